@@ -1,0 +1,39 @@
+"""Hear a track, name its genre; train such a listener on your own music and know how good it is.
+
+Importing this package is cheap: the public names below are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from musicgenre.errors import AudioError, BundleError, DataError, MusicgenreError
+    from musicgenre.inference.answer import Answer
+    from musicgenre.inference.classifier import Classifier
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "musicgenre.inference.answer",
+    "AudioError": "musicgenre.errors",
+    "BundleError": "musicgenre.errors",
+    "Classifier": "musicgenre.inference.classifier",
+    "DataError": "musicgenre.errors",
+    "MusicgenreError": "musicgenre.errors",
+}
+
+__all__ = ["Answer", "AudioError", "BundleError", "Classifier", "DataError", "MusicgenreError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'musicgenre' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""One portable model file: build, fetch, check and load it."""

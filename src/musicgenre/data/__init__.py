@@ -1,0 +1,1 @@
+"""Labelled music: manifests, splits, audits, data sets and feature stores."""

@@ -1,0 +1,83 @@
+"""The exception family: every error a person can cause or meet.
+
+Each message names the bad value, what would be valid, and the next step. The command line prints the message
+alone (no traceback) and maps the class to an exit code.
+"""
+
+from __future__ import annotations
+
+
+class MusicgenreError(Exception):
+    """Base of all errors raised on purpose by musicgenre.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, with the bad value in it. One sentence, without the full stop.
+    valid : str, optional
+        What would have been valid. One sentence, without the full stop.
+    next_step : str, optional
+        What to do now. One sentence, without the full stop.
+    """
+
+    def __init__(self, problem: str, *, valid: str = "", next_step: str = "") -> None:
+        self.problem = problem
+        self.valid = valid
+        self.next_step = next_step
+        super().__init__(". ".join(part.rstrip(".") for part in (problem, valid, next_step) if part) + ".")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling, so that the error crosses process borders whole."""
+        return (_rebuild, (type(self), self.problem, self.valid, self.next_step))
+
+
+class AudioError(MusicgenreError):
+    """A file or array that cannot be heard: missing, empty, not audio, no samples, ..."""
+
+
+class BundleError(MusicgenreError):
+    """A model bundle that is missing, damaged, too new, or cannot be fetched."""
+
+
+class DataError(MusicgenreError):
+    """A manifest, data set, split or feature store that cannot be used as it stands."""
+
+
+class RecipeError(MusicgenreError):
+    """A training recipe with an unknown key, a wrong type or an impossible combination."""
+
+
+class RunError(MusicgenreError):
+    """A run folder that is missing, damaged, from a newer version, or whose training failed."""
+
+
+class UsageError(MusicgenreError):
+    """A request that contradicts itself or names something that does not exist."""
+
+
+class MissingExtraError(MusicgenreError):
+    """A part of musicgenre that needs an optional install (an extra) which is not there.
+
+    Parameters
+    ----------
+    what : str
+        The thing that was asked for.
+    extra : str
+        The extra to install: ``features``, ``plot`` or ``train``.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what = what
+        self.extra = extra
+        super().__init__(
+            f"{what} needs packages that are not installed",
+            next_step=f"Install them with: pip install 'musicgenre[{extra}]'",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling."""
+        return (MissingExtraError, (self.what, self.extra))
+
+
+def _rebuild(kind: type[MusicgenreError], problem: str, valid: str, next_step: str) -> MusicgenreError:
+    return kind(problem, valid=valid, next_step=next_step)

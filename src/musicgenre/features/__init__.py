@@ -1,0 +1,1 @@
+"""Representations: what a model reads, one file each."""

@@ -1,0 +1,104 @@
+"""One object that describes a mel front end; every backend reads it.
+
+The NumPy float64 reference (:mod:`musicgenre.features.reference`), the torch module used in training and the ONNX
+graph inside a bundle all take the same :class:`MelSpec` and must agree (``tests/test_frontend_contract.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from musicgenre.errors import UsageError
+
+PadMode = Literal["constant", "reflect"]
+MelScale = Literal["slaney", "htk"]
+Scaling = Literal["power", "decibel", "log10_1p", "log_offset"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MelSpec:
+    """A mel spectrogram, and optionally its MFCCs, from mono sound. Names follow librosa.
+
+    Parameters
+    ----------
+    sample_rate_hz : int
+        Rate of the waveform the front end reads.
+    n_fft, hop_length, win_length : int
+        Lengths in samples. ``win_length`` defaults to ``n_fft``; a shorter window is centred in the frame.
+        The window is a periodic Hann.
+    n_mels : int
+        Number of mel bands.
+    fmin_hz, fmax_hz : float
+        Edges of the lowest and highest band; ``fmax_hz`` defaults to half the rate.
+    power : float
+        Exponent of the magnitude: 1 amplitude, 2 power.
+    center, pad_mode
+        With ``center``, ``n_fft // 2`` samples are padded on both sides: frame ``t`` is centred on sample
+        ``t * hop_length``.
+    mel_scale, mel_norm
+        Slaney's or HTK's mel formula; ``slaney`` normalises every filter to unit area, ``None`` leaves a peak of 1.
+    scaling : {"power", "decibel", "log10_1p", "log_offset"}
+        ``power``: as it is. ``decibel``: ``10 log10(max(amin, x))``, floored ``top_db`` below the maximum if given.
+        ``log10_1p``: ``log10(1 + log_multiplier x)``. ``log_offset``: ``ln(x + log_offset)``.
+    n_mfcc : int, optional
+        When given, the first ``n_mfcc`` coefficients of the orthonormal DCT-II over the bands replace them.
+    """
+
+    sample_rate_hz: int
+    n_fft: int
+    hop_length: int
+    n_mels: int
+    win_length: int | None = None
+    fmin_hz: float = 0.0
+    fmax_hz: float | None = None
+    power: float = 2.0
+    center: bool = True
+    pad_mode: PadMode = "constant"
+    mel_scale: MelScale = "slaney"
+    mel_norm: Literal["slaney"] | None = "slaney"
+    scaling: Scaling = "decibel"
+    amin: float = 1e-10
+    top_db: float | None = None
+    log_multiplier: float = 10_000.0
+    log_offset: float = 0.01
+    n_mfcc: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the numbers fit together."""
+        for name in ("sample_rate_hz", "n_fft", "hop_length", "n_mels"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
+        if not 1 <= self.window_length <= self.n_fft:
+            raise UsageError(f"win_length={self.win_length} is outside 1..n_fft={self.n_fft}")
+        if not 0 <= self.fmin_hz < self.highest_hz <= self.sample_rate_hz / 2:
+            raise UsageError(
+                f"fmin_hz={self.fmin_hz}, fmax_hz={self.fmax_hz} do not fit a rate of {self.sample_rate_hz} Hz",
+                valid="0 <= fmin_hz < fmax_hz <= half the rate",
+            )
+        if self.n_mfcc is not None and not 1 <= self.n_mfcc <= self.n_mels:
+            raise UsageError(f"n_mfcc={self.n_mfcc} is outside 1..n_mels={self.n_mels}")
+
+    @property
+    def window_length(self) -> int:
+        """Length of the window in samples."""
+        return self.n_fft if self.win_length is None else self.win_length
+
+    @property
+    def highest_hz(self) -> float:
+        """Upper edge of the highest band in Hz."""
+        return self.sample_rate_hz / 2 if self.fmax_hz is None else self.fmax_hz
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the result: mel bands, or cepstral coefficients."""
+        return self.n_mels if self.n_mfcc is None else self.n_mfcc
+
+    def n_frames(self, n_samples: int) -> int:
+        """Number of frames that ``n_samples`` samples give."""
+        padded = n_samples + 2 * (self.n_fft // 2) if self.center else n_samples
+        return max(0, 1 + (padded - self.n_fft) // self.hop_length)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON and for hashing."""
+        return asdict(self)

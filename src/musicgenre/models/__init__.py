@@ -1,0 +1,1 @@
+"""Models: representation in, logits out; one file a family."""
