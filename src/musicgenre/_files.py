@@ -1,0 +1,86 @@
+"""Plumbing for files: atomic writes, checksums and the folders we keep things in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_READ_BYTES = 1 << 20
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it takes the place of ``path`` only if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _match_default_mode(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` holds either the old or the new content, never a part."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write UTF-8 ``text`` with plain newlines, atomically."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    return _digest(path, "sha256")
+
+
+def md5_of(path: Path) -> str:
+    """Hex MD5 of a file's content (data set indices list these)."""
+    return _digest(path, "md5")
+
+
+def cache_folder() -> Path:
+    """Folder for bundles and downloads; ``MUSICGENRE_CACHE`` overrides the platform's own."""
+    override = os.environ.get("MUSICGENRE_CACHE")
+    if override:
+        return Path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("musicgenre", appauthor=False))
+
+
+def config_folder() -> Path:
+    """Folder for the config file and taught heads; ``MUSICGENRE_CONFIG`` overrides the platform's own."""
+    override = os.environ.get("MUSICGENRE_CONFIG")
+    if override:
+        return Path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("musicgenre", appauthor=False))
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _match_default_mode(path: Path) -> None:
+    """Give the file the mode that a plain ``open`` would have given it (mkstemp makes it private)."""
+    if os.name == "posix":
+        mask = os.umask(0)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)

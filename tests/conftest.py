@@ -1,0 +1,26 @@
+"""Fixtures shared by the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real data (MUSICGENRE_TEST_DATA or ../shared/data); skips where it is absent."""
+    folder = Path(os.environ.get("MUSICGENRE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set MUSICGENRE_TEST_DATA to run this test")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a seeded generator, the same for every test."""
+    return np.random.default_rng(20260)
