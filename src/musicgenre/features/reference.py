@@ -20,9 +20,7 @@ def hz_to_mel(frequency_hz: Float64, scale: str) -> Float64:
         return np.asarray(2595.0 * np.log10(1.0 + frequency_hz / 700.0))
     linear = frequency_hz / _SLANEY_LINEAR_HZ_PER_MEL
     above = np.maximum(frequency_hz, _SLANEY_BREAK_HZ)
-    logarithmic = (
-        _SLANEY_BREAK_HZ / _SLANEY_LINEAR_HZ_PER_MEL + np.log(above / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
-    )
+    logarithmic = _SLANEY_BREAK_HZ / _SLANEY_LINEAR_HZ_PER_MEL + np.log(above / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
     return np.where(frequency_hz < _SLANEY_BREAK_HZ, linear, logarithmic)
 
 
@@ -61,9 +59,7 @@ def hann_window(spec: MelSpec) -> Float64:
 def dct_matrix(n_rows: int, n_columns: int) -> Float64:
     """First ``n_rows`` rows of the orthonormal DCT-II over ``n_columns`` values."""
     positions = np.arange(n_columns) + 0.5
-    matrix = np.cos(np.pi / n_columns * np.arange(n_rows)[:, None] * positions[None, :]) * np.sqrt(
-        2.0 / n_columns
-    )
+    matrix = np.cos(np.pi / n_columns * np.arange(n_rows)[:, None] * positions[None, :]) * np.sqrt(2.0 / n_columns)
     matrix[0] /= np.sqrt(2.0)
     return np.asarray(matrix)
 

@@ -68,9 +68,7 @@ class MelSpec:
         """Check that the numbers fit together."""
         for name in ("sample_rate_hz", "n_fft", "hop_length", "n_mels"):
             if getattr(self, name) < 1:
-                raise UsageError(
-                    f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more"
-                )
+                raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
         if not 1 <= self.window_length <= self.n_fft:
             raise UsageError(f"win_length={self.win_length} is outside 1..n_fft={self.n_fft}")
         if not 0 <= self.fmin_hz < self.highest_hz <= self.sample_rate_hz / 2:
