@@ -7,10 +7,11 @@ work is imported inside the commands.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from musicgenre.cli import classify
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -32,11 +33,40 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Hear a track, name its genre; train such a listener on your own music."""
+    context.default_map = _configured_defaults(context)
+
+
+def _configured_defaults(context: typer.Context) -> dict[str, Any]:
+    """Take the defaults of the config file; every command may have a table of its option names."""
+    from musicgenre.config import config_path, read_config
+
+    path = config_path()
+    if not path.exists():
+        return {}
+    commands = getattr(context.command, "commands", {})
+    options = {
+        name: [option.removeprefix("--") for p in command.params for option in p.opts if option.startswith("--")]
+        for name, command in commands.items()
+    }
+    return _by_parameter(read_config(path, options), commands)
+
+
+def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any]) -> dict[str, Any]:
+    """Key the values by the commands' own parameter names (``--format`` is ``output_format`` inside)."""
+    named: dict[str, Any] = {}
+    for command, options in defaults.items():
+        names = {opt.removeprefix("--").replace("-", "_"): p.name for p in commands[command].params for opt in p.opts}
+        named[command] = {names[option]: value for option, value in options.items()}
+    return named
+
+
+app.command("classify")(classify.classify)
 
 
 def main() -> None:

@@ -1,0 +1,116 @@
+"""How answers look in a terminal: plain aligned lines, colour where it is welcome, a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+
+import typer
+
+from musicgenre.inference.answer import Answer, TimelineSegment
+from musicgenre.inference.batch import Failure, Result
+
+_NAME_WIDTH = 36
+_GENRE_WIDTH = 10
+_BAR = "█"
+_CONTINUES = "…"
+
+
+def table_row(result: Result, *, top: int, timeline: bool) -> None:
+    """Print one track as a line: name, genre, confidence, then candidates, tags and warnings."""
+    if isinstance(result, Failure):
+        typer.echo(f"{_fit(result.path, _NAME_WIDTH)}  {_paint('failed', typer.colors.RED):<{_GENRE_WIDTH}}")
+        return
+    name = _fit(result.path or "-", _NAME_WIDTH)
+    colour = typer.colors.GREEN if result.is_sure else typer.colors.YELLOW
+    genre = _paint(f"{result.genre:<{_GENRE_WIDTH}}", colour)
+    typer.echo(f"{name}  {genre}  {result.confidence:4.0%}  {_details(result, top)}".rstrip())
+    for warning in result.warnings:
+        typer.echo(f"{'':{_NAME_WIDTH}}  note: {printable(warning)}")
+    if timeline:
+        for line in timeline_lines(result.timeline, result.duration_s, _columns() - 30):
+            typer.echo(line)
+
+
+def timeline_lines(segments: tuple[TimelineSegment, ...], duration_s: float, width: int) -> list[str]:
+    """Draw the genre over time: one line for each stretch of one genre, its bar placed and sized as in the track.
+
+    Parameters
+    ----------
+    segments : tuple of TimelineSegment
+        Heard segments in order.
+    duration_s : float
+        Length of the track in seconds.
+    width : int
+        Columns that stand for the whole track.
+    """
+    lines = []
+    columns = max(10, width)
+    for genre, group in groupby(segments, key=lambda segment: segment.genre):
+        stretch = list(group)
+        start_s, end_s = stretch[0].start_s, stretch[-1].end_s
+        confidence = sum(segment.confidence for segment in stretch) / len(stretch)
+        left = min(columns - 1, int(columns * start_s / max(duration_s, end_s)))
+        length = max(1, round(columns * (end_s - start_s) / max(duration_s, end_s)))
+        bar = " " * left + _BAR * min(length, columns - left)
+        lines.append(f"  {clock(start_s):>8} {genre:<{_GENRE_WIDTH}} {confidence:4.0%} {bar}")
+    return lines
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from one hour on."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on standard error while the block runs; yields the function that advances it."""
+    if quiet or total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("listening", total=total)
+        yield lambda: bar.advance(task)
+
+
+def printable(text: str) -> str:
+    """Make any file name safe to print: bytes that are not UTF-8 and control characters become escapes."""
+    safe = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)
+
+
+def _details(answer: Answer, top: int) -> str:
+    parts = []
+    if not answer.is_sure:
+        parts.append("perhaps " + ", ".join(f"{name} {answer.scores[name]:.0%}" for name in answer.candidates[:3]))
+        if answer.style:
+            parts.append(f"sounds like {answer.style}")
+    tags = list(answer.tags)[:top]
+    if tags:
+        parts.append(f"[{', '.join(tags)}]")
+    return "; ".join(parts)
+
+
+def _fit(text: str, width: int) -> str:
+    text = printable(text)
+    return f"{text:<{width}}" if len(text) <= width else _CONTINUES + text[-(width - 1) :]
+
+
+def _paint(text: str, colour: str) -> str:
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return typer.style(text, fg=colour)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((100, 20)).columns

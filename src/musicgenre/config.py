@@ -1,0 +1,65 @@
+"""Defaults of the command line from a config file in TOML: one table a command, option names as keys."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from musicgenre._files import config_folder
+from musicgenre.errors import UsageError
+
+
+def config_path() -> Path:
+    """Where the config file is looked for."""
+    return config_folder() / "config.toml"
+
+
+def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, dict[str, Any]]:
+    """Read the defaults that a person set for commands.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file such as ``[classify]`` / ``coverage = "full"``. Absent means no defaults.
+    commands : mapping of str to iterable of str
+        The options every command knows, in their command-line spelling without the leading dashes.
+
+    Returns
+    -------
+    dict
+        For every command the option values, keyed by parameter name (dashes become underscores).
+
+    Raises
+    ------
+    UsageError
+        When the file is not TOML, or names a command or option that does not exist.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"the config file {path} cannot be read ({error})", next_step="Correct it or move it away"
+        ) from error
+    defaults: dict[str, dict[str, Any]] = {}
+    for command, options in tables.items():
+        known = list(commands.get(command, ()))
+        if not known or not isinstance(options, dict):
+            raise _unknown(path, "table", command, list(commands))
+        for option in options:
+            if option.replace("_", "-") not in known:
+                raise _unknown(path, f"key in [{command}]", option, known)
+        defaults[command] = {option.replace("-", "_"): value for option, value in options.items()}
+    return defaults
+
+
+def _unknown(path: Path, what: str, name: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"Did you mean {near[0]!r}? " if near else ""
+    return UsageError(
+        f"{path}: unknown {what}: {name!r}", valid=f"{guess}Known: {', '.join(known)}", next_step="Correct the file"
+    )

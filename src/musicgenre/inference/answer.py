@@ -1,0 +1,130 @@
+"""What a listener answers: one typed, immutable result a track."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+UNSURE = "unsure"
+_CANDIDATES_SHARE = 0.5  # a candidate has at least this share of the best score
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineSegment:
+    """One heard segment of a track.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+        Where the segment lies in the track, in seconds.
+    genre : str
+        The most probable genre of this segment alone (never ``unsure``).
+    confidence : float
+        Its probability in [0, 1]. A segment alone is judged less reliably than a track.
+    """
+
+    start_s: float
+    end_s: float
+    genre: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer for one track.
+
+    Attributes
+    ----------
+    path : str or None
+        The file, or None for arrays and file objects without a name.
+    duration_s : float
+        Length of the whole track in seconds.
+    heard_s : float
+        How much of it was heard, in seconds.
+    genre : str
+        The most probable genre, or ``unsure`` below the model's threshold.
+    confidence : float
+        Calibrated probability of the most probable genre, in [0, 1].
+    scores : mapping of str to float
+        Probability of every genre, most probable first; they sum to one unless the model is multi-label.
+    tags : mapping of str to float
+        Probability of every tag, most probable first; empty for models without tags.
+    style : str or None
+        A genre-like tag above the model's tag threshold that says more where the genre is ``unsure``.
+    timeline : tuple of TimelineSegment
+        One entry a heard segment, in order.
+    warnings : tuple of str
+        What a person should know: truncated file, silence, repeated sound ...
+    model : str
+        Name of the model that answered.
+    """
+
+    path: str | None
+    duration_s: float
+    heard_s: float
+    genre: str
+    confidence: float
+    scores: Mapping[str, float]
+    tags: Mapping[str, float] = field(default_factory=dict)
+    style: str | None = None
+    timeline: tuple[TimelineSegment, ...] = ()
+    warnings: tuple[str, ...] = ()
+    model: str = ""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the model committed itself to a genre."""
+        return self.genre != UNSURE
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Genres whose score comes near the best one's, most probable first."""
+        best = max(self.scores.values(), default=0.0)
+        return tuple(name for name, score in self.scores.items() if score >= best * _CANDIDATES_SHARE)
+
+    def as_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
+        """Plain values, fit for JSON.
+
+        Parameters
+        ----------
+        top : int, optional
+            Keep only this many tags (the most probable).
+        timeline : bool
+            Whether to include the heard segments.
+        """
+        record: dict[str, Any] = {
+            "path": self.path,
+            "duration_s": round(self.duration_s, 3),
+            "heard_s": round(self.heard_s, 3),
+            "genre": self.genre,
+            "confidence": round(self.confidence, 4),
+            "candidates": list(self.candidates),
+            "style": self.style,
+            "scores": _rounded(self.scores),
+            "tags": _rounded(dict(list(self.tags.items())[:top])),
+            "warnings": list(self.warnings),
+            "model": self.model,
+            "error": None,
+        }
+        if timeline:
+            record["timeline"] = [
+                {
+                    "start_s": round(s.start_s, 3),
+                    "end_s": round(s.end_s, 3),
+                    "genre": s.genre,
+                    "confidence": round(s.confidence, 4),
+                }
+                for s in self.timeline
+            ]
+        return record
+
+
+def ranked(names: tuple[str, ...], values: Any) -> dict[str, float]:
+    """Pair names with values, highest value first (ties in the given order)."""
+    pairs = zip(names, (float(value) for value in values), strict=True)
+    return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(score, 4) for name, score in scores.items()}

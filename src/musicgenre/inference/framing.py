@@ -1,0 +1,126 @@
+"""How a track is cut into the segments a model reads, and which of them are heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre.errors import UsageError
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Where a model's segments lie.
+
+    The waveform is padded with ``lead_samples`` zeros on both sides; segment ``k`` is the padded samples
+    ``[k * hop_samples, k * hop_samples + segment_samples)``. A partial tail is dropped. A track shorter than one
+    segment is repeated until it fills one (``repeat_short``), or zero-padded at its end.
+    """
+
+    sample_rate_hz: int
+    segment_samples: int
+    hop_samples: int
+    lead_samples: int = 0
+    repeat_short: bool = True
+
+    @property
+    def hop_s(self) -> float:
+        """Distance between segments in seconds."""
+        return self.hop_samples / self.sample_rate_hz
+
+    @property
+    def shortest_samples(self) -> int:
+        """Samples that one whole segment needs, its zero padding left out."""
+        return self.segment_samples - 2 * self.lead_samples
+
+    def n_segments(self, n_samples: int) -> int:
+        """Whole segments in ``n_samples`` samples."""
+        return max(0, 1 + (n_samples + 2 * self.lead_samples - self.segment_samples) // self.hop_samples)
+
+    def span(self, index: int, n_samples: int) -> tuple[int, int]:
+        """Start and length, in samples of the unpadded waveform, of segment ``index``."""
+        start = index * self.hop_samples - self.lead_samples
+        stop = min(start + self.segment_samples, n_samples)
+        return max(0, start), stop - max(0, start)
+
+    def row(self, index: int, samples: Float32) -> Float32:
+        """Put the samples of a span into a segment of full length, zeros where the padding lies."""
+        row = np.zeros(self.segment_samples, dtype=np.float32)
+        offset = self.lead_samples if index == 0 else 0
+        row[offset : offset + len(samples)] = samples
+        return row
+
+    def times_s(self, index: int) -> tuple[float, float]:
+        """Start and end of segment ``index`` in seconds of the track (its padding left out)."""
+        start_s = index * self.hop_samples / self.sample_rate_hz
+        return start_s, start_s + min(self.hop_samples, self.segment_samples) / self.sample_rate_hz
+
+    def fill_short(self, waveform: Float32) -> Float32:
+        """Bring a waveform that is too short for one segment to exactly that length."""
+        if self.repeat_short:
+            return np.resize(waveform, self.shortest_samples)
+        return np.pad(waveform, (0, self.shortest_samples - len(waveform)))
+
+    def rows(self, blocks: Iterable[Float32]) -> Iterator[tuple[int, Float32]]:
+        """Cut a stream of blocks into (index, segment) pairs, holding little more than one block."""
+        buffer = np.zeros(self.lead_samples, dtype=np.float32)
+        index = 0
+        for block in _with_tail(blocks, self.lead_samples):
+            buffer = np.concatenate((buffer, block))
+            start = 0
+            while start + self.segment_samples <= len(buffer):
+                yield index, buffer[start : start + self.segment_samples]
+                index += 1
+                start += self.hop_samples
+            buffer = buffer[start:]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a track is heard: ``seconds`` evenly spread, or all of it where ``seconds`` is None."""
+
+    seconds: float | None
+
+    @classmethod
+    def parse(cls, value: str | float | None) -> Coverage:
+        """Read ``full``, None (full) or a number of seconds.
+
+        Raises
+        ------
+        UsageError
+            When the value is neither, or not a positive finite number.
+        """
+        if value is None or value == "full":
+            return cls(None)
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = float("nan")
+        if not 0 < seconds < float("inf"):
+            raise UsageError(f"coverage {value!r} cannot be used", valid="Give 'full' or seconds above 0, such as 12")
+        return cls(seconds)
+
+    def choose(self, n_segments: int, hop_s: float) -> list[int]:
+        """Choose the segments to hear: the centres of equal parts of the track.
+
+        Parameters
+        ----------
+        n_segments : int
+            Whole segments the track has.
+        hop_s : float
+            Seconds from one segment to the next.
+        """
+        if self.seconds is None:
+            return list(range(n_segments))
+        wanted = min(n_segments, max(1, round(self.seconds / hop_s)))
+        return [int((i + 0.5) * n_segments / wanted) for i in range(wanted)]
+
+
+def _with_tail(blocks: Iterable[Float32], n_zeros: int) -> Iterator[Float32]:
+    yield from blocks
+    yield np.zeros(n_zeros, dtype=np.float32)

@@ -1,0 +1,153 @@
+"""Listeners: what turns segments into scores. One for MusiCNN with a genre head, one for exported classifiers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre.inference.framing import Framing
+
+if TYPE_CHECKING:
+    from musicgenre.bundle.load import Bundle
+    from musicgenre.models.head import GenreHead
+
+Float32 = NDArray[np.float32]
+Outputs = dict[str, Float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a listener says about the heard segments of one track.
+
+    Attributes
+    ----------
+    scores : ndarray, shape (n_labels,)
+        Calibrated probabilities of the whole track.
+    timeline : ndarray, shape (n_segments, n_labels)
+        Probabilities of every segment alone.
+    tags : ndarray, shape (n_tags,)
+        Mean tag probabilities; empty without tags.
+    """
+
+    scores: NDArray[np.float64]
+    timeline: NDArray[np.float64]
+    tags: NDArray[np.float64]
+
+
+class Listener(Protocol):
+    """A loaded model: reads rows of samples, and judges what it heard."""
+
+    name: str
+    labels: tuple[str, ...]
+    tag_names: tuple[str, ...]
+    framing: Framing
+    unsure_threshold: float
+    style_tags: frozenset[str]
+    tag_threshold: float
+
+    def hear(self, rows: Float32) -> Outputs:
+        """Run the network on rows of samples, shape (n, segment_samples)."""
+        ...
+
+    def judge(self, outputs: Outputs) -> Judgement:
+        """Turn the outputs of all heard segments into one judgement."""
+        ...
+
+
+class HeadListener:
+    """An embedding bundle (MusiCNN) with a genre head on top."""
+
+    def __init__(self, bundle: Bundle, head: GenreHead) -> None:
+        card = bundle.card
+        self.name = head.name
+        self.labels = tuple(head.labels)
+        self.tag_names = tuple(card.tags)
+        self.framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
+        self.unsure_threshold = head.unsure_threshold
+        self.style_tags = frozenset(head.style_tags)
+        self.tag_threshold = head.tag_threshold
+        self._bundle = bundle
+        self._head = head
+
+    def hear(self, rows: Float32) -> Outputs:
+        """Give ``tags`` (n, n_tags) and ``embedding`` (n, width)."""
+        return self._bundle.run(rows)
+
+    def judge(self, outputs: Outputs) -> Judgement:
+        """Apply the head to all segments together and to each alone."""
+        tags, embedding = outputs["tags"], outputs["embedding"]
+        return Judgement(
+            self._head.score(tags, embedding),
+            self._head.timeline(tags, embedding),
+            tags.mean(axis=0, dtype=np.float64),
+        )
+
+
+class ClassifierListener:
+    """An exported classifier: logits for every segment, probabilities averaged over the track."""
+
+    tag_names: tuple[str, ...] = ()
+    style_tags: frozenset[str] = frozenset()
+    tag_threshold = 1.0
+
+    def __init__(self, bundle: Bundle) -> None:
+        card = bundle.card
+        self.name = card.name
+        self.labels = tuple(card.labels)
+        self.framing = Framing(
+            card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples, repeat_short=False
+        )
+        self.unsure_threshold = card.unsure_threshold
+        self._bundle = bundle
+
+    def hear(self, rows: Float32) -> Outputs:
+        """Give ``logits`` (n, n_labels)."""
+        return self._bundle.run(rows)
+
+    def judge(self, outputs: Outputs) -> Judgement:
+        """Average the segments' probabilities."""
+        card = self._bundle.card
+        logits = outputs["logits"].astype(np.float64) / card.temperature
+        probabilities = _sigmoid(logits) if card.activation == "sigmoid" else _softmax(logits)
+        return Judgement(probabilities.mean(axis=0), probabilities, np.zeros(0))
+
+
+def load_listener(model: str, *, threads: int | None = None) -> Listener:
+    """Load a model by name or path.
+
+    Parameters
+    ----------
+    model : str
+        ``default``, the name of a taught head, or the path of a bundle or head file.
+    threads : int, optional
+        Threads one inference may use; all cores by default.
+
+    Raises
+    ------
+    BundleError
+        When the model does not exist, is damaged or needs something that is not installed.
+    """
+    from musicgenre.bundle.load import load_bundle
+    from musicgenre.bundle.store import ensure_bundle
+
+    path = Path(model)
+    if path.suffix == ".onnx":
+        bundle = load_bundle(path, threads=threads)
+        return ClassifierListener(bundle)
+    from musicgenre.inference.taught import load_head
+
+    head = load_head(model)
+    return HeadListener(load_bundle(ensure_bundle(head.bundle_name), threads=threads), head)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))

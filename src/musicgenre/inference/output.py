@@ -1,0 +1,231 @@
+"""Result files: one whole line a track, so that an interrupted run leaves a valid file and can go on later."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from musicgenre._files import sha256_of
+from musicgenre.errors import UsageError
+
+Format = Literal["json", "csv"]
+
+# What identifies a heard file when a run is resumed: size and time first, the content when those differ.
+_IDENTITY = ("size_bytes", "modified_ns", "sha256")
+_CSV_COLUMNS = (
+    "path",
+    "genre",
+    "confidence",
+    "candidates",
+    "style",
+    "tags",
+    "duration_s",
+    "heard_s",
+    "warnings",
+    "model",
+    "error",
+)
+
+
+def format_line(record: Mapping[str, Any], kind: Format) -> str:
+    """Write one record as one line of JSON or CSV, newline included."""
+    if kind == "json":
+        return json.dumps(_printable(record), ensure_ascii=False) + "\n"
+    extra = [record[name] for name in (*_IDENTITY, "coverage") if name in record]
+    cells = [_cell(record.get(name)) for name in _CSV_COLUMNS] + extra
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow([_printable(cell) for cell in cells])
+    return stream.getvalue()
+
+
+def csv_header(*, resumable: bool) -> str:
+    """First line of a CSV result."""
+    columns = _CSV_COLUMNS + ((*_IDENTITY, "coverage") if resumable else ())
+    return ",".join(columns) + "\n"
+
+
+class ResultFile:
+    """A result file that grows by whole lines and remembers which tracks it holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : {"json", "csv"}
+        Its format.
+    settings : mapping of str to str
+        ``model`` and ``coverage``: only lines made with the same ones count as done.
+    resume : bool
+        Go on with an existing file. Without it, an existing file is refused.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    UsageError
+        When the file exists and neither ``resume`` nor ``overwrite`` is given, or is not a result of ours.
+    """
+
+    def __init__(
+        self, path: Path, kind: Format, settings: Mapping[str, str], *, resume: bool, overwrite: bool
+    ) -> None:
+        self._path = path
+        self._kind = kind
+        self._settings = dict(settings)
+        self._by_path: dict[str, dict[str, Any]] = {}
+        self._by_hash: dict[str, dict[str, Any]] = {}
+        self._sizes: set[int] = set()
+        exists = path.exists()
+        if exists and not (resume or overwrite):
+            raise UsageError(
+                f"{path} exists already",
+                valid="A result file is never overwritten unasked",
+                next_step="Add --resume to go on with it, or --overwrite to replace it",
+            )
+        if exists and resume and not overwrite:
+            self._read_done()
+        self._stream = self._open(fresh=not exists or overwrite)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def __enter__(self) -> ResultFile:
+        """Open the file for a ``with`` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def done(self, path: str) -> dict[str, Any] | None:
+        """Return the earlier record of this track if it is unchanged, else None.
+
+        A file that was moved or touched is recognised by its content; its record is then written again under the
+        new name, so that the next resume finds it at once.
+        """
+        identity = _size_and_time(path)
+        if identity is None:
+            return None
+        known = self._by_path.get(path)
+        if known is not None and (known["size_bytes"], known["modified_ns"]) == identity:
+            return known
+        if identity[0] not in self._sizes:
+            return None
+        same = self._by_hash.get(_content_hash(path))
+        if same is None:
+            return None
+        moved = {**same, "path": path, "modified_ns": identity[1]}
+        self._append(moved)
+        return moved
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append one record with what identifies its file."""
+        path = str(record["path"])
+        size_and_time = _size_and_time(path)
+        size, modified = size_and_time if size_and_time is not None else (0, 0)
+        digest = _content_hash(path) if record["error"] is None else ""
+        self._append(
+            {**record, "size_bytes": size, "modified_ns": modified, "sha256": digest, **self._coverage_field()}
+        )
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self._stream.write(format_line(record, self._kind).encode("utf-8"))
+        self._stream.flush()
+        self._remember(record)
+
+    def _coverage_field(self) -> dict[str, str]:
+        return {"coverage": self._settings["coverage"]}
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        self._by_path[str(record["path"])] = record
+        if record.get("sha256"):
+            self._by_hash[str(record["sha256"])] = record
+            self._sizes.add(int(record["size_bytes"]))
+
+    def _open(self, *, fresh: bool) -> BinaryIO:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            stream = self._path.open("wb" if fresh else "ab")
+        except OSError as error:
+            raise UsageError(
+                f"{self._path} cannot be written ({error.strerror})", next_step="Choose another --output"
+            ) from error
+        if fresh and self._kind == "csv":
+            stream.write(csv_header(resumable=True).encode("utf-8"))
+            stream.flush()
+        return stream
+
+    def _read_done(self) -> None:
+        """Take in the finished lines; cut off a last line that an interruption tore."""
+        content = self._path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for record in _records(whole.decode("utf-8", "surrogateescape"), self._kind, self._path):
+            if not record["error"] and self._made_alike(record):
+                self._remember(record)
+        if len(whole) < len(content):
+            with self._path.open("r+b") as stream:
+                stream.truncate(len(whole))
+
+    def _made_alike(self, record: Mapping[str, Any]) -> bool:
+        return all(record.get(name) == value for name, value in self._settings.items())
+
+
+def _records(text: str, kind: Format, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        if kind == "json":
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+        else:
+            records = [dict(row) for row in csv.DictReader(io.StringIO(text))]
+        for record in records:
+            record["size_bytes"] = int(record["size_bytes"])
+            record["modified_ns"] = int(record["modified_ns"])
+            yield record
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is not a {kind} result that can be resumed ({error})",
+            next_step="Choose another --output, or --overwrite to replace it",
+        ) from error
+
+
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _content_hash(path: str) -> str:
+    try:
+        return sha256_of(Path(path))
+    except OSError:
+        return ""
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} {score}" for name, score in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(item) for item in value)
+    return "" if value is None else value
+
+
+def _printable(value: Any) -> Any:
+    """Make names that are not UTF-8 survive writing: their raw bytes become escapes."""
+    if isinstance(value, str):
+        return os.fsencode(value).decode("utf-8", "backslashreplace") if _has_surrogates(value) else value
+    if isinstance(value, Mapping):
+        return {name: _printable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return value
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
