@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import classify
+from musicgenre.cli import classify, doctor
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -67,6 +67,7 @@ def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any])
 
 
 app.command("classify")(classify.classify)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
