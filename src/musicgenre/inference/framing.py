@@ -69,15 +69,15 @@ class Framing:
     def rows(self, blocks: Iterable[Float32]) -> Iterator[tuple[int, Float32]]:
         """Cut a stream of blocks into (index, segment) pairs, holding little more than one block."""
         buffer = np.zeros(self.lead_samples, dtype=np.float32)
-        index = 0
+        index = start = 0
         for block in _with_tail(blocks, self.lead_samples):
-            buffer = np.concatenate((buffer, block))
-            start = 0
+            dropped = min(start, len(buffer))  # a hop longer than the segment may reach past the buffer
+            buffer = np.concatenate((buffer[dropped:], block))
+            start -= dropped
             while start + self.segment_samples <= len(buffer):
                 yield index, buffer[start : start + self.segment_samples]
                 index += 1
                 start += self.hop_samples
-            buffer = buffer[start:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ Format = Literal["json", "csv"]
 
 # What identifies a heard file when a run is resumed: size and time first, the content when those differ.
 _IDENTITY = ("size_bytes", "modified_ns", "sha256")
+_FIRST_BYTES: dict[Format, bytes] = {"json": b'{"path"', "csv": b"path,"}
 _CSV_COLUMNS = (
     "path",
     "genre",
@@ -165,6 +166,8 @@ class ResultFile:
         """Take in the finished lines; cut off a last line that an interruption tore."""
         content = self._path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
+        if content and not whole and not content.startswith(_FIRST_BYTES[self._kind]):
+            raise _not_ours(self._path, self._kind, "no whole line in it")
         for record in _records(whole.decode("utf-8", "surrogateescape"), self._kind, self._path):
             if not record["error"] and self._made_alike(record):
                 self._remember(record)
@@ -187,10 +190,14 @@ def _records(text: str, kind: Format, path: Path) -> Iterator[dict[str, Any]]:
             record["modified_ns"] = int(record["modified_ns"])
             yield record
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is not a {kind} result that can be resumed ({error})",
-            next_step="Choose another --output, or --overwrite to replace it",
-        ) from error
+        raise _not_ours(path, kind, str(error)) from error
+
+
+def _not_ours(path: Path, kind: Format, reason: str) -> UsageError:
+    return UsageError(
+        f"{path} is not a {kind} result that can be resumed ({reason})",
+        next_step="Choose another --output, or --overwrite to replace it",
+    )
 
 
 def _size_and_time(path: str) -> tuple[int, int] | None:

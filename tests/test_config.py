@@ -1,0 +1,40 @@
+"""The config file: defaults for options, unknown names refused with the nearest valid one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from musicgenre.config import read_config
+from musicgenre.errors import UsageError
+
+COMMANDS = {"classify": ["coverage", "top", "format"]}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_values_are_keyed_by_parameter(tmp_path: Path) -> None:
+    path = write(tmp_path / "config.toml", '[classify]\ncoverage = "full"\ntop = 5\n')
+    assert read_config(path, COMMANDS) == {"classify": {"coverage": "full", "top": 5}}
+
+
+def test_absent_means_no_defaults(tmp_path: Path) -> None:
+    assert read_config(tmp_path / "none.toml", COMMANDS) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[classify]\ncoverge = 3\n", "Did you mean 'coverage'"),
+        ("[clasify]\ntop = 3\n", "Did you mean 'classify'"),
+        ("top = 3\n", "unknown table"),
+        ("[classify\n", "cannot be read"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_config(write(tmp_path / "config.toml", text), COMMANDS)
