@@ -1,0 +1,89 @@
+"""Nothing imports upward, nothing heavy is imported early, files and functions keep their size."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
+ROOMS = (
+    ("errors", "_files", "config"),
+    ("audio",),
+    ("data",),
+    ("features",),
+    ("augment",),
+    ("models",),
+    ("training",),
+    ("evaluation",),
+    ("bundle",),
+    ("inference",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(tree: ast.AST) -> set[str]:
+    rooms = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("musicgenre"):
+            parts = (node.module or "").split(".")
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("musicgenre.")}
+    return rooms & LEVEL.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_imports_upward(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        pytest.skip("the package's own __init__ loads lazily from everywhere")
+    assert room in LEVEL, f"{room} is not a room of the house: add it to docs/architecture.md and here"
+    upward = {other for other in imported_rooms(ast.parse(path.read_text("utf-8"))) if LEVEL[other] > LEVEL[room]}
+    assert not upward, f"{path.name} imports from below: {upward}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_keep_their_size(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= 400, "a crowded file: split it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False) or ""
+            length = (node.end_lineno or node.lineno) - node.lineno - docstring.count("\n")
+            assert length <= 60, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("module", ["musicgenre", "musicgenre.cli"])
+def test_nothing_heavy_is_imported_early(module: str) -> None:
+    heavy = ("numpy", "onnxruntime", "onnx", "av", "soundfile", "soxr", "torch", "scipy", "pydantic")
+    code = f"import sys, {module}; print([n for n in {heavy!r} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_light_install_needs_no_training_package() -> None:
+    """Everything behind classify and teach works with torch, scipy and the like hidden."""
+    hidden = ("torch", "scipy", "sklearn", "librosa", "numba", "matplotlib", "pydantic", "yaml", "lightning")
+    modules = [
+        "musicgenre.inference.classifier",
+        "musicgenre.inference.batch",
+        "musicgenre.inference.output",
+        "musicgenre.inference.teach",
+        "musicgenre.inference.doctor",
+        "musicgenre.bundle.store",
+        "musicgenre.data.manifest",
+        "musicgenre.cli",
+    ]
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n" + "\n".join(f"import {m}" for m in modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
