@@ -1,0 +1,127 @@
+"""Plumbing of the manifest: CSV text to rows that know their line, and back, exactly."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicgenre.errors import DataError
+
+_SHOWN_PROBLEMS = 20
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: the line it begins on (from 1, the header's) and its cells by column."""
+
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CellProblem:
+    """One bad cell and what would have been valid."""
+
+    line: int
+    column: str
+    value: str
+    valid: str
+
+    def __str__(self) -> str:
+        value = self.value if len(self.value) <= 80 else f"{self.value[:77]}..."
+        return f"line {self.line}, column {self.column}: {value!r} (valid: {self.valid})"
+
+
+def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
+    """Read header, rows and rows of the wrong length. Blank lines are skipped."""
+    text = _read_text(path)
+    if not text.strip():
+        raise DataError(f"{path} is empty", valid="A CSV file with a header and a row a track")
+    rows: list[Row] = []
+    problems: list[CellProblem] = []
+    lines = _numbered(path, text)
+    header_line, names = next(lines)
+    header = _check_header(path, header_line, names)
+    for line, cells in lines:
+        if len(cells) == len(names) or (not any(cells[len(names) :]) and len(cells) > len(names)):
+            if unnamed := [cell for name, cell in zip(names, cells, strict=False) if not name and cell]:
+                problems.append(CellProblem(line, "(no name)", unnamed[0], "a column whose header names it"))
+            rows.append(Row(line, {name: cell for name, cell in zip(names, cells, strict=False) if name}))
+        else:
+            problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{len(names)} cells, like the header"))
+    return header, rows, problems
+
+
+def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
+    """Raise one error that names the problems by line and column, if there are any."""
+    if not problems:
+        return
+    ordered = sorted(problems, key=lambda problem: problem.line)
+    shown = "\n  ".join(str(problem) for problem in ordered[:_SHOWN_PROBLEMS])
+    rest = len(problems) - _SHOWN_PROBLEMS
+    more = f"\n  and {rest} more" if rest > 0 else ""
+    plural = "s" if len(problems) > 1 else ""
+    raise DataError(f"{path} has {len(problems)} bad cell{plural}:\n  {shown}{more}")
+
+
+def format_rows(rows: Iterable[Sequence[str]]) -> str:
+    """CSV text with plain newlines. The csv module's writer leaves a lone carriage return unquoted; this does not."""
+    return "".join(",".join(map(_quoted, row)) + "\n" for row in rows)
+
+
+def _quoted(cell: str) -> str:
+    if any(character in cell for character in ',;\t"\r\n') or cell != cell.strip():
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", next_step="Make one with: musicgenre data index FOLDER") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if data.startswith(_UTF16_MARKS):
+        raise DataError(f"{path} is UTF-16 text", valid="UTF-8", next_step="Save it as 'CSV UTF-8'")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} on line {line}",
+            next_step="Save it as 'CSV UTF-8'",
+        ) from error
+
+
+def _numbered(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line on which the row begins, cells) of every row that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    line = 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path} is not valid CSV at line {line}: {error}") from error
+        if any(cells):
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def _delimiter(text: str) -> str:
+    """Take the separator from the header: some spreadsheets write semicolons or tabs."""
+    header = text.lstrip("\r\n").splitlines()[0]
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def _check_header(path: Path, line: int, names: Sequence[str]) -> list[str]:
+    header = [name for name in names if name]
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise DataError(f"{path} names the column {', '.join(twice)} twice on line {line}", valid="Each column once")
+    return header
