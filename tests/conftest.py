@@ -24,3 +24,17 @@ def shared_data() -> Path:
 def rng() -> np.random.Generator:
     """Return a seeded generator, the same for every test."""
     return np.random.default_rng(20260)
+
+
+@pytest.fixture(scope="session")
+def default_bundle_cache() -> Path:
+    """Cache folder with the published MusiCNN bundles, fetched if need be; skips where they cannot be had."""
+    from musicgenre._files import cache_folder
+    from musicgenre.bundle import get_bundles
+    from musicgenre.errors import BundleError
+
+    try:
+        get_bundles()
+    except BundleError as error:
+        pytest.skip(f"no published MusiCNN weights: {error}")
+    return cache_folder()

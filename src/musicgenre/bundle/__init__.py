@@ -1,1 +1,31 @@
 """One portable model file: build, fetch, check and load it."""
+
+from musicgenre.bundle._container import save_bundle
+from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.load import Bundle, load_bundle, read_card
+from musicgenre.bundle.store import (
+    bundle_path,
+    ensure_bundle,
+    ensure_default,
+    get_bundles,
+    get_default,
+    list_bundles,
+    remove_bundles,
+    verify_bundles,
+)
+
+__all__ = [
+    "Bundle",
+    "BundleCard",
+    "bundle_path",
+    "ensure_bundle",
+    "ensure_default",
+    "get_bundles",
+    "get_default",
+    "list_bundles",
+    "load_bundle",
+    "read_card",
+    "remove_bundles",
+    "save_bundle",
+    "verify_bundles",
+]

@@ -6,12 +6,13 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import classify, doctor
+from musicgenre.cli import bundles, classify, doctor
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any])
 
 app.command("classify")(classify.classify)
 app.command("doctor")(doctor.doctor)
+app.add_typer(bundles.app, name="bundles")
 
 
 def main() -> None:
@@ -75,8 +77,16 @@ def main() -> None:
     try:
         app()
     except MusicgenreError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_safe(str(error))}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe went away: not our fault, nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _safe(text: str) -> str:
+    """Make names that are not UTF-8 printable."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

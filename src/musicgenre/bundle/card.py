@@ -1,0 +1,148 @@
+"""The card that travels inside a bundle: what the model hears, what it says, whose work it is, how good it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from musicgenre.errors import BundleError
+
+FORMAT_VERSION = 1
+
+Kind = Literal["embedding", "classifier"]
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleCard:
+    """Everything a caller must know about a bundle.
+
+    Attributes
+    ----------
+    name : str
+        Name of the model.
+    kind : {"embedding", "classifier"}
+        ``embedding``: outputs ``tags`` (rows, n_tags) probabilities and ``embedding`` (rows, width).
+        ``classifier``: output ``logits`` (rows, n_labels).
+    labels : tuple of str
+        Names of the scores; for an embedding bundle the same as ``tags``.
+    sample_rate_hz : int
+        Rate of the waveform the bundle hears.
+    segment_samples, hop_samples, lead_samples : int
+        Segment ``k`` covers the samples ``[k * hop_samples, k * hop_samples + segment_samples)`` of the waveform with
+        ``lead_samples`` zeros in front and as many zeros behind as needed.
+    tags : tuple of str
+        Names of the tags of an embedding bundle, else empty.
+    activation : {"softmax", "sigmoid"}
+        What turns ``logits / temperature`` into probabilities.
+    temperature, unsure_threshold : float
+        Calibration of a classifier: below the threshold the answer is "unsure".
+    licence, citation, origin : str
+        Whose work the weights are, and where they came from.
+    front_end : mapping
+        The values of the :class:`~musicgenre.features.specification.MelSpec` inside, or empty.
+    scores : tuple of mapping
+        Measured scores: protocol, metric, value, interval.
+    notes : str
+        What else a user should know.
+    extra : str
+        Optional install (``features``) that the bundle's front end needs, or empty.
+    source_sha256 : mapping of str to str
+        Checksums of the files the weights came from.
+    sha256 : str
+        Checksum of the bundle itself (model and card); set when it is written.
+    format_version : int
+        Version of the bundle format.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    sample_rate_hz: int
+    segment_samples: int
+    hop_samples: int
+    lead_samples: int = 0
+    tags: tuple[str, ...] = ()
+    activation: Activation = "softmax"
+    temperature: float = 1.0
+    unsure_threshold: float = 0.0
+    licence: str = ""
+    citation: str = ""
+    origin: str = ""
+    front_end: Mapping[str, Any] = field(default_factory=dict)
+    scores: tuple[Mapping[str, Any], ...] = ()
+    notes: str = ""
+    extra: str = ""
+    source_sha256: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Check what everything else relies on."""
+        for name in ("sample_rate_hz", "segment_samples", "hop_samples"):
+            if getattr(self, name) < 1:
+                raise BundleError(f"the card of {self.name!r} says {name}={getattr(self, name)}", valid="1 or more")
+        if not 0 <= self.lead_samples < self.segment_samples:
+            raise BundleError(f"the card of {self.name!r} says lead_samples={self.lead_samples}")
+        if self.kind not in get_args(Kind) or self.activation not in get_args(Activation):
+            raise BundleError(f"the card of {self.name!r} has kind {self.kind!r}, activation {self.activation!r}")
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise BundleError(f"the labels of {self.name!r} are missing or not unique")
+        if not self.temperature > 0:
+            raise BundleError(f"the card of {self.name!r} says temperature={self.temperature}", valid="above 0")
+
+    def to_json(self) -> str:
+        """Write the card as one line of JSON, keys sorted."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> BundleCard:
+        """Read a card.
+
+        Parameters
+        ----------
+        text : str
+            The JSON.
+        where : str
+            The bundle's file, for messages.
+
+        Raises
+        ------
+        BundleError
+            When the format is newer than this version of musicgenre knows, or the card is damaged.
+        """
+        values = _parsed(text, where)
+        _check_version(values.get("format_version"), where)
+        known = {entry.name for entry in fields(cls)}
+        try:
+            kept = {name: _frozen(value) for name, value in values.items() if name in known}
+            return cls(**kept)
+        except TypeError as error:
+            raise BundleError(f"{where}: the card is damaged ({error})", next_step="Get or export it anew") from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"{where}: the card is not JSON ({error})", next_step="Get or export it anew") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{where}: the card is not a JSON object", next_step="Get or export it anew")
+    return values
+
+
+def _check_version(version: object, where: str) -> None:
+    if not isinstance(version, int):
+        raise BundleError(f"{where}: the card has no format version", next_step="Get or export it anew")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{where} has bundle format {version}",
+            valid=f"This version of musicgenre reads formats up to {FORMAT_VERSION}",
+            next_step="Update it with: pip install --upgrade musicgenre",
+        )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,207 @@
+"""The bundles in the cache folder: get, list, verify, remove."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicgenre._files import cache_folder
+from musicgenre.bundle._container import read_sealed
+from musicgenre.bundle.load import Bundle, load_bundle
+from musicgenre.errors import BundleError, UsageError
+
+DEFAULT_BUNDLE = "msd-musicnn"
+DEFAULT_NAMES = ("msd-musicnn", "mtt-musicnn")
+
+_SUFFIX = ".onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class CachedBundle:
+    """One line of the list.
+
+    Attributes
+    ----------
+    name : str
+        Name of the bundle.
+    path : Path
+        Where it is, or would be.
+    size_bytes : int or None
+        Its size; None when it is not cached.
+    problem : str
+        Why it cannot be used, or empty.
+    """
+
+    name: str
+    path: Path
+    size_bytes: int | None
+    problem: str = ""
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the file is there."""
+        return self.size_bytes is not None
+
+
+def bundles_folder() -> Path:
+    """Folder of the cached bundles."""
+    return cache_folder() / "bundles"
+
+
+def bundle_path(name: str) -> Path:
+    """Where the bundle of this name is, or would be."""
+    if not name or name != Path(name).name or name.startswith("."):
+        raise UsageError(f"{name!r} is not a name of a bundle", valid="A plain name such as msd-musicnn")
+    return bundles_folder() / f"{name}{_SUFFIX}"
+
+
+def get_bundles(
+    names: Sequence[str] = DEFAULT_NAMES,
+    *,
+    source: Path | None = None,
+    allow_network: bool = True,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Provide published bundles; those that are cached and whole are left alone.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Bundles of :data:`musicgenre.bundle.musicnn.PUBLISHED`.
+    source : Path, optional
+        The published wheel, or a folder with its checkpoints.
+    allow_network : bool
+        Whether pip may download the wheel.
+    report : callable
+        Told what is going on, one line at a time.
+
+    Returns
+    -------
+    list of Path
+        The bundles, in the order of ``names``.
+
+    Raises
+    ------
+    BundleError
+        When the weights cannot be had; the message names three ways.
+    """
+    from musicgenre.bundle.musicnn import published
+
+    models = [published(name) for name in names]
+    missing = [model for model in models if problem_of(bundle_path(model.name)) is not None]
+    if missing:
+        from musicgenre.bundle._container import save_bundle
+        from musicgenre.bundle.fetch import find_weights, read_checkpoint
+        from musicgenre.bundle.musicnn import convert
+
+        with tempfile.TemporaryDirectory(prefix="musicgenre-", ignore_cleanup_errors=True) as folder:
+            weights = find_weights(source, Path(folder), allow_network=allow_network, report=report)
+            for model in missing:
+                report(f"converting {model.name}")
+                save_bundle(bundle_path(model.name), *convert(model, *read_checkpoint(weights, model)))
+    for model in models:
+        state = "ready" if model in missing else "already there"
+        report(f"{model.name} is {state}: {bundle_path(model.name)}")
+    return [bundle_path(model.name) for model in models]
+
+
+def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str], None] = lambda _: None) -> Path:
+    """Give the path of a bundle that is there.
+
+    Parameters
+    ----------
+    name : str
+        Name of the bundle.
+    allow_fetch : bool
+        Whether a missing published bundle may be fetched over the network. An installed copy of the published
+        package is used either way.
+    report : callable
+        Told what is going on, one line at a time.
+
+    Raises
+    ------
+    BundleError
+        When it is not there and cannot be had.
+    """
+    from musicgenre.bundle.musicnn import PUBLISHED
+
+    path = bundle_path(name)
+    if path.is_file():
+        return path
+    if name not in PUBLISHED:
+        raise BundleError(f"there is no bundle {name!r}", next_step="musicgenre bundles list shows what there is")
+    return get_bundles([name], allow_network=allow_fetch, report=report)[0]
+
+
+def ensure_default(*, allow_fetch: bool = False, report: Callable[[str], None] = lambda _: None) -> Path:
+    """Give the path of the default bundle; see :func:`ensure_bundle`."""
+    return ensure_bundle(DEFAULT_BUNDLE, allow_fetch=allow_fetch, report=report)
+
+
+def get_default(*, threads: int | None = None) -> Bundle:
+    """Load the default bundle from the cache."""
+    return load_bundle(ensure_default(), threads=threads)
+
+
+def list_bundles() -> list[CachedBundle]:
+    """List the published bundles, cached or not, and whatever else lies in the cache."""
+    from musicgenre.bundle.musicnn import PUBLISHED
+
+    found = sorted(path.stem for path in bundles_folder().glob(f"*{_SUFFIX}") if not path.name.startswith("."))
+    names = [*PUBLISHED, *(name for name in found if name not in PUBLISHED)]
+    return [_listed(name) for name in names]
+
+
+def problem_of(path: Path) -> str | None:
+    """Say why a bundle cannot be used, or None when it is whole."""
+    try:
+        read_sealed(path)
+    except BundleError as error:
+        return str(error)
+    return None
+
+
+def verify_bundles(names: Sequence[str] = ()) -> list[CachedBundle]:
+    """Check the checksums of cached bundles (all of them by default).
+
+    Raises
+    ------
+    BundleError
+        When a named bundle is not cached.
+    """
+    listed = {entry.name: entry for entry in list_bundles() if entry.is_cached}
+    for name in names:
+        if name not in listed:
+            raise _not_cached(name)
+    return [listed[name] for name in names or listed]
+
+
+def remove_bundles(names: Sequence[str]) -> list[Path]:
+    """Delete cached bundles.
+
+    Raises
+    ------
+    BundleError
+        When one is not cached; nothing is deleted then.
+    """
+    paths = [bundle_path(name) for name in names]
+    for name, path in zip(names, paths, strict=True):
+        if not path.is_file():
+            raise _not_cached(name)
+    for path in paths:
+        path.unlink()
+    return paths
+
+
+def _listed(name: str) -> CachedBundle:
+    path = bundle_path(name)
+    if not path.is_file():
+        return CachedBundle(name, path, None)
+    return CachedBundle(name, path, path.stat().st_size, problem_of(path) or "")
+
+
+def _not_cached(name: str) -> BundleError:
+    cached = [entry.name for entry in list_bundles() if entry.is_cached]
+    return BundleError(f"there is no bundle {name!r} in the cache", valid=f"Cached: {', '.join(cached) or 'none'}")

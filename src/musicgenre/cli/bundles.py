@@ -1,0 +1,72 @@
+"""``musicgenre bundles``: provide, list, check and remove model bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Provide, list, check and remove model bundles.", no_args_is_help=True)
+
+_Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Bundles; see `bundles list`.")]
+
+
+@app.command("get")
+def get(
+    names: _Names = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="The published wheel, or a folder with its checkpoints."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
+) -> None:
+    """Provide the published MusiCNN models (both by default): once 29 MB over the network, 3 MB on disk each."""
+    from rich.console import Console
+
+    from musicgenre.bundle.store import DEFAULT_NAMES, get_bundles
+
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    with console.status("looking for the weights") as status:
+
+        def report(line: str) -> None:
+            status.update(line)
+            console.print(line, markup=False)
+
+        get_bundles(names or DEFAULT_NAMES, source=source, report=report)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the bundles: name, size and place of those in the cache, and those that `get` can provide."""
+    from musicgenre.bundle.store import list_bundles
+
+    for entry in list_bundles():
+        if entry.size_bytes is None:
+            typer.echo(f"{entry.name}\tnot cached\tmusicgenre bundles get {entry.name}")
+        else:
+            state = "damaged" if entry.problem else f"{entry.size_bytes / 1e6:.1f} MB"
+            typer.echo(f"{entry.name}\t{state}\t{entry.path}")
+
+
+@app.command("verify")
+def verify(names: _Names = None) -> None:
+    """Check cached bundles against their checksums; exit code 1 if one is damaged."""
+    from musicgenre.bundle.store import verify_bundles
+
+    entries = verify_bundles(names or ())
+    for entry in entries:
+        typer.echo(f"{entry.name}\t{entry.problem or 'fine'}")
+    if not entries:
+        typer.echo("no bundles in the cache", err=True)
+    if any(entry.problem for entry in entries):
+        raise typer.Exit(1)
+
+
+@app.command("remove")
+def remove(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Bundles to delete.")]) -> None:
+    """Delete bundles from the cache."""
+    from musicgenre.bundle.store import remove_bundles
+
+    for path in remove_bundles(names):
+        typer.echo(f"removed {path}")
