@@ -1,0 +1,84 @@
+"""The small contract that every network keeps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from musicgenre.errors import UsageError
+
+
+class Network(nn.Module):
+    """Representation in, logits out; the last layer stands apart, so that it can be read off or replaced.
+
+    Parameters
+    ----------
+    body : nn.Module
+        Takes (batch, *input_shape), gives (batch, embedding_width).
+    input_shape : tuple of int
+        Shape of one input, without the batch.
+    n_classes : int
+        Number of logits.
+    """
+
+    def __init__(self, body: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self.body = body
+        self.embedding_width = width_after(body, input_shape)
+        self.head: nn.Module = nn.Linear(self.embedding_width, n_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Compute what the last layer reads: (batch, *input_shape) to (batch, embedding_width)."""
+        features: Tensor = self.body(x)
+        return features
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Compute the logits: (batch, embedding_width) to (batch, n_classes)."""
+        logits: Tensor = self.head(features)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits: (batch, *input_shape) to (batch, n_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def reset_head(self, n_classes: int) -> None:
+        """Replace the last layer by a fresh one with ``n_classes`` outputs."""
+        self.head = nn.Linear(self.embedding_width, n_classes)
+
+
+class AddChannel(nn.Module):
+    """(batch, height, width) to (batch, 1, height, width)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the channel axis."""
+        return x.unsqueeze(1)
+
+
+def width_after(body: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Width of what ``body`` gives for one input, found by a dry run with zeros.
+
+    Raises
+    ------
+    UsageError
+        If the input is too small for the layers.
+    """
+    was_training = body.training
+    body.eval()
+    try:
+        with torch.no_grad():
+            width = int(body(torch.zeros(1, *input_shape)).shape[1])
+    except RuntimeError as error:
+        raise UsageError(
+            f"the model cannot take arrays of shape {input_shape} ({str(error).splitlines()[0]})",
+            next_step="Choose a representation that fits the model, or longer segments",
+        ) from error
+    body.train(was_training)
+    if width < 1:
+        raise UsageError(f"arrays of shape {input_shape} are too small for the model", next_step="Use longer segments")
+    return width
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable numbers in the module."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,190 @@
+"""Classical models on a feature table: neighbours, naive Bayes, logistic regression, SVM (C8); trees in ``trees``.
+
+Each agrees with scikit-learn's prediction; the logits are log-probabilities where the model has them, and
+scikit-learn's one-against-rest decision values for the SVM.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import SVC
+from torch import Tensor
+
+from musicgenre.errors import UsageError
+from musicgenre.models._fitted import Array, ClassicalModel, squared_distances
+from musicgenre.models.registry import register
+
+_SMALLEST = 1e-6
+
+
+class Neighbours(ClassicalModel):
+    """Vote of the nearest training examples; of equal votes the first class wins, as in scikit-learn."""
+
+    points: Tensor
+    votes: Tensor
+    squares: Tensor
+
+    def __init__(self, input_shape: tuple[int, ...], n_classes: int, n_neighbours: int) -> None:
+        super().__init__(input_shape, n_classes)
+        self.n_neighbours = n_neighbours
+
+    def learn(self, x: Array, y: Array, seed: int, balanced: bool) -> dict[str, Array]:
+        """Keep the examples; nothing is random here and votes are not weighted."""
+        if len(x) < self.n_neighbours:
+            raise UsageError(f"{len(x)} training examples are fewer than n_neighbours={self.n_neighbours}")
+        votes = np.eye(self.n_classes, dtype=np.float32)[y]
+        return {"points": x, "votes": votes, "squares": (x.astype(np.float64) ** 2).sum(axis=1).astype(np.float32)}
+
+    def score(self, x: Tensor) -> Tensor:
+        """Logarithm of each class's share of the votes."""
+        nearest = torch.topk(-squared_distances(x, self.points, self.squares), self.n_neighbours, dim=1).indices
+        share = self.votes[nearest].mean(dim=1)
+        return torch.log(torch.clamp(share, min=_SMALLEST))
+
+
+class NaiveBayes(ClassicalModel):
+    """Gaussian naive Bayes."""
+
+    means: Tensor
+    variances: Tensor
+    log_priors: Tensor
+
+    def learn(self, x: Array, y: Array, seed: int, balanced: bool) -> dict[str, Array]:
+        """Means, variances and priors; with ``balanced`` all classes are equally likely beforehand."""
+        priors = np.full(self.n_classes, 1.0 / self.n_classes) if balanced else None
+        fitted = GaussianNB(priors=priors).fit(x.astype(np.float64), y)
+        arrays = {"means": fitted.theta_, "variances": fitted.var_, "log_priors": np.log(fitted.class_prior_)}
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+    def score(self, x: Tensor) -> Tensor:
+        """Joint log-likelihoods."""
+        distance = (x.unsqueeze(1) - self.means) ** 2 / self.variances + torch.log(2.0 * torch.pi * self.variances)
+        return self.log_priors - 0.5 * distance.sum(dim=2)
+
+
+class Logistic(ClassicalModel):
+    """Multinomial logistic regression."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, input_shape: tuple[int, ...], n_classes: int, c: float, max_iter: int) -> None:
+        super().__init__(input_shape, n_classes)
+        self.c, self.max_iter = c, max_iter
+
+    def learn(self, x: Array, y: Array, seed: int, balanced: bool) -> dict[str, Array]:
+        """Weights and biases of every class."""
+        weights = "balanced" if balanced else None
+        fitted = LogisticRegression(C=self.c, max_iter=self.max_iter, class_weight=weights).fit(
+            x.astype(np.float64), y
+        )
+        weight, bias = fitted.coef_, fitted.intercept_
+        if len(weight) == 1:  # two classes: scikit-learn keeps the second one's margin alone
+            weight, bias = np.vstack([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+        return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+
+    def score(self, x: Tensor) -> Tensor:
+        """Linear scores."""
+        return x @ self.weight.T + self.bias
+
+
+class SupportVectors(ClassicalModel):
+    """Support vector machine, one against one; the scores are votes plus bounded confidences."""
+
+    points: Tensor
+    squares: Tensor
+    coefficients: Tensor
+    intercepts: Tensor
+    gamma: Tensor
+    first: Tensor
+    second: Tensor
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_classes: int,
+        c: float,
+        kernel: Literal["rbf", "linear"],
+    ) -> None:
+        super().__init__(input_shape, n_classes)
+        self.c, self.kernel = c, kernel
+
+    def learn(self, x: Array, y: Array, seed: int, balanced: bool) -> dict[str, Array]:
+        """Support vectors and the coefficients of every pair of classes as one dense matrix."""
+        weights = "balanced" if balanced else None
+        fitted = SVC(C=self.c, kernel=self.kernel, class_weight=weights).fit(x.astype(np.float64), y)
+        sign = -1.0 if self.n_classes == 2 else 1.0  # scikit-learn flips the sign of the only pair
+        pairs = list(combinations(range(self.n_classes), 2))
+        owner = np.repeat(np.arange(self.n_classes), fitted.n_support_)
+        dense = np.zeros((len(owner), len(pairs)))
+        for column, (one, other) in enumerate(pairs):
+            dense[owner == one, column] = fitted.dual_coef_[other - 1, owner == one]
+            dense[owner == other, column] = fitted.dual_coef_[one, owner == other]
+        eye = np.eye(self.n_classes)
+        gamma = 1.0 / (x.shape[1] * x.astype(np.float64).var()) if self.kernel == "rbf" else 0.0
+        arrays = {
+            "points": fitted.support_vectors_,
+            "squares": (fitted.support_vectors_**2).sum(axis=1),
+            "coefficients": sign * dense,
+            "intercepts": sign * fitted.intercept_,
+            "gamma": np.array(gamma),
+            "first": eye[[one for one, _ in pairs]],
+            "second": eye[[other for _, other in pairs]],
+        }
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+    def score(self, x: Tensor) -> Tensor:
+        """One-against-rest values from the pairs, as scikit-learn combines them."""
+        if self.kernel == "rbf":
+            likeness = torch.exp(-self.gamma * squared_distances(x, self.points, self.squares))
+        else:
+            likeness = x @ self.points.T
+        margins = likeness @ self.coefficients + self.intercepts  # (batch, pairs); positive: the first class
+        wins = (margins >= 0).to(margins.dtype)
+        votes = wins @ self.first + (1.0 - wins) @ self.second
+        sums = margins @ (self.first - self.second)
+        return votes + sums / (3.0 * (sums.abs() + 1.0))
+
+
+@register("knn", tiny_shape=(57,))
+def knn(input_shape: tuple[int, ...], n_classes: int, *, n_neighbours: int = 5) -> Neighbours:
+    """Make k-nearest neighbours."""
+    return Neighbours(input_shape, n_classes, n_neighbours)
+
+
+@register("naive-bayes", tiny_shape=(57,))
+def naive_bayes(input_shape: tuple[int, ...], n_classes: int) -> NaiveBayes:
+    """Make Gaussian naive Bayes."""
+    return NaiveBayes(input_shape, n_classes)
+
+
+@register("logistic-regression", tiny_shape=(57,))
+def logistic_regression(
+    input_shape: tuple[int, ...],
+    n_classes: int,
+    *,
+    c: float = 1.0,
+    max_iter: int = 1_000,
+) -> Logistic:
+    """Make multinomial logistic regression."""
+    return Logistic(input_shape, n_classes, c, max_iter)
+
+
+@register("svm", tiny_shape=(57,))
+def svm(
+    input_shape: tuple[int, ...],
+    n_classes: int,
+    *,
+    c: float = 5.0,
+    kernel: Literal["rbf", "linear"] = "rbf",
+) -> SupportVectors:
+    """Make a support vector machine."""
+    if kernel not in ("rbf", "linear"):
+        raise UsageError(f"there is no kernel named {kernel!r}", valid="rbf, linear")
+    return SupportVectors(input_shape, n_classes, c, kernel)

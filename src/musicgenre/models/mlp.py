@@ -1,0 +1,42 @@
+"""Multi-layer perceptrons: on the 57-column table (C2) and on flattened MFCCs (E2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from musicgenre.models._network import Network
+from musicgenre.models.registry import register
+
+
+@register("table-mlp", tiny_shape=(57,))
+def table_mlp(
+    input_shape: tuple[int, ...], n_classes: int, *, hidden: Sequence[int] = (512, 128), dropout: float = 0.5
+) -> Network:
+    """C2: 57-512-128-10, batch-norm and ReLU after each hidden layer, dropout after the last of them."""
+    layers = _hidden_layers(input_shape[0], hidden, batch_norm=True)
+    return Network(nn.Sequential(*layers, nn.Dropout(dropout)), input_shape, n_classes)
+
+
+@register("mfcc-mlp", tiny_shape=(20, 13))
+def mfcc_mlp(
+    input_shape: tuple[int, ...], n_classes: int, *, hidden: Sequence[int] = (512, 256, 64), dropout: float = 0.3
+) -> Network:
+    """E2: flatten, 512, 256, 64 with ReLU and dropout after each, 10 out."""
+    width = input_shape[0] * input_shape[1]
+    layers = _hidden_layers(width, hidden, batch_norm=False, dropout=dropout)
+    return Network(nn.Sequential(nn.Flatten(), *layers), input_shape, n_classes)
+
+
+def _hidden_layers(width: int, hidden: Sequence[int], *, batch_norm: bool, dropout: float = 0.0) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers.append(nn.Linear(width, size))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(size))
+        layers.append(nn.ReLU())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = size
+    return layers
