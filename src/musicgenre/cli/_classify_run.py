@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from musicgenre.inference.batch import Failure, Result, classify_many
 from musicgenre.inference.classifier import Classifier
 from musicgenre.inference.gather import Gathered
 from musicgenre.inference.output import ResultFile, csv_header, format_line
+
+_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +37,30 @@ class Settings:
 
 
 def run(wanted: Gathered, classifier: Classifier, settings: Settings) -> int:
-    """Classify all tracks; return the exit code (0 all fine, 1 some failed)."""
-    failures: list[Failure] = []
-    reused = 0
+    """Classify all tracks; return the exit code (0 all fine, 1 some failed, 130 interrupted)."""
+    tally = _Tally()
     with ExitStack() as stack:
         results_file = _open_output(stack, settings, classifier.model)
         paths = list(wanted.paths)
         if results_file is not None:
-            fresh = [path for path in paths if results_file.done(path) is None]
-            reused, paths = len(paths) - len(fresh), fresh
-        show = _Screen(settings)
-        progress = stack.enter_context(_render.progress(len(paths), quiet=settings.quiet))
-        for result in _results(wanted.failures, paths, classifier, settings.jobs):
-            if isinstance(result, Failure):
-                failures.append(result)
-            if results_file is not None:
-                results_file.add(_record(result, settings))
-            else:
-                show.result(result)
-            progress()
-    _summary(failures, len(paths) + len(wanted.failures), reused, settings)
-    return 1 if failures else 0
+            paths = [path for path in paths if results_file.done(path) is None]
+            tally.reused = len(wanted.paths) - len(paths)
+        screen = _Screen(settings)
+        advance = stack.enter_context(_render.progress(len(paths), quiet=settings.quiet))
+        try:
+            for result in _results(wanted.failures, paths, classifier, settings.jobs):
+                tally.count(result)
+                if results_file is not None:
+                    results_file.add(_record(result, settings))
+                else:
+                    screen.result(result)
+                advance()
+        except KeyboardInterrupt:
+            hint = "" if results_file is None else f": {settings.output} is valid so far; go on with --resume"
+            typer.echo(f"interrupted{hint}", err=True)
+            return _INTERRUPTED
+    tally.summarise(quiet=settings.quiet)
+    return 1 if tally.failures else 0
 
 
 def _open_output(stack: ExitStack, settings: Settings, model: str) -> ResultFile | None:
@@ -106,15 +110,28 @@ def _record(result: Result, settings: Settings) -> dict[str, Any]:
     return result.as_dict()
 
 
-def _summary(failures: list[Failure], n_tracks: int, reused: int, settings: Settings) -> None:
-    for failure in failures:
-        typer.echo(f"failed: {_render.printable(failure.error)}", err=True)
-    if settings.quiet or (n_tracks + reused <= 1 and not failures):
-        return
-    parts = [f"{n_tracks - len(failures)} classified"]
-    if reused:
-        parts.append(f"{reused} done before")
-    if failures:
-        parts.append(f"{len(failures)} failed")
-    with suppress(BrokenPipeError):
-        typer.echo(", ".join(parts), err=True, file=sys.stderr)
+class _Tally:
+    """Counts what happened and says it at the end, on standard error."""
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self.classified = 0
+        self.reused = 0
+
+    def count(self, result: Result) -> None:
+        if isinstance(result, Failure):
+            self.failures.append(result)
+        else:
+            self.classified += 1
+
+    def summarise(self, *, quiet: bool) -> None:
+        for failure in self.failures:
+            typer.echo(f"failed: {_render.printable(failure.error)}", err=True)
+        if quiet or (self.classified + self.reused <= 1 and not self.failures):
+            return
+        parts = [f"{self.classified} classified"]
+        if self.reused:
+            parts.append(f"{self.reused} done before")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed")
+        typer.echo(", ".join(parts), err=True)

@@ -1,0 +1,190 @@
+"""`musicgenre classify` as a person runs it: what it hears, prints, stores and resumes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.cli import COMMAND, classify_json, json_lines, run
+from tests.toy import RATE_HZ, save_toy
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy(tmp_path_factory.mktemp("model") / "toy.onnx")
+
+
+def noise(path: Path, gain: float, duration_s: float = 3.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(1).uniform(-gain, gain, int(duration_s * RATE_HZ))
+    soundfile.write(path, samples, RATE_HZ)
+    return path
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    noise(folder / "a loud.wav", 0.8)
+    noise(folder / "deep" / "quiet.flac", 0.01)
+    noise(folder / "deep" / "skip me" / "other.wav", 0.8)
+    (folder / "cover.jpg").write_bytes(b"not a sound")
+    return folder
+
+
+def test_files_folders_globs_and_stdin_name_the_same_tracks(toy: Path, library: Path) -> None:
+    code, records, _ = classify_json(toy, library)
+    assert code == 0
+    assert {name: r["genre"] for name, r in records.items()} == {
+        "a loud.wav": "loud",
+        "quiet.flac": "quiet",
+        "other.wav": "loud",
+    }
+    assert all(r["error"] is None and r["duration_s"] == 3.0 for r in records.values())
+    _, by_glob, _ = classify_json(toy, f"{library}/**/*.flac")
+    assert list(by_glob) == ["quiet.flac"]
+    listed = "\n".join(map(str, [library / "a loud.wav", library / "deep"])).encode()
+    _, by_stdin, _ = classify_json(toy, "-", stdin=listed)
+    assert by_stdin.keys() == records.keys()
+    _, excluded, _ = classify_json(toy, library, "--exclude", "skip*")
+    assert excluded.keys() == {"a loud.wav", "quiet.flac"}
+
+
+def test_one_bad_file_is_one_line_and_exit_code_one(toy: Path, library: Path) -> None:
+    broken = library / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    code, records, errors = classify_json(toy, library)
+    assert code == 1
+    assert records["broken.wav"]["error"] and records["broken.wav"]["genre"] is None
+    assert records["a loud.wav"]["genre"] == "loud"
+    assert errors.count("broken.wav") == 1 and "3 classified, 1 failed" in errors
+
+
+def test_table_and_csv_agree_with_json(toy: Path, library: Path) -> None:
+    table = run("classify", library, "--model", toy)
+    assert table.returncode == 0
+    lines = table.stdout.decode().splitlines()
+    assert len(lines) == 3 and any("a loud.wav" in line and " loud " in line for line in lines)
+    rows = list(
+        csv.DictReader(io.StringIO(run("classify", library, "--model", toy, "--format", "csv").stdout.decode()))
+    )
+    assert {Path(row["path"]).name: row["genre"] for row in rows}["quiet.flac"] == "quiet"
+
+
+def test_timeline_follows_the_track(toy: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    samples = np.concatenate([rng.uniform(-0.8, 0.8, 3 * RATE_HZ), rng.uniform(-0.01, 0.01, 2 * RATE_HZ)])
+    soundfile.write(tmp_path / "both.wav", samples, RATE_HZ)
+    _, records, _ = classify_json(toy, tmp_path / "both.wav", "--timeline", "--coverage", "full")
+    timeline = records["both.wav"]["timeline"]
+    assert [segment["genre"] for segment in timeline] == ["loud"] * 3 + ["quiet"] * 2
+    assert [segment["start_s"] for segment in timeline] == [0, 1, 2, 3, 4]
+    drawn = run("classify", tmp_path / "both.wav", "--model", toy, "--timeline", "--coverage", "full").stdout.decode()
+    assert drawn.index("0:00 loud") < drawn.index("0:03 quiet")
+
+
+def test_coverage_hears_only_that_much(toy: Path, tmp_path: Path) -> None:
+    path = noise(tmp_path / "long.wav", 0.5, duration_s=60)
+    _, records, _ = classify_json(toy, path, "--coverage", "5")
+    assert records["long.wav"]["heard_s"] == 5 and records["long.wav"]["duration_s"] == 60
+    _, records, _ = classify_json(toy, path, "--coverage", "full")
+    assert records["long.wav"]["heard_s"] == 60
+
+
+def test_unsure_names_candidates(tmp_path: Path) -> None:
+    model = save_toy(tmp_path / "strict.onnx", unsure_threshold=0.9)
+    path = noise(tmp_path / "middling.wav", 0.2)
+    _, records, _ = classify_json(model, path)
+    record = records["middling.wav"]
+    assert record["genre"] == "unsure" and set(record["candidates"]) == {"loud", "quiet"}
+    assert "perhaps" in run("classify", path, "--model", model).stdout.decode()
+
+
+def test_output_file_resumes_without_hearing_again(toy: Path, library: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    first = run("classify", library / "deep", "--model", toy, "--output", out)
+    assert first.returncode == 0 and first.stdout == b""
+    before = out.read_text()
+    again = run("classify", library, "--model", toy, "--output", out)
+    assert again.returncode == 2 and b"--resume" in again.stderr and out.read_text() == before
+    resumed = run("classify", library, "--model", toy, "--output", out, "--resume")
+    assert resumed.returncode == 0 and b"1 classified, 2 done before" in resumed.stderr
+    assert out.read_text().startswith(before)
+    assert len([json.loads(line) for line in out.read_text().splitlines()]) == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
+def test_ctrl_c_leaves_a_valid_file_that_resumes(toy: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "many", tmp_path / "results.jsonl"
+    for index in range(400):
+        noise(folder / f"{index:03d}.wav", 0.5, duration_s=20)
+    command = [COMMAND, "classify", folder, "--model", toy, "--output", out, "--coverage", "full"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"Traceback" not in errors and b"--resume" in errors
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert 0 < len(records) < 400
+    done = run("classify", folder, "--model", toy, "--output", out, "--coverage", "full", "--resume", "-q")
+    assert done.returncode == 0
+    assert len({json.loads(line)["path"] for line in out.read_text().splitlines()}) == 400
+
+
+def test_a_pipe_that_closes_early_is_no_error(toy: Path, library: Path) -> None:
+    command = f"'{COMMAND}' classify '{library}' --model '{toy}' --format json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr and json.loads(done.stdout)["genre"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--coverage", "half"), "full"),
+        (("--resume",), "--output"),
+        (("--model", "no-such-model"), "no-such-model"),
+        (("--model", "none.onnx"), "none.onnx"),
+        (("--format", "xml"), "xml"),
+        (("--jobs", "0"), "jobs"),
+        (("--format", "table", "--output", "x"), "table"),
+        (("--output", "."), "--output"),
+    ],
+)
+def test_misuse_is_exit_code_two_and_one_clear_message(
+    toy: Path, library: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    model = () if "--model" in arguments else ("--model", toy)
+    done = run("classify", library / "a loud.wav", *model, *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr.decode() and done.stdout == b""
+
+
+def test_config_file_sets_defaults(toy: Path, library: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'[classify]\nmodel = "{toy}"\nformat = "json"\ncoverage = "full"\n')
+    done = run("classify", library / "a loud.wav", env={"MUSICGENRE_CONFIG": str(tmp_path)})
+    assert json_lines(done)[0]["model"] == "toy"
+    (tmp_path / "config.toml").write_text("[classify]\nmodell = 3\n")
+    done = run("classify", library / "a loud.wav", env={"MUSICGENRE_CONFIG": str(tmp_path)})
+    assert done.returncode == 2 and b"Did you mean 'model'" in done.stderr
+
+
+def test_plot_draws_a_picture(toy: Path, library: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "answer.png"
+    done = run("classify", library / "a loud.wav", "--model", toy, "--plot", picture)
+    assert done.returncode == 0 and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_completion_is_offered() -> None:
+    done = run("--show-completion", "bash", env={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
+    assert done.returncode == 0 and b"complete" in done.stdout

@@ -1,0 +1,44 @@
+"""A toy model, so that every command can be run offline: it tells loud from quiet by the mean amplitude."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from musicgenre.bundle._container import save_bundle
+from musicgenre.bundle.card import BundleCard
+
+RATE_HZ = 8_000
+SEGMENT = 8_000  # one second
+
+
+def save_toy(path: Path, *, unsure_threshold: float = 0.0) -> Path:
+    """Write the toy classifier: logits (20 m - 2, 2 - 20 m), m the segment's mean absolute amplitude."""
+    weights = numpy_helper.from_array(np.array([[20.0, -20.0]], dtype=np.float32), "weights")
+    bias = numpy_helper.from_array(np.array([-2.0, 2.0], dtype=np.float32), "bias")
+    nodes = [
+        helper.make_node("Abs", ["waveform"], ["magnitude"]),
+        helper.make_node("ReduceMean", ["magnitude"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("MatMul", ["mean", "weights"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["logits"]),
+    ]
+    waveform = helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["rows", SEGMENT])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 2])
+    graph = helper.make_graph(nodes, "toy", [waveform], [logits], [weights, bias])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.checker.check_model(model)
+    card = BundleCard(
+        name="toy",
+        kind="classifier",
+        labels=("loud", "quiet"),
+        sample_rate_hz=RATE_HZ,
+        segment_samples=SEGMENT,
+        hop_samples=SEGMENT,
+        unsure_threshold=unsure_threshold,
+        licence="Apache-2.0",
+    )
+    save_bundle(path, model.SerializeToString(), card)
+    return path
