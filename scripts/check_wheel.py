@@ -81,7 +81,7 @@ def check_imports(programs: Path) -> None:
 
 def check_classify(programs: Path) -> None:
     """Classify the examples with the installed command, when the default model is in the cache."""
-    state = run(programs / "python", "-c", "from musicgenre.bundle.store import *; print(is_cached(DEFAULT_BUNDLE))")
+    state = run(programs / "python", "-c", "from musicgenre.bundle.store import *; print(bundle_path(DEFAULT_BUNDLE).is_file())")
     if state.stdout.strip() != "True":
         print("classify: not checked, the default model is not in the cache (musicgenre bundles get)")
         return

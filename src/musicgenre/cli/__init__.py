@@ -77,7 +77,9 @@ def main() -> None:
     try:
         app()
     except MusicgenreError as error:
-        typer.echo(f"error: {_safe(str(error))}", err=True)
+        from musicgenre.audio.names import printable
+
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
@@ -85,8 +87,3 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe went away: not our fault, nothing to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _safe(text: str) -> str:
-    """Make names that are not UTF-8 printable."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

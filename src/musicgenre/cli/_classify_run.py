@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from musicgenre.audio import printable
 from musicgenre.cli import _render
 from musicgenre.inference.answer import Answer
 from musicgenre.inference.batch import Failure, Result, classify_many
@@ -126,7 +127,7 @@ class _Tally:
 
     def summarise(self, *, quiet: bool) -> None:
         for failure in self.failures:
-            typer.echo(f"failed: {_render.printable(failure.error)}", err=True)
+            typer.echo(f"failed: {printable(failure.error)}", err=True)
         if quiet or (self.classified + self.reused <= 1 and not self.failures):
             return
         parts = [f"{self.classified} classified"]

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import typer
 
+from musicgenre.audio import printable
 from musicgenre.inference.answer import Answer, TimelineSegment
 from musicgenre.inference.batch import Failure, Result
 
@@ -81,12 +82,6 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("listening", total=total)
         yield lambda: bar.advance(task)
-
-
-def printable(text: str) -> str:
-    """Make any file name safe to print: bytes that are not UTF-8 and control characters become escapes."""
-    safe = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)
 
 
 def _details(answer: Answer, top: int) -> str:

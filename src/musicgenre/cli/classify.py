@@ -100,9 +100,9 @@ def _load(model: str, coverage: str | None, threads: int) -> Classifier:
 
 def _offer_default_bundle() -> None:
     """Ask to fetch the default model where a person can answer; otherwise the error names the command."""
-    from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle, is_cached
+    from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
 
-    if is_cached(DEFAULT_BUNDLE) or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if bundle_path(DEFAULT_BUNDLE).is_file() or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     if typer.confirm("The default model is not here yet (a 29 MB download). Get it now?", default=True, err=True):
-        ensure_bundle(DEFAULT_BUNDLE, fetch=True)
+        ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))

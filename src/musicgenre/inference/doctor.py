@@ -8,6 +8,7 @@ from importlib import metadata
 
 import musicgenre
 from musicgenre._files import cache_folder
+from musicgenre.bundle.store import CachedBundle, list_bundles
 from musicgenre.config import config_path
 from musicgenre.errors import MusicgenreError
 from musicgenre.inference.batch import available_cores
@@ -58,11 +59,16 @@ def _config_state() -> str:
     return f"{path} ({'read' if path.exists() else 'none'})"
 
 
+def _bundle_state(entry: CachedBundle) -> str:
+    if not entry.is_cached:
+        return "not cached"
+    return entry.problem or f"{(entry.size_bytes or 0) / 1e6:.1f} MB, whole"
+
+
 def _models() -> list[tuple[str, str]]:
-    from musicgenre.bundle.store import list_bundles
     from musicgenre.inference.taught import list_taught, load_head
 
-    rows = [(f"bundle {entry.name}", entry.state) for entry in list_bundles()]
+    rows = [(f"bundle {entry.name}", _bundle_state(entry)) for entry in list_bundles()]
     try:
         rows.append(("genre head", load_head("default").name))
     except MusicgenreError as error:
