@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import bundles, classify, doctor
+from musicgenre.cli import bundles, classify, compare, doctor, evaluate
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -68,7 +68,9 @@ def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any])
 
 
 app.command("classify")(classify.classify)
+app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(bundles.app, name="bundles")
 
 

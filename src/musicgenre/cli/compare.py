@@ -1,0 +1,27 @@
+"""`musicgenre compare`: whether two runs differ by more than chance, on the tracks both were tested on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from musicgenre.cli.evaluate import Pooling
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Run folder or group.")],
+    second: Annotated[Path, typer.Argument(help="Run folder or group to hold against it.")],
+    pooling: Annotated[
+        Pooling, typer.Option("--pooling", help="How the segments of a track score together.")
+    ] = Pooling.mean,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two runs on the same test tracks: difference, its 95 % interval, and a paired test."""
+    from musicgenre.evaluation.compare import compare as compare_runs
+
+    comparison = compare_runs(first, second, how=pooling.value)
+    text = json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False) + "\n" if as_json else comparison.to_text()
+    typer.echo(text, nl=False)

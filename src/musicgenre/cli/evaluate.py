@@ -1,0 +1,93 @@
+"""`musicgenre evaluate`: how good a run is, under which protocol, on how many tracks, how surely."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.evaluation.report import Report
+
+
+class Part(StrEnum):
+    """Which predictions are scored."""
+
+    test = "test"
+    validation = "validation"
+
+
+class Pooling(StrEnum):
+    """How segments score together."""
+
+    mean = "mean"
+    max = "max"
+    vote = "vote"
+
+
+class ReportFormat(StrEnum):
+    """How a report is written."""
+
+    text = "text"
+    json = "json"
+    html = "html"
+
+
+_BY_SUFFIX = {".txt": ReportFormat.text, ".json": ReportFormat.json, ".html": ReportFormat.html}
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder, or a group of seeds and folds.")],
+    part: Annotated[Part, typer.Option("--part", help="Which predictions to score.")] = Part.test,
+    pooling: Annotated[
+        Pooling, typer.Option("--pooling", help="How the segments of a track score together.")
+    ] = Pooling.mean,
+    output_format: Annotated[
+        ReportFormat | None, typer.Option("--format", help="Default: text, or what --output's suffix says.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the report here (.txt, .json or .html).")
+    ] = None,
+) -> None:
+    """Score a run: accuracy with its 95 % interval, per-class scores, confusion matrix, spread over seeds."""
+    from musicgenre._files import write_text_atomic
+    from musicgenre.evaluation.evaluate import evaluate as evaluate_run
+
+    kind = _choose_format(output_format, output)
+    report = evaluate_run(run, part=part.value, how=pooling.value)
+    text = _render(report, kind)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    write_text_atomic(output, text)
+    typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting}); wrote {output}")
+    for warning in report.warnings:
+        typer.echo(f"! {warning}.", err=True)
+
+
+def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFormat:
+    if chosen is not None:
+        return chosen
+    if output is None:
+        return ReportFormat.text
+    if output.suffix.lower() not in _BY_SUFFIX:
+        raise UsageError(
+            f"cannot tell the format of {output.name!r}",
+            valid=f"a name that ends in {', '.join(_BY_SUFFIX)}",
+            next_step="Or give --format",
+        )
+    return _BY_SUFFIX[output.suffix.lower()]
+
+
+def _render(report: Report, kind: ReportFormat) -> str:
+    if kind is ReportFormat.json:
+        return report.to_json()
+    if kind is ReportFormat.text:
+        return report.to_text()
+    from musicgenre.evaluation.html_report import render_html
+
+    return render_html(report)

@@ -1,0 +1,192 @@
+"""Plots as SVG text, drawn without any plotting package: curves, confusion matrix, class balance, intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLOURS = (
+    "#1f6fb2",
+    "#d9772b",
+    "#3b8f4f",
+    "#b8433f",
+    "#7b5ea7",
+    "#8a6d4f",
+    "#c2699b",
+    "#6d7278",
+    "#9a9a2e",
+    "#2fa3ad",
+)
+_FONT = 'font-family="system-ui, sans-serif" font-size="12"'
+_GREY = "#888888"
+_DARK_FROM = 0.55
+
+
+def line_chart(
+    title: str,
+    lines: Sequence[tuple[str, Sequence[float | None], str]],
+    *,
+    x_label: str,
+    width: int = 560,
+    height: int = 300,
+) -> str:
+    """Draw values over epochs.
+
+    Parameters
+    ----------
+    title, x_label : str
+        Words at the top and at the bottom.
+    lines : sequence of (name, values, colour)
+        A name is listed once in the legend even where several lines share it; None leaves a gap.
+    """
+    values = [value for _, line, _ in lines for value in line if value is not None and math.isfinite(value)]
+    if not values:
+        return ""
+    low, high = _nice_range(min(values), max(values))
+    last = max(1, *(len(line) - 1 for _, line, _ in lines))
+    left, top, right, bottom = 52, 30, width - 140, height - 40
+
+    def place(epoch: int, value: float) -> tuple[float, float]:
+        return left + (right - left) * epoch / last, bottom - (bottom - top) * (value - low) / (high - low)
+
+    parts = [_text(left, 18, title, weight="bold"), _text((left + right) / 2, height - 8, x_label, anchor="middle")]
+    for tick in np.linspace(low, high, 5):
+        y = place(0, float(tick))[1]
+        parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
+        parts.append(_text(left - 6, y + 4, f"{tick:.3g}", anchor="end"))
+    parts += [
+        _text(left, bottom + 16, "1", anchor="middle"),
+        _text(right, bottom + 16, str(last + 1), anchor="middle"),
+    ]
+    for _, line, colour in lines:
+        for run in _unbroken(line):
+            points = " ".join("{:.1f},{:.1f}".format(*place(epoch, value)) for epoch, value in run)
+            parts.append(
+                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" opacity="0.8"/>'
+            )
+    legend = {name: colour for name, _, colour in lines}
+    parts += _legend(list(legend.items()), right + 14, top + 8)
+    return _svg(width, height, title, parts)
+
+
+def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> str:
+    """Draw a confusion matrix: colour is the share of the row, the number is the count."""
+    cell, left, top = 46, 96, 96
+    side = cell * len(labels)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
+    parts = [_text(8, 18, title, weight="bold"), _text(left + side / 2, 38, "answer", anchor="middle", fill=_GREY)]
+    for column, label in enumerate(labels):
+        x = left + cell * (column + 0.6)
+        rotated = f'<g transform="translate({x:.0f},{top - 6}) rotate(-45)">{_text(0, 0, label)}</g>'
+        parts.append(rotated)
+    for row, label in enumerate(labels):
+        y = top + cell * row
+        parts.append(_text(left - 6, y + cell * 0.6, label, anchor="end"))
+        for column in range(len(labels)):
+            share, value = float(shares[row, column]), float(matrix[row, column])
+            fill = _shade(share, good=row == column)
+            x = left + cell * column
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" fill="{fill}">'
+                f"<title>{escape(label)} answered as {escape(labels[column])}: {value:g}</title></rect>"
+            )
+            ink = "#ffffff" if share > _DARK_FROM else "#222222"
+            if value:
+                parts.append(_text(x + cell / 2, y + cell * 0.6, f"{value:.3g}", anchor="middle", fill=ink))
+    return _svg(left + side + 60, top + side + 12, title, parts)
+
+
+def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> str:
+    """Draw how many rows of each label every part holds; one bar a label, one colour a part."""
+    totals = [sum(count.get(label, 0) for count in balance.values()) for label in labels]
+    if not any(totals):
+        return ""
+    left, bar, gap, scale = 96, 16, 8, 360.0 / max(totals)
+    parts = [_text(8, 18, title, weight="bold")]
+    for row, label in enumerate(labels):
+        y, x = 34 + row * (bar + gap), float(left)
+        parts.append(_text(left - 6, y + 12, label, anchor="end"))
+        for colour, (part, count) in zip(_cycle(), balance.items(), strict=False):
+            length = count.get(label, 0) * scale
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{bar}" fill="{colour}">'
+                f"<title>{escape(label)}, {escape(part)}: {count.get(label, 0)}</title></rect>"
+            )
+            x += length
+        parts.append(_text(x + 6, y + 12, str(totals[row])))
+    parts += _legend(list(zip(balance, _cycle(), strict=False)), left + 420, 44)
+    height = max(34 + len(labels) * (bar + gap) + 8, 60 + 18 * len(balance))
+    return _svg(left + 600, height, title, parts)
+
+
+def interval_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """Draw shares with their intervals on an axis from 0 to 1; rows are (name, value, low, high)."""
+    left, step, length = 150, 26, 380
+    bottom = 34 + step * len(rows)
+    parts = [_text(8, 18, title, weight="bold")]
+    for tick in np.linspace(0.0, 1.0, 6):
+        x = left + length * float(tick)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="30" y2="{bottom}" stroke="#dddddd"/>')
+        parts.append(_text(x, bottom + 16, f"{tick:.1f}", anchor="middle"))
+    for row, (name, value, low, high) in enumerate(rows):
+        y = 44 + step * row
+        x, x1, x2 = (left + length * share for share in (value, low, high))
+        parts.append(_text(left - 8, y + 4, name, anchor="end"))
+        parts.append(f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}" stroke="{COLOURS[0]}" stroke-width="3"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{COLOURS[0]}"/>')
+        parts.append(_text(left + length + 12, y + 4, f"{value:.3f} [{low:.3f}, {high:.3f}]"))
+    return _svg(left + length + 170, bottom + 26, title, parts)
+
+
+def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+    inside = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(title)}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" {_FONT}>\n{inside}\n</svg>'
+    )
+
+
+def _text(
+    x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", fill: str = "#222222"
+) -> str:
+    style = f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
+
+
+def _legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> list[str]:
+    parts = []
+    for row, (name, colour) in enumerate(entries):
+        parts.append(f'<rect x="{x}" y="{y + 18 * row - 9}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(x + 18, y + 18 * row + 1, name))
+    return parts
+
+
+def _cycle() -> list[str]:
+    return list(COLOURS) * 3
+
+
+def _unbroken(line: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    """Split a line where values are missing; missing epochs between two values are bridged only if alone."""
+    runs: list[list[tuple[int, float]]] = [[]]
+    for epoch, value in enumerate(line):
+        if value is None or not math.isfinite(value):
+            if runs[-1]:
+                runs.append([])
+        else:
+            runs[-1].append((epoch, value))
+    return [run for run in runs if run]
+
+
+def _nice_range(low: float, high: float) -> tuple[float, float]:
+    low = min(low, 0.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _shade(share: float, *, good: bool) -> str:
+    end = (31, 111, 178) if good else (184, 67, 63)
+    mixed = (round(255 + (channel - 255) * min(1.0, share)) for channel in end)
+    return "#{:02x}{:02x}{:02x}".format(*mixed)

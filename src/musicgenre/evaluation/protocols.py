@@ -1,0 +1,80 @@
+"""What each protocol's numbers mean: which one leaks, and what to know about the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musicgenre.data.manifest import Manifest
+
+LEAKY_WARNING = (
+    "LEAKY PROTOCOL: this number is no measure of how well new tracks are recognised. It exists only to reproduce a "
+    "published claim"
+)
+
+_LEAKY = {
+    "segment-leaky": "segments of one track stand in the training and in the test part, and the test part chose the "
+    "checkpoint",
+}
+
+_CAVEATS = {
+    "track": "tracks were split at random: the same artist may stand on both sides",
+    "kfold": "tracks were dealt to folds at random: the same artist may stand on both sides",
+    "stratified-500": "tracks were split at random: the same artist may stand on both sides",
+    "fault-filtered": "artists were kept apart by hand, yet five stand on both sides (13 of 290 test tracks)",
+    "artist": "no artist stands on both sides, as far as artists are known",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCheck:
+    """What the manifest itself shows about a split.
+
+    Parameters
+    ----------
+    n_test : int
+        Original tracks in the test part.
+    n_shared_tracks : int
+        How many of them (or copies of them) stand in the training or validation part too.
+    n_shared_groups : int
+        How many of them have their group, usually the artist, in the training part.
+    """
+
+    n_test: int
+    n_shared_tracks: int
+    n_shared_groups: int
+
+
+def is_leaky(protocol: str) -> bool:
+    """Tell whether scores under this protocol are inflated by design."""
+    return protocol in _LEAKY
+
+
+def caveats(protocol: str, check: SplitCheck | None) -> list[str]:
+    """List what a reader must know about a number, the gravest first, each one sentence without the full stop."""
+    found = []
+    if is_leaky(protocol):
+        found.append(f"{LEAKY_WARNING}: {_LEAKY[protocol]}")
+    elif check is not None and check.n_shared_tracks:
+        found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
+    if protocol in _CAVEATS:
+        found.append(_CAVEATS[protocol])
+    elif not is_leaky(protocol):
+        found.append("the split is the manifest's own: nothing is known about artists on both sides")
+    if check is not None and check.n_shared_groups and not is_leaky(protocol):
+        share = check.n_shared_groups / check.n_test
+        found.append(
+            f"{check.n_shared_groups} of {check.n_test} test tracks ({share:.0%}) have their group in training"
+        )
+    return found
+
+
+def check_split(manifest: Manifest) -> SplitCheck:
+    """Count test tracks that, or whose group, stand in the training part of the manifest."""
+    test = [track for track in manifest.tracks if track.split == "test" and not track.augmented]
+    seen = {track.source_id for track in manifest.tracks if track.split in ("train", "validation")}
+    groups = {track.group for track in manifest.tracks if track.split == "train" and track.group}
+    return SplitCheck(
+        n_test=len(test),
+        n_shared_tracks=sum(track.source_id in seen for track in test),
+        n_shared_groups=sum(track.group in groups for track in test),
+    )

@@ -1,0 +1,181 @@
+"""Read run folders, alone or in groups of seeds and folds; refuse what is damaged or from a newer version."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from musicgenre.data.manifest import Manifest, read_manifest
+from musicgenre.errors import RunError
+from musicgenre.evaluation.predictions import Predictions, read_predictions
+
+RUN_FORMAT_VERSION = 1
+"""Newest run folder this version reads."""
+
+_REQUIRED = ("recipe", "labels", "seed", "protocol", "status")
+_FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder: what one training left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    info : mapping
+        Content of its ``run.json``.
+    """
+
+    folder: Path
+    info: Mapping[str, Any]
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe."""
+        return str(self.info["recipe"])
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Row codes of the systems the recipe rebuilds, as ``A5``."""
+        return tuple(self.info.get("systems") or ())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels, in the order of the model's outputs."""
+        return tuple(self.info["labels"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return int(self.info["seed"])
+
+    @property
+    def fold(self) -> int | None:
+        """Fold that was held out, if this run is part of a k-fold."""
+        fold = self.info.get("fold")
+        return None if fold is None else int(fold)
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol that split the tracks."""
+        return str(self.info["protocol"])
+
+    @property
+    def parameter_count(self) -> int | None:
+        """Number of the model's parameters, where that has a meaning."""
+        count = self.info.get("parameter_count")
+        return None if count is None else int(count)
+
+    def manifest(self) -> Manifest | None:
+        """Read the manifest with the split this run was trained on, if it is there."""
+        path = self.folder / "manifest.csv"
+        return read_manifest(path) if path.is_file() else None
+
+    def predictions(self, part: str = "test") -> Predictions:
+        """Predictions for the ``test`` or ``validation`` part, one row a segment."""
+        predictions = read_predictions(self.folder / f"predictions_{part}.csv")
+        if predictions.labels != self.labels:
+            raise RunError(
+                f"predictions_{part}.csv in {self.folder} has the labels {', '.join(predictions.labels)}",
+                valid=f"those of its run.json: {', '.join(self.labels)}",
+            )
+        if not len(predictions):
+            raise RunError(f"predictions_{part}.csv in {self.folder} has no rows")
+        return predictions
+
+    def curves(self) -> dict[str, list[float | None]]:
+        """Learning curves: column name to one value an epoch (None where not measured); empty without a log."""
+        path = self.folder / "logs" / "metrics.csv"
+        if not path.is_file():
+            return {}
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                rows = list(csv.DictReader(stream))
+            return {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+        except (ValueError, KeyError, csv.Error) as error:
+            raise RunError(f"{path} is damaged ({error})") from error
+
+
+def open_run(folder: Path) -> Run:
+    """Open one run folder.
+
+    Raises
+    ------
+    RunError
+        It is no run folder, damaged, from a newer version, or its training did not finish.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise RunError(
+            f"{folder} is no run folder: it has no run.json",
+            next_step="Give the folder that 'musicgenre train' printed",
+        )
+    info = read_versioned_json(path, RUN_FORMAT_VERSION)
+    missing = [name for name in _REQUIRED if name not in info]
+    if missing:
+        raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}", next_step="Train this run again")
+    if info["status"] != _FINISHED:
+        raise RunError(
+            f"the training in {folder} did not finish (status: {info['status']})",
+            next_step="Resume it with 'musicgenre train --resume', then try again",
+        )
+    return Run(folder=folder, info=info)
+
+
+def open_runs(folder: Path) -> tuple[Run, ...]:
+    """Open a run folder or a group of them (seeds, folds); the runs come sorted by seed and fold.
+
+    Raises
+    ------
+    RunError
+        As :func:`open_run`, or the runs of a group do not belong together.
+    """
+    group = folder / "group.json"
+    if not group.is_file():
+        return (open_run(folder),)
+    children = read_versioned_json(group, RUN_FORMAT_VERSION).get("children")
+    if not isinstance(children, list) or not children:
+        raise RunError(f"{group} is damaged: it lists no children", next_step="Train these runs again")
+    runs = [run for child in children for run in open_runs(_inside(folder, str(child)))]
+    for run in runs[1:]:
+        if (run.recipe, run.labels, run.protocol) != (runs[0].recipe, runs[0].labels, runs[0].protocol):
+            raise RunError(
+                f"{run.folder} and {runs[0].folder} differ in recipe, labels or protocol",
+                valid="runs of one group share all three",
+            )
+    return tuple(sorted(runs, key=lambda run: (run.seed, -1 if run.fold is None else run.fold)))
+
+
+def read_versioned_json(path: Path, newest: int) -> dict[str, Any]:
+    """Read a JSON object with a ``format_version``; refuse versions newer than ``newest``."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise RunError(f"{path} is damaged: it has no format_version", next_step="Train this run again")
+    if version > newest:
+        raise RunError(
+            f"{path} has format version {version}, written by a newer musicgenre",
+            valid=f"up to {newest}",
+            next_step="Update with: pip install --upgrade musicgenre",
+        )
+    return dict(content)
+
+
+def _inside(folder: Path, child: str) -> Path:
+    path = folder / child
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"{folder / 'group.json'} names {child!r}, which lies outside the folder")
+    return path
+
+
+def _number(cell: str | None) -> float | None:
+    return float(cell) if cell else None

@@ -1,0 +1,89 @@
+"""Comparing runs: paired over tracks, agreeing with exact values, refusing what cannot be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicgenre.errors import RunError
+from musicgenre.evaluation.compare import compare, mcnemar, sign_flips
+from tests.make_run import make_group, make_run, random_answers
+
+
+def _all(right: int, n: int) -> dict[str, tuple[str, list[str]]]:
+    return {f"t{k}": ("pop", ["pop" if k < right else "jazz"]) for k in range(n)}
+
+
+def test_mcnemar_by_hand() -> None:
+    differences = np.array([1.0] * 8 + [-1.0] * 2 + [0.0] * 90)
+    assert mcnemar(differences) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    assert mcnemar(np.zeros(5)) == 1.0
+    assert mcnemar(np.array([1.0, -1.0])) == 1.0
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=40))
+def test_mcnemar_is_symmetric_and_a_probability(values: list[float]) -> None:
+    differences = np.array(values)
+    assert mcnemar(differences) == mcnemar(-differences)
+    assert 0.0 < mcnemar(differences) <= 1.0
+
+
+def test_sign_flips_agree_with_mcnemar() -> None:
+    differences = np.array([1.0] * 12 + [-1.0] * 4 + [0.0] * 20)
+    assert sign_flips(differences) == pytest.approx(mcnemar(differences), abs=0.01)
+
+
+def test_a_clear_difference(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "worse", _all(50, 100))
+    second = make_run(tmp_path / "better", _all(80, 100))
+    found = compare(first, second)
+    assert found.difference == pytest.approx(0.3) and found.low > 0.15 and found.high < 0.45
+    assert found.p_value < 1e-6 and found.test == "McNemar, exact"
+    assert (found.only_first, found.only_second) == (0, 30)
+    assert "the two differ" in found.to_text() and "protocol track" in found.to_text()
+    back = compare(second, first)
+    assert (back.difference, back.p_value) == (pytest.approx(-0.3), found.p_value)
+
+
+def test_the_same_run_does_not_differ(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_answers(1))
+    found = compare(run, run)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert "no difference" in found.to_text()
+
+
+def test_several_seeds(tmp_path: Path) -> None:
+    def group(name: str, right: float, start: int) -> Path:
+        children = {f"s{s}": {"test": random_answers(start + s, right=right), "seed": s} for s in range(3)}
+        return make_group(tmp_path / name, children)
+
+    found = compare(group("worse", 0.1, 0), group("better", 0.9, 10))
+    assert found.n_seeds == (3, 3) and found.test == "sign flips over tracks"
+    assert found.low > 0 and found.p_value < 0.001
+    assert found.as_dict()["n_tracks"] == 60
+
+
+def test_only_shared_tracks_count(tmp_path: Path) -> None:
+    found = compare(make_run(tmp_path / "a", _all(5, 10)), make_run(tmp_path / "b", _all(5, 6)))
+    assert found.n_tracks == 6 and "only 6 tracks are shared" in found.warnings[0]
+
+
+def test_leaky_runs_are_flagged(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, _all(3, 6), protocol="segment-leaky") for name in "ab"]
+    assert "LEAKY" in compare(*runs).to_text()
+
+
+def test_what_cannot_be_compared(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", _all(5, 10))
+    with pytest.raises(RunError, match="different protocols: track against artist"):
+        compare(run, make_run(tmp_path / "b", _all(5, 10), protocol="artist"))
+    with pytest.raises(RunError, match="different labels"):
+        compare(run, make_run(tmp_path / "c", _all(5, 10), labels=("jazz", "pop")))
+    with pytest.raises(RunError, match="share no test track"):
+        compare(run, make_run(tmp_path / "d", {"other": ("pop", ["pop"])}))
+    with pytest.raises(RunError, match="'t0' has different labels"):
+        compare(run, make_run(tmp_path / "e", {"t0": ("jazz", ["pop"])}))
