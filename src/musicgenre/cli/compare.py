@@ -15,13 +15,13 @@ def compare(
     first: Annotated[Path, typer.Argument(help="Run folder or group.")],
     second: Annotated[Path, typer.Argument(help="Run folder or group to hold against it.")],
     pooling: Annotated[
-        Pooling, typer.Option("--pooling", help="How the segments of a track score together.")
-    ] = Pooling.mean,
+        Pooling | None, typer.Option("--pooling", help="How segments score together; default: as the recipe says.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs on the same test tracks: difference, its 95 % interval, and a paired test."""
     from musicgenre.evaluation.compare import compare as compare_runs
 
-    comparison = compare_runs(first, second, how=pooling.value)
+    comparison = compare_runs(first, second, how=None if pooling is None else pooling.value)
     text = json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False) + "\n" if as_json else comparison.to_text()
     typer.echo(text, nl=False)

@@ -44,8 +44,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, or a group of seeds and folds.")],
     part: Annotated[Part, typer.Option("--part", help="Which predictions to score.")] = Part.test,
     pooling: Annotated[
-        Pooling, typer.Option("--pooling", help="How the segments of a track score together.")
-    ] = Pooling.mean,
+        Pooling | None, typer.Option("--pooling", help="How segments score together; default: as the recipe says.")
+    ] = None,
     output_format: Annotated[
         ReportFormat | None, typer.Option("--format", help="Default: text, or what --output's suffix says.")
     ] = None,
@@ -58,7 +58,7 @@ def evaluate(
     from musicgenre.evaluation.evaluate import evaluate as evaluate_run
 
     kind = _choose_format(output_format, output)
-    report = evaluate_run(run, part=part.value, how=pooling.value)
+    report = evaluate_run(run, part=part.value, how=None if pooling is None else pooling.value)
     text = _render(report, kind)
     if output is None:
         typer.echo(text, nl=False)

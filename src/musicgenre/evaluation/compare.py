@@ -89,7 +89,7 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
 
-def compare(first: str | Path, second: str | Path, *, how: Pooling = "mean") -> Comparison:
+def compare(first: str | Path, second: str | Path, *, how: Pooling | None = None) -> Comparison:
     """Compare two runs (or groups of runs) on the test tracks they share.
 
     Raises
@@ -100,7 +100,7 @@ def compare(first: str | Path, second: str | Path, *, how: Pooling = "mean") -> 
     groups = [open_runs(Path(first)), open_runs(Path(second))]
     _check_same_question(groups[0][0], groups[1][0])
     seeds = [by_seed(group) for group in groups]
-    right = [_right_by_track(group, how) for group in seeds]
+    right = [_right_by_track(group, how or runs[0].scoring) for group, runs in zip(seeds, groups, strict=True)]
     shared = [track_id for track_id in right[0] if track_id in right[1]]
     _check_same_truth(seeds[0], seeds[1], shared)
     a, b = (np.array([group[track_id] for track_id in shared]) for group in right)
@@ -131,7 +131,7 @@ def mcnemar(differences: NDArray[np.float64]) -> float:
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     n, fewer = wins + losses, min(wins, losses)
     tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**n)  # integers: exact for any n
+    return min(1.0, float(2 * tail / 2**n))  # integers: exact for any n
 
 
 def sign_flips(differences: NDArray[np.float64]) -> float:

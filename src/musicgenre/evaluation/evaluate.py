@@ -25,7 +25,7 @@ Folds = Sequence[Predictions]
 """Predictions of one seed, one entry a fold (one entry in all when not k-fold)."""
 
 
-def evaluate(folder: str | Path, *, part: str = "test", how: Pooling = "mean") -> Report:
+def evaluate(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Report:
     """Score a run folder or a group of them.
 
     The folds of one seed are pooled, so that each track counts once; seeds are averaged.
@@ -36,8 +36,8 @@ def evaluate(folder: str | Path, *, part: str = "test", how: Pooling = "mean") -
         A run folder, or a group of runs with its ``group.json``.
     part : {"test", "validation"}
         Which predictions to score. The validation part chose the checkpoint: its scores are flattered.
-    how : {"mean", "max", "vote"}
-        How the segments of a track score together for the headline.
+    how : {"mean", "max", "vote"}, optional
+        How the segments of a track score together for the headline; what the recipe says by default.
 
     Returns
     -------
@@ -51,12 +51,13 @@ def evaluate(folder: str | Path, *, part: str = "test", how: Pooling = "mean") -
     if part not in PARTS:
         raise UsageError(f"there is no part {part!r}", valid=f"one of {', '.join(PARTS)}")
     runs = open_runs(Path(folder))
+    how = runs[0].scoring if how is None else how
     return build_report(Path(folder).resolve().name, runs, by_seed(runs, part), part=part, how=how)
 
 
 def by_seed(runs: Sequence[Run], part: str = "test") -> dict[int, Folds]:
     """Read the predictions of a group of runs: seed to one entry a fold."""
-    found = {}
+    found: dict[int, Folds] = {}
     for seed in sorted({run.seed for run in runs}):
         folds = [run.predictions(part) for run in runs if run.seed == seed]
         if part == "test":

@@ -73,7 +73,7 @@ class Predictions:
     @property
     def predicted(self) -> NDArray[np.intp]:
         """Index of the best label of each row, shape (n,)."""
-        return np.argmax(self.scores, axis=1)
+        return np.asarray(np.argmax(self.scores, axis=1), dtype=np.intp)
 
     @property
     def n_tracks(self) -> int:

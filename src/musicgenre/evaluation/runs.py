@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError
-from musicgenre.evaluation.predictions import Predictions, read_predictions
+from musicgenre.evaluation.predictions import POOLINGS, Pooling, Predictions, read_predictions
 
 RUN_FORMAT_VERSION = 1
 """Newest run folder this version reads."""
@@ -65,6 +65,14 @@ class Run:
     def protocol(self) -> str:
         """Name of the protocol that split the tracks."""
         return str(self.info["protocol"])
+
+    @property
+    def scoring(self) -> Pooling:
+        """How the recipe lets the segments of a track score together."""
+        how = self.info.get("scoring", "mean")
+        if how not in POOLINGS:
+            raise RunError(f"{self.folder} scores segments together by {how!r}", valid=f"one of {', '.join(POOLINGS)}")
+        return cast("Pooling", how)
 
     @property
     def parameter_count(self) -> int | None:
