@@ -1,0 +1,376 @@
+"""Recipes: one YAML file a system, a base and small differences, checked key by key.
+
+A recipe names its parents under ``base``; they are merged first, in order, and what the recipe says itself wins.
+Files whose name starts with ``_`` are parts to be named as parents, not recipes to train.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from musicgenre.errors import MissingExtraError, RecipeError
+
+try:
+    import yaml
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+except ModuleNotFoundError as error:  # the light install has neither
+    raise MissingExtraError("reading recipes", "train") from error
+
+RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+"""Where the recipes that come with the package live."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """Which tracks of the manifest take part.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Keep the tracks of these labels; empty: all.
+    exclude : tuple of str
+        Track ids to leave out.
+    """
+
+    labels: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class RepresentationSection(_Section):
+    """What the model reads.
+
+    Parameters
+    ----------
+    name, options
+        Passed to ``create_representation``.
+    hop_s : float, optional
+        From one segment's start to the next; the segment length by default.
+    first_only : bool
+        Keep the first segment of every track alone.
+    dtype : {"float32", "float16"}
+        How the store keeps it.
+    normalise : {"standard", "row_l2", "none"}
+        ``standard``: mean 0 and variance 1 by the training part; ``row_l2``: every example to length 1.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+    hop_s: float | None = Field(default=None, gt=0)
+    first_only: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+    normalise: Literal["standard", "row_l2", "none"] = "standard"
+
+
+class OfflineSection(_Section):
+    """Copies of the training tracks, augmented once and stored.
+
+    Parameters
+    ----------
+    chain : str
+        Name of a waveform chain.
+    copies : int
+        Copies of every training track; 0 switches it off.
+    only : tuple of str
+        Keep these steps of the chain; empty: all.
+    """
+
+    chain: str = "a3"
+    copies: int = Field(default=0, ge=0)
+    only: tuple[str, ...] = ()
+
+
+class OnlineSection(_Section):
+    """Augmentation drawn afresh every epoch.
+
+    Parameters
+    ----------
+    waveform : str, optional
+        Name of a waveform chain applied to every training segment.
+    time_masks, frequency_masks : int
+        SpecAugment: number of masks an example.
+    time_width, frequency_width : int
+        Widest mask in frames and bands.
+    mixup : float
+        Alpha of mixup's Beta distribution; 0 switches it off.
+    """
+
+    waveform: str | None = None
+    time_masks: int = Field(default=0, ge=0)
+    frequency_masks: int = Field(default=0, ge=0)
+    time_width: int = Field(default=30, ge=1)
+    frequency_width: int = Field(default=12, ge=1)
+    mixup: float = Field(default=0.0, ge=0)
+
+
+class AugmentationSection(_Section):
+    """Augmentation of the training part; no other part is ever augmented."""
+
+    offline: OfflineSection = OfflineSection()
+    online: OnlineSection = OnlineSection()
+
+
+class ModelSection(_Section):
+    """The model: passed to ``create_model``."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class TrainingSection(_Section):
+    """How the weights are found.
+
+    Parameters
+    ----------
+    optimiser, learning_rate, weight_decay, momentum
+        ``momentum`` is Adam's first beta too.
+    batch_size, epochs, patience
+        ``patience`` epochs without a better ``monitor`` end the training; ``None``: never.
+    monitor : {"validation_loss", "validation_accuracy"}
+        What chooses the weights that are kept.
+    class_weights : bool
+        Weigh the loss by the inverse frequency of the class.
+    softmax_in_loss : bool
+        Put a softmax in front of the cross-entropy, as some reports did. It slows learning; never the default.
+    seed : int
+        Of weights, order, dropout and online augmentation.
+    fit_on : {"train", "train+validation"}
+        Classical models: what they are fitted on.
+    in_memory_mb : int
+        Parts up to this size are held in memory, larger ones read from the store.
+    """
+
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    batch_size: int = Field(default=32, ge=1)
+    epochs: int = Field(default=100, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    monitor: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    class_weights: bool = False
+    softmax_in_loss: bool = False
+    seed: int = Field(default=0, ge=0)
+    fit_on: Literal["train", "train+validation"] = "train"
+    in_memory_mb: int = Field(default=2048, ge=0)
+
+
+class ProtocolSection(_Section):
+    """How tracks are split; only used where the manifest carries no split of its own.
+
+    Parameters
+    ----------
+    name : str
+        A protocol of ``musicgenre data split``, or ``segment-leaky``.
+    seed : int
+        Of the split.
+    options : dict
+        Further options of the protocol, as ``test_size``.
+    """
+
+    name: str = "track"
+    seed: int = Field(default=0, ge=0)
+    options: dict[str, Any] = {}
+
+
+class StudySection(_Section):
+    """Several trainings that differ in a few keys: name of the variant to its ``--set`` values."""
+
+    variants: dict[str, dict[str, Any]] = {}
+
+
+class Recipe(_Section):
+    """All that one training needs, beside the data.
+
+    Parameters
+    ----------
+    name : str
+        Stem of the file.
+    summary : str
+        One line.
+    systems : tuple of str
+        Row codes of the published systems it rebuilds.
+    scoring : {"mean", "max", "vote"}
+        How the segments of a track score together.
+    """
+
+    name: str
+    summary: str
+    systems: tuple[str, ...]
+    notes: str = ""
+    data: DataSection = DataSection()
+    representation: RepresentationSection
+    augmentation: AugmentationSection = AugmentationSection()
+    model: ModelSection
+    training: TrainingSection = TrainingSection()
+    protocol: ProtocolSection = ProtocolSection()
+    scoring: Literal["mean", "max", "vote"] = "mean"
+    study: StudySection = StudySection()
+
+    def variants(self) -> dict[str, Recipe]:
+        """Return the recipes of the study by name; empty when it is none."""
+        plain = self.model_dump(mode="json", exclude={"study"})
+        return {
+            name: check_recipe(_with_settings(plain, changes.items()), name=f"{self.name}.{name}")
+            for name, changes in self.study.variants.items()
+        }
+
+    def as_yaml(self) -> str:
+        """Return the whole recipe, defaults included, as YAML that :func:`load_recipe` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude={"name"}), sort_keys=False, allow_unicode=True)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    stems = (path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
+    return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
+
+
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe, merge its parents, apply the overrides and check the whole.
+
+    Parameters
+    ----------
+    recipe : str or Path
+        A name of :func:`list_recipes`, or the path of a YAML file.
+    overrides : iterable of str
+        ``section.key=value`` each; the value is read as YAML.
+
+    Raises
+    ------
+    RecipeError
+        An unknown key (the nearest valid one is named), a wrong type, a missing parent.
+    """
+    path = _find(recipe)
+    plain = _merged(path, ())
+    return check_recipe(_with_settings(plain, _parsed(overrides)), name=path.stem)
+
+
+def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
+    """Check a merged recipe and give it its types.
+
+    Raises
+    ------
+    RecipeError
+        The first thing that is wrong with it.
+    """
+    try:
+        made = Recipe.model_validate({**plain, "name": name})
+    except ValidationError as error:
+        raise _explained(error, name) from error
+    if made.study.variants:
+        made.variants()
+    return made
+
+
+def _find(recipe: str | Path) -> Path:
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"there is no recipe file {path}")
+        return path
+    names = list_recipes()
+    if str(recipe) not in names:
+        near = difflib.get_close_matches(str(recipe), names, n=1)
+        raise RecipeError(
+            f"there is no recipe named {str(recipe)!r}",
+            valid=f"Nearest: {near[0]}" if near else "",
+            next_step="'musicgenre recipes' lists them; or give the path of a YAML file",
+        )
+    return RECIPE_FOLDER / f"{recipe}.yaml"
+
+
+def _merged(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+    """Read ``path`` on top of its parents."""
+    if path in children:
+        raise RecipeError(f"the recipe {path.name} is its own parent")
+    own = _read(path)
+    parents = own.pop("base", [])
+    merged: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        merged = _merge(merged, _merged(_parent(str(parent), path), (*children, path)))
+    return _merge(merged, own)
+
+
+def _parent(name: str, child: Path) -> Path:
+    for folder in (child.parent, RECIPE_FOLDER):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    valid = sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
+    near = difflib.get_close_matches(name, valid, n=1)
+    raise RecipeError(
+        f"the recipe {child.name} names the base {name!r}, which does not exist",
+        valid=f"Nearest: {near[0]}" if near else "",
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no recipe", valid="A recipe is a mapping of sections")
+    return content
+
+
+def _merge(low: dict[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``high`` over ``low``; mappings are merged, all else is replaced."""
+    merged = dict(low)
+    for key, value in high.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _parsed(overrides: Iterable[str]) -> list[tuple[str, Any]]:
+    pairs = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"cannot read the setting {override!r}", valid="section.key=value")
+        try:
+            pairs.append((key.strip(), yaml.safe_load(value)))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"cannot read the value of {override!r}", valid="A value in YAML") from error
+    return pairs
+
+
+def _with_settings(plain: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    changed = dict(plain)
+    for key, value in pairs:
+        nested: Any = value
+        for step in reversed(key.split(".")):
+            nested = {step: nested}
+        changed = _merge(changed, nested)
+    return changed
+
+
+def _explained(error: ValidationError, name: str) -> RecipeError:
+    """Turn the first complaint of pydantic into a sentence."""
+    first = error.errors()[0]
+    where = [str(step) for step in first["loc"]]
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(where[:-1])
+        near = difflib.get_close_matches(where[-1], valid, n=1)
+        return RecipeError(
+            f"the recipe {name} has the unknown key {key!r}",
+            valid=f"Nearest: {'.'.join([*where[:-1], near[0]])!r}" if near else f"Valid here: {', '.join(valid)}",
+            next_step="See docs/recipes.md for every key",
+        )
+    if first["type"] == "missing":
+        return RecipeError(f"the recipe {name} lacks the key {key!r}")
+    return RecipeError(f"the recipe {name} has {key}={first['input']!r}", valid=f"{first['msg']}")
+
+
+def _valid_keys(where: list[str]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for step in where:
+        section = cast("type[BaseModel]", section.model_fields[step].annotation)
+    return sorted(section.model_fields)

@@ -1,0 +1,146 @@
+"""Recipes: merging, checking, overriding, and that every one of the package is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicgenre.errors import RecipeError
+from musicgenre.models.registry import check_options
+from musicgenre.training.recipes import RECIPE_FOLDER, Recipe, list_recipes, load_recipe
+
+ISSUE_ROWS = {"A3", "A4", "A5", "A6", "A7", "A8", "B4", "B5", "B6", "B10", "B11", "C2", "C4", "C7", "C8",
+              "E2", "E3", "E4", "E5", "E8"}  # fmt: skip
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_whole(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.systems
+    assert recipe.summary[0].isupper() or recipe.summary.startswith("E")
+    check_options(recipe.model.name, recipe.model.options)
+
+
+def test_every_system_has_a_recipe() -> None:
+    covered = {system for name in list_recipes() for system in load_recipe(name).systems}
+    assert covered >= ISSUE_ROWS
+
+
+def test_softmax_in_loss_is_never_the_default() -> None:
+    assert {name for name in list_recipes() if load_recipe(name).training.softmax_in_loss} == {
+        "c2-softmax-in-loss", "c4-softmax-in-loss", "e2-leaky", "e3-softmax-in-loss", "e4-gru-leaky", "e4-lstm-leaky",
+    }  # fmt: skip
+
+
+def test_only_leaky_recipes_leak() -> None:
+    leaky = {name for name in list_recipes() if load_recipe(name).protocol.name == "segment-leaky"}
+    assert leaky == {name for name in list_recipes() if name.endswith("-leaky")}
+    assert len(leaky) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch", "rate"),
+    [("a5-original", 50, 20, 1e-3), ("b6-both", 100, 32, 1e-4), ("c4", 100, 16, 1e-4), ("e4-lstm", 500, 32, 1e-4)],
+)
+def test_settings_of_the_reports(name: str, epochs: int, batch: int, rate: float) -> None:
+    training = load_recipe(name).training
+    assert (training.epochs, training.batch_size, training.learning_rate) == (epochs, batch, rate)
+
+
+def test_difference_files_are_small() -> None:
+    assert max(len(path.read_text("utf-8").splitlines()) for path in RECIPE_FOLDER.glob("*.yaml")) <= 20
+
+
+def test_later_parents_and_the_recipe_itself_win() -> None:
+    both = load_recipe("b6-both")
+    assert both.representation.options == {"preset": "b1", "segment_s": 4.0}
+    assert both.augmentation.offline.copies == 1
+    assert both.model.name == "cnn2d"
+
+
+def test_a_recipe_of_ones_own_builds_on_ours(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine", "base: e3\nsummary: Mine\ntraining: {batch_size: 8}\n")
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.training.batch_size, recipe.training.epochs) == ("mine", 8, 100)
+
+
+def test_overrides_win_and_are_typed() -> None:
+    recipe = load_recipe("e3", ["training.epochs=3", "training.learning_rate=1e-4", "data.labels=[a, b]"])
+    assert recipe.training.epochs == 3
+    assert recipe.training.learning_rate == 1e-4
+    assert recipe.data.labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learnin_rate=1", "Nearest: 'training.learning_rate'"),
+        ("trainin.epochs=1", "Nearest: 'training'"),
+        ("augmentation.online.mixpu=1", "Nearest: 'augmentation.online.mixup'"),
+        ("training.epochs=many", "valid integer"),
+        ("training.epochs=0", "greater than or equal to 1"),
+        ("training.optimiser=adan", "'adam' or 'sgd'"),
+        ("model=3", "ModelSection"),
+        ("training.epochs", "section.key=value"),
+        ("training.epochs=[1", "in YAML"),
+        ("zzz=1", "Valid here: augmentation"),
+    ],
+)
+def test_wrong_overrides_say_what_would_be_right(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message.replace("[", r"\[")):
+        load_recipe("e3", [override])
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="Nearest: e3"):
+        load_recipe("e33")
+    with pytest.raises(RecipeError, match="no recipe file"):
+        load_recipe("nowhere/mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: eee3\nsummary: x", "does not exist"),
+        ("base: own\nsummary: x", "its own parent"),
+        ("summary: x\nsystems: []\nmodel: {name: svm}", "lacks the key 'representation'"),
+        ("- a\n- b", "holds no recipe"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, "own", text))
+
+
+def test_a_broken_study_is_found_when_it_is_read(tmp_path: Path) -> None:
+    text = "base: e3\nsummary: x\nstudy: {variants: {slow: {training.learnig_rate: 1}}}"
+    with pytest.raises(RecipeError, match="learning_rate"):
+        load_recipe(write(tmp_path, "own", text))
+
+
+def test_study_variants_differ_in_their_keys_alone() -> None:
+    study = load_recipe("a8-augmentation-study")
+    variants = study.variants()
+    assert set(variants) == {"none", "noise", "time-stretch", "pitch-shift", "shift", "all"}
+    assert variants["none"].augmentation.offline.copies == 0
+    assert variants["noise"].augmentation.offline.only == ("AddGaussianNoise",)
+    assert variants["noise"].name == "a8-augmentation-study.noise"
+    assert all(variant.model == study.model and not variant.study.variants for variant in variants.values())
+
+
+@given(st.sampled_from(list_recipes()), st.integers(0, 10**6), st.floats(1e-8, 10.0))
+def test_yaml_of_a_recipe_reads_back_the_same(name: str, seed: int, rate: float) -> None:
+    recipe = load_recipe(name, [f"training.seed={seed}", f"training.learning_rate={rate!r}"])
+    again = Recipe.model_validate({**yaml.safe_load(recipe.as_yaml()), "name": name})
+    assert again == recipe
