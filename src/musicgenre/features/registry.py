@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 from musicgenre.errors import UsageError
 from musicgenre.features.base import Representation
 
-_SUPPORT = frozenset({"base", "reference", "registry", "rhythm", "segments", "specification", "torch_frontend"})
+_SUPPORT = frozenset(
+    {"base", "prepare", "reference", "registry", "rhythm", "segments", "specification", "torch_frontend"}
+)
 _FACTORIES: dict[str, Callable[..., Representation]] = {}
 
 Factory = TypeVar("Factory", bound=Callable[..., Representation])

@@ -1,0 +1,129 @@
+"""Plumbing of preparation: one file to its rows. It runs in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre._files import sha256_of
+from musicgenre.data._cache import RowCache, Signature, entry_key
+from musicgenre.data.rows import Features
+from musicgenre.errors import AudioError, DataError, UsageError
+from musicgenre.features.base import Representation
+from musicgenre.features.segments import cut as cut_waveform
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How tracks are cut and rows stored."""
+
+    segment_s: float | None
+    hop_s: float | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file, and its content's hash if that is known."""
+
+    path: Path
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the rows of a file are, or why there are none."""
+
+    key: str = ""
+    sha256: str = ""
+    signature: Signature | None = None
+    reused: bool = False
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def reads_of(representation: Representation) -> str:
+    """Say what the representation reads: ``waveform`` (the default), ``file`` or ``columns``."""
+    return str(getattr(representation, "reads", "waveform"))
+
+
+def cut_of(representation: Representation, segment_s: float | None, hop_s: float | None, dtype: str) -> Cut:
+    """Settle the cut: the representation's own length unless it takes any."""
+    own_s = representation.segment_s
+    if segment_s is not None and own_s is not None and abs(segment_s - own_s) > 1e-9:
+        raise UsageError(
+            f"segment_s={segment_s} does not fit the representation {representation.name}",
+            valid=f"It was made for segments of {own_s} s",
+            next_step=f"Make it with segment_s={segment_s}",
+        )
+    length_s = own_s if segment_s is None else segment_s
+    if reads_of(representation) != "waveform" or length_s is None:
+        return Cut(None, None, dtype)
+    return Cut(length_s, length_s if hop_s is None else hop_s, dtype)
+
+
+def key_of(content_sha256: str, representation: Representation, cut: Cut) -> str:
+    """Name the rows of a file's content."""
+    return entry_key(content_sha256, {"representation": representation.settings(), **asdict(cut)})
+
+
+def make_rows(shared: tuple[Representation, Cut, RowCache], job: Job) -> Outcome:
+    """Put the rows of a file into the cache, unless they are there. A file at fault is an outcome, not an error."""
+    representation, cut, cache = shared
+    try:
+        signature = Signature.of(job.path)
+        sha256 = job.sha256 or sha256_of(job.path)
+    except OSError as error:
+        return Outcome(problem=f"the file cannot be read ({error.strerror})")
+    key = key_of(sha256, representation, cut)
+    if key in cache:
+        return Outcome(key, sha256, signature, reused=True)
+    try:
+        starts_s, rows, warnings = _compute(representation, cut, job.path)
+    except (AudioError, DataError) as error:
+        return Outcome(sha256=sha256, signature=signature, problem=str(error))
+    cache.write(key, starts_s, rows)
+    return Outcome(key, sha256, signature, warnings=warnings)
+
+
+def rows_of_columns(representation: Representation, cut: Cut, columns: Mapping[str, str]) -> Features:
+    """Make the one row of a track from its manifest's columns."""
+    row = cast("Any", representation).compute_columns(columns)
+    return _stored([row], representation, cut.dtype)
+
+
+def _compute(
+    representation: Representation, cut: Cut, path: Path
+) -> tuple[NDArray[np.float64], Features, tuple[str, ...]]:
+    if reads_of(representation) == "file":
+        row = cast("Any", representation).compute_file(path)
+        return np.zeros(1), _stored([row], representation, cut.dtype), ()
+    from musicgenre.audio import load
+
+    sound = load(path, representation.sample_rate_hz)
+    starts_s, segments = cut_waveform(sound.waveform, sound.sample_rate_hz, cut.segment_s, cut.hop_s)
+    rows = [representation.compute(segment) for segment in segments]
+    return starts_s, _stored(rows, representation, cut.dtype), tuple(sound.warnings)
+
+
+def _stored(rows: list[NDArray[np.float32]], representation: Representation, dtype: str) -> Features:
+    """Stack and check rows; shape (n, *shape)."""
+    stacked = np.stack(rows)
+    if stacked.shape[1:] != tuple(representation.shape()):
+        raise DataError(f"the features have shape {stacked.shape[1:]}", valid=f"Expected {representation.shape()}")
+    if not np.isfinite(stacked).all():
+        raise DataError("the features are not finite numbers")
+    with np.errstate(over="ignore"):
+        converted: Features = stacked.astype(dtype)
+    if not np.isfinite(converted).all():
+        raise UsageError(
+            f"values up to {np.abs(stacked).max():.3g} do not fit float16",
+            valid="float16 ends at 65,504",
+            next_step="Prepare with float32",
+        )
+    return converted
