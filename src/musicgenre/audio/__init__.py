@@ -1,0 +1,31 @@
+"""Audio in: any common file, file object or array becomes mono float32 at the rate that is wanted.
+
+soundfile decodes what libsndfile reads well, PyAV the rest (AAC, ALAC, Opus, Vorbis, WMA, WavPack, video); both are
+imported only when a file needs them. Every failure is an :class:`~musicgenre.errors.AudioError`; what could be
+decoded in spite of a fault comes back with a warning.
+"""
+
+from musicgenre.audio.array import from_array
+from musicgenre.audio.load import load, load_spans
+from musicgenre.audio.names import printable
+from musicgenre.audio.probe import probe
+from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
+from musicgenre.audio.stream import SoundStream, stream
+from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioInfo",
+    "Float32",
+    "Sound",
+    "SoundStream",
+    "Source",
+    "Spans",
+    "find_audio_files",
+    "from_array",
+    "load",
+    "load_spans",
+    "printable",
+    "probe",
+    "stream",
+]

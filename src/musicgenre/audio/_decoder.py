@@ -1,0 +1,168 @@
+"""One open source: picks the decoder, changes it when it fails, gives mono samples at the source's own rate."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+
+from musicgenre.audio._mix import Tally
+from musicgenre.audio._pyav import PyavReader
+from musicgenre.audio._reader import DecodeFailure, EndedReader, Reader
+from musicgenre.audio._resample import MAX_RATE_HZ, MIN_RATE_HZ
+from musicgenre.audio._sniff import ogg_ends_early, prefers_pyav
+from musicgenre.audio._soundfile import SoundfileReader
+from musicgenre.audio._source import Input
+from musicgenre.audio.sound import AudioInfo, Float32, Source
+from musicgenre.errors import AudioError
+
+# A file that ends this much before its promise is called truncated; codec padding stays below.
+_MISSING_S = 0.1
+_LOW_RATE_HZ = 8_000
+# Bytes of float32 that one read may hold, all channels together.
+_READ_BYTES = 1 << 20
+
+
+class Decoder:
+    """Decodes one source as mono float32 at its own rate; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    source : str, path-like or BinaryIO
+        What to decode.
+
+    Raises
+    ------
+    AudioError
+        When it cannot be opened, or no decoder makes sense of it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._input = Input(source)
+        self._notes: list[str] = []
+        self._tally = Tally()
+        self._closed = False
+        self._ended = False
+        self._reader = self._choose()
+        self.name = self._input.name
+        self.info: AudioInfo = self._reader.info
+        self._block = max(1 << 10, _READ_BYTES // (4 * self.info.channels))
+        self._check_rate()
+        if ogg_ends_early(self._input):
+            self._notes.append("truncated: the page that ends an Ogg stream is missing")
+
+    def _choose(self) -> Reader:
+        kinds: list[type[SoundfileReader] | type[PyavReader]] = [SoundfileReader, PyavReader]
+        if prefers_pyav(self._input):
+            kinds.reverse()
+        for kind in kinds:
+            try:
+                return kind(self._input)
+            except DecodeFailure:
+                continue
+        self._input.restore()
+        raise AudioError(
+            f"{self._input.name} is not audio that can be decoded",
+            valid="WAV, FLAC, MP3, Ogg, Opus, AIFF, AU, M4A, WMA, WavPack, or a video with sound",
+            next_step="Play it to see whether it is whole; an unfinished download or a locked (DRM) file fails too",
+        )
+
+    def _check_rate(self) -> None:
+        rate = self.info.sample_rate_hz
+        if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+            self.close()
+            raise AudioError(
+                f"{self._input.name} has a sample rate of {rate} Hz",
+                valid=f"Rates from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",
+                next_step="Its header is damaged or it is no music: save it again with its real rate",
+            )
+        if rate < _LOW_RATE_HZ:
+            self._notes.append(f"sample rate of only {rate} Hz: little of the music is left in it")
+
+    @property
+    def rate_hz(self) -> int:
+        """The source's own sample rate."""
+        return self.info.sample_rate_hz
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame of the source; beyond its end nothing is left to read."""
+        try:
+            self._reader.seek(frame)
+        except DecodeFailure:
+            self._change_reader(frame)
+
+    def read(self, stop: int | None = None) -> Float32:
+        """Give the next mono samples (n,), up to frame ``stop``; none are left when n is 0."""
+        wanted = self._block if stop is None else min(self._block, stop - self._reader.position)
+        if wanted <= 0:
+            return np.zeros(0, dtype=np.float32)
+        try:
+            block = self._reader.read(wanted)
+        except DecodeFailure:
+            self._change_reader(self._reader.position)
+            block = self._reader.read(wanted)
+        if not len(block):
+            self._note_end()
+        return self._tally.take(block)
+
+    def _change_reader(self, frame: int) -> None:
+        """Go on with the other decoder, which is better with damage; with nothing where that fails too."""
+        failed = self._reader
+        failed.close()
+        self._notes += [*failed.notes, f"damaged after {failed.position / self.rate_hz:.1f} s"]
+        self._reader = EndedReader(failed)
+        if not isinstance(failed, SoundfileReader):
+            return
+        try:
+            other = PyavReader(self._input)
+            if (other.info.sample_rate_hz, other.info.channels) == (self.rate_hz, self.info.channels):
+                other.seek(frame)
+                self._reader = other
+        except DecodeFailure:
+            return
+
+    def _note_end(self) -> None:
+        declared = self._reader.declared_frames
+        if declared is None or self._ended:
+            return
+        self._ended = True
+        if self._reader.position < declared - _MISSING_S * self.rate_hz:
+            heard_s, promised_s = self._reader.position / self.rate_hz, declared / self.rate_hz
+            self._notes.append(f"truncated: it ends after {heard_s:.1f} s of the {promised_s:.1f} s it promises")
+
+    def finish(self) -> tuple[str, ...]:
+        """Close the source and tell what was odd.
+
+        Raises
+        ------
+        AudioError
+            When not one sample that was read is a number.
+        """
+        self.close()
+        self._notes += self._reader.notes
+        if self._input.changed():
+            self._notes.append("the file changed while it was read")
+        if self._tally.nothing_valid:
+            raise AudioError(
+                f"{self.name} holds only NaN or infinite samples",
+                valid="Numbers, full scale is 1",
+                next_step="Export it again from where it was made",
+            )
+        return tuple(dict.fromkeys([*self._notes, *self._tally.notes()]))
+
+    def close(self) -> None:
+        """Let go of the source."""
+        if not self._closed:
+            self._closed = True
+            self._reader.close()
+            self._input.restore()
+
+    def __enter__(self) -> Decoder:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,82 @@
+"""Find the sound files in folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+
+AUDIO_SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd"),
+        *(".m4a", ".m4b", ".aac", ".alac", ".wma", ".asf", ".wv", ".caf", ".w64", ".rf64", ".ape", ".tta", ".mka"),
+        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mp2", ".ac3", ".3gp", ".avi", ".mpc", ".dsf"),
+    }
+)
+
+
+def find_audio_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], exclude: Sequence[str] = ()
+) -> Iterator[Path]:
+    """List the sound files that paths name or hold.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Files come back as they are, whatever they are called and whether or not they exist, so that the caller
+        meets (and reports) what is wrong with them. Folders are walked with all below them, sorted by name.
+    exclude : sequence of str
+        Glob patterns (``*``, ``?``, ``[...]``). One that matches a file's or folder's name, or its path below the
+        named folder (with ``/``), leaves it out, with all that is in it.
+
+    Yields
+    ------
+    Path
+        Each file once, by the first name it is met under. In folders: names with a suffix of ``AUDIO_SUFFIXES`` and
+        without a leading dot. Links to folders are followed, but no folder is entered twice. A folder that cannot be
+        listed is given out itself, so that opening it tells why.
+    """
+    named = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    seen: set[tuple[int, int]] = set()
+    given: set[str] = set()
+    for path in map(Path, named):
+        found = _walk(path, PurePath(), tuple(exclude), seen) if path.is_dir() else iter([path])
+        for file in found:
+            key = os.path.realpath(file)
+            if key not in given:
+                given.add(key)
+                yield file
+
+
+def _walk(folder: Path, below: PurePath, exclude: tuple[str, ...], seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Walk one folder; ``below`` is its path under the folder that was named, ``seen`` holds those entered."""
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        yield folder
+        return
+    for entry in ordered:
+        inner = below / entry.name
+        if entry.name.startswith(".") or _excluded(inner, exclude):
+            continue
+        if _is_folder(entry):
+            yield from _walk(folder / entry.name, inner, exclude, seen)
+        elif PurePath(entry.name).suffix.lower() in AUDIO_SUFFIXES:
+            yield folder / entry.name
+
+
+def _excluded(inner: PurePath, exclude: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in exclude for text in (inner.name, inner.as_posix()))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False

@@ -1,0 +1,88 @@
+"""Make small sound files in every format that the tests need; nothing is read from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+# suffix -> (libsndfile container, its sample layout)
+_SOUNDFILE_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".au": ("AU", "PCM_16"),
+}
+# suffix -> (container, codec, sample layout of the codec) for PyAV
+_PYAV_FORMATS = {
+    ".mp3": ("mp3", "libmp3lame", "s16p"),
+    ".opus": ("ogg", "libopus", "s16"),
+    ".m4a": ("ipod", "aac", "fltp"),
+    ".alac.m4a": ("ipod", "alac", "s16p"),
+    ".aac": ("adts", "aac", "fltp"),
+    ".wma": ("asf", "wmav2", "fltp"),
+    ".wv": ("wv", "wavpack", "s16p"),
+    ".mp4": ("mp4", "aac", "fltp"),
+    ".mkv": ("matroska", "aac", "fltp"),
+    ".webm": ("webm", "libopus", "s16"),
+    ".vorbis.webm": ("webm", "vorbis", "fltp"),
+}
+_BLOCK = 1 << 16
+FORMATS = (*_SOUNDFILE_FORMATS, *_PYAV_FORMATS)
+LOSSLESS = (".wav", ".flac", ".aiff", ".au", ".alac.m4a", ".wv")
+
+
+def music(duration_s: float, rate_hz: int = 44100, channels: int = 2, seed: int = 7) -> np.ndarray:
+    """Return tones, a sweep and soft noise: float32 (n, channels), peak near 0.5, different everywhere."""
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    top_hz = min(3000.0, rate_hz / 5)
+    sweep = np.sin(2 * np.pi * (top_hz / 20 * time_s + top_hz / 20 * np.sin(0.7 * time_s)))
+    beat = np.sin(2 * np.pi * (top_hz / 10) * time_s) * (np.sin(2 * np.pi * 1.3 * time_s + 0.3) > 0)
+    rows = [
+        0.2 * sweep + 0.15 * beat + 0.02 * rng.standard_normal(len(time_s)) + 0.1 * np.sin((50 + 7 * k) * time_s)
+        for k in range(channels)
+    ]
+    return np.stack(rows, axis=1).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate_hz: int = 44100) -> Path:
+    """Write ``samples`` (n, channels) in the format that the file's name asks for."""
+    key = next(key for key in sorted(FORMATS, key=len, reverse=True) if path.name.endswith(key))
+    if key in _SOUNDFILE_FORMATS:
+        container, subtype = _SOUNDFILE_FORMATS[key]
+        with soundfile.SoundFile(
+            path, "w", samplerate=rate_hz, channels=samples.shape[1], format=container, subtype=subtype
+        ) as output:
+            for start in range(0, len(samples), _BLOCK):  # libsndfile's Vorbis writer overflows its stack otherwise
+                output.write(samples[start : start + _BLOCK])
+    else:
+        _write_pyav(path, samples, rate_hz, *_PYAV_FORMATS[key])
+    return path
+
+
+def _write_pyav(path: Path, samples: np.ndarray, rate_hz: int, container: str, codec: str, layout: str) -> None:
+    channels = {1: "mono", 2: "stereo"}[samples.shape[1]]
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate_hz, layout=channels, format=layout)
+        stream.bit_rate = 128_000
+        if codec == "vorbis":
+            stream.codec_context.options = {"strict": "experimental"}
+        stream.open()
+        step = stream.frame_size or 4096
+        for start in range(0, len(samples), step):
+            frame = _frame(samples[start : start + step], layout, channels)
+            frame.sample_rate = rate_hz
+            frame.pts = start
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def _frame(piece: np.ndarray, layout: str, channels: str) -> av.AudioFrame:
+    if layout.startswith("s16"):
+        piece = np.round(piece * 32767).astype(np.int16)
+    rows = piece.T if layout.endswith("p") else piece.reshape(1, -1)
+    return av.AudioFrame.from_ndarray(np.ascontiguousarray(rows), format=layout, layout=channels)
