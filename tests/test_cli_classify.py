@@ -26,7 +26,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def noise(path: Path, gain: float, duration_s: float = 3.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.random.default_rng(1).uniform(-gain, gain, int(duration_s * RATE_HZ))
+    rng = np.random.default_rng(list(path.name.encode()))  # every name its own content
+    samples = rng.uniform(-gain, gain, int(duration_s * RATE_HZ))
     soundfile.write(path, samples, RATE_HZ)
     return path
 

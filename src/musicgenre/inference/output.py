@@ -81,6 +81,8 @@ class ResultFile:
         self._by_path: dict[str, dict[str, Any]] = {}
         self._by_hash: dict[str, dict[str, Any]] = {}
         self._sizes: set[int] = set()
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
         exists = path.exists()
         if exists and not (resume or overwrite):
             raise UsageError(
