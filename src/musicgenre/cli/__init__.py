@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import bundles, classify, compare, doctor, evaluate
+from musicgenre.cli import bundles, classify, compare, doctor, evaluate, prepare
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -71,6 +71,7 @@ app.command("classify")(classify.classify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
+app.command("prepare")(prepare.prepare)
 app.add_typer(bundles.app, name="bundles")
 
 

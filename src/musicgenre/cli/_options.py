@@ -1,0 +1,62 @@
+"""Plumbing shared by commands: ``--set key=value``, tracks that failed, and a progress bar."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.features.prepare import Skipped
+
+_LISTED = 50
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` pairs; numbers, lists, true, false and none become such, others stay text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise UsageError(f"--set {pair!r} is not a setting", valid="--set key=value, for example --set n_mels=64")
+        settings[key.strip()] = _value(text.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error while the block runs; yields the function to call with (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
+    """List tracks with their reasons on standard error."""
+    if not skipped:
+        return
+    typer.echo(f"{title} ({len(skipped)}):", err=True)
+    for skip in skipped[:_LISTED]:
+        typer.echo(f"  {skip.track_id}: {Path(skip.path)}: {skip.reason}", err=True)
+    if len(skipped) > _LISTED:
+        typer.echo(f"  and {len(skipped) - _LISTED} more", err=True)

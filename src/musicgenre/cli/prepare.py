@@ -1,0 +1,71 @@
+"""`musicgenre prepare`: compute one representation of a manifest's tracks into a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from musicgenre.features.prepare import Preparation
+
+
+def prepare(
+    manifest: Annotated[Path, typer.Argument(help="The manifest, a CSV; see: musicgenre data index.")],
+    representation: Annotated[
+        str, typer.Option("--representation", help="melspectrogram, mfcc, table, picture, waveform or columns.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the representation, key=value; repeatable.")
+    ] = None,
+    segment: Annotated[
+        float | None, typer.Option("--segment", min=0.01, help="Cut tracks into segments of so many seconds.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option("--hop", min=0.01, help="Seconds from one segment to the next; default --segment.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The store's folder; default MANIFEST-REPRESENTATION beside it.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Processes; default one a core.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the size.")] = "float32",
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder of rows computed before; default in the cache folder.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Compute a representation of every track into a store. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
+    from musicgenre.cli._options import parse_settings, progress_bar, report_skipped
+    from musicgenre.data._pool import usable_cores
+    from musicgenre.data.manifest import read_manifest
+    from musicgenre.features import prepare as preparation
+    from musicgenre.features.registry import create_representation
+
+    options = parse_settings(settings or [])
+    if segment is not None:
+        options["segment_s"] = segment
+    front_end = create_representation(representation, **options)
+    folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
+    with progress_bar("preparing", quiet) as advance:
+        done = preparation.prepare(
+            read_manifest(manifest),
+            front_end,
+            folder,
+            hop_s=hop,
+            dtype=dtype,
+            jobs=jobs or usable_cores(),
+            cache=cache,
+            progress=advance,
+        )
+    report_skipped("Decoded with a warning", done.warnings)
+    report_skipped("Skipped", done.skipped)
+    typer.echo(_summary(done))
+    raise typer.Exit(1 if done.skipped else 0)
+
+
+def _summary(done: Preparation) -> str:
+    counts = f"{done.n_tracks} tracks, {done.n_rows} rows in {done.folder}"
+    work = f"{done.computed} computed, {done.reused} reused, {len(done.skipped)} skipped"
+    unused = f", {done.unused} outside the split" if done.unused else ""
+    return f"{counts} ({work}{unused}; {done.seconds:.1f} s)"

@@ -1,0 +1,275 @@
+"""The store: features of a whole manifest on disk, one memory-mapped file a part, and an index of their rows.
+
+A store is a folder. ``store.json`` says what it holds and names the other files: one ``.npy`` a part (a value of the
+manifest's split, or a fold) and the index, a CSV with one line a row. :func:`musicgenre.features.prepare.prepare`
+makes it. The files of a store are never changed, only replaced under new names, so that a reader keeps what it opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre.data.rows import FeatureRows, Normalisation, measure_normalisation
+from musicgenre.errors import DataError
+
+FORMAT_VERSION = 1
+STORE_FILE = "store.json"
+INDEX_COLUMNS = (
+    "part",
+    "row",
+    "track_id",
+    "source_id",
+    "segment",
+    "start_s",
+    "label",
+    "labels",
+    "split",
+    "fold",
+    "augmented",
+)
+
+Strings = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class PartView:
+    """Some rows of a store, in a fixed order; every array has one entry a row.
+
+    Parameters
+    ----------
+    features : FeatureRows
+        The features, still on disk, shape (n_rows, *shape).
+    labels : ndarray of int64
+        Index of the label in ``label_names``.
+    track_ids, source_ids : ndarray of str
+        The track, and the original it comes from (itself, unless it is augmented).
+    starts_s : ndarray of float64
+        Where the segment begins in its track.
+    augmented : ndarray of bool
+        Whether offline augmentation made the row's track.
+    label_names : tuple of str
+        All labels of the store, sorted.
+    label_sets : ndarray of str
+        All labels of each row, joined by ``;``.
+    """
+
+    features: FeatureRows
+    labels: NDArray[np.int64]
+    track_ids: Strings
+    source_ids: Strings
+    starts_s: NDArray[np.float64]
+    augmented: NDArray[np.bool_]
+    label_names: tuple[str, ...]
+    label_sets: Strings
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> PartView:
+        """Choose rows, by index or by mask, without reading features."""
+        return PartView(
+            self.features.take(rows),
+            self.labels[rows],
+            self.track_ids[rows],
+            self.source_ids[rows],
+            self.starts_s[rows],
+            self.augmented[rows],
+            self.label_names,
+            self.label_sets[rows],
+        )
+
+    def targets(self) -> NDArray[np.float32]:
+        """Return 1 for every label of a row and 0 for the others, shape (n_rows, n_labels)."""
+        column = {name: index for index, name in enumerate(self.label_names)}
+        targets = np.zeros((len(self), len(column)), np.float32)
+        for row, names in enumerate(self.label_sets):
+            targets[row, [column[name] for name in names.split(";")]] = 1.0
+        return targets
+
+
+class Store:
+    """An opened store. Nothing but the index is read until features are asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Its folder.
+
+    Attributes
+    ----------
+    representation : dict
+        Settings of the representation; `representation_from_settings` makes it again.
+    segment_s, hop_s : float or None
+        Segment length, and the way from one start to the next; ``None``: whole tracks.
+    shape : tuple of int
+        Shape of one row of features.
+    row_axis : int or None
+        Axis of one row that is normalised entry by entry.
+    labels : tuple of str
+        All labels, sorted: row ``labels`` count along it.
+    normalisation : Normalisation or None
+        Of the training part; ``None`` when the manifest has none (folds: see :meth:`normalisation_of`).
+    skipped : list of dict
+        ``track_id`` and ``reason`` of every track that could not be prepared.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        description = _read_description(folder)
+        self.representation: dict[str, Any] = description["representation"]
+        self.segment_s: float | None = description["segment_s"]
+        self.hop_s: float | None = description["hop_s"]
+        self.shape: tuple[int, ...] = tuple(description["shape"])
+        self.dtype: np.dtype[Any] = np.dtype(description["dtype"])
+        self.row_axis: int | None = description["row_axis"]
+        self.labels: tuple[str, ...] = tuple(description["labels"])
+        self.skipped: list[dict[str, str]] = description["skipped"]
+        normalisation = description["normalisation"]
+        self.normalisation = None if normalisation is None else Normalisation.from_dict(normalisation)
+        self._files = {name: folder / part["file"] for name, part in description["parts"].items()}
+        self._check_files(description)
+        self._read_index(folder / description["index"])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Split values that occur: ``train``, ``validation``, ``test``, or nothing."""
+        return tuple(name for name in ("train", "validation", "test") if (self._split == name).any())
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Folds that occur, sorted."""
+        return tuple(int(fold) for fold in np.unique(self._fold) if fold >= 0)
+
+    def part(self, name: str) -> PartView:
+        """Take the rows of one split value, or of ``all`` (those without a split too).
+
+        ``validation`` and ``test`` never hold augmented rows.
+        """
+        if name == "all":
+            return self.everything
+        if name not in self.parts:
+            raise DataError(
+                f"the store {self.folder} has no part {name!r}",
+                valid=f"Parts: {', '.join((*self.parts, 'all'))}",
+                next_step="Split the manifest (musicgenre data split) and prepare again",
+            )
+        kept = self._split == name
+        return self.everything.take(np.flatnonzero(kept if name == "train" else kept & ~self.everything.augmented))
+
+    def fold(self, fold: int, *, validation: int | None = None) -> dict[str, PartView]:
+        """Take the parts of one round of cross-validation; the features are shared, not copied.
+
+        Parameters
+        ----------
+        fold : int
+            The fold that tests.
+        validation : int, optional
+            The fold that chooses the checkpoint; without it there is no validation part.
+
+        Returns
+        -------
+        dict
+            ``train``, ``test`` and perhaps ``validation``. Augmented rows are in ``train`` only.
+        """
+        for wanted in (fold, validation):
+            if wanted is not None and wanted not in self.folds:
+                raise DataError(
+                    f"the store {self.folder} has no fold {wanted}",
+                    valid=f"Folds: {', '.join(map(str, self.folds)) or 'none'}",
+                    next_step="Split the manifest with --protocol kfold and prepare again",
+                )
+        original, used = ~self.everything.augmented, self._fold >= 0
+        masks = {"train": used & (self._fold != fold), "test": (self._fold == fold) & original}
+        if validation is not None:
+            masks["train"] &= self._fold != validation
+            masks["validation"] = (self._fold == validation) & original
+        return {name: self.everything.take(np.flatnonzero(mask)) for name, mask in masks.items()}
+
+    def of_tracks(self, track_ids: Collection[str]) -> PartView:
+        """Take the rows of some tracks, in the store's order."""
+        return self.everything.take(np.flatnonzero(np.isin(self.everything.track_ids, list(track_ids))))
+
+    def normalisation_of(self, part: PartView) -> Normalisation:
+        """Measure the normalisation of some rows: those a model is trained on."""
+        return measure_normalisation(part.features, self.row_axis)
+
+    def _check_files(self, description: dict[str, Any]) -> None:
+        for name, part in description["parts"].items():
+            path = self._files[name]
+            if not path.is_file() or path.stat().st_size != part["bytes"]:
+                raise DataError(
+                    f"the store's file {path} is missing or cut short",
+                    next_step="Prepare again into the same folder: what is in the cache is not computed anew",
+                )
+
+    def _read_index(self, path: Path) -> None:
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                rows = list(csv.DictReader(stream))
+        except OSError as error:
+            raise DataError(f"the store's index {path} cannot be read ({error})", next_step="Prepare again") from error
+        names = list(self._files)
+        number = {label: index for index, label in enumerate(self.labels)}
+        features = FeatureRows(
+            [self._files[name] for name in names],
+            self.shape,
+            self.dtype,
+            np.array([names.index(row["part"]) for row in rows], np.int64),
+            np.array([row["row"] for row in rows], np.int64),
+        )
+        self._split = np.array([row["split"] for row in rows], np.str_)
+        self._fold = np.array([row["fold"] or -1 for row in rows], np.int64)
+        self.everything = PartView(
+            features,
+            np.array([number[row["label"]] for row in rows], np.int64),
+            np.array([row["track_id"] for row in rows], np.str_),
+            np.array([row["source_id"] for row in rows], np.str_),
+            np.array([row["start_s"] for row in rows], np.float64),
+            np.array([row["augmented"] == "true" for row in rows], np.bool_),
+            self.labels,
+            np.array([row["labels"] for row in rows], np.str_),
+        )
+
+
+def open_store(folder: Path | str) -> Store:
+    """Open a store.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no store, a damaged one, or one of a newer musicgenre.
+    """
+    return Store(Path(folder))
+
+
+def is_store(folder: Path) -> bool:
+    """Whether the folder holds a store."""
+    return (folder / STORE_FILE).is_file()
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / STORE_FILE
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = int(description["format_version"])
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} holds no store", valid=f"A store has a {STORE_FILE}", next_step="Make one: musicgenre prepare"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error})", next_step="Prepare again into the same folder") from error
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"{folder} was made by a newer musicgenre (store format {version})",
+            valid=f"This one reads format {FORMAT_VERSION}",
+            next_step="Update musicgenre, or prepare again into another folder",
+        )
+    return dict(description)

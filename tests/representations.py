@@ -1,0 +1,67 @@
+"""Representations small enough to test preparation with: they are sent to worker processes, so they live here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicgenre.errors import DataError
+from musicgenre.features.base import Float32
+
+
+class Numbers:
+    """Reads a text file of numbers: one row of shape (2, 3), the numbers and their squares."""
+
+    name = "numbers"
+    sample_rate_hz = 8_000
+    segment_s: float | None = None
+    row_axis: int | None = 0
+    reads = "file"
+
+    def __init__(self, *, scale: float = 1.0, log: Path | None = None, crash_on: str = "") -> None:
+        self.scale = scale
+        self.log = log
+        self.crash_on = crash_on
+
+    def shape(self) -> tuple[int, ...]:
+        return (2, 3)
+
+    def compute_file(self, path: Path) -> Float32:
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as stream:
+                stream.write(f"{path.name}\n")
+        text = path.read_text(encoding="utf-8")
+        if self.crash_on and self.crash_on in text:
+            os._exit(3)
+        try:
+            numbers = np.array([float(word) for word in text.split()], np.float32)
+        except ValueError as error:
+            raise DataError(f"{path.name} holds no numbers") from error
+        return np.stack([numbers, numbers**2]).astype(np.float32) * np.float32(self.scale)
+
+    def compute(self, waveform: Float32) -> Float32:
+        raise AssertionError("it reads files")
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name, "version": 1, "scale": self.scale}
+
+
+class Pieces:
+    """Reads a waveform: shape (2,), mean and largest value of a segment of half a second."""
+
+    name = "pieces"
+    sample_rate_hz = 8_000
+    segment_s: float | None = 0.5
+    row_axis: int | None = 0
+
+    def shape(self) -> tuple[int, ...]:
+        return (2,)
+
+    def compute(self, waveform: Float32) -> Float32:
+        return np.array([waveform.mean(), waveform.max()], np.float32)
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name, "version": 1}
