@@ -1,0 +1,189 @@
+"""A linear classifier for few tracks of few artists: the mean of two fits that err differently. NumPy only.
+
+The first fit is linear discriminant analysis with a shrunken covariance; the second is multinomial logistic regression
+with a ridge, in the space of its discriminants. Both give each artist (group) a weight that grows more slowly
+than its number of tracks, since a second track of an artist tells less than a track of someone new, and each label the
+same weight in total. See docs/genre-head.md for what this was chosen from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from musicgenre.errors import DataError
+
+Float64 = NDArray[np.float64]
+Labels = NDArray[np.intp]
+
+_LOGISTIC_STEPS = 500
+_STEP_TOLERANCE = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """How strongly the fit is held back.
+
+    Parameters
+    ----------
+    shrinkage : float
+        Share, within 0..1, of the within-label covariance that is replaced by a multiple of the identity.
+    ridge : float
+        Penalty on the squared weights of the logistic regression, against the sum of the tracks' log losses.
+    group_power : float
+        A group with n tracks weighs n ** (1 - group_power): 0 counts tracks, 1 counts groups.
+    """
+
+    shrinkage: float = 0.1
+    ridge: float = 10.0
+    group_power: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """Logits are ``features @ weights + bias``.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (width, n_labels)
+    bias : ndarray, shape (n_labels,)
+    """
+
+    weights: Float64
+    bias: Float64
+
+    def logits(self, features: Float64) -> Float64:
+        """Logits of features, shape (..., width) to (..., n_labels)."""
+        return np.asarray(features @ self.weights + self.bias)
+
+
+def fit_discriminant(
+    features: Float64,
+    labels: Labels,
+    n_labels: int,
+    *,
+    groups: Labels | None = None,
+    settings: FitSettings | None = None,
+) -> Linear:
+    """Fit the classifier.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n_tracks, width)
+        One vector a track.
+    labels : ndarray of int, shape (n_tracks,)
+        Label numbers, each of 0..n_labels - 1 at least once.
+    n_labels : int
+        Number of labels, at least 2.
+    groups : ndarray of int, shape (n_tracks,), optional
+        Numbers of the artists; without them every track stands for itself.
+    settings : FitSettings, optional
+        How strongly to regularise.
+
+    Returns
+    -------
+    Linear
+        Its logits are over-confident: give them a temperature (musicgenre.evaluation.calibration).
+
+    Raises
+    ------
+    DataError
+        When a label has no track, or features are not finite.
+    """
+    settings = settings or FitSettings()
+    missing = set(range(n_labels)) - set(labels.tolist())
+    if n_labels < 2 or missing:
+        raise DataError(
+            f"labels {sorted(missing)} have no track", valid="at least two labels, a track or more in each"
+        )
+    if not np.isfinite(features).all():
+        raise DataError("features hold values that are not finite")
+    weight = track_weights(labels, groups, settings.group_power)
+    centre = np.average(features, axis=0, weights=weight)
+    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weight)) + 1e-9
+    standard = (features - centre) / scale
+    discriminants, means = _discriminants(standard, labels, n_labels, weight, settings.shrinkage)
+    projected = standard @ discriminants  # (n_tracks, n_discriminants), within-label covariance: identity
+    analysis = Linear(means.T, -0.5 * (means**2).sum(axis=1))
+    regression = _fit_logistic(projected, labels, n_labels, weight, settings.ridge)
+    mean = _mean_at_equal_spread(regression, analysis, projected, weight)
+    weights = (discriminants @ mean.weights) / scale[:, np.newaxis]
+    return Linear(weights, mean.bias - centre @ weights)
+
+
+def softmax(logits: ArrayLike) -> Float64:
+    """Probabilities of logits along the last axis."""
+    values = np.asarray(logits, dtype=np.float64)
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def track_weights(labels: Labels, groups: Labels | None, group_power: float) -> Float64:
+    """Weight of every track: less in large groups, the same sum for every label; the mean is 1."""
+    weight = np.ones(len(labels))
+    if groups is not None:
+        _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        weight = sizes[members].astype(np.float64) ** -group_power
+    totals = np.bincount(labels, weights=weight)
+    weight = weight / totals[labels]
+    return np.asarray(weight / weight.mean())
+
+
+def _discriminants(
+    standard: Float64, labels: Labels, n_labels: int, weight: Float64, shrinkage: float
+) -> tuple[Float64, Float64]:
+    """Directions that whiten the shrunken within-label covariance and span the label means.
+
+    Returns
+    -------
+    (discriminants, means)
+        Shapes (width, n_discriminants) and (n_labels, n_discriminants); the means are in the space of the first.
+    """
+    means = np.stack([np.average(standard[labels == k], axis=0, weights=weight[labels == k]) for k in range(n_labels)])
+    within = standard - means[labels]
+    covariance = (within * weight[:, np.newaxis]).T @ within / weight.sum()
+    width = len(covariance)
+    floor = max(float(np.trace(covariance)) / width, 1e-6)  # tracks that are all equal leave no covariance at all
+    covariance = (1 - shrinkage) * covariance + shrinkage * floor * np.eye(width)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening = vectors / np.sqrt(np.maximum(values, 1e-9 * floor))
+    white_means = means @ whitening
+    *_, rows = np.linalg.svd(white_means - white_means.mean(axis=0), full_matrices=False)
+    basis = rows[: min(n_labels - 1, width)].T
+    return whitening @ basis, white_means @ basis
+
+
+def _fit_logistic(features: Float64, labels: Labels, n_labels: int, weight: Float64, ridge: float) -> Linear:
+    """Minimise the weighted log loss plus ridge / 2 times the squared weights (bias free).
+
+    Each step minimises Boehning's quadratic bound on the loss, so that the loss falls at every step without a line
+    search, and the one matrix to solve stays the same.
+    """
+    design = np.column_stack([features, np.ones(len(features))])
+    targets = np.eye(n_labels)[labels]
+    penalty = np.full(design.shape[1], ridge)
+    penalty[-1] = 1e-6
+    solve = np.linalg.inv(0.5 * (design * weight[:, np.newaxis]).T @ design + np.diag(penalty))
+    coefficients = np.zeros((design.shape[1], n_labels))
+    for _ in range(_LOGISTIC_STEPS):
+        logits = design @ coefficients
+        misses = targets - softmax(logits)
+        slope = design.T @ (weight[:, np.newaxis] * misses) - penalty[:, np.newaxis] * coefficients
+        step = solve @ slope
+        coefficients += step
+        if np.abs(step).max() < _STEP_TOLERANCE:
+            break
+    return Linear(coefficients[:-1], coefficients[-1])
+
+
+def _mean_at_equal_spread(first: Linear, second: Linear, features: Float64, weight: Float64) -> Linear:
+    """Average two classifiers after scaling the second so that both spread their logits equally."""
+    spreads = []
+    for fit in (first, second):
+        logits = fit.logits(features)
+        centred = logits - logits.mean(axis=1, keepdims=True)
+        spreads.append(np.sqrt(np.average((centred**2).sum(axis=1), weights=weight)))
+    ratio = spreads[0] / max(spreads[1], 1e-12)
+    return Linear((first.weights + ratio * second.weights) / 2, (first.bias + ratio * second.bias) / 2)

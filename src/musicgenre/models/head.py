@@ -1,0 +1,272 @@
+"""The genre head: turns MusiCNN's outputs for the heard segments of a track into calibrated genre probabilities.
+
+A head is one JSON file of some kilobytes: a linear classifier, its calibration and its card. NumPy only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from musicgenre._files import write_text_atomic
+from musicgenre.errors import BundleError
+from musicgenre.models.discriminant import Linear, softmax
+
+FORMAT = "musicgenre-head"
+FORMAT_VERSION = 1
+
+Inputs = Literal["tags", "embedding"]
+"""What a head reads: mean log-odds of the tags, or the mean penultimate embedding."""
+
+Float64 = NDArray[np.float64]
+
+_SMALLEST_PROBABILITY = 1e-4  # log-odds beyond this are mostly rounding and mood
+_DIGITS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GenreHead:
+    """A linear classifier over what MusiCNN heard, calibrated, with its card.
+
+    Parameters
+    ----------
+    name : str
+        ``default`` or the name given when it was taught.
+    bundle_name : str
+        The embedding bundle whose outputs it reads.
+    inputs : {"tags", "embedding"}
+        Mean log-odds of the tag probabilities over the segments, or mean embedding.
+    labels : tuple of str
+        The k genres.
+    linear : Linear
+        Weights of shape (width, k) and bias of shape (k,).
+    temperature, segment_temperature : float
+        Temperature for very many segments and for one; for n segments
+        ``temperature + (segment_temperature - temperature) / n``.
+    unsure_threshold : float
+        Below this confidence the answer is "unsure".
+    style_tags : tuple of str
+        Tags that say something useful about the style where the head is unsure.
+    tag_threshold : float
+        From this mean probability on, a style tag is worth saying.
+    card : dict
+        Data, protocol, measured scores, licences, citations, notes; JSON values only.
+    """
+
+    name: str
+    bundle_name: str
+    inputs: Inputs
+    labels: tuple[str, ...]
+    linear: Linear
+    temperature: float
+    segment_temperature: float
+    unsure_threshold: float
+    style_tags: tuple[str, ...] = ()
+    tag_threshold: float = 1.0
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        width, k = self.linear.weights.shape if self.linear.weights.ndim == 2 else (0, 0)
+        numbers = (self.temperature, self.segment_temperature, self.unsure_threshold, self.tag_threshold)
+        if (
+            k < 2
+            or width < 1
+            or len(set(self.labels)) != k
+            or len(self.labels) != k
+            or self.linear.bias.shape != (k,)
+            or self.inputs not in get_args(Inputs)
+            or not all(np.isfinite(part).all() for part in (self.linear.weights, self.linear.bias, numbers))
+            or min(numbers[:2]) <= 0
+        ):
+            raise BundleError(
+                f"the parts of head {self.name!r} do not fit together",
+                valid=f"weights (width, {len(self.labels)}), bias ({len(self.labels)},), finite numbers",
+            )
+
+    @classmethod
+    def load_default(cls) -> GenreHead:
+        """Load the head of the ten GTZAN genres that comes with this package."""
+        file = resources.files("musicgenre.models").joinpath("heads", "default.json")
+        return cls.from_json(file.read_text(encoding="utf-8"), where="the default head")
+
+    @classmethod
+    def load(cls, path: Path) -> GenreHead:
+        """Read a head from a file.
+
+        Raises
+        ------
+        BundleError
+            When the file is missing, damaged, changed by hand, or from a newer version.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(
+                f"{path} cannot be read as a head ({error})", next_step="Teach it again, or name another file"
+            ) from error
+        return cls.from_json(text, where=str(path))
+
+    def save(self, path: Path) -> None:
+        """Write the head to a JSON file, atomically."""
+        write_text_atomic(path, self.to_json())
+
+    def features(self, tags: ArrayLike, embedding: ArrayLike | None = None) -> Float64:
+        """Pool the segments of a track into the vector that the head reads.
+
+        Parameters
+        ----------
+        tags : array_like, shape (n_segments, n_tags)
+            Tag probabilities.
+        embedding : array_like, shape (n_segments, embedding_width), optional
+            Penultimate embedding; needed by heads with ``inputs="embedding"``.
+
+        Returns
+        -------
+        ndarray, shape (width,)
+        """
+        return np.asarray(self._segments(tags, embedding).mean(axis=0))
+
+    def score(self, tags: ArrayLike, embedding: ArrayLike | None = None) -> Float64:
+        """Calibrated probabilities of the genres for a whole track; arguments as for :meth:`features`."""
+        segments = self._segments(tags, embedding)
+        logits = self.linear.logits(segments.mean(axis=0))
+        return softmax(logits / self.temperature_for(len(segments)))
+
+    def timeline(self, tags: ArrayLike, embedding: ArrayLike | None = None) -> Float64:
+        """Probabilities of the genres for every segment alone, shape (n_segments, k).
+
+        Three seconds say less than a track: these are flatter and less often right than :meth:`score`.
+        """
+        return softmax(self.linear.logits(self._segments(tags, embedding)) / self.segment_temperature)
+
+    def temperature_for(self, n_segments: int) -> float:
+        """Temperature of an answer heard from so many segments: the fewer, the less sure."""
+        return self.temperature + (self.segment_temperature - self.temperature) / n_segments
+
+    def to_json(self) -> str:
+        """Write the head as JSON with a checksum of its content."""
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "bundle": self.bundle_name,
+            "inputs": self.inputs,
+            "labels": list(self.labels),
+            "temperature": self.temperature,
+            "segment_temperature": self.segment_temperature,
+            "unsure_threshold": self.unsure_threshold,
+            "style_tags": list(self.style_tags),
+            "tag_threshold": self.tag_threshold,
+            "card": self.card,
+            "bias": _rounded(self.linear.bias),
+            "weights": [_rounded(row) for row in self.linear.weights],
+        }
+        content["sha256"] = _checksum(content)
+        lines = ",\n".join(f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items())
+        return f"{{\n{lines}\n}}\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "this head") -> GenreHead:
+        """Read a head from JSON.
+
+        Parameters
+        ----------
+        text : str
+            What :meth:`to_json` wrote.
+        where : str
+            What to call it in an error.
+
+        Raises
+        ------
+        BundleError
+            When it is no head, from a newer version, or its content does not match its checksum.
+        """
+        content = _checked(text, where)
+        try:
+            return cls(
+                name=str(content["name"]),
+                bundle_name=str(content["bundle"]),
+                inputs=content["inputs"],
+                labels=tuple(map(str, content["labels"])),
+                linear=Linear(np.array(content["weights"], np.float64), np.array(content["bias"], np.float64)),
+                temperature=float(content["temperature"]),
+                segment_temperature=float(content["segment_temperature"]),
+                unsure_threshold=float(content["unsure_threshold"]),
+                style_tags=tuple(map(str, content["style_tags"])),
+                tag_threshold=float(content["tag_threshold"]),
+                card=dict(content["card"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(where, f"{type(error).__name__}: {error}") from error
+
+    def _segments(self, tags: ArrayLike, embedding: ArrayLike | None) -> Float64:
+        chosen = tags if self.inputs == "tags" else embedding
+        values = np.asarray([] if chosen is None else chosen, dtype=np.float64)
+        width = len(self.linear.weights)
+        if values.ndim != 2 or not len(values) or values.shape[1] != width:
+            raise BundleError(
+                f"head {self.name!r} was given {self.inputs} of shape {values.shape}",
+                valid=f"(segments, {width}) with at least one segment, as {self.bundle_name} gives",
+            )
+        return log_odds(values) if self.inputs == "tags" else values
+
+
+def log_odds(probabilities: ArrayLike) -> Float64:
+    """Log-odds of probabilities, which are kept within 0.0001..0.9999."""
+    kept = np.clip(np.asarray(probabilities, np.float64), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+    return np.asarray(np.log(kept / (1 - kept)))
+
+
+def _rounded(values: Float64) -> list[float]:
+    return [float(f"{value:.{_DIGITS}g}") for value in values]
+
+
+def _value_text(key: str, value: Any) -> str:
+    """One line a row of weights and an indented card, so that the file can be read and compared by people."""
+    if key == "weights":
+        return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
+    if key == "card":
+        return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def _checked(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise _damaged(where, f"not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BundleError(
+            f"{where} is not a genre head",
+            valid="a JSON file written by musicgenre teach",
+            next_step="Name another file",
+        )
+    version = content.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise _damaged(where, f"format version {version!r}")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{where} has format version {version}, and this musicgenre reads up to {FORMAT_VERSION}",
+            next_step="Update it: pip install --upgrade musicgenre",
+        )
+    if content.get("sha256") != _checksum(content):
+        raise _damaged(where, "its content does not match its checksum")
+    return content
+
+
+def _damaged(where: str, reason: str) -> BundleError:
+    return BundleError(f"{where} is damaged ({reason})", next_step="Teach it again, or reinstall musicgenre")
