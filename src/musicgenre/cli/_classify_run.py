@@ -16,7 +16,7 @@ from musicgenre.inference.answer import Answer
 from musicgenre.inference.batch import Failure, Result, classify_many
 from musicgenre.inference.classifier import Classifier
 from musicgenre.inference.gather import Gathered
-from musicgenre.inference.output import ResultFile, csv_header, format_line
+from musicgenre.inference.output import Format, ResultFile, csv_header, format_line
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
@@ -96,7 +96,7 @@ class _Screen:
         if settings.kind == "table":
             _render.table_row(result, top=settings.top, timeline=settings.timeline)
         else:
-            kind = "csv" if settings.kind == "csv" else "json"
+            kind: Format = "csv" if settings.kind == "csv" else "json"
             typer.echo(format_line(_record(result, settings), kind), nl=False)
         if settings.plot is not None and isinstance(result, Answer):
             from musicgenre.inference.plot import plot_answer

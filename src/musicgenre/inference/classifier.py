@@ -23,7 +23,6 @@ DEFAULT_COVERAGE_S = 12.0
 
 _ROWS_AT_ONCE = 10
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
-_SILENT_PEAK = 1e-4  # -80 dBFS
 
 Source = str | os.PathLike[str] | BinaryIO | NDArray[np.generic]
 
@@ -149,8 +148,6 @@ class Classifier:
             warnings += (f"only {duration_s:.2f} s long: {treatment} to the {needed_s:.2f} s the model needs",)
             waveform = framing.fill_short(waveform)
             n_segments = 1
-        if float(np.abs(waveform).max(initial=0.0)) < _SILENT_PEAK:
-            warnings += ("silence: the answer means nothing",)
         chosen = self.coverage.choose(n_segments, framing.hop_s)
         rows = (framing.row(i, _cut(waveform, framing.span(i, len(waveform)))) for i in chosen)
         return _Heard(self._run(rows), chosen, duration_s, warnings)
@@ -164,11 +161,8 @@ class Classifier:
         pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
         if any(len(piece) < length for piece, (_, length) in zip(pieces.waveforms, spans, strict=True)):
             return self._hear_everything(source, duration_s)
-        warnings = pieces.warnings
-        if max(float(np.abs(piece).max(initial=0.0)) for piece in pieces.waveforms) < _SILENT_PEAK:
-            warnings += ("silence in all that was heard: the answer means nothing",)
         rows = (framing.row(i, piece) for i, piece in zip(chosen, pieces.waveforms, strict=True))
-        return _Heard(self._run(rows), chosen, duration_s, warnings)
+        return _Heard(self._run(rows), chosen, duration_s, pieces.warnings)
 
     def _hear_everything(self, source: str | os.PathLike[str] | BinaryIO, duration_s: float) -> _Heard:
         if duration_s > _LOAD_AT_MOST_S:
@@ -179,14 +173,14 @@ class Classifier:
     def _hear_stream(self, source: str | os.PathLike[str] | BinaryIO) -> _Heard:
         """Hear everything in flat memory, for long tracks and those that do not tell their length."""
         framing = self._listener.framing
-        blocks = _Meter(audio.stream(source, framing.sample_rate_hz))
+        sound_stream = audio.stream(source, framing.sample_rate_hz)
+        blocks = _Meter(sound_stream)
         indices: list[int] = []
         outputs = self._run(_record(framing.rows(blocks), indices))
         if not indices:
             sound = audio.load(source, framing.sample_rate_hz)
             return self._hear_waveform(sound.waveform, sound.warnings)
-        warnings = blocks.warnings()
-        return _Heard(outputs, indices, blocks.n_samples / framing.sample_rate_hz, warnings)
+        return _Heard(outputs, indices, blocks.n_samples / framing.sample_rate_hz, sound_stream.warnings)
 
     def _run(self, rows: Iterator[Float32]) -> Outputs:
         parts: list[Outputs] = []
@@ -223,21 +217,16 @@ class Classifier:
 
 
 class _Meter:
-    """Passes blocks on, counting samples and remembering the peak."""
+    """Passes blocks on, counting samples."""
 
     def __init__(self, blocks: Iterator[Float32]) -> None:
         self.n_samples = 0
-        self._peak = 0.0
         self._blocks = blocks
 
     def __iter__(self) -> Iterator[Float32]:
         for block in self._blocks:
             self.n_samples += len(block)
-            self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
             yield block
-
-    def warnings(self) -> tuple[str, ...]:
-        return () if self._peak >= _SILENT_PEAK else ("silence: the answer means nothing",)
 
 
 def _record(rows: Iterator[tuple[int, Float32]], indices: list[int]) -> Iterator[Float32]:
