@@ -1,0 +1,122 @@
+"""The Classifier: every kind of source gives the same answer, nothing passes silently, threads may share it."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import musicgenre
+from musicgenre import Answer, AudioError, BundleError, Classifier
+from musicgenre.errors import UsageError
+from tests.toy import RATE_HZ, save_toy
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy(tmp_path_factory.mktemp("model") / "toy.onnx")
+
+
+@pytest.fixture(scope="module")
+def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "track.wav"
+    rng = np.random.default_rng(4)
+    envelope = np.repeat([0.5, 0.02, 0.3, 0.01, 0.6], RATE_HZ)
+    soundfile.write(path, envelope * rng.uniform(-1, 1, 5 * RATE_HZ), RATE_HZ, subtype="FLOAT")
+    return path
+
+
+def same(first: Answer, second: Answer) -> bool:
+    return first.genre == second.genre and np.allclose(
+        list(first.scores.values()), list(second.scores.values()), atol=1e-5
+    )
+
+
+def test_paths_file_objects_and_arrays_agree(toy: Path, track: Path) -> None:
+    classifier = Classifier(str(toy), coverage="full")
+    expected = classifier.classify(track)
+    assert [segment.genre for segment in expected.timeline] == ["loud", "quiet", "loud", "quiet", "loud"]
+    assert sum(expected.scores.values()) == pytest.approx(1.0)
+    assert next(iter(expected.scores)) == expected.genre
+    assert same(classifier.classify(str(track)), expected)
+    assert same(classifier.classify(io.BytesIO(track.read_bytes())), expected)
+    with track.open("rb") as stream:
+        assert same(classifier.classify(stream), expected)
+    waveform, rate_hz = soundfile.read(track, dtype="float32")
+    assert same(classifier.classify(waveform, sample_rate_hz=rate_hz), expected)
+    stereo = np.stack([waveform, waveform], axis=1)
+    assert same(classifier.classify(stereo, sample_rate_hz=rate_hz), expected)
+
+
+def test_an_array_needs_its_rate_and_a_file_refuses_one(toy: Path, track: Path) -> None:
+    classifier = Classifier(str(toy))
+    with pytest.raises(AudioError, match="sample_rate_hz"):
+        classifier.classify(np.zeros(8000, dtype=np.float32))
+    with pytest.raises(AudioError, match="carry their own rate"):
+        classifier.classify(track, sample_rate_hz=8000)
+
+
+def test_spans_hear_what_full_coverage_hears_there(toy: Path, track: Path) -> None:
+    full = Classifier(str(toy), coverage="full").classify(track)
+    part = Classifier(str(toy), coverage=2).classify(track)
+    assert part.heard_s == 2 and part.duration_s == full.duration_s == 5
+    by_start = {segment.start_s: segment for segment in full.timeline}
+    for segment in part.timeline:
+        assert segment.confidence == pytest.approx(by_start[segment.start_s].confidence, abs=1e-4)
+
+
+def test_long_files_are_streamed_with_the_same_answer(toy: Path, track: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier(str(toy), coverage="full")
+    loaded = classifier.classify(track)
+    monkeypatch.setattr("musicgenre.inference.classifier._LOAD_AT_MOST_S", 1.0)
+    streamed = classifier.classify(track)
+    assert same(streamed, loaded) and streamed.duration_s == pytest.approx(5.0)
+    assert [s.genre for s in streamed.timeline] == [s.genre for s in loaded.timeline]
+
+
+def test_threads_share_one_classifier(toy: Path, track: Path) -> None:
+    classifier = Classifier(str(toy), coverage="full", threads=1)
+    expected = classifier.classify(track)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(classifier.classify, [track] * 40))
+    assert all(same(answer, expected) for answer in answers)
+
+
+def test_short_sound_says_so(toy: Path) -> None:
+    answer = Classifier(str(toy)).classify(np.full(100, 0.5, dtype=np.float32), sample_rate_hz=RATE_HZ)
+    assert answer.duration_s == pytest.approx(0.0125) and "zero-padded" in answer.warnings[0]
+    assert answer.heard_s == answer.duration_s
+
+
+@pytest.mark.parametrize("coverage", [0, -1, "some"])
+def test_bad_coverage(toy: Path, coverage: float | str) -> None:
+    with pytest.raises(UsageError):
+        Classifier(str(toy), coverage=coverage)
+
+
+def test_unknown_models_are_named(tmp_path: Path) -> None:
+    for model in ("no-such-model", str(tmp_path / "none.onnx"), str(tmp_path / "none.json")):
+        with pytest.raises(BundleError, match="no"):
+            Classifier(model)
+
+
+def test_answers_are_plain_and_frozen(toy: Path, track: Path) -> None:
+    answer = Classifier(str(toy)).classify(track)
+    record = answer.as_dict(top=0, timeline=True)
+    assert (
+        record["genre"] == answer.genre and record["error"] is None and len(record["timeline"]) == len(answer.timeline)
+    )
+    with pytest.raises(AttributeError):
+        answer.genre = "polka"  # type: ignore[misc]
+
+
+def test_public_names_are_reachable() -> None:
+    for name in musicgenre.__all__:
+        assert getattr(musicgenre, name) is not None
+    assert set(musicgenre.__all__) <= set(dir(musicgenre))
+    with pytest.raises(AttributeError):
+        musicgenre.nothing_of_the_kind  # noqa: B018
