@@ -7,10 +7,9 @@ from types import TracebackType
 import numpy as np
 
 from musicgenre.audio._mix import Tally
-from musicgenre.audio._pyav import PyavReader
-from musicgenre.audio._reader import DecodeFailure, EndedReader, Reader
+from musicgenre.audio._reader import DecodeFailure, EndedReader, NoSoundError, Reader
 from musicgenre.audio._resample import MAX_RATE_HZ, MIN_RATE_HZ
-from musicgenre.audio._sniff import ogg_ends_early, prefers_pyav
+from musicgenre.audio._sniff import known_kind, ogg_ends_early, prefers_pyav
 from musicgenre.audio._soundfile import SoundfileReader
 from musicgenre.audio._source import Input
 from musicgenre.audio.sound import AudioInfo, Float32, Source
@@ -52,17 +51,22 @@ class Decoder:
             self._notes.append("truncated: the page that ends an Ogg stream is missing")
 
     def _choose(self) -> Reader:
-        kinds: list[type[SoundfileReader] | type[PyavReader]] = [SoundfileReader, PyavReader]
+        openers = [_soundfile, _pyav]
         if prefers_pyav(self._input):
-            kinds.reverse()
-        for kind in kinds:
+            openers.reverse()
+        problem = "is not audio that can be decoded"
+        if kind := known_kind(self._input.head):
+            problem = f"looks like {kind} but cannot be decoded: damaged or cut off"
+        for opener in openers:
             try:
-                return kind(self._input)
+                return opener(self._input)
+            except NoSoundError:
+                problem = "has no sound in it, only pictures or text"
             except DecodeFailure:
                 continue
         self._input.restore()
         raise AudioError(
-            f"{self._input.name} is not audio that can be decoded",
+            f"{self._input.name} {problem}",
             valid="WAV, FLAC, MP3, Ogg, Opus, AIFF, AU, M4A, WMA, WavPack, or a video with sound",
             next_step="Play it to see whether it is whole; an unfinished download or a locked (DRM) file fails too",
         )
@@ -114,7 +118,7 @@ class Decoder:
         if not isinstance(failed, SoundfileReader):
             return
         try:
-            other = PyavReader(self._input)
+            other = _pyav(self._input)
             if (other.info.sample_rate_hz, other.info.channels) == (self.rate_hz, self.info.channels):
                 other.seek(frame)
                 self._reader = other
@@ -166,3 +170,13 @@ class Decoder:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _soundfile(source: Input) -> Reader:
+    return SoundfileReader(source)
+
+
+def _pyav(source: Input) -> Reader:
+    from musicgenre.audio._pyav import PyavReader  # PyAV's modules and fractions cost time that WAV and FLAC can save
+
+    return PyavReader(source)

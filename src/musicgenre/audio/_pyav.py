@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.audio._reader import DecodeFailure
+from musicgenre.audio._reader import DecodeFailure, NoSoundError
 from musicgenre.audio._sniff import mp3_header
 from musicgenre.audio._source import Input
 from musicgenre.audio.sound import AudioInfo, Float32
@@ -92,7 +92,7 @@ class PyavReader:
             raise DecodeFailure(str(error)) from error
         if not self._container.streams.audio:
             self._container.close()
-            raise DecodeFailure("no sound in it")
+            raise NoSoundError("no sound in it")
         self._stream: AudioStream = self._container.streams.audio[0]
         self._frames = self._decode()
         self._pending: list[NDArray[np.generic]] = []
@@ -247,7 +247,7 @@ class PyavReader:
     def close(self) -> None:
         """Close libav's handles."""
         if self._damaged:
-            self.notes.append(f"{self._damaged} damaged packets left out")
+            self.notes.append(f"damaged: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
         self._container.close()
 
 

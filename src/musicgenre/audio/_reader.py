@@ -13,6 +13,10 @@ class DecodeFailure(Exception):  # noqa: N818 - never leaves the room: it says "
     """A decoder cannot open the input, or cannot go on."""
 
 
+class NoSoundError(DecodeFailure):
+    """The container is fine, but holds pictures only."""
+
+
 class Reader(Protocol):
     """A decoder at a position in one input.
 

@@ -8,6 +8,17 @@ from musicgenre.audio._source import Input
 
 _ID3_HEADER_BYTES = 10
 _ASF = bytes.fromhex("3026b2758e66cf11")
+_KINDS = {
+    b"RIFF": "WAV",
+    b"fLaC": "FLAC",
+    b"OggS": "Ogg",
+    b"ID3": "MP3",
+    b"FORM": "AIFF",
+    b".snd": "AU",
+    b"wvpk": "WavPack",
+    b"\x1aE\xdf\xa3": "Matroska or WebM",
+    _ASF: "WMA",
+}
 _OGG_TAIL_BYTES = 1 << 16
 _OGG_END_OF_STREAM = 0x04
 _HAS_FRAMES, _HAS_BYTES = 0x1, 0x2
@@ -34,6 +45,13 @@ def prefers_pyav(source: Input) -> bool:
     if _starts_as_mpeg(head):
         return not _is_sound_mp3(source)
     return False
+
+
+def known_kind(head: bytes) -> str | None:
+    """Name the format that the first bytes announce, for messages."""
+    if head[4:8] == b"ftyp":
+        return "MP4 or M4A"
+    return next((kind for start, kind in _KINDS.items() if head.startswith(start)), None)
 
 
 def ogg_ends_early(source: Input) -> bool:
