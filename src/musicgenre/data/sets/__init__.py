@@ -1,1 +1,5 @@
-"""Published data sets, one file each."""
+"""Published data sets, one file each: a card (licence, citation, origin) and how to index it."""
+
+from musicgenre.data.sets.registry import Archive, DataSet, get_set, list_sets
+
+__all__ = ["Archive", "DataSet", "get_set", "list_sets"]

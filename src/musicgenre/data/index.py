@@ -1,0 +1,326 @@
+"""Make a manifest: from folders named after genres (GTZAN's layout too), a CSV of one's own, or a feature table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicgenre._files import md5_of
+from musicgenre.audio import find_audio_files, printable
+from musicgenre.data import _csv
+from musicgenre.data.manifest import CORE_COLUMNS, Manifest, Track
+from musicgenre.errors import DataError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+_GENRE_ROOTS = ("genres", "genres_original", "images_original", "Data/genres_original")
+_SEGMENT_ID_PARTS = 3  # blues.00000.4 is the fifth segment of blues.00000
+Progress = Callable[[int, int], None]  # (done, all)
+
+
+@dataclass(frozen=True)
+class Index:
+    """A new manifest and what did not get into it.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The tracks.
+    skipped : tuple of (Path, str)
+        Files left out, each with the reason.
+    """
+
+    manifest: Manifest
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def index_folder(
+    folder: Path | str,
+    *,
+    labels: Sequence[str] | None = None,
+    artists: Mapping[str, str] | None = None,
+    pictures: bool = False,
+    checksums: bool = True,
+    progress: Progress | None = None,
+) -> Index:
+    """List the tracks of a folder that holds one folder a genre.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The data set: ``FOLDER/GENRE/any.wav``, or GTZAN's ``FOLDER/genres/GENRE/GENRE.nnnnn.wav`` (or ``.au``).
+    labels : sequence of str, optional
+        The genres to take; all by default.
+    artists : Mapping of str to str, optional
+        Artist group of track ids, see `read_artists`.
+    pictures : bool, optional
+        Whether the tracks are pictures (PNG, JPEG) and not sound.
+    checksums : bool, optional
+        Whether to add the column md5, by which copies are found and kept together.
+    progress : callable, optional
+        Told (files done, all files).
+
+    Returns
+    -------
+    Index
+        Tracks in order of label and name; the track id is the file's name without suffix when that is unique.
+    """
+    root = _genre_root(Path(os.path.abspath(folder)))  # noqa: PTH100 - links in the path stay as they are
+    files = _find_pictures(root) if pictures else list(find_audio_files(root))
+    kept, skipped = _sort_out(root, files)
+    if not kept:
+        kind = "picture" if pictures else "sound file"
+        raise DataError(f"no {kind} stands in a genre folder of {root}", valid="FOLDER/GENRE/file")
+    ids = _track_ids(root, [path for path, _ in kept])
+    tracks = [Track(track_id, path, label) for track_id, (path, label) in zip(ids, kept, strict=True)]
+    manifest = _choose(Manifest(None, tuple(sorted(tracks, key=lambda t: (t.label, t.track_id)))), labels)
+    if checksums:
+        manifest, unreadable = _with_checksums(manifest, progress)
+        skipped.extend(unreadable)
+    return Index(with_artists(manifest, artists) if artists is not None else manifest, tuple(skipped))
+
+
+def index_csv(
+    path: Path | str,
+    *,
+    path_column: str = "path",
+    label_column: str = "label",
+    id_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    artists: Mapping[str, str] | None = None,
+    checksums: bool = True,
+    progress: Progress | None = None,
+) -> Index:
+    """Make a manifest from a CSV of one's own, whose columns may have other names; the others are kept.
+
+    Parameters
+    ----------
+    path : Path or str
+        The CSV; paths in it are relative to its folder, or absolute.
+    path_column, label_column : str, optional
+        Its columns with the file and the genre.
+    id_column : str, optional
+        Its column with unique names; the path without its suffix by default.
+    labels, artists, checksums, progress
+        As in `index_folder`.
+
+    Returns
+    -------
+    Index
+        Rows whose file is absent are skipped and listed.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100
+    rows = _rows_with(path, [path_column, label_column, *([id_column] if id_column else [])])
+    tracks, skipped = [], []
+    for row in rows:
+        file = Path(os.path.normpath(path.parent / row.cells[path_column]))
+        track_id = row.cells[id_column] if id_column else Path(row.cells[path_column]).with_suffix("").as_posix()
+        if file.is_file():
+            tracks.append(_from_row(row, track_id, file, label_column, {path_column, label_column, id_column or ""}))
+        else:
+            skipped.append((file, f"line {row.line}: there is no such file"))
+    if not tracks:
+        raise DataError(f"none of the files that {path} names exists", valid=f"Paths relative to {path.parent}")
+    manifest = _choose(_unique(path, tracks), labels)
+    if checksums:
+        manifest, unreadable = _with_checksums(manifest, progress)
+        skipped.extend(unreadable)
+    return Index(with_artists(manifest, artists) if artists is not None else manifest, tuple(skipped))
+
+
+def index_table(
+    path: Path | str,
+    *,
+    id_column: str = "filename",
+    label_column: str = "label",
+    labels: Sequence[str] | None = None,
+    artists: Mapping[str, str] | None = None,
+) -> Index:
+    """Make a manifest from a table of features: every row a track, its path the table, its features kept as they are.
+
+    Parameters
+    ----------
+    path : Path or str
+        The CSV, such as the published ``features_30_sec.csv``.
+    id_column : str, optional
+        Its column with unique names; a suffix such as ``.wav`` is cut off.
+    label_column : str, optional
+        Its column with the genre.
+    labels, artists
+        As in `index_folder`.
+
+    Returns
+    -------
+    Index
+        Rows of segments (``blues.00000.4``) get the column ``parent``, by which splits keep a track together.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100
+    tracks = []
+    for row in _rows_with(path, [id_column, label_column]):
+        name = Path(row.cells[id_column])
+        track_id = name.stem if name.suffix.lower() in {".wav", ".au", ".mp3", ".png"} else name.name
+        track = _from_row(row, track_id, path, label_column, {label_column})
+        pieces = track_id.split(".")
+        if len(pieces) == _SEGMENT_ID_PARTS and all(piece.isdigit() for piece in pieces[1:]):
+            track = track.with_columns(parent=".".join(pieces[:2]))
+        tracks.append(track)
+    manifest = _choose(_unique(path, tracks), labels)
+    return Index(with_artists(manifest, artists) if artists is not None else manifest)
+
+
+def read_artists(path: Path | str) -> dict[str, str]:
+    """Read artist groups from a CSV with the columns track_id and artist_group (empty: not known)."""
+    rows = _rows_with(Path(path), ["track_id", "artist_group"])
+    return {row.cells["track_id"]: row.cells["artist_group"].strip() for row in rows}
+
+
+def with_artists(manifest: Manifest, artists: Mapping[str, str]) -> Manifest:
+    """Set the column group from artist groups; a track that is not named there is a group of its own.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The tracks.
+    artists : Mapping of str to str
+        Artist group of track ids.
+
+    Returns
+    -------
+    Manifest
+        The same tracks.
+    """
+    parents = [track.columns.get("parent", "") or track.source_id for track in manifest.tracks]
+    if not any(parent in artists for parent in parents):
+        raise DataError(
+            f"the artist table names none of these tracks (ids like {manifest.tracks[0].track_id!r})",
+            valid="The same track ids in both",
+        )
+    return manifest.with_tracks(
+        dataclasses.replace(track, group=artists.get(parent, ""))
+        for track, parent in zip(manifest.tracks, parents, strict=True)
+    )
+
+
+def _genre_root(folder: Path) -> Path:
+    """Find the folder that holds the genre folders."""
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"the folder {folder} {problem}", next_step="A CSV is indexed with --csv or --table")
+    for name in _GENRE_ROOTS:
+        if (folder / name).is_dir():
+            return folder / name
+    inner = _subfolders(folder)
+    while len(inner) == 1 and _subfolders(inner[0]):  # an archive's own top folder
+        folder, inner = inner[0], _subfolders(inner[0])
+        if found := next((folder / name for name in _GENRE_ROOTS if (folder / name).is_dir()), None):
+            return found
+    return folder
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"the folder {folder} cannot be read: {error.strerror}") from error
+
+
+def _find_pictures(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def _sort_out(root: Path, files: Iterable[Path]) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
+    """Pair files with their genre folder's name; the second list holds what cannot be used, and why."""
+    kept, skipped = [], []
+    for path in files:
+        parts = path.relative_to(root).parts
+        if len(parts) < 2:
+            skipped.append((path, "stands in no genre folder"))
+        elif any("\ud800" <= character <= "\udfff" for character in str(path)):
+            skipped.append((Path(printable(path)), "its name is not UTF-8: rename it"))
+        elif not path.is_file():
+            skipped.append((path, "cannot be read"))
+        elif path.stat().st_size == 0:
+            skipped.append((path, "is empty"))
+        else:
+            kept.append((path, unicodedata.normalize("NFC", parts[0]).strip()))
+    return kept, skipped
+
+
+def _track_ids(root: Path, paths: Sequence[Path]) -> list[str]:
+    """Names without suffix if unique, else paths without suffix, else paths."""
+    relative = [path.relative_to(root) for path in paths]
+    candidates: list[list[str]] = [
+        [path.stem for path in relative],
+        [path.with_suffix("").as_posix() for path in relative],
+        [path.as_posix() for path in relative],
+    ]
+    return next((ids for ids in candidates if len(set(ids)) == len(ids)), candidates[-1])
+
+
+def _choose(manifest: Manifest, labels: Sequence[str] | None) -> Manifest:
+    return manifest if labels is None else manifest.with_labels(labels)
+
+
+def _with_checksums(manifest: Manifest, progress: Progress | None) -> tuple[Manifest, list[tuple[Path, str]]]:
+    """Add the column md5; files that cannot be read are left out."""
+    tracks, unreadable = [], []
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for done, (track, digest) in enumerate(zip(manifest.tracks, pool.map(_md5, manifest.tracks), strict=True), 1):
+            if isinstance(digest, str):
+                tracks.append(track.with_columns(md5=digest))
+            else:
+                unreadable.append((track.path, f"cannot be read: {digest.strerror}"))
+            if progress:
+                progress(done, len(manifest))
+    if not tracks:
+        raise DataError("none of the files can be read", next_step="Check their permissions")
+    return manifest.with_tracks(tracks), unreadable
+
+
+def _md5(track: Track) -> str | OSError:
+    try:
+        return md5_of(track.path)
+    except OSError as error:
+        return error
+
+
+def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
+    header, rows, problems = _csv.read_rows(path)
+    if missing := [name for name in columns if name not in header]:
+        raise DataError(
+            f"{path} has no column {' and no column '.join(map(repr, missing))}",
+            valid=f"Its columns are {', '.join(header)}",
+            next_step="Name others with --path-column, --label-column or --id-column",
+        )
+    problems += [
+        _csv.CellProblem(row.line, name, "", "not empty") for row in rows for name in columns if not row.cells[name]
+    ]
+    if "artist_group" not in columns:
+        _csv.raise_problems(path, problems)
+    if not rows:
+        raise DataError(f"{path} has no rows", valid="A row a track")
+    return rows
+
+
+def _from_row(row: _csv.Row, track_id: str, path: Path, label_column: str, used: set[str]) -> Track:
+    """Make a track of a row; the core columns it happens to have keep their meaning where that is safe."""
+    extra = {name: cell for name, cell in row.cells.items() if name not in used and name not in CORE_COLUMNS}
+    label = unicodedata.normalize("NFC", row.cells[label_column]).strip()
+    group = "" if "group" in used else row.cells.get("group", "")
+    return Track(track_id, path, label, group=group, columns=extra)
+
+
+def _unique(path: Path, tracks: Sequence[Track]) -> Manifest:
+    repeated = [track_id for track_id, n in Counter(track.track_id for track in tracks).items() if n > 1]
+    if repeated:
+        raise DataError(
+            f"{path} names {len(repeated)} tracks twice, {repeated[0]!r} for one",
+            valid="Each track once",
+            next_step="Remove the repeated rows, or name a column of unique names with --id-column",
+        )
+    return Manifest(None, tuple(tracks))

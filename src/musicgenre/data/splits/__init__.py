@@ -1,0 +1,23 @@
+"""Protocols: how tracks are split, written into the manifest and repeatable from the seed alone."""
+
+from musicgenre.data.splits.folds import take_fold
+from musicgenre.data.splits.registry import (
+    Protocol,
+    SplitRecord,
+    get_protocol,
+    list_protocols,
+    protocol_of,
+    split,
+)
+from musicgenre.data.splits.segment_leaky import segment_leaky_parts
+
+__all__ = [
+    "Protocol",
+    "SplitRecord",
+    "get_protocol",
+    "list_protocols",
+    "protocol_of",
+    "segment_leaky_parts",
+    "split",
+    "take_fold",
+]

@@ -1,0 +1,147 @@
+"""Plumbing of the protocols: tracks that stay together, how many go where, and dealing them out.
+
+All randomness comes from hashes of the seed and the track ids, so that a split is the same on every machine, with
+every version of every library and in any order of the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from musicgenre.data.manifest import Track
+from musicgenre.data.sets.gtzan import known_duplicate
+
+_ATTEMPTS = 200
+Targets = Mapping[str, Mapping[str, int]]  # part -> label -> number of tracks
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Tracks that go to one part together.
+
+    Parameters
+    ----------
+    key : str
+        The smallest of their ids.
+    track_ids : tuple of str
+        The tracks.
+    counts : Mapping of str to int
+        How many of them have each label.
+    """
+
+    key: str
+    track_ids: tuple[str, ...]
+    counts: Mapping[str, int]
+
+
+def draw(*parts: object) -> float:
+    """Return a number in [0, 1) that depends on the arguments alone."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=7).digest()
+    return (int.from_bytes(digest, "big") >> 3) / (1 << 53)
+
+
+def make_units(tracks: Iterable[Track], *, by_group: bool = False) -> list[Unit]:
+    """Join tracks with the same content (and, on demand, the same group) into units, in order of their keys."""
+    tracks = list(tracks)
+    leader = {track.track_id: track.track_id for track in tracks}
+
+    def find(track_id: str) -> str:
+        while leader[track_id] != track_id:
+            leader[track_id] = leader[leader[track_id]]
+            track_id = leader[track_id]
+        return track_id
+
+    first: dict[tuple[str, str], str] = {}
+    for track in tracks:
+        for mark in _marks(track, by_group):
+            one, other = sorted((find(track.track_id), find(first.setdefault(mark, track.track_id))))
+            leader[other] = one
+    members: dict[str, list[Track]] = {}
+    for track in tracks:
+        members.setdefault(find(track.track_id), []).append(track)
+    return [_unit(group) for _, group in sorted(members.items())]
+
+
+def _marks(track: Track, by_group: bool) -> list[tuple[str, str]]:
+    """What ties a track to others: equal content, one parent track, known duplicates, its group."""
+    parent = track.columns.get("parent", "") or track.track_id
+    marks = [
+        ("md5", track.columns.get("md5", "")),
+        ("parent", parent),
+        ("known", known_duplicate(parent, track.label)),
+        ("group", track.group if by_group else ""),
+    ]
+    return [(kind, value) for kind, value in marks if value]
+
+
+def _unit(tracks: Sequence[Track]) -> Unit:
+    ids = tuple(sorted(track.track_id for track in tracks))
+    return Unit(ids[0], ids, Counter(track.label for track in tracks))
+
+
+def apportion(total: int, counts: Mapping[str, int], seed: int, salt: str) -> dict[str, int]:
+    """Share ``total`` tracks among labels in proportion to ``counts`` (largest remainder), at least one each."""
+    whole = sum(counts.values())
+    exact = {label: total * count / whole for label, count in counts.items()}
+    shares = {label: max(1, int(value)) for label, value in exact.items()}
+    order = sorted(exact, key=lambda label: (int(exact[label]) - exact[label], draw(seed, salt, label)))
+    for label in order[: max(0, total - sum(shares.values()))]:
+        shares[label] += 1
+    while sum(shares.values()) > total:
+        largest = max(shares, key=lambda label: (shares[label] - exact[label], label))
+        shares[largest] -= 1
+    return shares
+
+
+def allocate(units: Sequence[Unit], targets: Targets, seed: int) -> dict[str, str]:
+    """Deal units to parts so that every label comes as near to its targets as the units allow.
+
+    Returns
+    -------
+    dict of str to str
+        The part of every track id.
+    """
+    best: dict[str, str] = {}
+    best_deviation = -1
+    for attempt in range(_ATTEMPTS):
+        chosen, deviation = _deal(units, targets, partial(draw, seed, attempt))
+        if best_deviation < 0 or deviation < best_deviation:
+            best, best_deviation = chosen, deviation
+        if best_deviation == 0:
+            break
+    return {track_id: best[unit.key] for unit in units for track_id in unit.track_ids}
+
+
+def _deal(units: Sequence[Unit], targets: Targets, chance: Callable[[str], float]) -> tuple[dict[str, str], int]:
+    """Deal once, large units first; a part is drawn in proportion to the room that is left in it."""
+    room = {part: dict(labels) for part, labels in targets.items()}
+    chosen: dict[str, str] = {}
+    for unit in sorted(units, key=lambda unit: (-len(unit.track_ids), chance(unit.key))):
+        fitting = [part for part in room if all(room[part].get(label, 0) >= n for label, n in unit.counts.items())]
+        if fitting:
+            weights = [sum(room[part][label] for label in unit.counts) for part in fitting]
+            part = _weighted(fitting, weights, chance(f"{unit.key}\0part"))
+        else:
+            part = min(room, key=lambda part: _overshoot(room[part], unit.counts))
+        chosen[unit.key] = part
+        for label, n in unit.counts.items():
+            room[part][label] = room[part].get(label, 0) - n
+    return chosen, sum(abs(left) for labels in room.values() for left in labels.values())
+
+
+def _overshoot(room: Mapping[str, int], counts: Mapping[str, int]) -> tuple[int, int]:
+    over = sum(max(0, n - max(0, room.get(label, 0))) for label, n in counts.items())
+    return over, -sum(room.get(label, 0) for label in counts)
+
+
+def _weighted(names: Sequence[str], weights: Sequence[int], chance: float) -> str:
+    mark = chance * sum(weights)
+    for name, weight in zip(names, weights, strict=True):
+        mark -= weight
+        if mark < 0:
+            return name
+    return names[-1]

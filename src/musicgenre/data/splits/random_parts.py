@@ -1,0 +1,132 @@
+"""Protocols that draw train, validation and test at random: ``track`` and ``artist``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from musicgenre.data.manifest import Manifest, Track
+from musicgenre.data.splits._allocate import Unit, allocate, make_units
+from musicgenre.data.splits._sizes import Sizes
+from musicgenre.data.splits.registry import register
+from musicgenre.errors import DataError
+
+
+@register(
+    "track",
+    summary="Tracks at random with the labels in proportion; identical files stay together.",
+    comparable="Reports that split GTZAN by track at random. The same artist may stand on both sides, which flatters: "
+    "not comparable with the artist and fault-filtered protocols.",
+)
+def split_by_track(
+    manifest: Manifest,
+    *,
+    seed: int,
+    test_size: float = 0.2,
+    validation_size: float = 0.1,
+    train_size: float | None = None,
+    test_per_class: int | None = None,
+    validation_per_class: int | None = None,
+    stratify_test: bool = True,
+) -> Manifest:
+    """Split by track.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Original tracks.
+    seed : int
+        The seed.
+    test_size, validation_size, train_size : float
+        A share of all tracks below 1, or a number of tracks; train takes what is left.
+    test_per_class, validation_per_class : int, optional
+        A number of tracks of every label instead.
+    stratify_test : bool, optional
+        False draws the test part from all tracks at random, so that labels are out of proportion (as in B).
+
+    Returns
+    -------
+    Manifest
+        With the split; tracks beyond the sizes have none.
+    """
+    sizes = Sizes(test_size, validation_size, train_size, test_per_class, validation_per_class, stratify_test)
+    return with_parts(manifest, allocate(make_units(manifest.tracks), sizes.targets(manifest.tracks, seed), seed))
+
+
+@register(
+    "artist",
+    summary="Groups (artists) at random, none in two parts; labels in proportion as far as whole groups allow.",
+    comparable="Other results that keep artists apart. The fairest measure on music of your own; lower than track.",
+)
+def split_by_artist(
+    manifest: Manifest, *, seed: int, test_size: float = 0.2, validation_size: float = 0.1
+) -> Manifest:
+    """Split by the column group; a track without one is a group of its own.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Original tracks with groups.
+    seed : int
+        The seed.
+    test_size, validation_size : float
+        A share of all tracks below 1, or a number of tracks, met as nearly as whole groups allow.
+
+    Returns
+    -------
+    Manifest
+        With the split.
+    """
+    require_groups(manifest)
+    units = make_units(manifest.tracks, by_group=True)
+    wanted = sum(1 for size in (1, test_size, validation_size) if size)
+    require_units(units, wanted, "parts")
+    targets = Sizes(test_size, validation_size).targets(manifest.tracks, seed)
+    del targets[""]
+    parts = allocate(units, targets, seed)
+    _require_all_labels(manifest.tracks, parts, [part for part, labels in targets.items() if sum(labels.values())])
+    return with_parts(manifest, parts)
+
+
+def with_parts(manifest: Manifest, parts: Mapping[str, str]) -> Manifest:
+    """Write the part of every track id into a manifest; tracks that are not named get none."""
+    return manifest.with_tracks(
+        dataclasses.replace(track, split=parts.get(track.track_id, ""), fold=None) for track in manifest.tracks
+    )
+
+
+def require_groups(manifest: Manifest) -> None:
+    """Raise unless some track has a group."""
+    if not any(track.group for track in manifest.tracks):
+        raise DataError(
+            "the manifest names no group (artist) of any track",
+            valid="A column group with the artist; empty means a group of its own",
+            next_step="musicgenre data index FOLDER --artists FILE adds it, from columns track_id and artist_group",
+        )
+
+
+def require_units(units: Sequence[Unit], wanted: int, what: str) -> None:
+    """Raise unless every label has as many groups as there are parts or folds."""
+    groups: dict[str, int] = defaultdict(int)
+    for unit in units:
+        for label in unit.counts:
+            groups[label] += 1
+    if small := {label: n for label, n in sorted(groups.items()) if n < wanted}:
+        named = ", ".join(f"{label} ({n})" for label, n in list(small.items())[:5])
+        raise DataError(
+            f"too few groups to put each label into {wanted} {what}: {named}",
+            valid="Tracks with the same group or the same content count once",
+            next_step="Add tracks, ask for fewer, or leave the label out",
+        )
+
+
+def _require_all_labels(tracks: Sequence[Track], parts: Mapping[str, str], wanted: Sequence[str]) -> None:
+    found = {(parts[track.track_id], track.label) for track in tracks}
+    labels = sorted({track.label for track in tracks})
+    if missing := [(part, label) for part in wanted for label in labels if (part, label) not in found]:
+        part, label = missing[0]
+        raise DataError(
+            f"the groups of {label!r} are too large to put one into the {part} part",
+            next_step="Try another --seed, a larger part, or the protocol kfold by track",
+        )
