@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_MB = 360
-ABSENT = ("torch", "scipy", "sklearn", "librosa", "numba", "matplotlib", "pydantic")
+ABSENT = ("torch", "scipy", "sklearn", "librosa", "numba", "matplotlib", "yaml")
 HEAVY = ("numpy", "onnxruntime", "onnx", "av", "soundfile", "soxr", "rich.table")
 
 
@@ -81,7 +81,11 @@ def check_imports(programs: Path) -> None:
 
 def check_classify(programs: Path) -> None:
     """Classify the examples with the installed command, when the default model is in the cache."""
-    state = run(programs / "python", "-c", "from musicgenre.bundle.store import *; print(bundle_path(DEFAULT_BUNDLE).is_file())")
+    state = run(
+        programs / "python",
+        "-c",
+        "from musicgenre.bundle.store import *; print(bundle_path(DEFAULT_BUNDLE).is_file())",
+    )
     if state.stdout.strip() != "True":
         print("classify: not checked, the default model is not in the cache (musicgenre bundles get)")
         return
