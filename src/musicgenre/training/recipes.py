@@ -51,8 +51,6 @@ class RepresentationSection(_Section):
         Passed to ``create_representation``.
     hop_s : float, optional
         From one segment's start to the next; the segment length by default.
-    first_only : bool
-        Keep the first segment of every track alone.
     dtype : {"float32", "float16"}
         How the store keeps it.
     normalise : {"standard", "row_l2", "none"}
@@ -62,7 +60,6 @@ class RepresentationSection(_Section):
     name: str
     options: dict[str, Any] = {}
     hop_s: float | None = Field(default=None, gt=0)
-    first_only: bool = False
     dtype: Literal["float32", "float16"] = "float32"
     normalise: Literal["standard", "row_l2", "none"] = "standard"
 

@@ -1,0 +1,119 @@
+"""One callback that keeps the books of a training: curves, best weights, early stopping, state to resume from."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+
+from musicgenre._files import replacing
+from musicgenre.errors import RunError
+from musicgenre.training.checkpoint import write_safetensors
+from musicgenre.training.datamodule import StoreDataModule
+from musicgenre.training.module import SingleLabelModule
+from musicgenre.training.recipes import TrainingSection
+from musicgenre.training.run import RunFolder
+
+RESUME_EVERY_S = 10.0
+"""Shortest time between two states to resume from; a resumed training repeats what came after the last one."""
+
+
+class Bookkeeper(L.Callback):
+    """Watch every epoch from its validation scores.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Where to write.
+    settings : TrainingSection
+        The recipe's section.
+    resume_every_s : float
+        Shortest time between two states to resume from.
+    """
+
+    def __init__(self, folder: RunFolder, settings: TrainingSection, resume_every_s: float = RESUME_EVERY_S) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.resume_every_s = resume_every_s
+        self.rows: list[dict[str, float]] = []
+        self.best = math.inf
+        self.best_epoch = -1
+        self._started = self._waited = self._saved = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the resume state."""
+        self._saved = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the epoch."""
+        self._started = time.perf_counter()
+        self._waited = _waited(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch, keep the weights if they are the best, stop if nothing improves."""
+        assert isinstance(pl_module, SingleLabelModule)
+        row = {"epoch": float(trainer.current_epoch), **pl_module.take_scores()}
+        row["seconds"] = time.perf_counter() - self._started
+        row["waiting_share"] = (_waited(trainer) - self._waited) / row["seconds"]
+        self.rows.append(row)
+        self._check_finite(row)
+        wanted = row[self.settings.monitor]
+        score = -wanted if self.settings.monitor == "validation_accuracy" else wanted
+        improved = score < self.best
+        if improved:
+            self.best, self.best_epoch = score, trainer.current_epoch
+        patience = self.settings.patience
+        if patience is not None and trainer.current_epoch - self.best_epoch >= patience:
+            trainer.should_stop = True
+        if trainer.is_global_zero:
+            if improved:
+                write_safetensors(self.folder.weights, arrays_of(pl_module.network))
+            self.folder.write_metrics(self.rows)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
+        self._save_state(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed training needs to go on as if it had not stopped."""
+        return {
+            "rows": self.rows,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "random_state": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        self.rows = state_dict["rows"]
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        torch.set_rng_state(state_dict["random_state"])
+
+    def _check_finite(self, row: dict[str, float]) -> None:
+        for name in ("train_loss", "validation_loss"):
+            if not math.isfinite(row[name]):
+                raise RunError(
+                    f"{name} became {row[name]} in epoch {int(row['epoch'])}",
+                    next_step=f"Lower training.learning_rate (now {self.settings.learning_rate:g}), "
+                    "or look for broken features",
+                )
+
+    def _save_state(self, trainer: L.Trainer) -> None:
+        if time.monotonic() - self._saved < self.resume_every_s:
+            return
+        with replacing(self.folder.resume_state) as temporary:
+            trainer.save_checkpoint(temporary)
+        self._saved = time.monotonic()
+
+
+def arrays_of(module: torch.nn.Module) -> dict[str, Any]:
+    """Weights and buffers of a module as arrays by name."""
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def _waited(trainer: L.Trainer) -> float:
+    data: Any = getattr(trainer, "datamodule", None)
+    batches = data.train_batches if isinstance(data, StoreDataModule) else None
+    return batches.waited_s if batches is not None else 0.0

@@ -1,0 +1,94 @@
+"""The one data module: parts of the store in, normalised and augmented batches out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import lightning as L
+from torch import Tensor
+
+from musicgenre.training.batches import Batches, Change
+from musicgenre.training.normalise import Normalise
+from musicgenre.training.parts import Parts
+from musicgenre.training.recipes import TrainingSection
+
+Batch = tuple[Tensor, Tensor]
+Augment = Callable[[Tensor, Tensor], Batch]
+"""Takes normalised features (batch, *shape) and class numbers (batch,) to new ones; targets may become shares."""
+
+
+class StoreDataModule(L.LightningDataModule):
+    """Feed a training from the store.
+
+    Parameters
+    ----------
+    parts : Parts
+        The rows.
+    normalise : Normalise
+        Applied to every batch where the model runs.
+    settings : TrainingSection
+        The recipe's section.
+    augment : callable, optional
+        Online augmentation of normalised training batches.
+    change : callable, optional
+        Online augmentation of the waveform: see :class:`~musicgenre.training.batches.Batches`.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        normalise: Normalise,
+        settings: TrainingSection,
+        *,
+        augment: Augment | None = None,
+        change: Change | None = None,
+    ) -> None:
+        super().__init__()
+        self.parts = parts
+        self.normalise = normalise
+        self.settings = settings
+        self.augment = augment
+        self.change = change
+        self.train_batches: Batches | None = None
+
+    def train_dataloader(self) -> Batches:
+        """Batches of the training part, in a new order every epoch."""
+        self.train_batches = Batches(
+            self.parts.train,
+            self.settings.batch_size,
+            shuffle=True,
+            seed=self.settings.seed,
+            epoch=self._epoch,
+            in_memory_mb=self.settings.in_memory_mb,
+            change=self.change,
+            rank=self._rank(),
+            world=self._world(),
+        )
+        return self.train_batches
+
+    def val_dataloader(self) -> Batches:
+        """Batches of the validation part, in order and never augmented."""
+        return Batches(
+            self.parts.validation,
+            self.settings.batch_size,
+            in_memory_mb=self.settings.in_memory_mb,
+            rank=self._rank(),
+            world=self._world(),
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise, then augment, on the device of the model."""
+        x, labels = batch
+        x = self.normalise.to(x.device)(x)
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            return self.augment(x, labels)
+        return x, labels
+
+    def _epoch(self) -> int:
+        return 0 if self.trainer is None else int(self.trainer.current_epoch)
+
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else int(self.trainer.global_rank)
+
+    def _world(self) -> int:
+        return 1 if self.trainer is None else int(self.trainer.world_size)

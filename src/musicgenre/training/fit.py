@@ -1,0 +1,190 @@
+"""Fit one model: networks by Lightning, classical models in one go."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+
+from musicgenre.data.store import PartView
+from musicgenre.errors import UsageError
+from musicgenre.models._fitted import ClassicalModel
+from musicgenre.models._network import Network
+from musicgenre.training.batches import Batches
+from musicgenre.training.bookkeeper import RESUME_EVERY_S, Bookkeeper, arrays_of
+from musicgenre.training.checkpoint import read_safetensors, write_safetensors
+from musicgenre.training.datamodule import StoreDataModule
+from musicgenre.training.module import SingleLabelModule, balanced_weights
+from musicgenre.training.normalise import Normalise
+from musicgenre.training.parts import Parts
+from musicgenre.training.recipes import TrainingSection
+from musicgenre.training.run import RunFolder
+
+_PREDICTION_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where a network is trained.
+
+    Parameters
+    ----------
+    accelerator : str
+        ``auto``, ``cpu``, ``gpu`` or another name of Lightning's.
+    devices : int
+        How many of them.
+    precision : str
+        As Lightning names it: ``32-true``, ``bf16-mixed``, ...
+    """
+
+    accelerator: str = "cpu"
+    devices: int = 1
+    precision: str = "32-true"
+
+    def device(self) -> torch.device:
+        """Device that computes the predictions."""
+        if self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("cpu")
+
+
+def fit_network(
+    network: Network,
+    data: StoreDataModule,
+    folder: RunFolder,
+    hardware: Hardware,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    resume_every_s: float = RESUME_EVERY_S,
+) -> dict[str, Any]:
+    """Train ``network`` and leave it with its best weights.
+
+    Returns
+    -------
+    dict
+        ``best_epoch`` and ``epochs``, for the run's description.
+    """
+    settings = data.settings
+    weights = None
+    if settings.class_weights:
+        weights = balanced_weights(torch.from_numpy(data.parts.train.labels), data.parts.n_classes)
+    books = Bookkeeper(folder, settings, resume_every_s)
+    module = SingleLabelModule(as_channels_last(network), settings, weights)
+    state = folder.resume_state if resume and folder.resume_state.is_file() else None
+    with _quiet_and_repeatable(hardware):
+        trainer = _trainer(folder, settings, hardware, books, progress)
+        # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
+        trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
+    restore(network, read_safetensors(folder.weights)[0])
+    rows = books.rows
+    return {"best_epoch": books.best_epoch, "epochs": len(rows)}
+
+
+def fit_classical(
+    model: ClassicalModel, parts: Parts, normalise: Normalise, folder: RunFolder, settings: TrainingSection
+) -> dict[str, Any]:
+    """Fit a classical model and log one row of scores."""
+    used = [parts.train, parts.validation] if settings.fit_on == "train+validation" else [parts.train]
+    x = np.concatenate([normalised(part, normalise) for part in used])
+    y = np.concatenate([part.labels for part in used])
+    model.fit(x, y, seed=settings.seed, balanced=settings.class_weights)
+    write_safetensors(folder.weights, arrays_of(model))
+    row = {"epoch": 0.0}
+    for name, part in (("train", parts.train), ("validation", parts.validation)):
+        scores = probabilities(model, normalise, part, torch.device("cpu"))
+        own = scores[np.arange(len(part)), part.labels]
+        row[f"{name}_loss"] = float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+        row[f"{name}_accuracy"] = float((scores.argmax(axis=1) == part.labels).mean())
+    folder.write_metrics([row])
+    return {"best_epoch": 0, "epochs": 1}
+
+
+def normalised(part: PartView, normalise: Normalise) -> NDArray[np.float32]:
+    """All rows of a part as the model reads them."""
+    raw = torch.from_numpy(part.features[:].astype(np.float32, copy=False))
+    made: NDArray[np.float32] = normalise.cpu()(raw).numpy()
+    return made
+
+
+def probabilities(
+    network: torch.nn.Module, normalise: Normalise, part: PartView, device: torch.device
+) -> NDArray[np.float32]:
+    """Softmax of the logits of every row, shape (n_rows, n_classes)."""
+    network, normalise = network.to(device).eval(), normalise.to(device)
+    with torch.inference_mode():
+        made = [
+            network(normalise(x.to(device))).float().softmax(dim=1).cpu()
+            for x, _ in Batches(part, _PREDICTION_BATCH, in_memory_mb=0)
+        ]
+    return torch.cat(made).numpy()
+
+
+def restore(network: Network, arrays: dict[str, NDArray[Any]]) -> None:
+    """Put stored arrays back into a network of the same build."""
+    if isinstance(network, ClassicalModel):
+        network.restore(arrays)
+    else:
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
+
+
+def as_channels_last(network: Network) -> Network:
+    """Lay the weights of 2-D convolutions out as they run fastest; the numbers stay the same."""
+    if any(isinstance(layer, torch.nn.Conv2d) for layer in network.modules()):
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network
+
+
+def _trainer(
+    folder: RunFolder, settings: TrainingSection, hardware: Hardware, books: Bookkeeper, progress: bool
+) -> L.Trainer:
+    try:
+        return L.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            # spawned processes run this training alone, not the whole command once more
+            strategy="ddp_spawn" if hardware.devices > 1 else "auto",
+            precision=hardware.precision,  # type: ignore[arg-type]
+            max_epochs=settings.epochs,
+            deterministic=True if hardware.accelerator == "cpu" else "warn",
+            default_root_dir=folder.folder,
+            logger=TensorBoardLogger(folder.logs, name="tensorboard", version=""),
+            callbacks=[books],
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+        )
+    except (ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+        raise UsageError(
+            f"cannot train with --accelerator {hardware.accelerator} --devices {hardware.devices} "
+            f"--precision {hardware.precision} ({' '.join(str(error).split())})",
+            next_step="--accelerator cpu --devices 1 --precision 32-true always works",
+        ) from error
+
+
+@contextmanager
+def _quiet_and_repeatable(hardware: Hardware) -> Iterator[None]:
+    """Hush Lightning's notes for a while, and leave PyTorch's global switches as they were."""
+    chatter = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in chatter]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    for logger in chatter:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        for logger, level in zip(chatter, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,234 @@
+"""Train a recipe: one call from a manifest to a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from musicgenre.data.manifest import Manifest, write_manifest
+from musicgenre.errors import MusicgenreError, RunError, UsageError
+from musicgenre.models._fitted import ClassicalModel
+from musicgenre.models._network import count_parameters
+from musicgenre.models.registry import check_options, create_model
+from musicgenre.training.datamodule import StoreDataModule
+from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
+from musicgenre.training.material import Material, Progress, Tell, gather_material
+from musicgenre.training.normalise import Normalise
+from musicgenre.training.online import online_augmentation
+from musicgenre.training.parts import Parts
+from musicgenre.training.recipes import Recipe, load_recipe
+from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
+
+
+def train(
+    recipe: str | Path | Recipe,
+    data: Manifest | Path,
+    *,
+    output: Path | None = None,
+    overrides: Iterable[str] = (),
+    seeds: int = 1,
+    folds: int = 0,
+    resume: bool = False,
+    hardware: Hardware | None = None,
+    store: Path | None = None,
+    jobs: int = 1,
+    tell: Tell = lambda text: None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a recipe on the tracks of a manifest; features are prepared on the way.
+
+    Parameters
+    ----------
+    recipe : str, Path or Recipe
+        A name of ``list_recipes``, the path of a YAML file, or a recipe.
+    data : Manifest or Path
+        The tracks.
+    output : Path, optional
+        The run folder; ``runs/RECIPE`` by default, with a number behind it where that exists.
+    overrides : iterable of str
+        ``section.key=value`` each.
+    seeds : int
+        Trainings with different seeds, counted from the recipe's.
+    folds : int
+        Folds of a cross-validation; 0: one split.
+    resume : bool
+        Go on with what is in ``output``: finished runs are kept, interrupted ones continued.
+    hardware : Hardware, optional
+        One CPU by default.
+    store : Path, optional
+        Where the features go; in the cache folder by default.
+    jobs : int
+        Processes that prepare.
+    tell : callable
+        Takes a line for the person who waits.
+    progress : callable, optional
+        Takes (tracks prepared, all tracks); when given, the training shows a bar as well.
+
+    Returns
+    -------
+    Path
+        The run folder; with several seeds or folds, the folder that holds them and ``group.json``.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    if seeds < 1 or folds < 0 or folds == 1:
+        raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
+    if resume and output is None:
+        raise UsageError("there is nothing to resume", next_step="Name the run folder with --output")
+    folder = output or free_folder(Path("runs") / chosen.name)
+    check_output(folder, resume)
+    session = _Session(folder, seeds, folds, resume, hardware or Hardware(), store, jobs, tell, progress)
+    variants = chosen.variants()
+    if not variants:
+        return session.train_group(chosen, data, folder)
+    for name, variant in variants.items():
+        session.train_group(variant, data, folder / name)
+    write_study(folder, list(variants), chosen.name)
+    return folder
+
+
+class _Session:
+    """The wishes of one call of :func:`train`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        seeds: int,
+        folds: int,
+        resume: bool,
+        hardware: Hardware,
+        store: Path | None,
+        jobs: int,
+        tell: Tell,
+        progress: Progress | None,
+    ) -> None:
+        self.folder, self.seeds, self.folds, self.resume = folder, seeds, folds, resume
+        self.hardware, self.store, self.jobs, self.tell, self.progress = hardware, store, jobs, tell, progress
+
+    def train_group(self, recipe: Recipe, data: Manifest | Path, folder: Path) -> Path:
+        """Train all seeds and folds of one recipe."""
+        check_options(recipe.model.name, recipe.model.options)
+        material = gather_material(
+            recipe,
+            data,
+            folds=self.folds,
+            store=self.store,
+            jobs=self.jobs,
+            tell=self.tell,
+            progress=self.progress,
+        )
+        first = recipe.training.seed
+        children = []
+        for seed in range(first, first + self.seeds):
+            for fold in material.folds if self.folds else (None,):
+                steps = [f"seed-{seed - first}"] * (self.seeds > 1) + [f"fold-{fold}"] * (fold is not None)
+                child = "/".join(steps)
+                self.train_one(material, seed, fold, folder / child)
+                children.append(child)
+        if children != [""]:
+            facts = {"recipe": recipe.name, "seeds": self.seeds, "folds": self.folds}
+            write_group(folder, children, facts)
+        return folder
+
+    def train_one(self, material: Material, seed: int, fold: int | None, path: Path) -> None:
+        """Train one seed on one fold, and leave a run folder that says how it ended."""
+        folder = RunFolder(path)
+        recipe = _with_seed(material.recipe, seed)
+        manifest, parts = material.round(fold)
+        if folder.status is not None:
+            _check_same(folder, recipe, manifest)
+            if folder.status == "finished":
+                self.tell(f"{path} is finished already")
+                return
+        try:
+            self._train_in(folder, material, recipe, manifest, parts, fold)
+        except MusicgenreError as error:
+            folder.stop("failed", str(error))
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            folder.stop("interrupted", type(error).__name__)
+            raise KeyboardInterrupt from error
+        self.tell(f"wrote {path}")
+
+    def _train_in(
+        self,
+        folder: RunFolder,
+        material: Material,
+        recipe: Recipe,
+        manifest: Manifest,
+        parts: Parts,
+        fold: int | None,
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)
+            shape = material.representation.shape()
+            normalise = Normalise(recipe.representation.normalise, len(shape), parts.normalisation)
+            network = create_model(recipe.model.name, shape, parts.n_classes, **recipe.model.options)
+            facts = _facts(material, recipe, parts, fold)
+            classical = isinstance(network, ClassicalModel)
+            facts["parameters"] = None if classical else count_parameters(network)
+            facts["hardware"] = asdict(self.hardware)
+            folder.begin(facts, recipe.as_yaml(), normalise.as_dict())
+            write_manifest(manifest, folder.manifest)
+            if isinstance(network, ClassicalModel):
+                found = fit_classical(network, parts, normalise, folder, recipe.training)
+            else:
+                augment, change = online_augmentation(recipe, material, normalise)
+                data = StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change)
+                found = fit_network(
+                    network, data, folder, self.hardware, resume=self.resume, progress=self.progress is not None
+                )
+            device = torch.device("cpu") if classical else self.hardware.device()
+            for name, part in (("validation", parts.validation), ("test", parts.test)):
+                folder.write_predictions(name, part, probabilities(network, normalise, part, device))
+            folder.finish(found)
+
+
+def _with_seed(recipe: Recipe, seed: int) -> Recipe:
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
+
+
+def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "systems": list(recipe.systems),
+        "labels": list(parts.train.label_names),
+        "seed": recipe.training.seed,
+        "fold": fold,
+        "protocol": material.protocol,
+        "scoring": recipe.scoring,
+        "representation": material.representation.settings(),
+        "segment_s": material.store.segment_s,
+        "hop_s": material.store.hop_s,
+        "model": {
+            "name": recipe.model.name,
+            "options": recipe.model.options,
+            "input_shape": list(material.representation.shape()),
+            "n_classes": parts.n_classes,
+        },
+        "segments": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        "skipped": material.store.skipped,
+        "versions": versions(),
+    }
+
+
+def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse to go on with a run that was begun with something else."""
+    if folder.recipe.read_text(encoding="utf-8") != recipe.as_yaml():
+        raise RunError(
+            f"{folder.folder} was begun with another recipe or other settings",
+            next_step="Resume it with the same, or give another --output",
+        )
+    if not folder.manifest.is_file():
+        return
+    from musicgenre.data.manifest import read_manifest
+
+    begun = {(track.track_id, track.split) for track in read_manifest(folder.manifest).tracks}
+    if begun != {(track.track_id, track.split) for track in manifest.tracks}:
+        raise RunError(
+            f"{folder.folder} was begun with other tracks or another split",
+            next_step="Resume it with the same manifest, or give another --output",
+        )
