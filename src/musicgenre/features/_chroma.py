@@ -90,4 +90,4 @@ def _filters(sample_rate_hz: int, n_fft: int, off_semitones: float) -> Float32:
     weights = np.exp(-0.5 * (2.0 * distance / widths) ** 2)
     weights /= np.sqrt(np.sum(weights**2, axis=0))
     weights *= np.exp(-0.5 * ((semitones / N_CHROMA - _CENTRE_OCTAVE) / _OCTAVE_WIDTH) ** 2)
-    return np.roll(weights, -3, axis=0)[:, : 1 + n_fft // 2].astype(np.float32)
+    return np.asarray(np.roll(weights, -3, axis=0)[:, : 1 + n_fft // 2], dtype=np.float32)

@@ -74,7 +74,7 @@ def best_path(strength: Float64, period: int, tightness: float) -> Int64:
     """Frames of the chain of beats with the largest sum of strength less the cost of uneven intervals."""
     n_frames = len(strength)
     score, previous = strength.copy(), np.full(n_frames, -1, np.int64)
-    shortest, longest = max(1, (period + 1) // 2), 2 * period
+    shortest, longest = max(1, int(np.rint(period / 2))), 2 * period
     cost = np.zeros(longest + 1)
     for interval in range(1, longest + 1):
         cost[interval] = tightness * np.log(interval / period) ** 2
@@ -117,12 +117,10 @@ def _walked_back(score: Float64, previous: Int64) -> Int64:
 
 @compiled
 def _trimmed(beats: Int64, strength: Float64) -> Int64:
-    """Drop weak beats from both ends: those below half the RMS of the strengths, smoothed over neighbours."""
-    smooth = np.convolve(strength[beats], np.array([0.5, 1.0, 0.5]))
-    floor = 0.5 * np.sqrt(np.mean(smooth**2))
-    first, last = 0, len(beats)
-    while first < last and strength[beats[first]] <= floor:
-        first += 1
-    while last > first and strength[beats[last - 1]] <= floor:
-        last -= 1
-    return beats[first:last].copy()
+    """Drop beats in the weak frames at both ends: below half the RMS of the beats' strengths, smoothed."""
+    smooth = np.convolve(strength[beats], np.array([0.5, 1.0, 0.5]))[1 : len(strength) + 1]
+    strong = np.flatnonzero(strength > 0.5 * np.sqrt(np.mean(smooth**2)))
+    if len(strong) == 0:
+        return beats[:0].copy()
+    kept: Int64 = beats[(beats >= strong[0]) & (beats <= strong[-1])]
+    return kept

@@ -10,17 +10,13 @@ from musicgenre.features.base import Float32
 
 Float64 = NDArray[np.float64]
 
-ROLLOFF_SHARE = 0.85
+ROLLOFF_SHARE = np.float32(0.85)
 _SILENT = 1e-10  # samples below count as zero when crossings are counted
 
 
+@compiled
 def spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: float) -> tuple[Float64, Float64, Float64]:
     """Centroid, bandwidth and roll-off of every frame in Hz, each of shape (n_frames,); zeros in silence."""
-    return _spectral_shape(magnitude, n_bins, n_frames, bin_hz)
-
-
-@compiled
-def _spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: float) -> tuple[Float64, Float64, Float64]:
     total, first, second = np.zeros(n_frames), np.zeros(n_frames), np.zeros(n_frames)
     running = np.zeros(n_frames, np.float32)  # float32, summed in order: the same threshold as librosa's cumsum
     for k in range(n_bins):
@@ -30,7 +26,7 @@ def _spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: floa
             total[t] += value
             first[t] += value * k
             second[t] += value * (k * k)
-    threshold = running * np.float32(0.85)
+    threshold = running * ROLLOFF_SHARE
     below = np.zeros(n_frames, np.int64)
     running[:] = 0
     for k in range(n_bins):
@@ -41,7 +37,9 @@ def _spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: floa
     divisor = np.where(sound, total, 1.0)
     centroid = first / divisor
     spread = np.maximum(second / divisor - centroid * centroid, 0.0)
-    return centroid * bin_hz, np.sqrt(spread) * bin_hz, below * bin_hz
+    bandwidth: Float64 = np.sqrt(spread)
+    rolloff: Float64 = below * np.float64(bin_hz)
+    return centroid * bin_hz, bandwidth * bin_hz, rolloff
 
 
 def root_mean_square(padded: Float32, frame_length: int, hop: int, n_frames: int) -> Float64:

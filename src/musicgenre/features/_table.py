@@ -21,7 +21,7 @@ def row(sound: Float32, spec: MelSpec, n_mfcc: int, *, whole_tail: bool, with_rh
     mel, magnitude = _mel.mel_and_magnitude(table, spec, n_frames, keep_magnitude=True)
     decibels = _mel.scale(mel[:, :n_frames], spec)
     shape = _statistics.spectral_shape(magnitude, n_bins, n_frames, spec.sample_rate_hz / spec.n_fft)
-    series = [
+    series: list[Float64 | Float32] = [
         _chroma.chroma(magnitude, n_bins, n_frames, spec.sample_rate_hz),
         _statistics.root_mean_square(padded, spec.n_fft, spec.hop_length, n_frames),
         *shape,
