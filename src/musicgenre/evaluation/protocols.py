@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from musicgenre.data.manifest import Manifest
+from musicgenre.data.splits.registry import list_protocols
 
 LEAKY_WARNING = (
     "LEAKY PROTOCOL: this number is no measure of how well new tracks are recognised. It exists only to reproduce a "
-    "published claim"
+    "published claim: segments of one track stand in the training and in the test part, and the test part chose the "
+    "checkpoint"
 )
 
-_LEAKY = {
-    "segment-leaky": "segments of one track stand in the training and in the test part, and the test part chose the "
-    "checkpoint",
-}
-
+_RANDOM = "tracks were split at random: the same artist may stand on both sides"
 _CAVEATS = {
-    "track": "tracks were split at random: the same artist may stand on both sides",
-    "kfold": "tracks were dealt to folds at random: the same artist may stand on both sides",
-    "stratified-500": "tracks were split at random: the same artist may stand on both sides",
-    "fault-filtered": "artists were kept apart by hand, yet five stand on both sides (13 of 290 test tracks)",
+    "track": _RANDOM,
+    "kfold": _RANDOM,
+    "stratified-500": _RANDOM,
+    "fault-filtered": "repeated and faulty tracks were left out; artists were kept apart by hand, yet not all of them",
     "artist": "no artist stands on both sides, as far as artists are known",
+    "artist-kfold": "no artist stands on both sides, as far as artists are known",
 }
 
 
@@ -46,21 +45,18 @@ class SplitCheck:
 
 def is_leaky(protocol: str) -> bool:
     """Tell whether scores under this protocol are inflated by design."""
-    return protocol in _LEAKY
+    return any(known.leaky for known in list_protocols() if known.name == protocol)
 
 
 def caveats(protocol: str, check: SplitCheck | None) -> list[str]:
     """List what a reader must know about a number, the gravest first, each one sentence without the full stop."""
-    found = []
     if is_leaky(protocol):
-        found.append(f"{LEAKY_WARNING}: {_LEAKY[protocol]}")
-    elif check is not None and check.n_shared_tracks:
+        return [LEAKY_WARNING]
+    found = []
+    if check is not None and check.n_shared_tracks:
         found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
-    if protocol in _CAVEATS:
-        found.append(_CAVEATS[protocol])
-    elif not is_leaky(protocol):
-        found.append("the split is the manifest's own: nothing is known about artists on both sides")
-    if check is not None and check.n_shared_groups and not is_leaky(protocol):
+    found.append(_CAVEATS.get(protocol, "the split is none of ours: nothing is known about artists on both sides"))
+    if check is not None and check.n_shared_groups:
         share = check.n_shared_groups / check.n_test
         found.append(
             f"{check.n_shared_groups} of {check.n_test} test tracks ({share:.0%}) have their group in training"

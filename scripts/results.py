@@ -1,0 +1,268 @@
+"""Write docs/results.md: one row a system, each from a record that was written from a run folder.
+
+Run: python scripts/results.py                      writes the page from docs/results/
+     python scripts/results.py --check              fails where a row has no record or the page is out of date
+     python scripts/results.py add RUN DATA         writes the record of a run folder (DATA: a key of rows.toml)
+     python scripts/results.py missing              prints the commands that would make the missing records
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "results.md"
+RECORD_VERSION = 1
+
+HEAD = """# Results
+
+What each published system claimed, and what we measured. `scripts/results.py` writes this page: every row comes from a
+record in `docs/results/`, which was written from a run folder; a row without a record fails the check.
+
+How to read it:
+
+- **Measured** is accuracy of whole tracks, segments of a track scored together, with its 95 % interval: Wilson's where
+  every track was answered once (folds pooled), else a bootstrap over tracks; the unit is the track, never the segment.
+- **Seeds** is the mean over seeds and the standard deviation between them.
+- **Segments** is the accuracy of single segments, where there are several a track; it is not the headline.
+- A **LEAKY** row repeats a published mistake on purpose. It says nothing about new tracks.
+- Claimed and measured numbers differ in data and protocol; where that is so, the difference says little. Intervals
+  on 80 or 100 tracks are wide: two rows whose intervals overlap may well be equal. `musicgenre compare` tests pairs.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the page: what is measured, on what, under which protocol, and what was claimed."""
+
+    section: str
+    code: str
+    system: str
+    recipe: str
+    data: str
+    protocol: str
+    claimed: str
+    recomputed: str
+    note: str
+    arguments: str
+
+    @property
+    def record_path(self) -> Path:
+        """Where its record lies."""
+        return FOLDER / f"{self.recipe}--{self.data}--{self.protocol}.json"
+
+    @property
+    def command(self) -> str:
+        """The command that trains it, for a manifest split under its protocol."""
+        name, _, variant = self.recipe.partition(".")
+        of = f"  # variant {variant}" if variant else ""
+        return f"musicgenre train {name} --data {self.data}-{self.protocol}.csv {self.arguments}".rstrip() + of
+
+
+def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """Read rows.toml; give its head and one row for every protocol of every entry."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        Row(
+            section=entry["section"],
+            code=entry["code"],
+            system=entry["system"],
+            recipe=entry["recipe"],
+            data=entry["data"],
+            protocol=protocol,
+            claimed=entry.get("claimed", ""),
+            recomputed=entry.get("recomputed", ""),
+            note=entry.get("note", ""),
+            arguments=entry.get("arguments", content["data"][entry["data"]]["arguments"]),
+        )
+        for entry in content["row"]
+        for protocol in entry["protocols"]
+    ]
+    return content, rows
+
+
+def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any]:
+    """Everything the page needs of a run, from its folder alone."""
+    from musicgenre.evaluation.evaluate import evaluate
+    from musicgenre.evaluation.runs import open_runs
+
+    report = evaluate(run)
+    first = open_runs(run)[0]
+    plain = report.as_dict()
+    kept = ("recipe", "systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
+    return {
+        "format_version": RECORD_VERSION,
+        "data": data,
+        **{name: plain[name] for name in kept},
+        "labels": list(report.labels),
+        "seeds": [entry.seed for entry in report.seeds],
+        "accuracy": plain["accuracy"],
+        "accuracy_sd": report.accuracy_sd,
+        "segment_accuracy": plain["segment_accuracy"],
+        "macro_f1": report.macro.f1,
+        "majority_share": report.majority_share,
+        "confusion": plain["confusion"],
+        "command": command or str(first.info.get("command", "")),
+        "date": str(first.info.get("finished") or "")[:10],
+        "versions": first.info.get("versions", {}),
+    }
+
+
+def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """Read the record of every row; the second value lists what is missing or does not fit."""
+    records, problems = {}, []
+    for row in rows:
+        name = row.record_path.name
+        if not row.record_path.is_file():
+            problems.append(f"row {row.code} ({row.system}, {row.protocol}) has no record {name}")
+            continue
+        record = json.loads(row.record_path.read_text(encoding="utf-8"))
+        for key in ("recipe", "data", "protocol"):
+            if record[key] != getattr(row, key):
+                problems.append(f"{name} says {key} {record[key]!r}, its row {getattr(row, key)!r}")
+        if row.code not in record["systems"]:
+            problems.append(f"{name} is of {', '.join(record['systems'])}, its row of {row.code}")
+        records[row.record_path] = record
+    known = {row.record_path for row in rows}
+    problems += [f"{path.name} belongs to no row" for path in sorted(FOLDER.glob("*.json")) if path not in known]
+    return records, problems
+
+
+def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+    """Write the page."""
+    parts = [HEAD]
+    front = FOLDER / "front.md"
+    if front.is_file():
+        parts.append(front.read_text(encoding="utf-8").strip() + "\n")
+    for key, section in content["section"].items():
+        own = [row for row in rows if row.section == key]
+        titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]
+        parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
+        parts.append(_table(own, records))
+    parts.append("## Commands\n\n" + _commands(rows, records))
+    return "\n".join(parts)
+
+
+def _table(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+    """One section's table; the column of recomputed claims appears where there are any."""
+    lines = [_cells(row, records.get(row.record_path)) for row in rows]
+    shown = [name for name in _COLUMNS if name != _RECOMPUTED or any(row.recomputed for row in rows)]
+    head = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
+    return "\n".join([*head, *("| " + " | ".join(line[name] for name in shown) + " |" for line in lines)]) + "\n"
+
+
+_RECOMPUTED = "from its tables"
+_COLUMNS = (
+    "row",
+    "system",
+    "claimed",
+    _RECOMPUTED,
+    "measured, 95 % interval",
+    "seeds",
+    "segments",
+    "macro F1",
+    "protocol",
+    "tracks",
+)
+
+
+def _cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
+    claimed = " ".join(part for part in (row.claimed or "none", f"({row.note})" if row.note else "") if part)
+    cells = [row.code, row.system, claimed, row.recomputed]
+    if record is None:
+        cells += ["no record", "", "", "", row.protocol, ""]
+    else:
+        cells += _measured(record)
+    return dict(zip(_COLUMNS, cells, strict=True))
+
+
+def _measured(record: Mapping[str, Any]) -> list[str]:
+    seeds = str(len(record["seeds"]))
+    if record["accuracy_sd"] is not None:
+        seeds = f"{record['accuracy']['value']:.3f} ± {record['accuracy_sd']:.3f} ({seeds})"
+    several = record["n_segments"] > record["n_tracks"]
+    protocol = f"**LEAKY** {record['protocol']}" if record["leaky"] else record["protocol"]
+    protocol += f", {record['n_folds']} folds" if record["n_folds"] > 1 else ""
+    return [
+        f"**{_interval(record['accuracy'])}**",
+        seeds,
+        _interval(record["segment_accuracy"]) if several else "",
+        f"{record['macro_f1']:.3f}",
+        protocol,
+        str(record["n_tracks"]),
+    ]
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _commands(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+    lines = ["The run behind each row, with the day it ended:", ""]
+    for row in rows:
+        record = records.get(row.record_path)
+        if record is not None:
+            lines.append(f"- {row.code}, {row.system}, {row.protocol}: `{record['command']}` ({record['date']})")
+    return "\n".join(lines) + "\n"
+
+
+def _add(run: Path, data: str, command: str | None, rows: Sequence[Row]) -> int:
+    from musicgenre._files import write_text_atomic
+
+    record = record_of(run, data, command)
+    path = FOLDER / f"{record['recipe']}--{data}--{record['protocol']}.json"
+    if path not in {row.record_path for row in rows}:
+        print(f"no row of rows.toml has the record {path.name}", file=sys.stderr)
+        return 1
+    write_text_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    print(f"wrote {path.relative_to(ROOT)}: {_interval(record['accuracy'])}")
+    return 0
+
+
+def _check(text: str, problems: Sequence[str]) -> int:
+    found = list(problems)
+    if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+        found.append(f"{PAGE.name} is out of date: run python scripts/results.py")
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return 1 if found else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="fail for a missing record or a page out of date")
+    actions = parser.add_subparsers(dest="action")
+    add = actions.add_parser("add", help="write the record of a run folder")
+    add.add_argument("run", type=Path)
+    add.add_argument("data")
+    add.add_argument("--command", dest="words", help="the command that made the run, where run.json does not say")
+    actions.add_parser("missing", help="print the commands of rows without a record")
+    chosen = parser.parse_args(arguments)
+    content, rows = read_rows(FOLDER / "rows.toml")
+    if chosen.action == "add":
+        return _add(chosen.run, chosen.data, chosen.words, rows)
+    if chosen.action == "missing":
+        print("\n".join(dict.fromkeys(row.command for row in rows if not row.record_path.is_file())))
+        return 0
+    records, problems = read_records(rows)
+    text = render(content, rows, records)
+    if chosen.check:
+        return _check(text, problems)
+    from musicgenre._files import write_text_atomic
+
+    write_text_atomic(PAGE, text)
+    print(f"wrote {PAGE.relative_to(ROOT)}: {len(records)} of {len(rows)} rows have a record")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

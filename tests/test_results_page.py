@@ -1,0 +1,134 @@
+"""docs/results.md: every row stands on a record that a run folder made; what is missing or stale fails the check."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.make_run import make_group, make_run, random_answers
+
+ROOT = Path(__file__).resolve().parents[1]
+
+ROWS = """
+format_version = 1
+[data.mini]
+title = "a few tracks"
+arguments = "--seeds 2"
+[section.E]
+title = "E: networks"
+text = "Claimed: accuracy."
+[[row]]
+section = "E"
+code = "E3"
+system = "CNN"
+recipe = "tiny"
+data = "mini"
+protocols = ["kfold", "segment-leaky"]
+claimed = "0.79"
+recomputed = "0.76"
+note = "a macro precision, no accuracy"
+"""
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("results_script", ROOT / "scripts" / "results.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "results_script", module)
+    spec.loader.exec_module(module)
+    folder = tmp_path / "docs" / "results"
+    folder.mkdir(parents=True)
+    (folder / "rows.toml").write_text(ROWS, encoding="utf-8")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "FOLDER", folder)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "docs" / "results.md")
+    return module
+
+
+def _runs(folder: Path) -> tuple[Path, Path]:
+    answers = list(random_answers(1, n_tracks=30).items())
+    children = {
+        f"seed-{seed}/fold-{k}": {"test": dict(answers[k::3]), "fold": k, "seed": seed, "protocol": "kfold"}
+        for seed in range(2)
+        for k in range(3)
+    }
+    leaky = make_run(folder / "leaky", dict(answers), protocol="segment-leaky", command="musicgenre train tiny")
+    return make_group(folder / "kfold", children), leaky
+
+
+def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None:
+    kfold, leaky = _runs(tmp_path / "runs")
+    assert results.main(["add", str(kfold), "mini", "--command", "musicgenre train tiny --seeds 2"]) == 0
+    assert results.main(["add", str(leaky), "mini"]) == 0
+    assert results.main([]) == 0 and results.main(["--check"]) == 0
+    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    record = json.loads((results.FOLDER / "tiny--mini--kfold.json").read_text(encoding="utf-8"))
+    value, low, high = (record["accuracy"][name] for name in ("value", "low", "high"))
+    assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in page and "kfold, 3 folds" in page
+    assert "0.79 (a macro precision, no accuracy) | 0.76" in page
+    assert "**LEAKY** segment-leaky" in page and "`musicgenre train tiny --seeds 2`" in page
+    assert record["n_tracks"] == 30 and record["seeds"] == [0, 1] and record["n_folds"] == 3
+
+
+def test_a_row_without_a_record_fails(results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kfold, _ = _runs(tmp_path / "runs")
+    results.main(["add", str(kfold), "mini"])
+    assert results.main([]) == 0
+    assert results.main(["--check"]) == 1
+    assert "segment-leaky) has no record" in capsys.readouterr().err
+    assert results.main(["missing"]) == 0
+    assert "musicgenre train tiny --data mini-segment-leaky.csv --seeds 2" in capsys.readouterr().out
+
+
+def test_a_changed_record_or_page_fails(
+    results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in _runs(tmp_path / "runs"):
+        results.main(["add", str(run), "mini"])
+    results.main([])
+    path = results.FOLDER / "tiny--mini--kfold.json"
+    good = path.read_text(encoding="utf-8")
+    path.write_text(good.replace('"protocol": "kfold"', '"protocol": "artist"'), encoding="utf-8")
+    assert results.main(["--check"]) == 1
+    assert "says protocol 'artist'" in capsys.readouterr().err
+    path.write_text(good.replace('"macro_f1": 0', '"macro_f1": 1'), encoding="utf-8")
+    assert results.main(["--check"]) == 1
+    assert "out of date" in capsys.readouterr().err
+
+
+def test_what_belongs_to_no_row_is_refused(
+    results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other", random_answers(1), recipe="other")
+    assert results.main(["add", str(other), "mini"]) == 1
+    assert "no row" in capsys.readouterr().err
+    (results.FOLDER / "stray.json").write_text("{}", encoding="utf-8")
+    assert results.main(["--check"]) == 1
+    assert "stray.json belongs to no row" in capsys.readouterr().err
+
+
+def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist() -> None:
+    pytest.importorskip("yaml")
+    spec = importlib.util.spec_from_file_location("results_script", ROOT / "scripts" / "results.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["results_script"] = module
+    spec.loader.exec_module(module)
+    from musicgenre.data.splits.registry import get_protocol
+    from musicgenre.training.recipes import list_recipes, load_recipe
+
+    content, rows = module.read_rows(module.FOLDER / "rows.toml")
+    assert len({row.record_path for row in rows}) == len(rows)
+    for row in rows:
+        name, _, variant = row.recipe.partition(".")
+        assert name in list_recipes() and row.section in content["section"]
+        recipe = load_recipe(name)
+        assert not variant or variant in recipe.variants()
+        assert row.code in recipe.systems
+        assert get_protocol(row.protocol).leaky == (row.protocol == "segment-leaky")
