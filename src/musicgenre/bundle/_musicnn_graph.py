@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._onnx_graph import GraphBuilder
+from musicgenre.bundle._musicnn_front import PATCH_FRAMES, Front, Read, add_front, batch_norm
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.specification import MelSpec
 
 Float64 = NDArray[np.float64]
-Read = Callable[[str], NDArray[np.float32]]
 
-PATCH_FRAMES = 187
-_BATCH_NORM_EPSILON = 1e-3
-_TIMBRAL = (("conv2d", 1), ("conv2d_1", 2))
-_TEMPORAL = (("conv2d_2", 3), ("conv2d_3", 4), ("conv2d_4", 5))
 _MIDDLE = (("conv2d_5", 6), ("conv2d_6", 7), ("conv2d_7", 8))
 _VGG_POOLS = (((4, 1), 2), ((2, 2), 2), ((2, 2), 2), ((2, 2), 2), ((4, 4), 4))
 
@@ -26,30 +21,27 @@ _VGG_POOLS = (((4, 1), 2), ((2, 2), 2), ((2, 2), 2), ((2, 2), 2), ((4, 4), 4))
 def musicnn_graph(read: Read, spec: MelSpec) -> bytes:
     """MusiCNN as an ONNX file; ``read`` gives the published variables by name."""
     graph = GraphBuilder("musicnn")
-    patches = _add_patches(graph, spec)  # (rows, 1, 187, 96)
-    normed = _add_batch_norm(graph, patches, read, 0)
-    parts = [_add_timbral(graph, normed, read, *layer) for layer in _TIMBRAL]
-    parts += [_add_temporal(graph, normed, read, *layer) for layer in _TEMPORAL]
-    front = graph.op("Concat", *parts, axis=1)  # (rows, 561, 187)
-    layers = [front]
-    for name, norm in _MIDDLE:
-        hidden = _add_convolution(graph, layers[-1], read, name, pads=[3, 3])
-        hidden = _add_batch_norm(graph, graph.op("Relu", hidden), read, norm)
-        layers.append(hidden if len(layers) == 1 else graph.op("Add", hidden, layers[-1]))
-    everything = graph.op("Concat", *layers, axis=1)  # (rows, 753, 187)
-    pooled = [graph.op(kind, everything, axes=[2], keepdims=1) for kind in ("ReduceMax", "ReduceMean")]
-    both = graph.reshape(graph.op("Concat", *pooled, axis=2), [-1, 1506])
-    hidden = _add_dense(graph, _add_batch_norm(graph, both, read, 9), read, "dense")
-    embedding = _add_batch_norm(graph, graph.op("Relu", hidden), read, 10)
+    front = add_front(graph, _add_patches(graph, spec), read)
+    hidden = _add_first_middle(graph, front, read)
+    layers = [front.tensor, hidden]
+    for name, norm in _MIDDLE[1:]:
+        hidden = graph.op("Add", _add_middle(graph, hidden, read, name, norm), hidden)
+        layers.append(hidden)
+    everything = graph.op("Concat", *layers, axis=1)  # (rows, n_alive + 192, 187)
+    pooled = [graph.op(kind, everything, axes=[2], keepdims=0) for kind in ("ReduceMax", "ReduceMean")]
+    kernel, bias = _folded_dense(front, read)
+    dense = graph.op("Gemm", graph.op("Concat", *pooled, axis=1), graph.floats(kernel), graph.floats(bias))
+    embedding = _add_batch_norm(graph, graph.op("Relu", dense), read, 10)
     return _finish(graph, embedding, _add_dense(graph, embedding, read, "dense_1"), 200)
 
 
 def vgg_graph(read: Read, spec: MelSpec) -> bytes:
     """Build the VGG tagger as an ONNX file; ``read`` gives the published variables by name."""
     graph = GraphBuilder("vgg")
-    hidden = _add_batch_norm(graph, _add_patches(graph, spec), read, 0)
+    image = graph.op("Unsqueeze", _add_patches(graph, spec), graph.integers([1]))  # (rows, 1, 187, 96)
+    hidden = _add_batch_norm(graph, image, read, 0)
     for number, (size, stride) in enumerate(_VGG_POOLS):
-        hidden = graph.op("Relu", _add_convolution(graph, hidden, read, f"{number + 1}CNN", pads=[1, 1, 1, 1]))
+        hidden = graph.op("Relu", _add_convolution(graph, hidden, read, f"{number + 1}CNN"))
         hidden = _add_batch_norm(graph, hidden, read, number + 1)
         hidden = graph.op("MaxPool", hidden, kernel_shape=list(size), strides=[stride, stride])
     embedding = graph.reshape(graph.transpose(hidden, [0, 2, 3, 1]), [-1, 256])
@@ -57,13 +49,13 @@ def vgg_graph(read: Read, spec: MelSpec) -> bytes:
 
 
 def _add_patches(graph: GraphBuilder, spec: MelSpec) -> str:
-    """Hear a waveform, cut its frames into patches of 187: shape (rows, 1, 187, 96)."""
+    """Hear a waveform, cut its frames into patches of 187: shape (rows, 187, 96)."""
     frames = graph.transpose(_add_frames(graph, spec), [0, 2, 1])  # (batch, frames, 96)
     n_frames = graph.op("Gather", graph.op("Shape", frames), graph.integers([1]), axis=0)
     patch = graph.integers([PATCH_FRAMES])
     whole = graph.op("Mul", graph.op("Div", n_frames, patch), patch)
     kept = graph.op("Slice", frames, graph.integers([0]), whole, graph.integers([1]))
-    return graph.reshape(kept, [-1, 1, PATCH_FRAMES, spec.n_mels])
+    return graph.reshape(kept, [-1, PATCH_FRAMES, spec.n_mels])
 
 
 def _add_frames(graph: GraphBuilder, spec: MelSpec) -> str:
@@ -79,31 +71,52 @@ def _add_frames(graph: GraphBuilder, spec: MelSpec) -> str:
     return add_melspectrogram(graph, padded, replace(spec, center=False))
 
 
-def _add_timbral(graph: GraphBuilder, normed: str, read: Read, name: str, norm: int) -> str:
-    padded = graph.op("Pad", normed, graph.integers([0, 0, 3, 0, 0, 0, 3, 0]))
-    hidden = graph.op("Relu", _add_convolution(graph, padded, read, name, pads=[0, 0, 0, 0]))
-    return graph.op("ReduceMax", _add_batch_norm(graph, hidden, read, norm), axes=[3], keepdims=0)
+def _add_first_middle(graph: GraphBuilder, front: Front, read: Read) -> str:
+    """Convolve the channels that vary; what the constant ones add depends on the frame only near zero-padded edges."""
+    name, norm = _MIDDLE[0]
+    kernel = read(f"{name}/kernel").astype(np.float64)[:, :, 0]  # (7, 561, 64)
+    inside = np.pad(np.ones(PATCH_FRAMES), 3)
+    from_constants = np.einsum("tc,tco->to", np.broadcast_to(front.constants, (7, len(front.constants))), kernel)
+    added = np.stack([np.convolve(inside, taps[::-1], mode="valid") for taps in from_constants.T])  # (64, 187)
+    varying = graph.floats(kernel[:, front.alive].transpose(2, 1, 0))
+    hidden = graph.op("Conv", front.tensor, varying, graph.floats(read(f"{name}/bias")), pads=[3, 3])
+    return _add_batch_norm(graph, graph.op("Relu", graph.op("Add", hidden, graph.floats(added))), read, norm)
 
 
-def _add_temporal(graph: GraphBuilder, normed: str, read: Read, name: str, norm: int) -> str:
-    length = read(f"{name}/kernel").shape[0]
-    hidden = _add_convolution(graph, normed, read, name, pads=[(length - 1) // 2, 0, length // 2, 0])
-    hidden = _add_batch_norm(graph, graph.op("Relu", hidden), read, norm)
-    return graph.op("ReduceMax", hidden, axes=[3], keepdims=0)
+def _add_middle(graph: GraphBuilder, tensor: str, read: Read, name: str, norm: int) -> str:
+    """Convolve over time, ReLU, batch-norm; (rows, 64, 187) in and out."""
+    kernel = graph.floats(read(f"{name}/kernel")[:, :, 0].transpose(2, 1, 0))
+    hidden = graph.op("Conv", tensor, kernel, graph.floats(read(f"{name}/bias")), pads=[3, 3])
+    return _add_batch_norm(graph, graph.op("Relu", hidden), read, norm)
 
 
-def _add_convolution(graph: GraphBuilder, tensor: str, read: Read, name: str, pads: list[int]) -> str:
-    """A convolution over (time, frequency), or over time alone where two pads are given."""
-    kernel = read(f"{name}/kernel").transpose(3, 2, 0, 1)
-    if len(pads) == 2:
-        kernel = kernel.transpose(0, 3, 2, 1)[..., 0] if kernel.shape[1] == 1 else kernel[..., 0]
-    return graph.op("Conv", tensor, graph.floats(kernel), graph.floats(read(f"{name}/bias")), pads=pads)
+def _folded_dense(front: Front, read: Read) -> tuple[Float64, Float64]:
+    """Kernel and bias of the dense layer with the batch-norm before it and the constant channels folded in.
+
+    Published inputs are max0, mean0, max1, mean1 ...; ours are the maxima, then the means, of the varying channels.
+    """
+    scale, shift = batch_norm(read, 9)
+    kernel = read("dense/kernel").astype(np.float64)
+    n_middle = len(scale) // 2 - len(front.alive)
+    constants = np.concatenate([front.constants, np.zeros(n_middle)]).repeat(2)
+    bias = read("dense/bias") + (shift + scale * constants) @ kernel
+    alive = np.flatnonzero(np.concatenate([front.alive, np.ones(n_middle, dtype=bool)]))
+    taken = np.concatenate([2 * alive, 2 * alive + 1])
+    return (scale[:, None] * kernel)[taken], bias
+
+
+def _add_convolution(graph: GraphBuilder, tensor: str, read: Read, name: str) -> str:
+    """Convolve over (time, frequency) with 3 x 3 filters, same size out."""
+    kernel = graph.floats(read(f"{name}/kernel").transpose(3, 2, 0, 1))
+    return graph.op("Conv", tensor, kernel, graph.floats(read(f"{name}/bias")), pads=[1, 1, 1, 1])
 
 
 def _add_batch_norm(graph: GraphBuilder, tensor: str, read: Read, number: int) -> str:
-    prefix = "batch_normalization" + (f"_{number}" if number else "")
-    values = [graph.floats(read(f"{prefix}/{part}")) for part in ("gamma", "beta", "moving_mean", "moving_variance")]
-    return graph.op("BatchNormalization", tensor, *values, epsilon=_BATCH_NORM_EPSILON)
+    """Batch-norm over axis 1."""
+    scale, shift = batch_norm(read, number)
+    zeros, ones = np.zeros(len(scale)), np.ones(len(scale))
+    values = [graph.floats(column) for column in (scale, shift, zeros, ones)]
+    return graph.op("BatchNormalization", tensor, *values, epsilon=0.0)
 
 
 def _add_dense(graph: GraphBuilder, tensor: str, read: Read, name: str) -> str:

@@ -62,6 +62,7 @@ def get_bundles(
     *,
     source: Path | None = None,
     allow_network: bool = True,
+    force: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Provide published bundles; those that are cached and whole are left alone.
@@ -74,6 +75,8 @@ def get_bundles(
         The published wheel, or a folder with its checkpoints.
     allow_network : bool
         Whether pip may download the wheel.
+    force : bool
+        Whether to convert again what is cached.
     report : callable
         Told what is going on, one line at a time.
 
@@ -90,7 +93,7 @@ def get_bundles(
     from musicgenre.bundle.musicnn import published
 
     models = [published(name) for name in names]
-    missing = [model for model in models if problem_of(bundle_path(model.name)) is not None]
+    missing = [model for model in models if force or problem_of(bundle_path(model.name)) is not None]
     if missing:
         from musicgenre.bundle._container import save_bundle
         from musicgenre.bundle.fetch import find_weights, read_checkpoint

@@ -19,6 +19,7 @@ def get(
         Path | None,
         typer.Option("--from", metavar="FILE", help="The published wheel, or a folder with its checkpoints."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Convert again what is cached already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
 ) -> None:
     """Provide the published MusiCNN models (both by default): once 29 MB over the network, 3 MB on disk each."""
@@ -33,7 +34,7 @@ def get(
             status.update(line)
             console.print(line, markup=False)
 
-        get_bundles(names or DEFAULT_NAMES, source=source, report=report)
+        get_bundles(names or DEFAULT_NAMES, source=source, force=force, report=report)
 
 
 @app.command("list")
