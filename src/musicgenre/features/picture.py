@@ -27,7 +27,7 @@ SOURCES = ("waveform", "file")
 SPEC = MelSpec(sample_rate_hz=22_050, n_fft=2_048, hop_length=512, n_mels=128, top_db=80.0)
 
 # From quiet to loud: even steps in lightness, told apart by colour-blind eyes and on paper.
-_COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
 @register("picture")
@@ -128,8 +128,8 @@ class Picture:
 
 def coloured(height: Float32) -> Float32:
     """Colour values from 0 to 1, shape (rows, columns), as (rows, columns, 3) in [-1, 1]."""
-    steps = np.linspace(0.0, 1.0, len(_COLOURS))
-    channels = [np.interp(height, steps, [colour[channel] for colour in _COLOURS]) for channel in range(3)]
+    steps = np.linspace(0.0, 1.0, len(COLOURS))
+    channels = [np.interp(height, steps, [colour[channel] for colour in COLOURS]) for channel in range(3)]
     return (np.stack(channels, axis=-1) / 127.5 - 1.0).astype(np.float32)
 
 
