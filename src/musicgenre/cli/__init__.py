@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import bundles, classify, compare, doctor, evaluate, prepare
+from musicgenre.cli import augment, bundles, classify, compare, doctor, evaluate, prepare
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -67,6 +67,7 @@ def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any])
     return named
 
 
+app.command("augment")(augment.augment)
 app.command("classify")(classify.classify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)

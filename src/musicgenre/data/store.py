@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.data.rows import FeatureRows, Normalisation, measure_normalisation
+from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.errors import DataError
 
 FORMAT_VERSION = 1
@@ -192,6 +193,14 @@ class Store:
             masks["train"] &= self._fold != validation
             masks["validation"] = (self._fold == validation) & original
         return {name: self.everything.take(np.flatnonzero(mask)) for name, mask in masks.items()}
+
+    def segment_leaky(self, seed: int, *, test_size: float = 0.3) -> dict[str, PartView]:
+        """Split segments at random, ``train`` and ``test``, as some reports did: a known mistake, kept to show it."""
+        whole = self.everything
+        order = np.lexsort((whole.starts_s, whole.track_ids))
+        order = order[~whole.augmented[order]]
+        parts = np.array(segment_leaky_parts(len(order), seed, test_size=test_size))
+        return {name: whole.take(order[parts == name]) for name in ("train", "test")}
 
     def of_tracks(self, track_ids: Collection[str]) -> PartView:
         """Take the rows of some tracks, in the store's order."""

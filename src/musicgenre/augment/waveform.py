@@ -1,0 +1,161 @@
+"""Waveform augmentation by audiomentations, drawn once as plain values and replayed exactly from them.
+
+A :class:`Chain` says what may happen. :meth:`Chain.draw` decides, from a seed alone, what does happen, as values fit
+for JSON; :func:`apply` does it. The same values and the same waveform give the same samples.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre.errors import DataError, UsageError
+from musicgenre.features.base import needing
+
+Float32 = NDArray[np.float32]
+Drawn: TypeAlias = dict[str, Any]
+
+_GLOBAL_STATE = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform of audiomentations.
+
+    Parameters
+    ----------
+    transform : str
+        Name of its class.
+    options : Mapping
+        Its arguments, without ``p``.
+    probability : float
+        How often it is applied.
+    """
+
+    transform: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    probability: float = 0.5
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transforms one after another.
+
+    Parameters
+    ----------
+    name : str
+        Its registered name.
+    summary : str
+        One line.
+    steps : tuple of Step
+        In the order they are applied.
+    told_rate_hz : int or None
+        The sample rate that the transforms are told, whatever it is; ``None``: the true one.
+    """
+
+    name: str
+    summary: str
+    steps: tuple[Step, ...]
+    told_rate_hz: int | None = None
+
+    def only(self, transforms: Sequence[str]) -> Chain:
+        """Keep some transforms and apply them always, to study each alone; none given keeps the chain as it is."""
+        if not transforms:
+            return self
+        known = [step.transform for step in self.steps]
+        if unknown := [name for name in transforms if name not in known]:
+            raise UsageError(f"the chain {self.name} has no step {unknown[0]!r}", valid=f"Steps: {', '.join(known)}")
+        kept = tuple(replace(step, probability=1.0) for step in self.steps if step.transform in transforms)
+        return replace(self, name=f"{self.name}[{','.join(step.transform for step in kept)}]", steps=kept)
+
+    def draw(self, seed: int) -> Drawn:
+        """Decide what happens to one waveform.
+
+        Parameters
+        ----------
+        seed : int
+            0 to 2**32 - 1. Same seed, same values.
+
+        Returns
+        -------
+        dict
+            JSON values for :func:`apply`: ``chain``, ``seed``, ``told_rate_hz`` and the ``steps`` that are applied,
+            each with its parameters and the seed of its own noise.
+        """
+        steps = []
+        with _seeded(seed):
+            for step in self.steps:
+                transform = _make(step.transform, step.options, step.probability)
+                transform.randomize_parameters(np.zeros(1, np.float32), self.told_rate_hz or 1)
+                parameters = {name: value for name, value in transform.parameters.items() if name != "should_apply"}
+                noise_seed = random.getrandbits(32)
+                if transform.parameters["should_apply"]:
+                    about = {"transform": step.transform, "options": dict(step.options)}
+                    steps.append({**about, "parameters": parameters, "seed": noise_seed})
+        return {"chain": self.name, "seed": seed, "told_rate_hz": self.told_rate_hz, "steps": steps}
+
+
+def apply(drawn: Drawn, waveform: Float32, sample_rate_hz: int) -> Float32:
+    """Do what was drawn.
+
+    Parameters
+    ----------
+    drawn : dict
+        What :meth:`Chain.draw` returned, or its copy from JSON.
+    waveform : ndarray of float32, shape (n_samples,)
+        Left as it is.
+    sample_rate_hz : int
+        Its rate.
+
+    Returns
+    -------
+    ndarray of float32, shape (m_samples,)
+        Stretching in time changes the length. Scaled down where a sample would exceed full scale.
+    """
+    sound = np.array(waveform, dtype=np.float32)
+    try:
+        rate_hz = drawn["told_rate_hz"] or sample_rate_hz
+        for step in drawn["steps"]:
+            transform = _make(step["transform"], step["options"], 1.0)
+            transform.parameters = {"should_apply": True, **step["parameters"]}
+            transform.freeze_parameters()
+            with _seeded(step["seed"]):
+                sound = transform(sound, rate_hz).astype(np.float32, copy=False)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{drawn!r} is no record of an augmentation ({error!r})", valid="What draw() returned"
+        ) from error
+    peak = float(np.abs(sound).max(initial=0.0))
+    return sound / np.float32(peak) if peak > 1.0 else sound
+
+
+def _make(transform: str, options: Mapping[str, Any], probability: float) -> Any:
+    with needing("waveform augmentation", "train"):
+        import audiomentations
+    kind = getattr(audiomentations, transform, None)
+    if kind is None:
+        raise DataError(f"audiomentations has no transform {transform!r}")
+    return kind(**options, p=probability)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators that audiomentations draws from, and leave them as they were."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"the seed {seed} is out of range", valid="0 to 4294967295")
+    with _GLOBAL_STATE:
+        before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is what they use
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before)
+            np.random.set_state(numpy_before)  # noqa: NPY002
