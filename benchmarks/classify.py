@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import soundfile
 
 RATE_HZ = 44_100
 REPEATS = 5
+COMMAND = str(Path(sys.executable).parent / "musicgenre")
 
 
 def tune(duration_s: float) -> np.ndarray:
@@ -101,7 +101,7 @@ def ratio(times: dict, kind: str, coverage: str, both: int) -> float:
     return times[kind, coverage, both] / times[kind, coverage, 1]
 
 
-def batch(folder: Path, wav: Path) -> None:
+def batch(wav: Path) -> None:
     """Time many tracks: one at a time with two threads against two at a time with one."""
     from musicgenre import Classifier
     from musicgenre.inference.batch import classify_many
@@ -115,45 +115,41 @@ def batch(folder: Path, wav: Path) -> None:
         print(f"{len(paths)} x 30 s WAV, --jobs {jobs} --threads {threads}: {len(paths) / took:.1f} tracks a second")
 
 
+_WATCH = (
+    "import json, resource, subprocess, sys, time; start = time.perf_counter();"
+    "subprocess.run(sys.argv[1:], check=True, capture_output=True);"
+    "print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]))"
+)
+
+
 def measured(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak memory in MB of a command of its own."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    took = time.perf_counter() - start
-    return took, max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    """Wall seconds and peak memory in MB of a command, watched by a small process of its own.
+
+    (A process counts the memory of the one that started it until it has begun, so a large parent would spoil it.)
+    """
+    done = subprocess.run([sys.executable, "-c", _WATCH, *command], check=True, capture_output=True)
+    seconds, megabytes = json.loads(done.stdout)
+    return seconds, megabytes
 
 
 def cold(wav: Path) -> None:
     """Time the command line from nothing, against an empty Python."""
-    command = str(Path(sys.executable).parent / "musicgenre")
     empty = statistics.median(measured([sys.executable, "-c", "pass"])[0] for _ in range(REPEATS))
-    starts = [measured([command, "classify", str(wav)]) for _ in range(REPEATS)]
+    starts = [measured([COMMAND, "classify", str(wav)]) for _ in range(REPEATS)]
     cold_s = statistics.median(seconds for seconds, _ in starts)
     print(f"cold `musicgenre classify one.wav`: {cold_s:.2f} s, peak {starts[-1][1]:.0f} MB (aim 0.8 s)")
     print(f"ratio: cold start / empty Python process           {cold_s / empty:.0f}")
 
 
 def long_file(folder: Path, hours: float) -> None:
-    """Peak memory of a very long file, everything heard and at default coverage, each in a process of its own."""
+    """Peak memory of a very long file, everything heard and at default coverage."""
     path = folder / "long.wav"
-    block = tune(60.0)[:, :1]
+    minute = np.resize(tune(60.0)[:, :1], (60 * 16_000, 1))
     with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16") as output:
-        minute = np.resize(block, (60 * 16_000, 1))
         for _ in range(int(hours * 60)):
             output.write(minute)
-    command = str(Path(sys.executable).parent / "musicgenre")
-    code = (
-        "import json, resource, subprocess, sys, time; t = time.perf_counter();"
-        "subprocess.run(sys.argv[1:], check=True, capture_output=True);"
-        "print(json.dumps([time.perf_counter() - t, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]))"
-    )
-    for coverage in ("full", "default"):
-        extra = ["--coverage", "full"] if coverage == "full" else []
-        done = subprocess.run(
-            [sys.executable, "-c", code, command, "classify", str(path), *extra], check=True, capture_output=True
-        )
-        seconds, megabytes = json.loads(done.stdout)
+    for coverage, extra in (("full", ["--coverage", "full"]), ("default", [])):
+        seconds, megabytes = measured([COMMAND, "classify", str(path), *extra])
         print(f"{hours:g} h WAV, {coverage} coverage: {seconds:.1f} s, peak {megabytes:.0f} MB (aim below 600)")
 
 
@@ -169,7 +165,7 @@ def main() -> None:
         write_mp3(mp3, tune(240.0))
         cold(wav)
         warm(wav, mp3)
-        batch(folder, wav)
+        batch(wav)
         if hours:
             long_file(folder, hours)
 
