@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import augment, bundles, classify, compare, doctor, evaluate, prepare
+from musicgenre.cli import augment, bundles, classify, compare, data, doctor, evaluate, prepare, recipes, train
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -73,7 +73,10 @@ app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("prepare")(prepare.prepare)
+app.command("recipes")(recipes.recipes)
+app.command("train")(train.train)
 app.add_typer(bundles.app, name="bundles")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

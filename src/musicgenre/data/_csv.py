@@ -61,11 +61,11 @@ def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
     if not problems:
         return
     ordered = sorted(problems, key=lambda problem: problem.line)
-    shown = "\n  ".join(str(problem) for problem in ordered[:_SHOWN_PROBLEMS])
+    shown = "; ".join(str(problem) for problem in ordered[:_SHOWN_PROBLEMS])
     rest = len(problems) - _SHOWN_PROBLEMS
-    more = f"\n  and {rest} more" if rest > 0 else ""
+    more = f"; and {rest} more" if rest > 0 else ""
     plural = "s" if len(problems) > 1 else ""
-    raise DataError(f"{path} has {len(problems)} bad cell{plural}:\n  {shown}{more}")
+    raise DataError(f"{path} has {len(problems)} bad cell{plural}: {shown}{more}")
 
 
 def format_rows(rows: Iterable[Sequence[str]]) -> str:

@@ -210,7 +210,9 @@ def _genre_root(folder: Path) -> Path:
     """Find the folder that holds the genre folders."""
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"the folder {folder} {problem}", next_step="A CSV is indexed with --csv or --table")
+        raise DataError(
+            f"the folder {folder} {problem}", next_step="Give a folder that holds one folder a genre, or a CSV"
+        )
     for name in _GENRE_ROOTS:
         if (folder / name).is_dir():
             return folder / name

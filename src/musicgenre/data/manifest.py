@@ -237,7 +237,7 @@ def _require_columns(path: Path, header: Sequence[str]) -> None:
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}",
             valid=f"Its columns are {', '.join(header)}; path and label (or labels) are needed",
-            next_step="musicgenre data index --csv FILE --path-column NAME --label-column NAME takes other names",
+            next_step="musicgenre data index FILE --path-column NAME --label-column NAME takes other names",
         )
 
 

@@ -76,17 +76,15 @@ def read_checksums(folder: Path) -> dict[str, str]:
     dict of str to str
         Track id to ``sha1:...``; empty when the list is not there.
     """
-    path = _find(folder, "fma_small") / "checksums"
-    if not path.is_file():
+    path = next(_find(folder, "fma_small").rglob("checksums"), None)
+    if path is None:
         return {}
     pairs = (line.split(maxsplit=1) for line in path.read_text("utf-8").splitlines())
-    return {Path(pair[1].strip()).stem: f"sha1:{pair[0]}" for pair in pairs if len(pair) == 2 and "/" in pair[1]}
+    return {Path(pair[1].strip()).stem: f"sha1:{pair[0]}" for pair in pairs if len(pair) == 2}
 
 
 def _find(folder: Path, name: str) -> Path:
-    if (folder / name).exists():
-        return folder / name
-    found = sorted(folder.glob(f"*/{name}"))
+    found = [folder / name] if (folder / name).exists() else sorted(folder.rglob(name), key=lambda p: len(p.parts))
     if not found:
         raise DataError(
             f"{folder} holds no {name}",

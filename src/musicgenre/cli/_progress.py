@@ -1,0 +1,68 @@
+"""Plumbing of the commands: progress bars on a terminal, nothing in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar of things done.
+
+    Parameters
+    ----------
+    what : str
+        Name of the bar.
+    quiet : bool, optional
+        No bar.
+
+    Yields
+    ------
+    callable
+        To be told (done, all).
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _bars(columns, quiet) as update:
+        yield lambda done, total: update(what, done, total)
+
+
+@contextmanager
+def transferring(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar of bytes for every file.
+
+    Parameters
+    ----------
+    quiet : bool, optional
+        No bars.
+
+    Yields
+    ------
+    callable
+        To be told (name, bytes done, bytes in all or 0 when that is not known).
+    """
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with _bars(columns, quiet) as update:
+        yield update
+
+
+@contextmanager
+def _bars(columns: tuple[Any, ...], quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    console = Console(stderr=True)
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as shown:
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = shown.add_task(what)
+            shown.update(bars[what], completed=done, total=total or None)
+
+        yield update

@@ -1,0 +1,304 @@
+"""``musicgenre data``: get, list, check, audit and split labelled music."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musicgenre.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.data.index import Index
+    from musicgenre.data.manifest import Manifest
+
+app = typer.Typer(help="Get, list, check, audit and split labelled music.", no_args_is_help=True)
+
+_Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
+_Artists = Annotated[
+    Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the manifest if it exists.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+@app.command("index")
+def index(
+    source: Annotated[Path, typer.Argument(help="A folder with one folder a genre (GTZAN's layout too), or a CSV.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path("manifest.csv"),
+    labels: _Labels = None,
+    artists: _Artists = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="The tracks are PNG or JPEG pictures.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row a track.")] = False,
+    path_column: Annotated[str, typer.Option("--path-column", help="The CSV's column with the file.")] = "path",
+    label_column: Annotated[str, typer.Option("--label-column", help="The CSV's column with the label.")] = "label",
+    id_column: Annotated[
+        str | None, typer.Option("--id-column", help="The CSV's column with unique names (--table: filename).")
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums/--no-checksums", help="Add md5, by which copies are found.")
+    ] = True,
+    overwrite: _Overwrite = False,
+    quiet: _Quiet = False,
+) -> None:
+    """List tracks and labels in a manifest (CSV). Exit code 1 if files had to be left out."""
+    from musicgenre.cli._progress import counting
+    from musicgenre.data import index as indexing
+
+    _refuse_overwrite(output, overwrite)
+    chosen, groups = _split_names(labels), indexing.read_artists(artists) if artists else None
+    if table and (pictures or source.is_dir()):
+        raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
+    with counting("read", quiet=quiet) as progress:
+        if table:
+            found = indexing.index_table(
+                source, id_column=id_column or "filename", label_column=label_column, labels=chosen, artists=groups
+            )
+        elif source.is_file():
+            found = indexing.index_csv(
+                source,
+                path_column=path_column,
+                label_column=label_column,
+                id_column=id_column,
+                labels=chosen,
+                artists=groups,
+                checksums=checksums,
+                progress=progress,
+            )
+        else:
+            found = indexing.index_folder(
+                source, labels=chosen, artists=groups, pictures=pictures, checksums=checksums, progress=progress
+            )
+    _write(found, output)
+
+
+@app.command("get")
+def get(
+    name: Annotated[str, typer.Argument(help="A data set: gtzan, gtzan-mini, fma-small.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE|FOLDER", help="A copy at hand instead of the network.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where to (default: data/NAME).")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER/manifest.csv.")] = None,
+    labels: _Labels = None,
+    artists: _Artists = None,
+    overwrite: _Overwrite = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Provide a published data set: download or take a copy, unpack, list. Exit code 1 if tracks are missing."""
+    from musicgenre.cli._progress import transferring
+    from musicgenre.data.download import checksum_problem, get_data_set
+    from musicgenre.data.index import read_artists
+    from musicgenre.data.sets import get_set
+
+    data_set = get_set(name)
+    folder = folder or Path("data") / name
+    target = output or folder / "manifest.csv"
+    _refuse_overwrite(target, overwrite)
+    typer.echo(data_set.card())
+    if source is not None and source.is_file() and (problem := checksum_problem(source, data_set.archives[0])):
+        typer.echo(f"note: {problem}; `musicgenre data validate` compares the tracks one by one", err=True)
+    groups = read_artists(artists) if artists else None
+    with transferring(quiet=quiet) as progress:
+        found = get_data_set(data_set, folder, source=source, artists=groups, progress=progress)
+    absent = sorted(set(data_set.track_ids()) - {track.track_id for track in found.manifest.tracks})
+    if chosen := _split_names(labels):
+        found = type(found)(found.manifest.with_labels(chosen), found.skipped)
+    for track_id in absent[:20]:
+        typer.echo(f"missing: {track_id}", err=True)
+    if len(absent) > 20:
+        typer.echo(f"missing: {len(absent) - 20} more", err=True)
+    _write(found, target, failed=bool(absent))
+
+
+@app.command("validate")
+def validate(
+    path: Annotated[Path, typer.Argument(help="A manifest; with --set the folder of the data set.")],
+    set_name: Annotated[str | None, typer.Option("--set", metavar="NAME", help="Check against this data set.")] = None,
+    index_file: Annotated[
+        Path | None, typer.Option("--index", metavar="FILE", help="Checksums: CSV (track_id, md5) or mirdata's JSON.")
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode/--no-decode", help="Decode files that no checksum vouches for.")
+    ] = True,
+    quiet: _Quiet = False,
+) -> None:
+    """Name missing, changed, corrupt and extra files. Exit code 1 if there are any."""
+    from musicgenre.cli._progress import counting
+    from musicgenre.data import validate as checking
+    from musicgenre.data.manifest import read_manifest
+    from musicgenre.data.sets import get_set
+
+    notes: tuple[str, ...] = ()
+    with counting("check", quiet=quiet) as progress:
+        if set_name is not None:
+            data_set = get_set(set_name)
+            known, notes = checking.published_checksums(data_set, path, index=index_file)
+            result = checking.validate_set(data_set, path, checksums=known, progress=progress)
+        else:
+            given = checking.read_checksums(index_file) if index_file else None
+            manifest = read_manifest(path)
+            result = checking.validate_manifest(manifest, checksums=given, decode=decode, progress=progress)
+    for finding in result.findings:
+        typer.echo(f"{finding.kind}\t{finding.track_id or '-'}\t{_shown(finding.path)}\t{finding.reason}")
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))
+    typer.echo(f"{result.n_checked} tracks checked, {result.n_compared} against a checksum: {kinds}", err=True)
+    raise typer.Exit(0 if result.ok else 1)
+
+
+@app.command("split")
+def split(
+    manifest: Annotated[Path, typer.Argument(help="The manifest; the split is written into it.")],
+    protocol: Annotated[str, typer.Option("--protocol", help="How to split: see `musicgenre data info`.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same split.")] = 0,
+    test_size: Annotated[
+        float | None, typer.Option("--test-size", help="A share below 1, or a number of tracks (default 0.2).")
+    ] = None,
+    validation_size: Annotated[
+        float | None, typer.Option("--validation-size", help="The same for validation (default 0.1; 0: none).")
+    ] = None,
+    train_size: Annotated[
+        float | None, typer.Option("--train-size", help="The same for training (default: all that is left).")
+    ] = None,
+    test_per_class: Annotated[int | None, typer.Option("--test-per-class", help="Test tracks of each label.")] = None,
+    validation_per_class: Annotated[
+        int | None, typer.Option("--validation-per-class", help="Validation tracks of each label.")
+    ] = None,
+    random_test: Annotated[
+        bool, typer.Option("--random-test", help="Draw the test part with the labels out of proportion.")
+    ] = False,
+    folds: Annotated[int | None, typer.Option("--folds", help="How many folds (default 5).")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead.")] = None,
+) -> None:
+    """Split tracks under a named protocol; identical files and copies stay on one side."""
+    from musicgenre.data.manifest import read_manifest, write_manifest
+    from musicgenre.data.splits import get_protocol
+    from musicgenre.data.splits import split as split_manifest
+
+    chosen = get_protocol(protocol)
+    done = split_manifest(
+        read_manifest(manifest),
+        protocol,
+        seed=seed,
+        test_size=test_size,
+        validation_size=validation_size,
+        train_size=train_size,
+        test_per_class=test_per_class,
+        validation_per_class=validation_per_class,
+        stratify_test=False if random_test else None,
+        folds=folds,
+    )
+    written = write_manifest(done, output or manifest)
+    if chosen.leaky:
+        typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
+    _echo_balance(done)
+    typer.echo(f"comparable with: {chosen.comparable}")
+    typer.echo(f"{_shown(written)}: {protocol}, seed {seed}")
+
+
+@app.command("audit")
+def audit(
+    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder a genre.")],
+    quiet: _Quiet = False,
+) -> None:
+    """Look for copies, artists on both sides, contradicting labels and lopsided classes. Exit code 1 if found."""
+    from musicgenre.cli._progress import counting
+    from musicgenre.data.audit import audit as audit_manifest
+    from musicgenre.data.index import index_folder
+    from musicgenre.data.manifest import read_manifest
+
+    with counting("read", quiet=quiet) as progress:
+        manifest = index_folder(path, progress=progress).manifest if path.is_dir() else read_manifest(path)
+        found = audit_manifest(manifest, progress=progress)
+    _echo_balance(manifest)
+    for ids in found.duplicates:
+        where = ", in different parts: A LEAK" if ids in found.copies_across else ""
+        label = ", with different labels" if ids in found.conflicts else ""
+        typer.echo(f"same content: {', '.join(ids)}{label}{where}")
+    for group, places in found.groups_across.items():
+        typer.echo(f"group on several sides: {group} ({', '.join(places)})")
+    if found.n_test_with_known_group:
+        share = found.n_test_with_known_group / found.n_test
+        typer.echo(
+            f"{found.n_test_with_known_group} of {found.n_test} test tracks ({share:.0%}) have their group in train"
+        )
+    for track_id in found.augmented_outside_train:
+        typer.echo(f"augmented outside train: {track_id}")
+    for track_id in found.missing:
+        typer.echo(f"missing: {track_id}")
+    for warning in found.warnings:
+        typer.echo(f"note: {warning}")
+    typer.echo("no leak, no contradiction found" if found.ok else "look at the lines above before trusting a result")
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command("info")
+def info(
+    name: Annotated[str | None, typer.Argument(help="A data set or protocol; all by default.")] = None,
+) -> None:
+    """Describe data sets (licence, citation, origin) and protocols (what may be compared with what)."""
+    from musicgenre.data.sets import list_sets
+    from musicgenre.data.splits import list_protocols
+
+    sets = {data_set.name: data_set for data_set in list_sets()}
+    protocols = {protocol.name: protocol for protocol in list_protocols()}
+    if name is not None and name not in sets and name not in protocols:
+        raise UsageError(f"there is no data set or protocol {name!r}", valid=", ".join([*sets, *protocols]))
+    for data_set in sets.values():
+        if name in (None, data_set.name):
+            typer.echo(data_set.card() + "\n")
+    for protocol in protocols.values():
+        if name in (None, protocol.name):
+            options = ", ".join(f"--{option.replace('_', '-')}" for option in protocol.options) or "none"
+            options = options.replace("--stratify-test", "--random-test")
+            typer.echo(f"{protocol.name}\n  does      {protocol.summary}\n  compare   {protocol.comparable}")
+            typer.echo(f"  options   {options}\n")
+
+
+def _refuse_overwrite(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
+
+
+def _split_names(labels: str | None) -> list[str] | None:
+    if labels is None:
+        return None
+    names = [name.strip() for name in labels.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--labels {labels!r} names no label", valid="Names with commas between them")
+    return names
+
+
+def _write(found: Index, output: Path, *, failed: bool = False) -> None:
+    from musicgenre.data.manifest import write_manifest
+
+    written = write_manifest(found.manifest, output)
+    for path, reason in found.skipped:
+        typer.echo(f"left out: {_shown(path)}: {reason}", err=True)
+    counts = ", ".join(f"{label} {count}" for label, count in found.manifest.counts().items())
+    typer.echo(f"{_shown(written)}: {len(found.manifest)} tracks ({counts})")
+    raise typer.Exit(1 if found.skipped or failed else 0)
+
+
+def _echo_balance(manifest: Manifest) -> None:
+    """Print how many tracks each label has in each part or fold."""
+    folds = sorted({track.fold for track in manifest.tracks if track.fold is not None})
+    by_fold = bool(folds) and not any(track.split for track in manifest.tracks)
+    parts = [str(fold) for fold in folds] if by_fold else ["train", "validation", "test"]
+    names = [f"fold {part}" if by_fold else part for part in parts] + ["none"]
+    width = max([len(label) for label in manifest.labels] + [5])
+    typer.echo(" ".join([" " * width, *(f"{name:>10}" for name in names)]))
+    for label in (*manifest.labels, "all"):
+        tracks = [track for track in manifest.tracks if label in (*track.labels, "all")]
+        places = [("" if t.fold is None else str(t.fold)) if by_fold else t.split for t in tracks]
+        cells = [places.count(part) for part in [*parts, ""]]
+        typer.echo(" ".join([f"{label:<{width}}", *(f"{cell:>10}" for cell in cells)]))
+
+
+def _shown(path: Path) -> str:
+    from musicgenre.audio.names import printable
+
+    return printable(path)

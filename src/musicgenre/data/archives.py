@@ -1,0 +1,203 @@
+"""Unpack archives from elsewhere without trusting them.
+
+Refused: names that lead out of the folder, links and devices, names that Windows or macOS would take for one another,
+more files or bytes than agreed, and archives that are damaged. Nothing is left behind by a refusal: an archive is
+unpacked into a temporary folder that takes its final name only when all of it is good.
+"""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from musicgenre.errors import DataError
+
+MAX_BYTES = 64 * 10**9
+MAX_FILES = 400_000
+_BLOCK_BYTES = 1 << 20
+_MAX_RATIO = 200  # a 30 s WAV of digital silence deflates about 1000 to 1, but not a whole data set
+_RATIO_FROM_BYTES = 100 * 10**6
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError)
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))}
+Progress = Callable[[int, int], None]  # (bytes written, bytes in all)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One file of an archive: where it goes, how large it says it is, and how to open it."""
+
+    target: PurePosixPath
+    size_bytes: int
+    open: Callable[[], IO[bytes]]
+
+
+def is_archive(path: Path) -> bool:
+    """Tell whether a file is a zip or tar archive that `unpack` reads."""
+    return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+    progress: Progress | None = None,
+) -> Path:
+    """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into a new folder.
+
+    Parameters
+    ----------
+    archive : Path
+        The archive.
+    folder : Path
+        Where to; it must not exist, or be empty.
+    max_bytes, max_files : int, optional
+        The most that it may unpack to.
+    progress : callable, optional
+        Told (bytes written, bytes in all).
+
+    Returns
+    -------
+    Path
+        ``folder``.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is there already and not empty", next_step="Choose another folder or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        with _members(archive) as members:
+            _check(archive, members, max_bytes, max_files)
+            _write_all(archive, members, temporary, progress)
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        raise DataError(f"{archive} cannot be unpacked into {folder}: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[list[_Member]]:
+    """Open an archive and list its files; what its reader finds damaged becomes one error."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                yield [_zip_member(archive, zipped, info) for info in zipped.infolist() if not info.is_dir()]
+        elif archive.is_file() and tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tarred:
+                yield [_tar_member(archive, tarred, info) for info in tarred if not info.isdir()]
+        else:
+            what = "is no zip or tar archive" if archive.is_file() else "does not exist"
+            raise DataError(f"{archive} {what}", valid=".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz")
+    except _DAMAGED as error:
+        raise DataError(
+            f"{archive} is damaged or cut off: {error or type(error).__name__}", next_step="Get the file again"
+        ) from error
+
+
+def _zip_member(archive: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    if info.flag_bits & 0x1:
+        raise _refused(archive, info.filename, "is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        raise _refused(archive, info.filename, f"is packed by method {info.compress_type}, which is not known here")
+    mode = info.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise _refused(archive, info.filename, "is a link or a device")
+    target = _safe(archive, info.orig_filename)
+    return _Member(target, info.file_size, lambda: zipped.open(info))
+
+
+def _tar_member(archive: Path, tarred: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    if not info.isreg():
+        raise _refused(archive, info.name, "is a link or a device")
+
+    def opened() -> IO[bytes]:
+        stream = tarred.extractfile(info)
+        if stream is None:
+            raise _refused(archive, info.name, "is no file")
+        return stream
+
+    return _Member(_safe(archive, info.name), info.size, opened)
+
+
+def _safe(archive: Path, name: str) -> PurePosixPath:
+    """Check a member's name on behalf of every operating system."""
+    path = PurePosixPath(name)
+    bad = (
+        "\\" in name
+        or ":" in name
+        or not name.isprintable()
+        or path.is_absolute()
+        or ".." in path.parts
+        or not path.parts
+        or any(part.split(".")[0].lower() in _RESERVED or part != part.rstrip(" .") for part in path.parts)
+    )
+    if bad:
+        raise _refused(archive, name, "is a path that leads elsewhere or means something else on another system")
+    return path
+
+
+def _check(archive: Path, members: list[_Member], max_bytes: int, max_files: int) -> None:
+    if len(members) > max_files:
+        raise DataError(f"{archive} holds {len(members)} files", valid=f"At most {max_files}")
+    total = sum(member.size_bytes for member in members)
+    if total > max_bytes:
+        raise DataError(f"{archive} unpacks to {total / 1e9:.1f} GB", valid=f"At most {max_bytes / 1e9:.1f} GB")
+    packed = max(1, archive.stat().st_size)
+    if total > _RATIO_FROM_BYTES and total / packed > _MAX_RATIO:
+        raise DataError(
+            f"{archive} unpacks to {total / packed:.0f} times its size",
+            valid=f"At most {_MAX_RATIO} times",
+        )
+    seen: set[str] = set()
+    folders = {str(parent).lower() for member in members for parent in member.target.parents}
+    for member in members:
+        name = str(member.target).lower()
+        if name in seen or name in folders:
+            raise _refused(archive, str(member.target), "stands in it twice (or differs by capitals only)")
+        seen.add(name)
+
+
+def _write_all(archive: Path, members: list[_Member], folder: Path, progress: Progress | None) -> None:
+    total = sum(member.size_bytes for member in members)
+    written = 0
+    for member in members:
+        target = folder / member.target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        size = 0
+        with member.open() as source, target.open("xb") as sink:
+            while block := source.read(_BLOCK_BYTES):
+                size += len(block)
+                if size > member.size_bytes:
+                    raise _refused(archive, str(member.target), "is larger than it says")
+                sink.write(block)
+                if progress:
+                    progress(written + size, total)
+        if size != member.size_bytes:
+            raise _refused(archive, str(member.target), "is shorter than it says: the archive is cut off")
+        written += size
+
+
+def _refused(archive: Path, name: str, why: str) -> DataError:
+    shown = name if len(name) <= 100 else f"{name[:97]}..."
+    return DataError(
+        f"{os.fspath(archive)} was not unpacked: {shown!r} in it {why}", next_step="Get the file from its origin again"
+    )

@@ -1,0 +1,225 @@
+"""Get a data set: download (checksummed, resumed after a break) or take a copy at hand, unpack, index, check."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Protocol
+
+from musicgenre.data.archives import is_archive, unpack
+from musicgenre.data.index import Index
+from musicgenre.data.sets.registry import Archive, DataSet
+from musicgenre.errors import DataError, MissingExtraError
+
+_BLOCK_BYTES = 1 << 18
+_TIMEOUT_S = 30.0
+_PARTIAL_CONTENT = 206
+_RANGE_NOT_SATISFIABLE = 416
+Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all or 0)
+
+
+class _Response(Protocol):
+    """What is needed of an HTTP response."""
+
+    status: int
+
+    def read(self, amount: int = ...) -> bytes: ...
+
+    def getheader(self, name: str) -> str | None: ...
+
+
+def get_data_set(
+    data_set: DataSet,
+    folder: Path,
+    *,
+    source: Path | None = None,
+    artists: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Index:
+    """Provide a data set in a folder and list its tracks.
+
+    Parameters
+    ----------
+    data_set : DataSet
+        Which one.
+    folder : Path
+        Where its files go. What an earlier call brought is not fetched again.
+    source : Path, optional
+        A copy at hand: an archive, a folder with the archives in it, or a folder that is unpacked already (used
+        where it is, nothing is copied).
+    artists : Mapping of str to str, optional
+        Artist group of track ids.
+    progress : callable, optional
+        Told (what, bytes done, bytes in all).
+
+    Returns
+    -------
+    Index
+        The tracks, not yet written to a manifest.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links in the path stay as they are
+    if source is None:
+        archives = [download(archive, folder / "downloads", progress=progress) for archive in data_set.archives]
+    else:
+        archives = _archives_in(data_set, source)
+        if not archives:
+            return data_set.index(source, artists=artists)
+    for path in archives:
+        target = folder / _stem(path)
+        if not target.exists():
+            unpack(path, target, progress=(lambda done, total: progress("unpack", done, total)) if progress else None)
+    inner = folder / _stem(archives[0])
+    return data_set.index(inner if len(archives) == 1 else folder, artists=artists)
+
+
+def download(archive: Archive, folder: Path, *, progress: Progress | None = None) -> Path:
+    """Download one file through pooch: checked against its checksum, resumed where an earlier try broke off.
+
+    Parameters
+    ----------
+    archive : Archive
+        The file, its addresses and checksum.
+    folder : Path
+        Where it goes.
+    progress : callable, optional
+        Told (file name, bytes done, bytes in all).
+
+    Returns
+    -------
+    Path
+        The complete file.
+    """
+    try:
+        import pooch
+    except ImportError as error:
+        raise MissingExtraError(f"downloading {archive.filename}", "train") from error
+    problems = []
+    for url in archive.urls:
+        fetcher = _Resuming(folder / f"{archive.filename}.part", archive, progress)
+        try:
+            pooch.get_logger().setLevel("WARNING")
+            return Path(pooch.retrieve(url, archive.checksum, fname=archive.filename, path=folder, downloader=fetcher))
+        except (OSError, ValueError) as error:  # ValueError: pooch found another checksum
+            problems.append(f"{url}: {_reason(error)}")
+    raise DataError(
+        f"{archive.filename} could not be downloaded ({'; '.join(problems)})",
+        next_step="With a copy of your own: musicgenre data get NAME --from FILE_OR_FOLDER; a broken download resumes",
+    )
+
+
+class _Resuming:
+    """A downloader for pooch that keeps what arrived in a ``.part`` file and goes on from there."""
+
+    def __init__(self, part: Path, archive: Archive, progress: Progress | None) -> None:
+        self.part = part
+        self.name = archive.filename
+        self.resumable = archive.checksum is not None  # else two halves of different files could go unnoticed
+        self.progress = progress
+
+    def __call__(self, url: str, output_file: str | IO[bytes], _pooch: object) -> None:
+        """Fetch ``url`` into the part file, then hand it over as ``output_file``."""
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        have = self.part.stat().st_size if self.resumable and self.part.exists() else 0
+        request = urllib.request.Request(url, headers={"User-Agent": "musicgenre"})
+        if have:
+            request.add_header("Range", f"bytes={have}-")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+                self._receive(response, have)
+        except urllib.error.HTTPError as error:
+            if error.code != _RANGE_NOT_SATISFIABLE or not have:
+                raise
+            error.close()  # nothing was left to fetch: the checksum tells whether it is whole
+        self._hand_over(output_file)
+
+    def _receive(self, response: _Response, have: int) -> None:
+        resumed = response.status == _PARTIAL_CONTENT
+        done = have if resumed else 0
+        length = response.getheader("Content-Length")
+        total = done + int(length) if length and length.isdigit() else 0
+        with self.part.open("ab" if resumed else "wb") as sink:
+            while block := response.read(_BLOCK_BYTES):
+                sink.write(block)
+                done += len(block)
+                if self.progress:
+                    self.progress(self.name, done, total)
+        if total and done < total:
+            raise ConnectionError(f"the connection broke after {done} of {total} bytes")
+
+    def _hand_over(self, output_file: str | IO[bytes]) -> None:
+        if isinstance(output_file, (str, os.PathLike)):
+            self.part.replace(output_file)
+            return
+        with self.part.open("rb") as source:
+            shutil.copyfileobj(source, output_file)
+        self.part.unlink()
+
+
+def _archives_in(data_set: DataSet, source: Path) -> list[Path]:
+    """Find the archives of a copy at hand, checked; none for a folder that is unpacked."""
+    if not source.exists():
+        raise DataError(f"there is no {source}", valid="An archive, or a folder with the archives or their files")
+    if source.is_dir():
+        found = [source / archive.filename for archive in data_set.archives]
+        present = [path for path in found if path.is_file()]
+        if not present:
+            return []
+        if len(present) < len(found):
+            missing = ", ".join(path.name for path in found if path not in present)
+            raise DataError(
+                f"{source} holds {present[0].name} but not {missing}", next_step="Put both into one folder"
+            )
+    elif is_archive(source):
+        if len(data_set.archives) > 1:
+            names = " and ".join(archive.filename for archive in data_set.archives)
+            raise DataError(f"{data_set.name} has {len(data_set.archives)} archives", valid=f"A folder with {names}")
+        present = [source]
+    else:
+        raise DataError(f"{source} is no zip or tar archive", valid="An archive, or a folder")
+    return present
+
+
+def checksum_problem(path: Path, archive: Archive) -> str:
+    """Compare a file with the published checksum of an archive.
+
+    Parameters
+    ----------
+    path : Path
+        A copy at hand.
+    archive : Archive
+        What it should be.
+
+    Returns
+    -------
+    str
+        What differs; empty when nothing does or no checksum is known.
+    """
+    if archive.checksum is None:
+        return ""
+    algorithm, _, expected = archive.checksum.partition(":")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    return "" if found == expected else f"{path} has {algorithm} {found}, published is {expected}"
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for suffix in (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".zip", ".tar"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return f"{name}-unpacked"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return f"no connection ({error.reason})"
+    if isinstance(error, ValueError):
+        return "its checksum is another one than published; the file was thrown away"
+    return str(error)
