@@ -86,7 +86,7 @@ def test_overrides_win_and_are_typed() -> None:
     [
         ("training.learnin_rate=1", "Nearest: 'training.learning_rate'"),
         ("trainin.epochs=1", "Nearest: 'training'"),
-        ("augmentation.online.mixpu=1", "Nearest: 'augmentation.online.mixup'"),
+        ("augmentation.online.wavefrom=a3", "Nearest: 'augmentation.online.waveform'"),
         ("training.epochs=many", "valid integer"),
         ("training.epochs=0", "greater than or equal to 1"),
         ("training.optimiser=adan", "'adam' or 'sgd'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -21,6 +22,9 @@ RESUME_EVERY_S = 10.0
 """Shortest time between two states to resume from; a resumed training repeats what came after the last one."""
 
 
+EpochProgress = Callable[[int, int], None]
+
+
 class Bookkeeper(L.Callback):
     """Watch every epoch from its validation scores.
 
@@ -32,9 +36,18 @@ class Bookkeeper(L.Callback):
         The recipe's section.
     resume_every_s : float
         Shortest time between two states to resume from.
+    progress : callable, optional
+        Takes (epochs done, all epochs).
     """
 
-    def __init__(self, folder: RunFolder, settings: TrainingSection, resume_every_s: float = RESUME_EVERY_S) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: TrainingSection,
+        resume_every_s: float = RESUME_EVERY_S,
+        progress: EpochProgress | None = None,
+    ) -> None:
+        self.progress = progress or (lambda done, total: None)
         self.folder = folder
         self.settings = settings
         self.resume_every_s = resume_every_s
@@ -75,6 +88,7 @@ class Bookkeeper(L.Callback):
         if trainer.logger is not None:
             trainer.logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
         self._save_state(trainer)
+        self.progress(trainer.current_epoch + 1, self.settings.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs to go on as if it had not stopped."""

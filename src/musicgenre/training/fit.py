@@ -20,7 +20,7 @@ from musicgenre.errors import UsageError
 from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network
 from musicgenre.training.batches import Batches
-from musicgenre.training.bookkeeper import RESUME_EVERY_S, Bookkeeper, arrays_of
+from musicgenre.training.bookkeeper import RESUME_EVERY_S, Bookkeeper, EpochProgress, arrays_of
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.module import SingleLabelModule, balanced_weights
@@ -64,7 +64,7 @@ def fit_network(
     hardware: Hardware,
     *,
     resume: bool = False,
-    progress: bool = False,
+    progress: EpochProgress | None = None,
     resume_every_s: float = RESUME_EVERY_S,
 ) -> dict[str, Any]:
     """Train ``network`` and leave it with its best weights.
@@ -78,11 +78,11 @@ def fit_network(
     weights = None
     if settings.class_weights:
         weights = balanced_weights(torch.from_numpy(data.parts.train.labels), data.parts.n_classes)
-    books = Bookkeeper(folder, settings, resume_every_s)
+    books = Bookkeeper(folder, settings, resume_every_s, progress)
     module = SingleLabelModule(as_channels_last(network), settings, weights)
     state = folder.resume_state if resume and folder.resume_state.is_file() else None
     with _quiet_and_repeatable(hardware):
-        trainer = _trainer(folder, settings, hardware, books, progress)
+        trainer = _trainer(folder, settings, hardware, books)
         # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
         trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
     restore(network, read_safetensors(folder.weights)[0])
@@ -144,9 +144,7 @@ def as_channels_last(network: Network) -> Network:
     return network
 
 
-def _trainer(
-    folder: RunFolder, settings: TrainingSection, hardware: Hardware, books: Bookkeeper, progress: bool
-) -> L.Trainer:
+def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, books: Bookkeeper) -> L.Trainer:
     try:
         return L.Trainer(
             accelerator=hardware.accelerator,
@@ -162,7 +160,7 @@ def _trainer(
             num_sanity_val_steps=0,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
         )
     except (ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UsageError(

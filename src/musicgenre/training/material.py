@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from musicgenre._files import cache_folder
+from musicgenre.augment.offline import augment
+from musicgenre.augment.registry import get_chain
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import protocol_of, split, take_fold
 from musicgenre.data.store import Store
 from musicgenre.errors import DataError, RecipeError
 from musicgenre.features.base import Representation
+from musicgenre.features.columns import missing_columns
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
 from musicgenre.training.parts import LEAKY, Parts, leaking_parts, parts_of
@@ -23,11 +27,13 @@ from musicgenre.training.recipes import Recipe
 MANIFEST_SPLIT = "manifest"
 """Name of the protocol where a manifest brought a split that no protocol of ours made."""
 
+_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 _FOLD_VALIDATION = 0.125
 """Share of the tracks outside the tested fold that validates: of five folds, a tenth of all tracks."""
 
 Tell = Callable[[str], None]
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Takes what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Material:
         What the store holds.
     recipe : Recipe
         What asked for it.
+    sound : Store or None
+        The waveforms of the same segments, for online augmentation of the sound.
     """
 
     manifest: Manifest
@@ -53,6 +61,7 @@ class Material:
     protocol: str
     representation: Representation
     recipe: Recipe
+    sound: Store | None = None
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -99,21 +108,53 @@ def gather_material(
     tell : callable
         Takes a line for the person who waits.
     progress : callable, optional
-        Takes (tracks prepared, all tracks).
+        See `Progress`.
     """
     manifest = data if isinstance(data, Manifest) else read_manifest(data)
     manifest = _with_split(recipe, _chosen(recipe, manifest), folds)
-    manifest = _with_copies(recipe, manifest, tell)
-    representation = create_representation(recipe.representation.name, **recipe.representation.options)
+    manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
-    folder = store or cache_folder() / "stores" / _digest(manifest, representation, section.hop_s, section.dtype)
-    done = prepare(
-        manifest, representation, folder, hop_s=section.hop_s, dtype=section.dtype, jobs=jobs, progress=progress
-    )
-    for skip in done.skipped:
-        tell(f"skipped {skip.track_id}: {skip.reason}")
+    representation = _representation(recipe, manifest)
+
+    def prepared(read: Representation, folder: Path | None, dtype: str) -> Store:
+        place = folder or cache_folder() / "stores" / _digest(manifest, [read.settings(), section.hop_s, dtype])
+        watch = _watching(progress, f"preparing {read.name}")
+        done = prepare(manifest, read, place, hop_s=section.hop_s, dtype=dtype, jobs=jobs, progress=watch)
+        for skip in done.skipped:
+            tell(f"skipped {skip.track_id}: {skip.reason}")
+        return done.open()
+
+    features = prepared(representation, store, section.dtype)
+    sound = None
+    if recipe.augmentation.online.waveform is not None:
+        sound = prepared(_sound_under(representation), None, "float32")
     record = protocol_of(manifest)
-    return Material(manifest, done.open(), record.protocol if record else MANIFEST_SPLIT, representation, recipe)
+    protocol = record.protocol if record else MANIFEST_SPLIT
+    return Material(manifest, features, protocol, representation, recipe, sound)
+
+
+def _representation(recipe: Recipe, manifest: Manifest) -> Representation:
+    """Make the recipe's representation; a manifest of ready columns or of pictures is read as such."""
+    name, options = recipe.representation.name, recipe.representation.options
+    if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):
+        return create_representation(name, **{**options, "source": "file"})
+    if name == "table" and options.get("segment_s") is None:
+        columns = create_representation(name, **options).columns  # type: ignore[attr-defined]
+        if not missing_columns(columns, manifest.extra_columns):
+            return create_representation("columns", names=list(columns))
+    return create_representation(name, **options)
+
+
+def _sound_under(representation: Representation) -> Representation:
+    """Make the representation of the waveform that ``representation`` reads."""
+    if representation.segment_s is None:
+        raise RecipeError(
+            f"the representation {representation.name} of whole tracks cannot be augmented online",
+            next_step="Give it a segment length, or use augmentation.offline",
+        )
+    return create_representation(
+        "waveform", sample_rate_hz=representation.sample_rate_hz, segment_s=representation.segment_s
+    )
 
 
 def _chosen(recipe: Recipe, manifest: Manifest) -> Manifest:
@@ -152,11 +193,23 @@ def _with_folds(recipe: Recipe, manifest: Manifest, folds: int) -> Manifest:
     return split(manifest, name, seed=recipe.protocol.seed, folds=folds)
 
 
-def _with_copies(recipe: Recipe, manifest: Manifest, tell: Tell) -> Manifest:
+def _with_copies(recipe: Recipe, manifest: Manifest, jobs: int, tell: Tell, progress: Progress | None) -> Manifest:
     wanted = recipe.augmentation.offline
     if not wanted.copies:
         return manifest
-    raise DataError("offline augmentation is not joined yet")
+    chain = get_chain(wanted.chain).only(wanted.only)
+    settings = [chain.name, wanted.copies, recipe.protocol.seed]
+    folder = cache_folder() / "augmented" / _digest(manifest, settings)
+    watch = _watching(progress, f"augmenting by {chain.name}")
+    seed = recipe.protocol.seed
+    made = augment(manifest, chain, folder, copies=wanted.copies, seed=seed, jobs=jobs, progress=watch)
+    for skip in made.skipped:
+        tell(f"no copy {skip.track_id}: {skip.reason}")
+    return made.manifest
+
+
+def _watching(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, what)
 
 
 def _leaky_options(options: Mapping[str, Any]) -> dict[str, float]:
@@ -166,8 +219,8 @@ def _leaky_options(options: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in options.items()}
 
 
-def _digest(manifest: Manifest, representation: Representation, hop_s: float | None, dtype: str) -> str:
-    """Name a store by what it holds, so that trainings on the same features share it."""
+def _digest(manifest: Manifest, settings: Sequence[Any]) -> str:
+    """Name a folder by what it holds, so that trainings on the same tracks and features share it."""
     rows = [[track.track_id, str(track.path), track.label, track.split, track.fold] for track in manifest.tracks]
-    content = json.dumps([representation.settings(), hop_s, dtype, rows], sort_keys=True)
+    content = json.dumps([list(settings), rows], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:20]

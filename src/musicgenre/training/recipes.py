@@ -88,21 +88,13 @@ class OnlineSection(_Section):
     Parameters
     ----------
     waveform : str, optional
-        Name of a waveform chain applied to every training segment.
-    time_masks, frequency_masks : int
-        SpecAugment: number of masks an example.
-    time_width, frequency_width : int
-        Widest mask in frames and bands.
-    mixup : float
-        Alpha of mixup's Beta distribution; 0 switches it off.
+        Name of a waveform chain applied to every training segment, before its representation is computed.
+    spectrogram : dict
+        Spectrogram augmentations by name, each with its options, applied in this order after normalisation.
     """
 
     waveform: str | None = None
-    time_masks: int = Field(default=0, ge=0)
-    frequency_masks: int = Field(default=0, ge=0)
-    time_width: int = Field(default=30, ge=1)
-    frequency_width: int = Field(default=12, ge=1)
-    mixup: float = Field(default=0.0, ge=0)
+    spectrogram: dict[str, dict[str, Any]] = {}
 
 
 class AugmentationSection(_Section):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from musicgenre.data.manifest import Manifest, write_manifest
+from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.errors import MusicgenreError, RunError, UsageError
 from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import count_parameters
@@ -18,8 +20,8 @@ from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.material import Material, Progress, Tell, gather_material
 from musicgenre.training.normalise import Normalise
-from musicgenre.training.online import online_augmentation
-from musicgenre.training.parts import Parts
+from musicgenre.training.online import spectrogram_augment, waveform_change
+from musicgenre.training.parts import Parts, parts_of
 from musicgenre.training.recipes import Recipe, load_recipe
 from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
 
@@ -66,13 +68,14 @@ def train(
     tell : callable
         Takes a line for the person who waits.
     progress : callable, optional
-        Takes (tracks prepared, all tracks); when given, the training shows a bar as well.
+        Takes (what is being done, how much of it is done, how much there is).
 
     Returns
     -------
     Path
         The run folder; with several seeds or folds, the folder that holds them and ``group.json``.
     """
+    overrides = list(overrides)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     if seeds < 1 or folds < 0 or folds == 1:
         raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
@@ -80,7 +83,8 @@ def train(
         raise UsageError("there is nothing to resume", next_step="Name the run folder with --output")
     folder = output or free_folder(Path("runs") / chosen.name)
     check_output(folder, resume)
-    session = _Session(folder, seeds, folds, resume, hardware or Hardware(), store, jobs, tell, progress)
+    command = _command(chosen.name, data, overrides, seeds, folds)
+    session = _Session(command, seeds, folds, resume, hardware or Hardware(), store, jobs, tell, progress)
     variants = chosen.variants()
     if not variants:
         return session.train_group(chosen, data, folder)
@@ -95,7 +99,7 @@ class _Session:
 
     def __init__(
         self,
-        folder: Path,
+        command: str,
         seeds: int,
         folds: int,
         resume: bool,
@@ -105,7 +109,7 @@ class _Session:
         tell: Tell,
         progress: Progress | None,
     ) -> None:
-        self.folder, self.seeds, self.folds, self.resume = folder, seeds, folds, resume
+        self.command, self.seeds, self.folds, self.resume = command, seeds, folds, resume
         self.hardware, self.store, self.jobs, self.tell, self.progress = hardware, store, jobs, tell, progress
 
     def train_group(self, recipe: Recipe, data: Manifest | Path, folder: Path) -> Path:
@@ -170,25 +174,44 @@ class _Session:
             facts = _facts(material, recipe, parts, fold)
             classical = isinstance(network, ClassicalModel)
             facts["parameters"] = None if classical else count_parameters(network)
-            facts["hardware"] = asdict(self.hardware)
+            facts |= {"hardware": asdict(self.hardware), "command": self.command}
             folder.begin(facts, recipe.as_yaml(), normalise.as_dict())
             write_manifest(manifest, folder.manifest)
             if isinstance(network, ClassicalModel):
                 found = fit_classical(network, parts, normalise, folder, recipe.training)
             else:
-                augment, change = online_augmentation(recipe, material, normalise)
-                data = StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change)
-                found = fit_network(
-                    network, data, folder, self.hardware, resume=self.resume, progress=self.progress is not None
-                )
+                data = _data_module(material, recipe, manifest, parts, normalise)
+                watch = None if self.progress is None else partial(self.progress, f"training {folder.folder.name}")
+                found = fit_network(network, data, folder, self.hardware, resume=self.resume, progress=watch)
             device = torch.device("cpu") if classical else self.hardware.device()
             for name, part in (("validation", parts.validation), ("test", parts.test)):
                 folder.write_predictions(name, part, probabilities(network, normalise, part, device))
             folder.finish(found)
 
 
+def _data_module(
+    material: Material, recipe: Recipe, manifest: Manifest, parts: Parts, normalise: Normalise
+) -> StoreDataModule:
+    online = recipe.augmentation.online
+    change = None
+    if material.sound is not None and online.waveform is not None:
+        change = waveform_change(online.waveform, material.representation, recipe.training.seed)
+        parts = replace(parts, train=parts_of(material.sound, manifest).train)
+    augment = spectrogram_augment(online.spectrogram, material.representation, parts.n_classes)
+    return StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change)
+
+
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
+
+
+def _command(name: str, data: Manifest | Path, overrides: Sequence[str], seeds: int, folds: int) -> str:
+    """Write down the command that repeats this, without the folders of this machine."""
+    path = data.path if isinstance(data, Manifest) else data
+    words = ["musicgenre", "train", name, "--data", path.name if path else "MANIFEST"]
+    words += [word for override in overrides for word in ("--set", override)]
+    words += ["--seeds", str(seeds)] * (seeds > 1) + ["--folds", str(folds)] * (folds > 0)
+    return shlex.join(words)
 
 
 def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -> dict[str, Any]:
@@ -224,8 +247,6 @@ def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
         )
     if not folder.manifest.is_file():
         return
-    from musicgenre.data.manifest import read_manifest
-
     begun = {(track.track_id, track.split) for track in read_manifest(folder.manifest).tracks}
     if begun != {(track.track_id, track.split) for track in manifest.tracks}:
         raise RunError(

@@ -1,0 +1,86 @@
+"""`musicgenre train`: from a manifest to a run folder, in one command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name of 'musicgenre recipes', or a YAML file.")],
+    data: Annotated[Path, typer.Option("--data", help="The manifest, a CSV; see: musicgenre data index.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of the recipe, section.key=value; repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings with different seeds.")] = 1,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, max=1000, help="Folds of a cross-validation; 0: one split.")
+    ] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The run folder; default runs/RECIPE, with a number if it exists.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --output: finished runs are kept, others continued.")
+    ] = False,
+    accelerator: Annotated[str, typer.Option("--accelerator", help="cpu, gpu, mps or auto.")] = "cpu",
+    devices: Annotated[int, typer.Option("--devices", min=1, max=64, help="How many of them train together.")] = 1,
+    precision: Annotated[str, typer.Option("--precision", help="32-true, bf16-mixed, 16-mixed ...")] = "32-true",
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of the features; default in the cache folder.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=256, help="Processes that prepare; default one a core.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+) -> None:
+    """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder."""
+    import warnings
+
+    from musicgenre.data._pool import usable_cores
+    from musicgenre.training.fit import Hardware
+    from musicgenre.training.train import train as train_recipe
+
+    warnings.showwarning = _show_warning
+    with _progress_bars(quiet) as advance:
+        folder = train_recipe(
+            recipe,
+            data,
+            output=output,
+            overrides=settings or [],
+            seeds=seeds,
+            folds=folds,
+            resume=resume,
+            hardware=Hardware(accelerator, devices, precision),
+            store=store,
+            jobs=jobs or usable_cores(),
+            tell=lambda text: typer.echo(text, err=True),
+            progress=advance,
+        )
+    typer.echo(folder)
+
+
+@contextmanager
+def _progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on standard error for each thing that is being done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield advance
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as a line of its own, without the place in the code."""
+    typer.echo(f"warning: {message}", err=True)
