@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,16 @@ from musicgenre.errors import BundleError, MissingExtraError, UsageError
 if TYPE_CHECKING:
     import onnxruntime
 
+    from musicgenre.bundle.front_end import PythonFrontEnd
+
 Float32 = NDArray[np.float32]
 
 
 class Bundle:
     """A loaded model. Safe to share between threads.
+
+    Rows run one by one, several at a time: a single row keeps a core's cache warm, and independent rows need no
+    waiting for each other, unlike threads inside one operator.
 
     Parameters
     ----------
@@ -28,13 +34,26 @@ class Bundle:
         What the model hears and says.
     session : onnxruntime.InferenceSession
         The graph, ready to run.
+    threads : int
+        Rows at a time.
+    front_end : PythonFrontEnd, optional
+        Computes what the graph reads, where the graph does not read the waveform itself.
     """
 
-    def __init__(self, card: BundleCard, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self,
+        card: BundleCard,
+        session: onnxruntime.InferenceSession,
+        threads: int = 1,
+        front_end: PythonFrontEnd | None = None,
+    ) -> None:
         self.card = card
+        self._front_end = front_end
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
-        self._has_padding = "padding" in {entry.name for entry in session.get_overridable_initializers()}
+        has_padding = any(entry.name == "padding" for entry in session.get_overridable_initializers())
+        self._constant_feeds = {"padding": np.zeros((), dtype=np.int64)} if has_padding else {}
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bundle") if threads > 1 else None
 
     def run(self, rows: NDArray[np.floating]) -> dict[str, Float32]:
         """Run the model on segments.
@@ -59,11 +78,16 @@ class Bundle:
                 f"rows of shape {rows.shape} do not fit {self.card.name}",
                 valid=f"(n, {self.card.segment_samples}), n at least 1",
             )
-        feeds = {"waveform": np.ascontiguousarray(rows, dtype=np.float32)}
-        if self._has_padding:
-            feeds["padding"] = np.zeros((), dtype=np.int64)
-        results = self._session.run(self._outputs, feeds)
-        return dict(zip(self._outputs, results, strict=True))
+        ready = np.ascontiguousarray(rows, dtype=np.float32)
+        single = [ready[index : index + 1] for index in range(len(ready))]
+        mapped = map if self._pool is None or len(single) == 1 else self._pool.map
+        by_output = zip(*mapped(self._run_row, single), strict=True)
+        return {name: np.concatenate(parts) for name, parts in zip(self._outputs, by_output, strict=True)}
+
+    def _run_row(self, row: Float32) -> list[Float32]:
+        feeds = {"waveform": row} if self._front_end is None else {"features": self._front_end.compute(row)}
+        results: list[Float32] = self._session.run(self._outputs, {**feeds, **self._constant_feeds})
+        return results
 
 
 def read_card(path: str | os.PathLike[str]) -> BundleCard:
@@ -85,7 +109,7 @@ def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> 
     path : path
         The ``.onnx`` file.
     threads : int, optional
-        Threads one :meth:`Bundle.run` may use; all cores by default.
+        Rows that one :meth:`Bundle.run` may run at a time; as many as there are cores by default.
 
     Raises
     ------
@@ -95,8 +119,7 @@ def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> 
         When the bundle's front end needs packages that are not installed.
     """
     content, card = read_sealed(Path(path))
-    if card.extra:
-        _require_extra(card)
+    front_end = _python_front_end(card) if card.extra else None
     import onnxruntime
 
     # The C++ errors of onnxruntime share no base but Exception's children listed in its own module.
@@ -109,28 +132,36 @@ def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> 
         states.InvalidArgument,
         states.NotImplemented,
     )
-    options = _session_options(threads)
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, _session_options(), providers=["CPUExecutionProvider"])
     except failures as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"onnxruntime {onnxruntime.__version__} cannot load {path} ({reason})") from error
-    return Bundle(card, session)
+    return Bundle(card, session, _available_cores() if threads is None else threads, front_end)
 
 
-def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
+def _session_options() -> onnxruntime.SessionOptions:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return options
 
 
-def _require_extra(card: BundleCard) -> None:
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _python_front_end(card: BundleCard) -> PythonFrontEnd:
     from importlib.util import find_spec
 
     needed = {"features": ("librosa", "scipy"), "train": ("torch",), "plot": ("matplotlib",)}.get(card.extra, ())
     if any(find_spec(name) is None for name in needed):
         raise MissingExtraError(f"the bundle {card.name}", card.extra)
+    from musicgenre.bundle.front_end import PythonFrontEnd
+
+    return PythonFrontEnd(card.front_end, card.name)
