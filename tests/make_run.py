@@ -68,7 +68,7 @@ def make_run(
         "fold": fold,
         "protocol": protocol,
         "status": "finished",
-        "parameter_count": 1234,
+        "parameters": 1234,
         **info,
     }
     (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")

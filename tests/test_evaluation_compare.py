@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from musicgenre.cli import app
 from musicgenre.errors import RunError
 from musicgenre.evaluation.compare import compare, mcnemar, sign_flips
+from musicgenre.evaluation.study import evaluate_study
 from tests.make_run import make_group, make_run, random_answers
 
 
@@ -87,3 +91,22 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(run, make_run(tmp_path / "d", {"other": ("pop", ["pop"])}))
     with pytest.raises(RunError, match="'t0' has different labels"):
         compare(run, make_run(tmp_path / "e", {"t0": ("jazz", ["pop"])}))
+
+
+def test_a_study_holds_every_variant_against_the_first(tmp_path: Path) -> None:
+    make_run(tmp_path / "none", _all(50, 100), recipe="study.none")
+    make_run(tmp_path / "noise", _all(80, 100), recipe="study.noise")
+    make_run(tmp_path / "shift", _all(51, 100), recipe="study.shift")
+    listing = {"format_version": 1, "recipe": "study", "children": ["none", "noise", "shift"]}
+    (tmp_path / "study.json").write_text(json.dumps(listing), encoding="utf-8")
+    study = evaluate_study(tmp_path)
+    assert study.variants == ("none", "noise", "shift")
+    assert [round(found.difference, 2) for found in study.differences] == [0.3, 0.01]
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path)])
+    assert result.exit_code == 0 and "2 tests at once" in result.output and "+0.300" in result.output
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path), "--format", "json"])
+    assert set(json.loads(result.output)["variants"]) == set(study.variants)
+    with pytest.raises(RunError, match="holds a study"):
+        compare(tmp_path, tmp_path)
+    with pytest.raises(RunError, match="no study"):
+        evaluate_study(tmp_path / "none")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import augment, bundles, classify, compare, data, doctor, evaluate, prepare, recipes, train
+from musicgenre.cli import augment, bundles, classify, compare, data, doctor, evaluate, export, prepare, recipes, train
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -72,6 +72,7 @@ app.command("classify")(classify.classify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
 app.command("train")(train.train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.evaluation.report import Report
+    from musicgenre.evaluation.study import Study
 
 
 class Part(StrEnum):
@@ -41,7 +43,7 @@ _BY_SUFFIX = {".txt": ReportFormat.text, ".json": ReportFormat.json, ".html": Re
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, or a group of seeds and folds.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, a group of seeds and folds, or a study.")],
     part: Annotated[Part, typer.Option("--part", help="Which predictions to score.")] = Part.test,
     pooling: Annotated[
         Pooling | None, typer.Option("--pooling", help="How segments score together; default: as the recipe says.")
@@ -54,19 +56,30 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a run: accuracy with its 95 % interval, per-class scores, confusion matrix, spread over seeds."""
-    from musicgenre._files import write_text_atomic
     from musicgenre.evaluation.evaluate import evaluate as evaluate_run
+    from musicgenre.evaluation.study import evaluate_study, is_study
 
     kind = _choose_format(output_format, output)
+    if is_study(run):
+        study = evaluate_study(run, part=part.value, how=None if pooling is None else pooling.value)
+        _write(_render_study(study, kind), output)
+        return
     report = evaluate_run(run, part=part.value, how=None if pooling is None else pooling.value)
-    text = _render(report, kind)
+    _write(_render(report, kind), output)
+    if output is not None:
+        typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting})")
+        for warning in report.warnings:
+            typer.echo(f"! {warning}.", err=True)
+
+
+def _write(text: str, output: Path | None) -> None:
+    from musicgenre._files import write_text_atomic
+
     if output is None:
         typer.echo(text, nl=False)
         return
     write_text_atomic(output, text)
-    typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting}); wrote {output}")
-    for warning in report.warnings:
-        typer.echo(f"! {warning}.", err=True)
+    typer.echo(f"wrote {output}")
 
 
 def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFormat:
@@ -91,3 +104,15 @@ def _render(report: Report, kind: ReportFormat) -> str:
     from musicgenre.evaluation.html_report import render_html
 
     return render_html(report)
+
+
+def _render_study(study: Study, kind: ReportFormat) -> str:
+    if kind is ReportFormat.json:
+        return json.dumps(study.as_dict(), indent=2, ensure_ascii=False) + "\n"
+    if kind is ReportFormat.text:
+        return study.to_text()
+    raise UsageError(
+        "a study has no HTML page",
+        valid="text or json",
+        next_step="Give one variant's folder for its page",
+    )

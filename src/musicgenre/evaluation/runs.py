@@ -77,7 +77,7 @@ class Run:
     @property
     def parameter_count(self) -> int | None:
         """Number of the model's parameters, where that has a meaning."""
-        count = self.info.get("parameter_count")
+        count = self.info.get("parameters")
         return None if count is None else int(count)
 
     def manifest(self) -> Manifest | None:
@@ -144,13 +144,16 @@ def open_runs(folder: Path) -> tuple[Run, ...]:
     RunError
         As :func:`open_run`, or the runs of a group do not belong together.
     """
-    group = folder / "group.json"
-    if not group.is_file():
+    if (folder / "study.json").is_file():
+        raise RunError(
+            f"{folder} holds a study of several recipes",
+            valid="a run, or a group of seeds and folds of one recipe",
+            next_step="'musicgenre evaluate' takes a study; for anything else give the folder of one variant",
+        )
+    if not (folder / "group.json").is_file():
         return (open_run(folder),)
-    children = read_versioned_json(group, RUN_FORMAT_VERSION).get("children")
-    if not isinstance(children, list) or not children:
-        raise RunError(f"{group} is damaged: it lists no children", next_step="Train these runs again")
-    runs = [run for child in children for run in open_runs(_inside(folder, str(child)))]
+    content = read_versioned_json(folder / "group.json", RUN_FORMAT_VERSION)
+    runs = [run for child in children_of(folder, content, "group.json") for run in open_runs(child)]
     for run in runs[1:]:
         if (run.recipe, run.labels, run.protocol) != (runs[0].recipe, runs[0].labels, runs[0].protocol):
             raise RunError(
@@ -178,11 +181,16 @@ def read_versioned_json(path: Path, newest: int) -> dict[str, Any]:
     return dict(content)
 
 
-def _inside(folder: Path, child: str) -> Path:
-    path = folder / child
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise RunError(f"{folder / 'group.json'} names {child!r}, which lies outside the folder")
-    return path
+def children_of(folder: Path, content: Mapping[str, Any], name: str) -> list[Path]:
+    """Folders that a ``group.json`` or ``study.json`` lists; all lie inside ``folder``."""
+    children = content.get("children")
+    if not isinstance(children, list) or not children:
+        raise RunError(f"{folder / name} is damaged: it lists no children", next_step="Train these runs again")
+    paths = [folder / str(child) for child in children]
+    for path in paths:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RunError(f"{folder / name} names {path}, which lies outside the folder")
+    return paths
 
 
 def _number(cell: str | None) -> float | None:

@@ -1,0 +1,27 @@
+"""`musicgenre export`: turn a run into one portable file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder (one seed, one fold).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: RECIPE.onnx in the run folder.")
+    ] = None,
+    check: Annotated[
+        list[Path] | None,
+        typer.Option("--check", help="Tracks to check the bundle on; default: tracks of the run's own manifest."),
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the weights, written on the card.")] = "",
+    citation: Annotated[str, typer.Option("--citation", help="Whose work it is, written on the card.")] = "",
+) -> None:
+    """Export a run to a bundle: one ONNX file that 'musicgenre classify --model FILE' takes at once."""
+    from musicgenre.bundle.export import export_run
+
+    exported = export_run(run, output, check=check or None, licence=licence, citation=citation)
+    typer.echo(exported.to_text())
