@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from musicgenre.errors import UsageError
@@ -130,7 +129,7 @@ def _rounded_up(count: int) -> int:
 def _any_length(padded: Float32, spec: MelSpec, n_frames: int) -> Float32:
     bank = _bank(spec)
     cut = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length][:n_frames]
-    spectrum = scipy.fft.rfft(cut * bank.window, axis=1)
+    spectrum = np.fft.rfft(cut * bank.window, axis=1)
     power = spectrum.real**2 + spectrum.imag**2
     if spec.power != 2.0:
         power **= np.float32(spec.power / 2.0)

@@ -1,0 +1,101 @@
+"""Mel spectrograms against the float64 reference and against librosa."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musicgenre.errors import UsageError
+from musicgenre.features import reference
+from musicgenre.features.melspectrogram import MelSpectrogram, fast_melspectrogram
+from musicgenre.features.registry import create_representation
+from musicgenre.features.specification import MelSpec
+
+specs = st.builds(
+    MelSpec,
+    sample_rate_hz=st.sampled_from([8_000, 22_050]),
+    n_fft=st.sampled_from([64, 100, 128, 256, 400, 512, 2_048]),
+    hop_length=st.integers(10, 700),
+    n_mels=st.integers(1, 64),
+    fmin_hz=st.sampled_from([0.0, 300.0]),
+    fmax_hz=st.sampled_from([None, 3_000.0]),
+    power=st.sampled_from([1.0, 1.5, 2.0]),
+    center=st.booleans(),
+    pad_mode=st.sampled_from(["constant", "reflect"]),
+    mel_scale=st.sampled_from(["slaney", "htk"]),
+    mel_norm=st.sampled_from(["slaney", None]),
+    scaling=st.sampled_from(["power", "decibel", "log10_1p", "log_offset"]),
+    top_db=st.sampled_from([None, 80.0]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(spec=specs, n_samples=st.integers(1_100, 9_000), seed=st.integers(0, 99), short_window=st.booleans())
+def test_agrees_with_the_reference(spec: MelSpec, n_samples: int, seed: int, short_window: bool) -> None:
+    if short_window:
+        spec = replace(spec, win_length=spec.n_fft // 2)
+    waveform = (np.random.default_rng(seed).standard_normal(n_samples) * 0.2).astype(np.float32)
+    got, expected = fast_melspectrogram(waveform, spec), reference.melspectrogram(waveform, spec)
+    assert got.shape == expected.shape == (spec.n_rows, spec.n_frames(n_samples))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 if spec.scaling != "power" else 1e-6)
+
+
+@pytest.mark.parametrize(("preset", "shape"), [("a5", (128, 301)), ("b1", (128, 173))])
+def test_presets(preset: str, shape: tuple[int, int]) -> None:
+    assert create_representation("melspectrogram", preset=preset).shape() == shape
+
+
+def test_equals_librosa(rng: np.random.Generator) -> None:
+    waveform = (rng.standard_normal(88_200) * 0.1).astype(np.float32)
+    mel = librosa.feature.melspectrogram(y=waveform, sr=22_050, n_fft=1_024, win_length=1_024, hop_length=512)
+    got = MelSpectrogram(preset="b1").compute(waveform)
+    np.testing.assert_allclose(got, librosa.power_to_db(mel), atol=1e-4)
+
+
+@pytest.mark.real_data
+def test_agrees_on_real_tracks(shared_data: Path) -> None:
+    for genre in ("blues", "metal", "classical"):
+        waveform, _ = soundfile.read(shared_data / f"gtzan-mini/genres/{genre}/{genre}.00003.wav", dtype="float32")
+        representation = MelSpectrogram(preset="b1", segment_s=30.0)
+        got = representation.compute(waveform)
+        expected = reference.melspectrogram(waveform[: representation.n_samples], representation.spec)
+        assert np.abs(got - expected).max() < 1e-3  # dB; float32 within 80 dB of the loudest value
+
+
+def test_short_and_long_sounds_are_fitted(rng: np.random.Generator) -> None:
+    representation = MelSpectrogram(segment_s=1.0)
+    sound = rng.standard_normal(20_000).astype(np.float32)
+    assert np.array_equal(representation.compute(sound), representation.compute(sound[:16_000]))
+    padded = np.pad(sound[:9_000], (0, 7_000))
+    assert np.array_equal(representation.compute(sound[:9_000]), representation.compute(padded))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_must_be_finite(bad: float) -> None:
+    sound = np.zeros(16_000, np.float32)
+    sound[5] = bad
+    with pytest.raises(UsageError, match="not finite"):
+        MelSpectrogram(segment_s=1.0).compute(sound)
+
+
+def test_shapes_and_options_are_checked() -> None:
+    with pytest.raises(UsageError, match="mono"):
+        MelSpectrogram(segment_s=1.0).compute(np.zeros((2, 16_000), np.float32))
+    with pytest.raises(UsageError, match="representation 'mfcc'"):
+        MelSpectrogram(n_mfcc=13)
+    with pytest.raises(UsageError, match="not positive"):
+        MelSpectrogram(segment_s=0.0)
+    with pytest.raises(UsageError, match="too few"):
+        fast_melspectrogram(np.zeros(100, np.float32), replace(MelSpectrogram().spec, pad_mode="reflect"))
+
+
+def test_a_sound_shorter_than_a_frame_gives_none() -> None:
+    spec = replace(MelSpectrogram().spec, center=False)
+    assert fast_melspectrogram(np.zeros(100, np.float32), spec).shape == (128, 0)

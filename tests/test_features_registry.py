@@ -1,0 +1,120 @@
+"""Every representation keeps the same contract."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from musicgenre.errors import UsageError
+from musicgenre.features import registry
+from musicgenre.features.base import Representation
+from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
+
+SMALL = {
+    "columns": {},
+    "joined": {"parts": [{"name": "mfcc"}, {"name": "table"}]},
+    "melspectrogram": {"segment_s": 3.0},
+    "mfcc": {},
+    "picture": {"segment_s": 3.0, "size": 32},
+    "table": {"segment_s": 3.0, "rhythm": True},
+    "waveform": {"segment_s": 3.0, "scale": "standard"},
+}
+NAMES = list_representations()
+
+
+def sound(rng: np.random.Generator, representation: Representation, seconds: float = 3.0) -> np.ndarray:
+    n_samples = round(seconds * representation.sample_rate_hz)
+    tone = np.sin(2 * np.pi * 220 / representation.sample_rate_hz * np.arange(n_samples))
+    return (0.3 * tone + 0.1 * rng.standard_normal(n_samples)).astype(np.float32)
+
+
+def test_the_folder_holds_the_known_ones() -> None:
+    assert set(NAMES) >= {"joined", "melspectrogram", "mfcc", "picture", "table", "waveform"}
+    assert set(NAMES) == set(SMALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contract(name: str, rng: np.random.Generator) -> None:
+    representation = create_representation(name, **SMALL[name])
+    assert isinstance(representation, Representation)
+    assert representation.name == name
+    waveform = sound(rng, representation)
+    before = waveform.copy()
+    values = representation.compute(waveform)
+    assert values.shape == representation.shape()
+    assert values.dtype == np.float32
+    assert np.isfinite(values).all()
+    assert np.array_equal(waveform, before), "the input is left alone"
+    assert np.array_equal(values, representation.compute(waveform)), "the same twice"
+    assert not np.shares_memory(values, waveform)
+    if representation.row_axis is not None:
+        assert 0 <= representation.row_axis < values.ndim
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n_samples", [0, 1, 100, 200_000])
+def test_silence_and_odd_lengths(name: str, n_samples: int) -> None:
+    representation = create_representation(name, **SMALL[name])
+    values = representation.compute(np.zeros(n_samples, np.float32))
+    assert values.shape == representation.shape()
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_make_it_again(name: str, rng: np.random.Generator) -> None:
+    representation = create_representation(name, **SMALL[name])
+    settings = json.loads(json.dumps(representation.settings()))
+    again = representation_from_settings(settings)
+    assert again.settings() == representation.settings()
+    sent = pickle.loads(pickle.dumps(representation))
+    waveform = sound(rng, representation)
+    assert np.array_equal(again.compute(waveform), representation.compute(waveform))
+    assert np.array_equal(sent.compute(waveform), representation.compute(waveform))
+
+
+def test_another_version_is_refused() -> None:
+    settings = create_representation("mfcc").settings()
+    with pytest.raises(UsageError, match="version 99"):
+        representation_from_settings({**settings, "version": 99})
+
+
+@pytest.mark.parametrize("name", ["melspectrogram", "mfcc", "table", "picture", "waveform", "joined"])
+def test_unknown_options_name_the_nearest(name: str) -> None:
+    with pytest.raises(UsageError, match="segment_sec"):
+        create_representation(name, segment_sec=3.0)
+
+
+def test_unknown_names_name_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Nearest: 'mfcc'"):
+        create_representation("mfccs")
+    with pytest.raises(UsageError, match="Valid: a5, b1"):
+        create_representation("melspectrogram", preset="a6")
+
+
+def test_a_name_clash_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    create_representation("mfcc")
+    with pytest.raises(UsageError, match="taken twice"):
+        registry.register("mfcc")(lambda: create_representation("waveform"))
+
+
+def test_without_numba_the_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import numpy as np\n"
+        "from musicgenre.errors import MissingExtraError\n"
+        "from musicgenre.features.registry import create_representation, list_representations\n"
+        "assert 'mfcc' in list_representations()\n"
+        "for name in ('melspectrogram', 'mfcc', 'table', 'picture'):\n"
+        "    try:\n"
+        "        create_representation(name).compute(np.zeros(70000, np.float32))\n"
+        "    except MissingExtraError as error:\n"
+        "        print(error.extra)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["features"] * 4
