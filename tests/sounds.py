@@ -49,8 +49,8 @@ def music(duration_s: float, rate_hz: int = 44100, channels: int = 2, seed: int 
     return np.stack(rows, axis=1).astype(np.float32)
 
 
-def write(path: Path, samples: np.ndarray, rate_hz: int = 44100) -> Path:
-    """Write ``samples`` (n, channels) in the format that the file's name asks for."""
+def write(path: Path, samples: np.ndarray, rate_hz: int = 44100, options: dict[str, str] | None = None) -> Path:
+    """Write ``samples`` (n, channels) in the format that the file's name asks for; ``options`` are the codec's."""
     key = next(key for key in sorted(FORMATS, key=len, reverse=True) if path.name.endswith(key))
     if key in _SOUNDFILE_FORMATS:
         container, subtype = _SOUNDFILE_FORMATS[key]
@@ -60,17 +60,19 @@ def write(path: Path, samples: np.ndarray, rate_hz: int = 44100) -> Path:
             for start in range(0, len(samples), _BLOCK):  # libsndfile's Vorbis writer overflows its stack otherwise
                 output.write(samples[start : start + _BLOCK])
     else:
-        _write_pyav(path, samples, rate_hz, *_PYAV_FORMATS[key])
+        _write_pyav(path, samples, rate_hz, _PYAV_FORMATS[key], options or {})
     return path
 
 
-def _write_pyav(path: Path, samples: np.ndarray, rate_hz: int, container: str, codec: str, layout: str) -> None:
+def _write_pyav(
+    path: Path, samples: np.ndarray, rate_hz: int, kind: tuple[str, str, str], options: dict[str, str]
+) -> None:
+    container, codec, layout = kind
     channels = {1: "mono", 2: "stereo"}[samples.shape[1]]
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=channels, format=layout)
+        stream.codec_context.options = options | ({"strict": "experimental"} if codec == "vorbis" else {})
         stream.bit_rate = 128_000
-        if codec == "vorbis":
-            stream.codec_context.options = {"strict": "experimental"}
         stream.open()
         step = stream.frame_size or 4096
         for start in range(0, len(samples), step):
@@ -86,3 +88,20 @@ def _frame(piece: np.ndarray, layout: str, channels: str) -> av.AudioFrame:
         piece = np.round(piece * 32767).astype(np.int16)
     rows = piece.T if layout.endswith("p") else piece.reshape(1, -1)
     return av.AudioFrame.from_ndarray(np.ascontiguousarray(rows), format=layout, layout=channels)
+
+
+def rate_of(name: str) -> int:
+    """Return the sample rate that the tests write a format with (Opus knows 48 kHz only)."""
+    return 48000 if name.endswith((".opus", ".webm")) and "vorbis" not in name else 44100
+
+
+def write_silent_video(path: Path) -> Path:
+    """Write an MP4 file with a few grey pictures and no sound track."""
+    with av.open(str(path), "w", format="mp4") as output:
+        stream = output.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 40 * number, np.uint8), format="rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path

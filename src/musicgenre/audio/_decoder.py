@@ -9,7 +9,7 @@ import numpy as np
 from musicgenre.audio._mix import Tally
 from musicgenre.audio._reader import DecodeFailure, EndedReader, NoSoundError, Reader
 from musicgenre.audio._resample import MAX_RATE_HZ, MIN_RATE_HZ
-from musicgenre.audio._sniff import known_kind, ogg_ends_early, prefers_pyav
+from musicgenre.audio._sniff import known_kind, ogg_ends_early, suits_libsndfile
 from musicgenre.audio._soundfile import SoundfileReader
 from musicgenre.audio._source import Input
 from musicgenre.audio.sound import AudioInfo, Float32, Source
@@ -51,9 +51,7 @@ class Decoder:
             self._notes.append("truncated: the page that ends an Ogg stream is missing")
 
     def _choose(self) -> Reader:
-        openers = [_soundfile, _pyav]
-        if prefers_pyav(self._input):
-            openers.reverse()
+        openers = [_soundfile, _pyav] if suits_libsndfile(self._input) else [_pyav]
         problem = "is not audio that can be decoded"
         if kind := known_kind(self._input.head):
             problem = f"looks like {kind} but cannot be decoded: damaged or cut off"
@@ -105,6 +103,9 @@ class Decoder:
         except DecodeFailure:
             self._change_reader(self._reader.position)
             block = self._reader.read(wanted)
+        if not len(block) and self._gave_up():
+            self._change_reader(self._reader.position)
+            block = self._reader.read(wanted)
         if not len(block):
             self._note_end()
         return self._tally.take(block)
@@ -125,12 +126,20 @@ class Decoder:
         except DecodeFailure:
             return
 
-    def _note_end(self) -> None:
+    def _gave_up(self) -> bool:
+        """Tell whether libsndfile stopped at damage as if it were the end, which its MP3 decoder does."""
+        return isinstance(self._reader, SoundfileReader) and self.info.format == "mp3" and self._is_short()
+
+    def _is_short(self) -> bool:
         declared = self._reader.declared_frames
-        if declared is None or self._ended:
+        return declared is not None and self._reader.position < declared - _MISSING_S * self.rate_hz
+
+    def _note_end(self) -> None:
+        if self._ended:
             return
         self._ended = True
-        if self._reader.position < declared - _MISSING_S * self.rate_hz:
+        declared = self._reader.declared_frames
+        if declared is not None and self._is_short():
             heard_s, promised_s = self._reader.position / self.rate_hz, declared / self.rate_hz
             self._notes.append(f"truncated: it ends after {heard_s:.1f} s of the {promised_s:.1f} s it promises")
 

@@ -19,6 +19,10 @@ _KINDS = {
     b"\x1aE\xdf\xa3": "Matroska or WebM",
     _ASF: "WMA",
 }
+_LIBSNDFILE_STARTS = (
+    *(b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"fLaC", b"caff"),
+    *(b"NIST_1A", b"Creative Voice", b"PVF1", b" paf", b"fap ", b"2BIT", b"\x64\xa3"),
+)
 _OGG_TAIL_BYTES = 1 << 16
 _OGG_END_OF_STREAM = 0x04
 _HAS_FRAMES, _HAS_BYTES = 0x1, 0x2
@@ -35,16 +39,18 @@ class Mp3Header:
     sound_start: int
 
 
-def prefers_pyav(source: Input) -> bool:
-    """Tell whether PyAV should decode this input: libsndfile cannot, or does it more slowly or less well."""
+def suits_libsndfile(source: Input) -> bool:
+    """Tell whether libsndfile reads this input, and reads it at least as well and as fast as PyAV.
+
+    What it does not know by its first bytes is kept from it: it would take any file called .mp3 for one, and its
+    MP3 decoder complains to the terminal, which nothing can turn off.
+    """
     head = source.head
-    if head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"wvpk", _ASF)):
-        return True
     if head.startswith(b"OggS"):
-        return b"OpusHead" in head[:64] or b"\x01vorbis" in head[:64]
+        return b"OpusHead" not in head[:64] and b"\x01vorbis" not in head[:64]
     if _starts_as_mpeg(head):
-        return not _is_sound_mp3(source)
-    return False
+        return _is_sound_mp3(source)
+    return head.startswith(_LIBSNDFILE_STARTS)
 
 
 def known_kind(head: bytes) -> str | None:

@@ -76,11 +76,14 @@ class Input:
         self.head = self.read_at(0, HEAD_BYTES)
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
-        """Read some bytes without disturbing a decoder's own handle."""
+        """Read some bytes without disturbing a decoder that reads the same source."""
         try:
             if self.stream is not None:
+                before = self.stream.tell()
                 self.stream.seek(offset)
-                return self.stream.read(n_bytes)
+                data = self.stream.read(n_bytes)
+                self.stream.seek(before)
+                return data
             with Path(self.path or "").open("rb") as handle:
                 handle.seek(offset)
                 return handle.read(n_bytes)
