@@ -1,0 +1,157 @@
+"""The plumbing under the store: cache entries, remembered hashes, the lock, the pool."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musicgenre._files import sha256_of
+from musicgenre.data import _cache
+from musicgenre.data._cache import ContentHashes, RowCache, Signature, entry_key
+from musicgenre.data._disk import folder_lock, remove_stale, writing_to
+from musicgenre.data._pool import run_jobs, usable_cores
+from musicgenre.errors import DataError
+
+KEY = entry_key("00", {"name": "x"})
+
+
+@given(st.integers(0, 5), st.sampled_from(["float16", "float32"]), st.lists(st.integers(0, 4), max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_entries_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, count: int, dtype: str, shape: list[int]
+) -> None:
+    cache = RowCache(tmp_path_factory.mktemp("cache"))
+    rows = np.random.default_rng(count).standard_normal((count, *shape)).astype(dtype)
+    starts_s = np.arange(count) * 0.5
+    assert KEY not in cache
+    cache.write(KEY, starts_s, rows)
+    found = cache.read(KEY)
+    assert found is not None
+    np.testing.assert_array_equal(found[0], starts_s)
+    np.testing.assert_array_equal(found[1], rows)
+    assert found[1].dtype == rows.dtype
+    np.testing.assert_array_equal(cache.read_starts(KEY), starts_s)
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 140, 300])
+def test_damaged_entries_are_none(tmp_path: Path, length: int) -> None:
+    cache = RowCache(tmp_path)
+    assert cache.read(KEY) is None
+    cache.write(KEY, np.zeros(2), np.ones((2, 30), np.float32))
+    path = cache.path_of(KEY)
+    path.write_bytes(path.read_bytes()[:length])
+    assert cache.read(KEY) is None
+
+
+def test_keys_depend_on_content_and_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {
+        entry_key("00", {"a": 1}),
+        entry_key("01", {"a": 1}),
+        entry_key("00", {"a": 2}),
+        entry_key("00", {"a": 1, "b": None}),
+    }
+    assert len(keys) == 4
+    assert entry_key("00", {"b": None, "a": 1}) in keys
+    monkeypatch.setattr(_cache, "CACHE_VERSION", 999)
+    assert entry_key("00", {"a": 1}) not in keys
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cache, "_SETTLED_S", 0.0)
+    path = tmp_path / "sound"
+    path.write_text("one", encoding="utf-8")
+    hashes = ContentHashes(tmp_path / "cache")
+    assert hashes.known(path) is None
+    time.sleep(0.01)
+    hashes.remember(path, Signature.of(path), sha256_of(path))
+    assert hashes.known(path) == sha256_of(path)
+    hashes.close()
+    again = ContentHashes(tmp_path / "cache")
+    assert again.known(path) == sha256_of(path)
+    path.write_text("two", encoding="utf-8")
+    assert again.known(path) is None
+    again.close()
+
+
+def test_files_still_being_written_are_not_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "sound"
+    path.write_text("one", encoding="utf-8")
+    hashes = ContentHashes(tmp_path / "cache")
+    hashes.remember(path, Signature.of(path), "0")
+    assert hashes.known(path) is None
+    hashes.close()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from musicgenre.data._disk import folder_lock
+with folder_lock(Path(sys.argv[1]), "preparation"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_names_its_holder_and_falls_with_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "held"
+    with pytest.raises(DataError, match=f"process {holder.pid}"), folder_lock(tmp_path, "preparation"):
+        pass
+    holder.kill()
+    holder.wait()
+    with folder_lock(tmp_path, "preparation"):
+        assert (tmp_path / ".lock").read_text("utf-8") == str(os.getpid())
+
+
+def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
+    old, new, other = tmp_path / ".a.x.tmp", tmp_path / ".b.x.tmp", tmp_path / "c.tmp"
+    for path in (old, new, other):
+        path.touch()
+    os.utime(old, (1, 1))
+    remove_stale(tmp_path, 3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.x.tmp", "c.tmp"]
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "cannot write")])
+def test_errors_of_the_system_become_readable(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(DataError, match=words), writing_to(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+def double(shared: int, item: int) -> int:
+    if item < 0:
+        os._exit(9)
+    return shared * item
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_the_pool_works_on_every_item_once(n_jobs: int) -> None:
+    found = sorted(run_jobs(double, 2, range(10), n_jobs))
+    assert found == [(index, 2 * index) for index in range(10)]
+
+
+def test_the_pool_survives_items_that_kill_their_process() -> None:
+    items = [1, 2, -1, 4, 5, -1, 7, 8]
+    found = dict(run_jobs(double, 1, items, 2))
+    assert found == {index: item if item > 0 else None for index, item in enumerate(items)}
+    assert usable_cores() >= 1
+
+
+def fail(shared: str, item: int) -> int:
+    raise DataError(f"{shared} {item}")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_errors_come_through_the_pool(n_jobs: int) -> None:
+    with pytest.raises(DataError, match="broken"):
+        list(run_jobs(fail, "broken", [1, 2, 3], n_jobs))
