@@ -33,7 +33,8 @@ class Tally:
     def take(self, block: Float32) -> Float32:
         """Mix (n, channels) down to (n,), with 0 for every NaN and infinity."""
         mono = mix_down(block)
-        energy = float(np.dot(mono, mono))
+        with np.errstate(all="ignore"):
+            energy = float(np.dot(mono, mono))
         if not np.isfinite(energy):  # something is no number, or so large that its square overflows
             bad = ~np.isfinite(mono)
             mono[bad] = 0.0
