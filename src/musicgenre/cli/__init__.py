@@ -12,7 +12,20 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgenre.cli import augment, bundles, classify, compare, data, doctor, evaluate, export, prepare, recipes, train
+from musicgenre.cli import (
+    augment,
+    bundles,
+    classify,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    export,
+    prepare,
+    recipes,
+    show,
+    train,
+)
 from musicgenre.errors import MusicgenreError
 
 app = typer.Typer(
@@ -75,6 +88,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
+app.command("show")(show.show)
 app.command("train")(train.train)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(data.app, name="data")

@@ -165,12 +165,13 @@ class _Work:
 
     def run(self, tracks: Sequence[Track], n_jobs: int) -> list[ReadyTrack]:
         """Compute or find the rows of every track; failed ones are listed in ``skipped``."""
-        remove_stale(self.cache.folder, _STALE_S)
-        hashes = ContentHashes(self.cache.folder)
-        try:
-            outcomes = self._outcomes(tracks, hashes, n_jobs)
-        finally:
-            hashes.close()
+        with writing_to(self.cache.folder):
+            remove_stale(self.cache.folder, _STALE_S)
+            hashes = ContentHashes(self.cache.folder)
+            try:
+                outcomes = self._outcomes(tracks, hashes, n_jobs)
+            finally:
+                hashes.close()
         return [
             ready for track, outcome in zip(tracks, outcomes, strict=True) if (ready := self._ready(track, outcome))
         ]
