@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Get, list, check, audit and split labelled music.", no_args_is_help=True)
 
+_SHOWN_GROUPS = 20
 _Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
@@ -218,8 +219,10 @@ def audit(
         where = ", in different parts: A LEAK" if ids in found.copies_across else ""
         label = ", with different labels" if ids in found.conflicts else ""
         typer.echo(f"same content: {', '.join(ids)}{label}{where}")
-    for group, places in found.groups_across.items():
+    for group, places in list(found.groups_across.items())[:_SHOWN_GROUPS]:
         typer.echo(f"group on several sides: {group} ({', '.join(places)})")
+    if len(found.groups_across) > _SHOWN_GROUPS:
+        typer.echo(f"group on several sides: {len(found.groups_across) - _SHOWN_GROUPS} more")
     if found.n_test_with_known_group:
         share = found.n_test_with_known_group / found.n_test
         typer.echo(

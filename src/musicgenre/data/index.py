@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from musicgenre._files import md5_of
 from musicgenre.audio import find_audio_files, printable
 from musicgenre.data import _csv
-from musicgenre.data.manifest import CORE_COLUMNS, Manifest, Track
+from musicgenre.data.manifest import Manifest, Track, parse_tracks
 from musicgenre.errors import DataError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -115,18 +114,13 @@ def index_csv(
         Rows whose file is absent are skipped and listed.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100
-    rows = _rows_with(path, [path_column, label_column, *([id_column] if id_column else [])])
-    tracks, skipped = [], []
-    for row in rows:
-        file = Path(os.path.normpath(path.parent / row.cells[path_column]))
-        track_id = row.cells[id_column] if id_column else Path(row.cells[path_column]).with_suffix("").as_posix()
-        if file.is_file():
-            tracks.append(_from_row(row, track_id, file, label_column, {path_column, label_column, id_column or ""}))
-        else:
-            skipped.append((file, f"line {row.line}: there is no such file"))
-    if not tracks:
+    names = {path_column: "path", **_label_name(label_column), **({id_column: "track_id"} if id_column else {})}
+    tracks = parse_tracks(path, [_renamed(row, names) for row in _rows_with(path, list(names))])
+    skipped = [(track.path, "there is no such file") for track in tracks if not track.path.is_file()]
+    absent = {path for path, _ in skipped}
+    if len(skipped) == len(tracks):
         raise DataError(f"none of the files that {path} names exists", valid=f"Paths relative to {path.parent}")
-    manifest = _choose(_unique(path, tracks), labels)
+    manifest = _choose(Manifest(None, tuple(track for track in tracks if track.path not in absent)), labels)
     if checksums:
         manifest, unreadable = _with_checksums(manifest, progress)
         skipped.extend(unreadable)
@@ -160,16 +154,16 @@ def index_table(
         Rows of segments (``blues.00000.4``) get the column ``parent``, by which splits keep a track together.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100
-    tracks = []
+    rows = []
     for row in _rows_with(path, [id_column, label_column]):
         name = Path(row.cells[id_column])
         track_id = name.stem if name.suffix.lower() in {".wav", ".au", ".mp3", ".png"} else name.name
-        track = _from_row(row, track_id, path, label_column, {label_column})
+        cells = {**_renamed(row, _label_name(label_column)).cells, "path": path.name, "track_id": track_id}
         pieces = track_id.split(".")
         if len(pieces) == _SEGMENT_ID_PARTS and all(piece.isdigit() for piece in pieces[1:]):
-            track = track.with_columns(parent=".".join(pieces[:2]))
-        tracks.append(track)
-    manifest = _choose(_unique(path, tracks), labels)
+            cells["parent"] = ".".join(pieces[:2])
+        rows.append(_csv.Row(row.line, cells))
+    manifest = _choose(Manifest(None, parse_tracks(path, rows)), labels)
     return Index(with_artists(manifest, artists) if artists is not None else manifest)
 
 
@@ -210,9 +204,7 @@ def _genre_root(folder: Path) -> Path:
     """Find the folder that holds the genre folders."""
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(
-            f"the folder {folder} {problem}", next_step="Give a folder that holds one folder a genre, or a CSV"
-        )
+        raise DataError(f"the folder {folder} {problem}", next_step="Give a folder of genre folders, or a CSV")
     for name in _GENRE_ROOTS:
         if (folder / name).is_dir():
             return folder / name
@@ -309,20 +301,15 @@ def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
     return rows
 
 
-def _from_row(row: _csv.Row, track_id: str, path: Path, label_column: str, used: set[str]) -> Track:
-    """Make a track of a row; the core columns it happens to have keep their meaning where that is safe."""
-    extra = {name: cell for name, cell in row.cells.items() if name not in used and name not in CORE_COLUMNS}
-    label = unicodedata.normalize("NFC", row.cells[label_column]).strip()
-    group = "" if "group" in used else row.cells.get("group", "")
-    return Track(track_id, path, label, group=group, columns=extra)
+def _label_name(column: str) -> dict[str, str]:
+    """The manifest's name for the label column: a column of several labels keeps its own."""
+    return {column: "labels" if column == "labels" else "label"}
 
 
-def _unique(path: Path, tracks: Sequence[Track]) -> Manifest:
-    repeated = [track_id for track_id, n in Counter(track.track_id for track in tracks).items() if n > 1]
-    if repeated:
-        raise DataError(
-            f"{path} names {len(repeated)} tracks twice, {repeated[0]!r} for one",
-            valid="Each track once",
-            next_step="Remove the repeated rows, or name a column of unique names with --id-column",
-        )
-    return Manifest(None, tuple(tracks))
+def _renamed(row: _csv.Row, names: Mapping[str, str]) -> _csv.Row:
+    """Give columns the manifest's names; another column of such a name is kept as original_NAME."""
+    taken = set(names.values()) - set(names)
+    cells = {names.get(name, f"original_{name}" if name in taken else name): cell for name, cell in row.cells.items()}
+    if "label" in cells:
+        cells["label"] = unicodedata.normalize("NFC", cells["label"])
+    return _csv.Row(row.line, cells)

@@ -165,8 +165,38 @@ def read_manifest(path: Path | str, *, labels: Sequence[str] | None = None, chec
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links and change relative paths
     header, rows, problems = _csv.read_rows(path)
     _require_columns(path, header)
+    return Manifest(path, parse_tracks(path, rows, problems, labels=labels, check_files=check_files))
+
+
+def parse_tracks(
+    path: Path,
+    rows: Sequence[Row],
+    problems: Sequence[CellProblem] = (),
+    *,
+    labels: Sequence[str] | None = None,
+    check_files: bool = False,
+) -> tuple[Track, ...]:
+    """Turn the rows of a CSV into tracks; one error names every bad cell.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV, for messages; paths in it are relative to its folder.
+    rows : sequence of Row
+        Its rows, with the columns of a manifest.
+    problems : sequence of CellProblem, optional
+        What is known to be wrong already.
+    labels, check_files
+        As in `read_manifest`.
+
+    Returns
+    -------
+    tuple of Track
+        One at least, with unique ids.
+    """
+    problems = list(problems)
     if not rows and not problems:
-        raise DataError(f"{path} lists no tracks", next_step="Make one with: musicgenre data index FOLDER")
+        raise DataError(f"{path} lists no tracks", next_step="Make a manifest with: musicgenre data index FOLDER")
     tracks: list[Track] = []
     first_lines: dict[str, int] = {}
     for row in rows:
@@ -179,7 +209,7 @@ def read_manifest(path: Path | str, *, labels: Sequence[str] | None = None, chec
         tracks.append(track)
         problems.extend(reader.problems)
     _csv.raise_problems(path, problems)
-    return Manifest(path, tuple(tracks))
+    return tuple(tracks)
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> Path:
