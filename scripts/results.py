@@ -4,12 +4,17 @@ Run: python scripts/results.py                      writes the page from docs/re
      python scripts/results.py --check              fails where a row has no record or the page is out of date
      python scripts/results.py add RUN DATA         writes the record of a run folder (DATA: a key of rows.toml)
      python scripts/results.py missing              prints the commands that would make the missing records
+     python scripts/results.py make WORK --source FOLDER [--only REGEX] [-- --accelerator gpu]
+                                                    runs them in the folder WORK and writes the records
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -52,7 +57,8 @@ class Row:
     claimed: str
     recomputed: str
     note: str
-    arguments: str
+    seeds: int
+    source: Mapping[str, Any]
 
     @property
     def record_path(self) -> Path:
@@ -60,11 +66,33 @@ class Row:
         return FOLDER / f"{self.recipe}--{self.data}--{self.protocol}.json"
 
     @property
+    def trained(self) -> str:
+        """Name of the recipe to train; a study's variants come from one training."""
+        return self.recipe.partition(".")[0]
+
+    @property
+    def run_name(self) -> str:
+        """Folder of the training, inside the folder for all of them."""
+        return f"{self.trained}--{self.data}--{self.protocol}"
+
+    def run_folder(self, work: Path) -> Path:
+        """Folder of this row's run."""
+        variant = self.recipe.partition(".")[2]
+        return work / self.run_name / variant if variant else work / self.run_name
+
+    @property
     def command(self) -> str:
-        """The command that trains it, for a manifest split under its protocol."""
-        name, _, variant = self.recipe.partition(".")
-        of = f"  # variant {variant}" if variant else ""
-        return f"musicgenre train {name} --data {self.data}-{self.protocol}.csv {self.arguments}".rstrip() + of
+        """The command that trains it."""
+        folds = self.protocol == "kfold"
+        words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
+        words += ["--folds", "5"] if folds else []
+        words += ["--seeds", str(min(self.seeds, 3) if folds else self.seeds)] if self.seeds > 1 else []
+        settings = list(self.source["settings"])
+        if self.protocol not in ("kfold", "track", "segment-leaky"):  # those are in the recipes, or are --folds
+            settings.append(f"protocol.name={self.protocol}")
+        for setting in settings:
+            words += ["--set", setting]
+        return shlex.join(words)
 
 
 def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -81,7 +109,8 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             claimed=entry.get("claimed", ""),
             recomputed=entry.get("recomputed", ""),
             note=entry.get("note", ""),
-            arguments=entry.get("arguments", content["data"][entry["data"]]["arguments"]),
+            seeds=entry.get("seeds", content["data"][entry["data"]]["seeds"]),
+            source=content["data"][entry["data"]],
         )
         for entry in content["row"]
         for protocol in entry["protocols"]
@@ -227,6 +256,28 @@ def _add(run: Path, data: str, command: str | None, rows: Sequence[Row]) -> int:
     return 0
 
 
+def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Sequence[Row]) -> int:
+    """Train every row that has no record, resuming what was begun, and write the records."""
+    work.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for row in rows:
+        if row.record_path.is_file() or not re.search(only, row.record_path.stem):
+            continue
+        if not (work / row.source["manifest"]).is_file():
+            index = row.source["index"].format(source=source.resolve())
+            subprocess.run([*shlex.split(index), "--output", row.source["manifest"]], cwd=work, check=True)
+        begun = ["--resume"] if (work / row.run_name).exists() else []
+        words = [*shlex.split(row.command), "--output", row.run_name, *begun, *extra]
+        print(f"== {shlex.join(words)}", flush=True)
+        if subprocess.run(words, cwd=work, check=False).returncode:
+            failed.append(row.run_name)
+        elif _add(row.run_folder(work), row.data, row.command, rows):
+            failed.append(row.record_path.name)
+    for name in dict.fromkeys(failed):
+        print(f"failed: {name}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def _check(text: str, problems: Sequence[str]) -> int:
     found = list(problems)
     if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
@@ -246,6 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("data")
     add.add_argument("--command", dest="words", help="the command that made the run, where run.json does not say")
     actions.add_parser("missing", help="print the commands of rows without a record")
+    make = actions.add_parser("make", help="train the rows without a record and write their records")
+    make.add_argument("work", type=Path, help="folder for manifests and runs")
+    make.add_argument("--source", type=Path, required=True, help="folder with the research data")
+    make.add_argument("--only", default="", help="regular expression on RECIPE--DATA--PROTOCOL")
+    make.add_argument("extra", nargs="*", help="further arguments of 'musicgenre train', after --")
     chosen = parser.parse_args(arguments)
     content, rows = read_rows(FOLDER / "rows.toml")
     if chosen.action == "add":
@@ -253,6 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.action == "missing":
         print("\n".join(dict.fromkeys(row.command for row in rows if not row.record_path.is_file())))
         return 0
+    if chosen.action == "make":
+        return _make(chosen.work, chosen.source, chosen.only, chosen.extra, rows)
     records, problems = read_records(rows)
     text = render(content, rows, records)
     if chosen.check:

@@ -18,7 +18,10 @@ ROWS = """
 format_version = 1
 [data.mini]
 title = "a few tracks"
-arguments = "--seeds 2"
+manifest = "mini.csv"
+index = "musicgenre data index {source}"
+settings = ["training.epochs=1"]
+seeds = 2
 [section.E]
 title = "E: networks"
 text = "Claimed: accuracy."
@@ -83,7 +86,7 @@ def test_a_row_without_a_record_fails(results: ModuleType, tmp_path: Path, capsy
     assert results.main(["--check"]) == 1
     assert "segment-leaky) has no record" in capsys.readouterr().err
     assert results.main(["missing"]) == 0
-    assert "musicgenre train tiny --data mini-segment-leaky.csv --seeds 2" in capsys.readouterr().out
+    assert "musicgenre train tiny --data mini.csv --seeds 2 --set training.epochs=1" in capsys.readouterr().out
 
 
 def test_a_changed_record_or_page_fails(
