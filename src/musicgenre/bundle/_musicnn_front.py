@@ -112,7 +112,7 @@ def add_front(graph: GraphBuilder, patches: str, read: Read) -> Front:
         values = np.concatenate([getattr(layer, name)[layer.alive] for layer in layers])
         return graph.floats(values[:, None])
 
-    loudest = graph.op("Concat", *maxima, axis=1) if len(maxima) > 1 else maxima[0]  # (rows, n_alive, 187)
+    loudest = graph.op("Concat", *maxima, axis=1)  # (rows, n_alive, 187)
     raised = graph.op("Add", graph.op("Mul", loudest, column("sign")), column("bias"))
     normed = graph.op("Add", graph.op("Mul", graph.op("Relu", raised), column("scale")), column("shift"))
     return Front(normed, alive, constants)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from musicgenre.bundle import BundleCard
+from musicgenre.bundle.card import FORMAT_VERSION
+from musicgenre.errors import BundleError
+
+CARD = BundleCard(
+    name="tiny",
+    kind="classifier",
+    labels=("blues", "Música"),
+    sample_rate_hz=8_000,
+    segment_samples=800,
+    hop_samples=400,
+    scores=({"metric": "accuracy", "value": 0.5},),
+    front_end={"n_fft": 512},
+)
+
+
+def test_json_round_trip() -> None:
+    assert BundleCard.from_json(CARD.to_json(), "x") == CARD
+
+
+def test_unknown_keys_of_the_same_format_are_left_alone() -> None:
+    values = json.loads(CARD.to_json()) | {"colour": "blue"}
+    assert BundleCard.from_json(json.dumps(values), "x") == CARD
+
+
+def test_a_newer_format_is_refused_even_if_it_looks_quite_different() -> None:
+    with pytest.raises(BundleError, match=f"bundle format {FORMAT_VERSION + 1}.*reads formats up to {FORMAT_VERSION}"):
+        BundleCard.from_json(json.dumps({"format_version": FORMAT_VERSION + 1}), "song.onnx")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ("{}", "no format version"),
+        ('{"format_version": 1}', "damaged"),
+        ('{"format_version": "1"}', "no format version"),
+    ],
+)
+def test_damaged_cards(text: str, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        BundleCard.from_json(text, "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample_rate_hz": 0},
+        {"segment_samples": 0},
+        {"hop_samples": -1},
+        {"lead_samples": 800},
+        {"kind": "magic"},
+        {"activation": "relu"},
+        {"labels": ()},
+        {"labels": ("a", "a")},
+        {"temperature": 0.0},
+    ],
+)
+def test_impossible_cards(change: dict[str, Any]) -> None:
+    with pytest.raises(BundleError):
+        replace(CARD, **change)
