@@ -126,7 +126,7 @@ def _draw(looks: Sequence[_Look], name: str, path: Path) -> None:
     figure = Figure(figsize=(7 * len(looks), 8), layout="constrained")
     axes = figure.subplots(3, len(looks), squeeze=False, sharex=True, sharey="row")
     top_db = max(float(look.mel_db.max()) for look in looks)
-    widest = max(float(np.percentile(np.abs(look.mfcc[1:]), 99)) for look in looks) or 1.0
+    widest = max(float(np.percentile(np.abs(look.mfcc[1:]), 95)) for look in looks) or 1.0
     for column, look in enumerate(looks):
         _draw_waveform(axes[0, column], look)
         limits = {"vmin": top_db - 80.0, "vmax": top_db}
