@@ -83,17 +83,19 @@ def _unit(tracks: Sequence[Track]) -> Unit:
     return Unit(ids[0], ids, Counter(track.label for track in tracks))
 
 
-def apportion(total: int, counts: Mapping[str, int], seed: int, salt: str) -> dict[str, int]:
-    """Share ``total`` tracks among labels in proportion to ``counts`` (largest remainder), at least one each."""
+def apportion(total: int, counts: Mapping[str, int], most: Mapping[str, int], seed: int, salt: str) -> dict[str, int]:
+    """Share ``total`` tracks among labels in proportion to ``counts``: at least one each, at most ``most``.
+
+    The label furthest below its exact share gets the next track. The sum falls short where ``most`` forbids more.
+    """
     whole = sum(counts.values())
-    exact = {label: total * count / whole for label, count in counts.items()}
-    shares = {label: max(1, int(value)) for label, value in exact.items()}
-    order = sorted(exact, key=lambda label: (int(exact[label]) - exact[label], draw(seed, salt, label)))
-    for label in order[: max(0, total - sum(shares.values()))]:
-        shares[label] += 1
-    while sum(shares.values()) > total:
-        largest = max(shares, key=lambda label: (shares[label] - exact[label], label))
-        shares[largest] -= 1
+    chance = {label: draw(seed, salt, label) for label in counts}
+    shares = dict.fromkeys(counts, 1)
+    while sum(shares.values()) < total:
+        open_labels = [label for label in counts if shares[label] < most[label]]
+        if not open_labels:
+            break
+        shares[max(open_labels, key=lambda name: (total * counts[name] / whole - shares[name], chance[name]))] += 1
     return shares
 
 

@@ -37,10 +37,13 @@ class Sizes:
     def targets(self, tracks: Sequence[Track], seed: int) -> dict[str, dict[str, int]]:
         """Count the tracks of every part and label; what is in no part goes to the part ``""``."""
         counts = dict(sorted(Counter(track.label for track in tracks).items()))
-        test = self._part("test", self.test, self.test_per_class, counts, seed)
+        later = 2 if self.validation_per_class or (self.validation and self.validation_per_class is None) else 1
+        most = {label: n - later for label, n in counts.items()}
+        test = self._part("test", self.test, self.test_per_class, counts, most, seed)
         if not self.stratify_test and self.test_per_class is None:
             test = _at_random(tracks, sum(test.values()), seed)
-        validation = self._part("validation", self.validation, self.validation_per_class, counts, seed)
+        most = {label: n - test[label] - 1 for label, n in counts.items()}
+        validation = self._part("validation", self.validation, self.validation_per_class, counts, most, seed)
         rest = {label: n - test[label] - validation[label] for label, n in counts.items()}
         _check_rest(rest, counts, test, validation)
         train = rest
@@ -52,29 +55,44 @@ class Sizes:
                     f"{n_train} training tracks beside {taken} in the other parts are more than {len(tracks)} tracks",
                     valid=f"At most {len(tracks) - taken}",
                 )
-            train = self._shares("train", n_train, rest, seed)
+            train = self._shares("train", n_train, rest, rest, seed)
         unused = {label: rest[label] - train[label] for label in counts}
         return {"train": train, "validation": validation, "test": test, "": unused}
 
     def _part(
-        self, name: str, size: float, per_class: int | None, counts: Mapping[str, int], seed: int
+        self,
+        name: str,
+        size: float,
+        per_class: int | None,
+        counts: Mapping[str, int],
+        most: Mapping[str, int],
+        seed: int,
     ) -> dict[str, int]:
         if per_class is not None:
             if per_class < 0:
                 raise UsageError(f"--{name}-per-class {per_class} is negative", valid="A number of tracks")
             return dict.fromkeys(counts, per_class)
         total = _total(name, size, sum(counts.values()))
-        return self._shares(name, total, counts, seed) if total else dict.fromkeys(counts, 0)
+        return self._shares(name, total, counts, most, seed) if total else dict.fromkeys(counts, 0)
 
     @staticmethod
-    def _shares(name: str, total: int, counts: Mapping[str, int], seed: int) -> dict[str, int]:
+    def _shares(
+        name: str, total: int, counts: Mapping[str, int], most: Mapping[str, int], seed: int
+    ) -> dict[str, int]:
         if total < len(counts):
             raise DataError(
                 f"a {name} part of {total} tracks cannot hold all {len(counts)} labels",
                 valid=f"{len(counts)} tracks at least",
                 next_step=f"Give a larger --{name}-size",
             )
-        return apportion(total, counts, seed, name)
+        shares = apportion(total, counts, most, seed, name)
+        if sum(shares.values()) < total and all(n > 0 for n in most.values()):
+            raise DataError(
+                f"a {name} part of {total} tracks leaves no track of some label for the other parts",
+                valid=f"At most {sum(most.values())} of {sum(counts.values())} tracks",
+                next_step=f"Give a smaller --{name}-size",
+            )
+        return shares
 
 
 def _total(name: str, size: float, n_tracks: int) -> int:
