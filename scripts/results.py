@@ -4,7 +4,7 @@ Run: python scripts/results.py                      writes the page from docs/re
      python scripts/results.py --check              fails where a row has no record or the page is out of date
      python scripts/results.py add RUN DATA         writes the record of a run folder (DATA: a key of rows.toml)
      python scripts/results.py missing              prints the commands that would make the missing records
-     python scripts/results.py make WORK --source FOLDER [--only REGEX] [-- --accelerator gpu]
+     python scripts/results.py make WORK --source FOLDER [--only REGEX] [--extra="--accelerator gpu"]
                                                     runs them in the folder WORK and writes the records
 """
 
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make.add_argument("work", type=Path, help="folder for manifests and runs")
     make.add_argument("--source", type=Path, required=True, help="folder with the research data")
     make.add_argument("--only", default="", help="regular expression on RECIPE--DATA--PROTOCOL")
-    make.add_argument("extra", nargs="*", help="further arguments of 'musicgenre train', after --")
+    make.add_argument("--extra", default="", help="further arguments of 'musicgenre train', in one text")
     chosen = parser.parse_args(arguments)
     content, rows = read_rows(FOLDER / "rows.toml")
     if chosen.action == "add":
@@ -310,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(dict.fromkeys(row.command for row in rows if not row.record_path.is_file())))
         return 0
     if chosen.action == "make":
-        return _make(chosen.work, chosen.source, chosen.only, chosen.extra, rows)
+        return _make(chosen.work, chosen.source, chosen.only, shlex.split(chosen.extra), rows)
     records, problems = read_records(rows)
     text = render(content, rows, records)
     if chosen.check:

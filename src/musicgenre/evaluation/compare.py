@@ -73,14 +73,15 @@ class Comparison:
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
+        width = max(len(self.first), len(self.second))
         verdict = "the two differ" if self.low > 0 or self.high < 0 else "no difference can be told from chance"
         seeds = f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds"
         lines = [
             f"{self.second} against {self.first}",
             f"  protocol {self.protocol}, test part, {self.n_tracks} tracks that both answered, {seeds}",
             *(f"  ! {warning}." for warning in self.warnings),
-            f"  {self.first:<24s} {self.first_accuracy:.3f} track-level accuracy",
-            f"  {self.second:<24s} {self.second_accuracy:.3f} track-level accuracy",
+            f"  {self.first:<{width}}  {self.first_accuracy:.3f} track-level accuracy",
+            f"  {self.second:<{width}}  {self.second_accuracy:.3f} track-level accuracy",
             f"  difference               {self.difference:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f}, "
             "paired bootstrap over tracks)",
             f"  only the first right     {self.only_first:g} tracks; only the second right {self.only_second:g}",
@@ -120,7 +121,7 @@ def compare(first: str | Path, second: str | Path, *, how: Pooling | None = None
         high=float(high),
         p_value=mcnemar(differences) if single else sign_flips(differences),
         test="McNemar, exact" if single else "sign flips over tracks",
-        only_first=float(-differences[differences < 0].sum()),
+        only_first=float(np.abs(differences[differences < 0]).sum()),
         only_second=float(differences[differences > 0].sum()),
         warnings=_warnings(groups[0][0].protocol, len(shared), (len(right[0]), len(right[1]))),
     )

@@ -78,7 +78,7 @@ def build_report(
     first, labels = runs[0], runs[0].labels
     segments = {seed: concatenate(folds) for seed, folds in seeds.items()}
     tracks = {seed: track_level(folds, how) for seed, folds in seeds.items()}
-    manifest = first.manifest()
+    manifests = [manifest for run in runs if run.seed == first.seed and (manifest := run.manifest()) is not None]
     confusions = [confusion_matrix(rows.truth, rows.predicted, len(labels)) for rows in tracks.values()]
     metrics = [class_metrics(confusion) for confusion in confusions]
     scores = tuple(
@@ -91,7 +91,7 @@ def build_report(
         for seed, scores in zip(seeds, metrics, strict=True)
     )
     accuracy = estimate_accuracy(list(tracks.values()))
-    warnings, leaky = _warnings(first, manifest, part, accuracy.n_tracks)
+    warnings, leaky = _warnings(first, manifests, part, accuracy.n_tracks)
     return Report(
         name=name,
         recipe=first.recipe,
@@ -119,7 +119,7 @@ def build_report(
         macro=_mean_score("macro", metrics, [seed.macro() for seed in metrics]),
         weighted=_mean_score("weighted", metrics, [seed.weighted() for seed in metrics]),
         confusion=np.mean(confusions, axis=0, dtype=np.float64),
-        balance=_balance(manifest),
+        balance=_balance(manifests[0]) if manifests else {},
         curves=tuple(Curve(_curve_name(run), columns) for run in runs if (columns := run.curves())),
     )
 
@@ -147,23 +147,21 @@ def _mean_score(name: str, metrics: Sequence[ClassMetrics], means: Sequence[tupl
     return ClassScore(name, precision, recall, f1, float(np.mean([seed.support.sum() for seed in metrics])))
 
 
-def _warnings(run: Run, manifest: Manifest | None, part: str, n_tracks: int) -> tuple[list[str], bool]:
-    check = None if manifest is None else check_split(manifest)
+def _warnings(run: Run, manifests: Sequence[Manifest], part: str, n_tracks: int) -> tuple[list[str], bool]:
+    check = check_split(manifests)
     found = caveats(run.protocol, check)
     if part == "validation":
         found.insert(0, "the validation part chose the checkpoint: this score is flattered")
     if n_tracks < 300:
         found.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
-    return found, is_leaky(run.protocol) or bool(check and check.n_shared_tracks)
+    return found, is_leaky(run.protocol) or check.n_shared_tracks > 0
 
 
 def _spread(values: list[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _balance(manifest: Manifest | None) -> dict[str, dict[str, int]]:
-    if manifest is None:
-        return {}
+def _balance(manifest: Manifest) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
     for track in manifest.tracks:
         part = (track.split or "unassigned") + (" (augmented)" if track.augmented else "")

@@ -75,10 +75,10 @@ def line_chart(
 
 def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> str:
     """Draw a confusion matrix: colour is the share of the row, the number is the count."""
-    cell, left, top = 46, 96, 96
+    cell, left, top = 46, _label_width(labels), 30 + 0.7 * _label_width(labels)
     side = cell * len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
-    parts = [_text(8, 18, title, weight="bold"), _text(left + side / 2, 38, "answer", anchor="middle", fill=_GREY)]
+    parts = [_text(8, 18, title, weight="bold"), _text(left + side, 18, "answer", anchor="end", fill=_GREY)]
     for column, label in enumerate(labels):
         x = left + cell * (column + 0.6)
         rotated = f'<g transform="translate({x:.0f},{top - 6}) rotate(-45)">{_text(0, 0, label)}</g>'
@@ -97,7 +97,7 @@ def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> 
             ink = "#ffffff" if share > _DARK_FROM else "#222222"
             if value:
                 parts.append(_text(x + cell / 2, y + cell * 0.6, f"{value:.3g}", anchor="middle", fill=ink))
-    return _svg(left + side + 60, top + side + 12, title, parts)
+    return _svg(left + side + 0.7 * _label_width(labels), top + side + 12, title, parts)
 
 
 def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> str:
@@ -105,7 +105,7 @@ def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: S
     totals = [sum(count.get(label, 0) for count in balance.values()) for label in labels]
     if not any(totals):
         return ""
-    left, bar, gap, scale = 96, 16, 8, 360.0 / max(totals)
+    left, bar, gap, scale = _label_width(labels), 16, 8, 360.0 / max(totals)
     parts = [_text(8, 18, title, weight="bold")]
     for row, label in enumerate(labels):
         y, x = 34 + row * (bar + gap), float(left)
@@ -125,7 +125,7 @@ def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: S
 
 def interval_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
     """Draw shares with their intervals on an axis from 0 to 1; rows are (name, value, low, high)."""
-    left, step, length = 150, 26, 380
+    left, step, length = _label_width([name for name, _, _, _ in rows]), 26, 380
     bottom = 34 + step * len(rows)
     parts = [_text(8, 18, title, weight="bold")]
     for tick in np.linspace(0.0, 1.0, 6):
@@ -155,6 +155,11 @@ def _text(
 ) -> str:
     style = f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
+
+
+def _label_width(labels: Sequence[str]) -> float:
+    """Room for the longest label, in pixels."""
+    return 24 + 7.5 * max(len(label) for label in labels)
 
 
 def _legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> list[str]:

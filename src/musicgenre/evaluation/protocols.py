@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from musicgenre.data.manifest import Manifest
@@ -48,15 +49,15 @@ def is_leaky(protocol: str) -> bool:
     return any(known.leaky for known in list_protocols() if known.name == protocol)
 
 
-def caveats(protocol: str, check: SplitCheck | None) -> list[str]:
+def caveats(protocol: str, check: SplitCheck) -> list[str]:
     """List what a reader must know about a number, the gravest first, each one sentence without the full stop."""
     if is_leaky(protocol):
         return [LEAKY_WARNING]
     found = []
-    if check is not None and check.n_shared_tracks:
+    if check.n_shared_tracks:
         found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
     found.append(_CAVEATS.get(protocol, "the split is none of ours: nothing is known about artists on both sides"))
-    if check is not None and check.n_shared_groups:
+    if check.n_shared_groups:
         share = check.n_shared_groups / check.n_test
         found.append(
             f"{check.n_shared_groups} of {check.n_test} test tracks ({share:.0%}) have their group in training"
@@ -64,13 +65,14 @@ def caveats(protocol: str, check: SplitCheck | None) -> list[str]:
     return found
 
 
-def check_split(manifest: Manifest) -> SplitCheck:
-    """Count test tracks that, or whose group, stand in the training part of the manifest."""
-    test = [track for track in manifest.tracks if track.split == "test" and not track.augmented]
-    seen = {track.source_id for track in manifest.tracks if track.split in ("train", "validation")}
-    groups = {track.group for track in manifest.tracks if track.split == "train" and track.group}
-    return SplitCheck(
-        n_test=len(test),
-        n_shared_tracks=sum(track.source_id in seen for track in test),
-        n_shared_groups=sum(track.group in groups for track in test),
-    )
+def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
+    """Count test tracks that, or whose group, stand in the training part; over all folds, if there are several."""
+    n_test = n_shared_tracks = n_shared_groups = 0
+    for manifest in manifests:
+        test = [track for track in manifest.tracks if track.split == "test" and not track.augmented]
+        seen = {track.source_id for track in manifest.tracks if track.split in ("train", "validation")}
+        groups = {track.group for track in manifest.tracks if track.split == "train" and track.group}
+        n_test += len(test)
+        n_shared_tracks += sum(track.source_id in seen for track in test)
+        n_shared_groups += sum(track.group in groups for track in test)
+    return SplitCheck(n_test, n_shared_tracks, n_shared_groups)
