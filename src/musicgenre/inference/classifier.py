@@ -116,6 +116,27 @@ class Classifier:
         judgement = self._listener.judge(heard.outputs)
         return self._answer(path, heard, judgement, framing)
 
+    def hear(self, source: str | os.PathLike[str] | BinaryIO) -> tuple[Outputs, tuple[str, ...]]:
+        """Hear one track without judging it: what teaching a model of one's own starts from.
+
+        Parameters
+        ----------
+        source : path or binary file object
+            The track.
+
+        Returns
+        -------
+        (outputs, warnings)
+            The network's outputs, one row a heard segment, by name.
+
+        Raises
+        ------
+        AudioError
+            When the source cannot be heard.
+        """
+        heard = self._hear_source(source)
+        return heard.outputs, heard.warnings
+
     def _hear_array(self, array: NDArray[np.generic], rate_hz: int | None) -> _Heard:
         if rate_hz is None:
             raise AudioError(

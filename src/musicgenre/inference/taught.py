@@ -28,7 +28,7 @@ def taught_path(name: str) -> Path:
     UsageError
         When the name cannot be a file name on every system, or is that of the default head.
     """
-    stem = name.split(".")[0].lower()
+    stem = name.split(".", maxsplit=1)[0].lower()
     if not _NAME.fullmatch(name) or name.endswith(".") or stem in _RESERVED:
         raise UsageError(
             f"{name!r} cannot be the name of a taught model",
