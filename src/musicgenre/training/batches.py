@@ -34,12 +34,12 @@ class Batches:
     batch_size : int
         Rows a batch; the last one may be smaller.
     shuffle : bool
-        Draw a new order every epoch, from ``seed`` and the epoch's number alone. Then a last batch of a single row
-        is left out, which batch-norm could not take.
+        Draw a new order every epoch, from ``seed`` and the epoch's number alone. Then a last batch that would leave
+        a process less than two rows is left out: batch-norm could not take it.
     epoch : callable
         Tells the number of the epoch.
     rank, world : int
-        This process takes every ``world``-th batch.
+        This process takes every ``world``-th row of each batch.
     in_memory_mb : int
         Size up to which the part is held in memory.
     change : callable, optional
@@ -95,11 +95,9 @@ class Batches:
 
     def _groups(self, rows: Rows) -> list[Rows]:
         groups = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
-        if self.shuffle and len(groups) > 1 and len(groups[-1]) == 1:
+        if self.shuffle and len(groups) > 1 and len(groups[-1]) < 2 * self.world <= self.batch_size:
             groups.pop()
-        if self.world > 1:  # the same number for every process: they wait for each other at every step
-            groups = groups[: max(1, len(groups) // self.world) * self.world]
-        return groups[self.rank :: self.world]
+        return [group[self.rank :: self.world] for group in groups]
 
     def _made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in self._groups(self.order(epoch)):

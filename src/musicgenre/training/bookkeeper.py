@@ -34,8 +34,6 @@ class Bookkeeper(L.Callback):
         Where to write.
     settings : TrainingSection
         The recipe's section.
-    resume_every_s : float
-        Shortest time between two states to resume from.
     progress : callable, optional
         Takes (epochs done, all epochs).
     """
@@ -44,13 +42,11 @@ class Bookkeeper(L.Callback):
         self,
         folder: RunFolder,
         settings: TrainingSection,
-        resume_every_s: float = RESUME_EVERY_S,
         progress: EpochProgress | None = None,
     ) -> None:
-        self.progress = progress or (lambda done, total: None)
+        self.progress = progress
         self.folder = folder
         self.settings = settings
-        self.resume_every_s = resume_every_s
         self.rows: list[dict[str, float]] = []
         self.best = math.inf
         self.best_epoch = -1
@@ -88,7 +84,8 @@ class Bookkeeper(L.Callback):
         if trainer.logger is not None:
             trainer.logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
         self._save_state(trainer)
-        self.progress(trainer.current_epoch + 1, self.settings.epochs)
+        if self.progress is not None:
+            self.progress(trainer.current_epoch + 1, self.settings.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs to go on as if it had not stopped."""
@@ -115,7 +112,7 @@ class Bookkeeper(L.Callback):
                 )
 
     def _save_state(self, trainer: L.Trainer) -> None:
-        if time.monotonic() - self._saved < self.resume_every_s:
+        if time.monotonic() - self._saved < RESUME_EVERY_S:
             return
         with replacing(self.folder.resume_state) as temporary:
             trainer.save_checkpoint(temporary)

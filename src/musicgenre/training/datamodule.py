@@ -61,20 +61,15 @@ class StoreDataModule(L.LightningDataModule):
             epoch=self._epoch,
             in_memory_mb=self.settings.in_memory_mb,
             change=self.change,
-            rank=self._rank(),
-            world=self._world(),
+            rank=0 if self.trainer is None else int(self.trainer.global_rank),
+            world=1 if self.trainer is None else int(self.trainer.world_size),
         )
         return self.train_batches
 
     def val_dataloader(self) -> Batches:
         """Batches of the validation part, in order and never augmented."""
-        return Batches(
-            self.parts.validation,
-            self.settings.batch_size,
-            in_memory_mb=self.settings.in_memory_mb,
-            rank=self._rank(),
-            world=self._world(),
-        )
+        # whole in every process: their sums give the same mean, however many there are
+        return Batches(self.parts.validation, self.settings.batch_size, in_memory_mb=self.settings.in_memory_mb)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise, then augment, on the device of the model."""
@@ -86,9 +81,3 @@ class StoreDataModule(L.LightningDataModule):
 
     def _epoch(self) -> int:
         return 0 if self.trainer is None else int(self.trainer.current_epoch)
-
-    def _rank(self) -> int:
-        return 0 if self.trainer is None else int(self.trainer.global_rank)
-
-    def _world(self) -> int:
-        return 1 if self.trainer is None else int(self.trainer.world_size)

@@ -20,7 +20,7 @@ from musicgenre.errors import UsageError
 from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network
 from musicgenre.training.batches import Batches
-from musicgenre.training.bookkeeper import RESUME_EVERY_S, Bookkeeper, EpochProgress, arrays_of
+from musicgenre.training.bookkeeper import Bookkeeper, EpochProgress, arrays_of
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.module import SingleLabelModule, balanced_weights
@@ -65,7 +65,6 @@ def fit_network(
     *,
     resume: bool = False,
     progress: EpochProgress | None = None,
-    resume_every_s: float = RESUME_EVERY_S,
 ) -> dict[str, Any]:
     """Train ``network`` and leave it with its best weights.
 
@@ -78,7 +77,8 @@ def fit_network(
     weights = None
     if settings.class_weights:
         weights = balanced_weights(torch.from_numpy(data.parts.train.labels), data.parts.n_classes)
-    books = Bookkeeper(folder, settings, resume_every_s, progress)
+    # a spawned process cannot draw on this one's terminal
+    books = Bookkeeper(folder, settings, progress if hardware.devices == 1 else None)
     module = SingleLabelModule(as_channels_last(network), settings, weights)
     state = folder.resume_state if resume and folder.resume_state.is_file() else None
     with _quiet_and_repeatable(hardware):
@@ -86,8 +86,9 @@ def fit_network(
         # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
         trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
     restore(network, read_safetensors(folder.weights)[0])
-    rows = books.rows
-    return {"best_epoch": books.best_epoch, "epochs": len(rows)}
+    watched = folder.read_metrics(settings.monitor)
+    best = max(watched) if settings.monitor == "validation_accuracy" else min(watched)
+    return {"best_epoch": watched.index(best), "epochs": len(watched)}
 
 
 def fit_classical(

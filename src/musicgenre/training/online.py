@@ -16,39 +16,58 @@ from musicgenre.augment.online import OnlineChain
 from musicgenre.augment.registry import create_spectrogram_augmentation, get_chain
 from musicgenre.augment.spectrogram import Together
 from musicgenre.features.base import Float32, Representation
-from musicgenre.training.batches import Change
-from musicgenre.training.datamodule import Augment, Batch
+from musicgenre.training.datamodule import Batch
 
 
-def waveform_change(chain: str, representation: Representation, seed: int) -> Change:
-    """Make the function that augments waveforms (batch, n_samples) and computes ``representation`` of them.
+class WaveformChange:
+    """Augment waveforms and compute a representation of them; a :data:`~musicgenre.training.batches.Change`.
 
     What happens to a waveform depends on the seed, the epoch and its row alone.
+
+    Parameters
+    ----------
+    chain : str
+        Name of the waveform chain.
+    representation : Representation
+        What the model reads.
+    seed : int
+        Of the training.
     """
-    online = OnlineChain(get_chain(chain), representation.sample_rate_hz)
 
-    def change(sound: Float32, rows: NDArray[np.int64], epoch: int) -> Float32:
-        seeds = [int(np.random.SeedSequence([seed, epoch, int(row)]).generate_state(1)[0]) for row in rows]
-        return np.stack([representation.compute(online.one(*pair)) for pair in zip(sound, seeds, strict=True)])
+    def __init__(self, chain: str, representation: Representation, seed: int) -> None:
+        self.online = OnlineChain(get_chain(chain), representation.sample_rate_hz)
+        self.representation = representation
+        self.seed = seed
 
-    return change
+    def __call__(self, sound: Float32, rows: NDArray[np.int64], epoch: int) -> Float32:
+        """Turn waveforms (batch, n_samples) into arrays (batch, *shape)."""
+        seeds = [int(np.random.SeedSequence([self.seed, epoch, int(row)]).generate_state(1)[0]) for row in rows]
+        pairs = zip(sound, seeds, strict=True)
+        return np.stack([self.representation.compute(self.online.one(*pair)) for pair in pairs])
 
 
-def spectrogram_augment(
-    steps: Mapping[str, Mapping[str, Any]], representation: Representation, n_classes: int
-) -> Augment | None:
-    """Make the function that augments normalised batches; ``None`` when there are no steps.
+class SpectrogramAugment:
+    """Augment normalised batches; a :data:`~musicgenre.training.datamodule.Augment`.
 
     It draws from PyTorch's own generator, whose state is part of what a training resumes from.
+
+    Parameters
+    ----------
+    steps : Mapping
+        Spectrogram augmentations by name, each with its options.
+    representation : Representation
+        What the batches hold.
+    n_classes : int
+        Number of labels.
     """
-    if not steps:
-        return None
-    together = Together([_step(name, options, representation) for name, options in steps.items()])
 
-    def augment(x: Tensor, labels: Tensor) -> Batch:
-        return together(x, functional.one_hot(labels, n_classes).to(x.dtype), torch.default_generator)
+    def __init__(self, steps: Mapping[str, Mapping[str, Any]], representation: Representation, n_classes: int) -> None:
+        self.together = Together([_step(name, options, representation) for name, options in steps.items()])
+        self.n_classes = n_classes
 
-    return augment
+    def __call__(self, x: Tensor, labels: Tensor) -> Batch:
+        """Change a batch; the labels become shares (batch, n_classes)."""
+        return self.together(x, functional.one_hot(labels, self.n_classes).to(x.dtype), torch.default_generator)
 
 
 def _step(name: str, options: Mapping[str, Any], representation: Representation) -> Any:

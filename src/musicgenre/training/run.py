@@ -86,6 +86,11 @@ class RunFolder:
         lines = [[_number(row.get(name)) for name in METRICS] for row in rows]
         write_text_atomic(self.metrics, csv_text([list(METRICS), *lines]))
 
+    def read_metrics(self, name: str) -> list[float]:
+        """Read one column of the learning curves."""
+        with self.metrics.open(encoding="utf-8", newline="") as stream:
+            return [float(row[name]) for row in csv.DictReader(stream)]
+
     def write_predictions(self, part: str, rows: PartView, scores: NDArray[np.floating[Any]]) -> None:
         """Write probabilities (n_rows, n_labels), one line a segment."""
         names = rows.label_names

@@ -20,7 +20,7 @@ from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.material import Material, Progress, Tell, gather_material
 from musicgenre.training.normalise import Normalise
-from musicgenre.training.online import spectrogram_augment, waveform_change
+from musicgenre.training.online import SpectrogramAugment, WaveformChange
 from musicgenre.training.parts import Parts, parts_of
 from musicgenre.training.recipes import Recipe, load_recipe
 from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
@@ -195,9 +195,11 @@ def _data_module(
     online = recipe.augmentation.online
     change = None
     if material.sound is not None and online.waveform is not None:
-        change = waveform_change(online.waveform, material.representation, recipe.training.seed)
+        change = WaveformChange(online.waveform, material.representation, recipe.training.seed)
         parts = replace(parts, train=parts_of(material.sound, manifest).train)
-    augment = spectrogram_augment(online.spectrogram, material.representation, parts.n_classes)
+    augment = None
+    if online.spectrogram:
+        augment = SpectrogramAugment(online.spectrogram, material.representation, parts.n_classes)
     return StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change)
 
 

@@ -1,0 +1,412 @@
+"""Training: a run folder that is whole, the same again for the same seed, resumed, refused, honest about failures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from musicgenre.data.manifest import Manifest, read_manifest
+from musicgenre.data.splits import split
+from musicgenre.errors import DataError, RecipeError, RunError, UsageError
+from musicgenre.evaluation.predictions import read_predictions
+from musicgenre.evaluation.runs import open_run, open_runs
+from musicgenre.features.table import COLUMNS
+from musicgenre.training.checkpoint import read_safetensors
+from musicgenre.training.fit import Hardware
+from musicgenre.training.run import METRICS, RunFolder, read_description
+from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
+from tests.labelled_music import LABELS, make_collection, make_table
+
+SPLIT = ["protocol.options={test_size: 0.34, validation_size: 0.17}"]
+TABLE = [*SPLIT, "training.epochs=8", "training.learning_rate=0.01", "data.labels=[]"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Manifest:
+    return make_table(tmp_path / "table.csv", COLUMNS)
+
+
+def curves(run: Path) -> list[dict[str, str]]:
+    with (run / "logs" / "metrics.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def losses(run: Path) -> list[tuple[str, str]]:
+    return [(row["train_loss"], row["validation_loss"]) for row in curves(run)]
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    return read_safetensors(run / "model.safetensors")[0]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_from_sound_to_a_run_that_evaluates(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music", duration_s=6.0)
+    overrides = [*SPLIT, "training.epochs=12", "training.learning_rate=0.002"]
+    run = train("e3", data, output=tmp_path / "run", overrides=overrides)
+    opened = open_run(run)
+    assert opened.labels == LABELS
+    predictions = opened.predictions("test")
+    assert len(predictions) == 2 * predictions.n_tracks  # two segments of 3 s a track
+    assert (predictions.by_track().predicted == predictions.by_track().truth).mean() == 1.0
+    np.testing.assert_allclose(predictions.scores.sum(axis=1), 1.0, atol=1e-6)
+    assert opened.predictions("validation").n_tracks == 3
+
+
+def test_run_folder_holds_what_repeats_it(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    facts = read_description(run)
+    assert {
+        "format_version": 1, "recipe": "c2-standardised", "systems": ["C2"], "labels": list(LABELS), "seed": 0,
+        "fold": None, "protocol": "track", "status": "finished", "scoring": "mean",
+    }.items() <= facts.items()  # fmt: skip
+    assert facts["parameters"] == 57 * 512 + 512 + 1024 + 512 * 128 + 128 + 256 + 128 * 3 + 3
+    assert facts["representation"]["name"] == "columns"
+    assert facts["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in facts["versions"]["torch"]
+    assert facts["command"].startswith("musicgenre train c2-standardised --data table.csv --set")
+    assert {track.split for track in read_manifest(run / "manifest.csv").tracks} == {"train", "validation", "test"}
+    assert len(json.loads((run / "normalisation.json").read_text("utf-8"))["mean"]) == 57
+    assert tuple(curves(run)[0]) == METRICS
+    assert len(curves(run)) == 8
+    assert [path.name for path in (run / "logs" / "tensorboard").glob("events*")]
+    assert not (run / "resume.ckpt").exists()
+
+
+def test_normalisation_is_of_the_training_part_alone(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    rows = np.array(
+        [
+            [float(t.columns[name]) for name in COLUMNS]
+            for t in read_manifest(run / "manifest.csv").part("train").tracks
+        ]
+    )
+    stored = json.loads((run / "normalisation.json").read_text("utf-8"))
+    np.testing.assert_allclose(stored["mean"], rows.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(stored["std"], rows.std(axis=0), rtol=1e-5)
+
+
+def test_kept_weights_are_those_of_the_best_validation_epoch(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    validation = [float(row["validation_loss"]) for row in curves(run)]
+    assert read_description(run)["best_epoch"] == int(np.argmin(validation))
+    predictions = read_predictions(run / "predictions_validation.csv")
+    own = predictions.scores[np.arange(len(predictions)), predictions.truth]
+    assert -np.log(own).mean() == pytest.approx(min(validation), rel=1e-4)
+
+
+def test_trained_model_loads_and_repeats_its_predictions(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    trained = load_trained(run)
+    predictions = read_predictions(run / "predictions_test.csv")
+    by_id = {track.track_id: track for track in table.tracks}
+    raw = [[float(by_id[track_id].columns[name]) for name in COLUMNS] for track_id in predictions.track_ids]
+    with torch.no_grad():
+        scores = trained.whole()(torch.tensor(raw)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(scores, predictions.scores, atol=1e-6)
+    assert trained.labels == LABELS
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: Path, table: Manifest) -> None:
+    runs = [
+        train("c2-standardised", table, output=tmp_path / name, overrides=[*TABLE, f"training.seed={seed}"])
+        for name, seed in (("one", 4), ("two", 4), ("other", 5))
+    ]
+    assert same_weights(runs[0], runs[1])
+    assert losses(runs[0]) == losses(runs[1])
+    assert not same_weights(runs[0], runs[2])
+
+
+def test_training_leaves_the_random_state_alone(tmp_path: Path, table: Manifest) -> None:
+    torch.manual_seed(3)
+    train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.equal(after, torch.rand(1))
+
+
+class _PowerCut(BaseException):
+    """What no code of ours catches."""
+
+
+def cut_power_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End a training at once when ``epochs`` are done, with a state to resume from at every epoch."""
+    monkeypatch.setattr("musicgenre.training.bookkeeper.RESUME_EVERY_S", 0.0)
+    original = RunFolder.write_metrics
+
+    def write(self: RunFolder, rows: Any) -> None:
+        if len(rows) > epochs:
+            raise _PowerCut
+        original(self, rows)
+
+    monkeypatch.setattr(RunFolder, "write_metrics", write)
+
+
+@pytest.mark.parametrize("cut_at", [1, 4])
+def test_a_resumed_run_equals_one_that_never_stopped(
+    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch, cut_at: int
+) -> None:
+    whole = train("c2-standardised", table, output=tmp_path / "whole", overrides=TABLE)
+    with monkeypatch.context() as patch, pytest.raises(_PowerCut):
+        cut_power_after(cut_at, patch)
+        train("c2-standardised", table, output=tmp_path / "cut", overrides=TABLE)
+    assert read_description(tmp_path / "cut")["status"] == "running"
+    assert (tmp_path / "cut" / "resume.ckpt").is_file()
+    train("c2-standardised", table, output=tmp_path / "cut", overrides=TABLE, resume=True)
+    assert losses(tmp_path / "cut") == losses(whole)
+    assert same_weights(tmp_path / "cut", whole)
+
+
+def test_interrupted_runs_say_so(tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: RunFolder, rows: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "write_metrics", write)
+    with pytest.raises(KeyboardInterrupt):
+        train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    assert read_description(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_the_run_failed(tmp_path: Path, table: Manifest) -> None:
+    overrides = [*TABLE, "training.optimiser=sgd", "training.learning_rate=1e30"]
+    with pytest.raises(RunError, match=r"(?s)loss became .* in epoch .*Lower training.learning_rate"):
+        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    facts = read_description(tmp_path / "run")
+    assert facts["status"] == "failed"
+    assert "loss became" in facts["reason"]
+    with pytest.raises(RunError, match="did not finish"):
+        load_trained(tmp_path / "run")
+
+
+def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:
+    told: list[str] = []
+    overrides = ["training.epochs=2", "training.seed=7"]
+    group = train("c2-standardised", table, output=tmp_path / "g", overrides=overrides, seeds=2, folds=3)
+    runs = open_runs(group)
+    assert [(run.seed, run.fold) for run in runs] == [(s, f) for s in (7, 8) for f in range(3)]
+    assert {run.protocol for run in runs} == {"kfold"}
+    tested = [track for run in runs[:3] for track in run.predictions("test").track_ids]
+    assert sorted(tested) == sorted(track.track_id for track in table.tracks)
+    shutil.rmtree(group / "seed-1" / "fold-2")
+    before = (group / "seed-0" / "fold-0" / "run.json").read_text("utf-8")
+    train("c2-standardised", table, output=group, overrides=overrides, seeds=2, folds=3, resume=True, tell=told.append)
+    assert sum("finished already" in text for text in told) == 5
+    assert (group / "seed-0" / "fold-0" / "run.json").read_text("utf-8") == before
+
+
+def test_early_stopping_watches_the_validation_part(tmp_path: Path, table: Manifest) -> None:
+    overrides = [*TABLE, "training.epochs=200", "training.patience=3", "training.learning_rate=0.05"]
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    facts, rows = read_description(run), curves(run)
+    assert facts["epochs"] == len(rows) == facts["best_epoch"] + 3 + 1 < 200
+
+
+def test_accuracy_can_choose_the_weights(tmp_path: Path, table: Manifest) -> None:
+    overrides = [*TABLE, "training.monitor=validation_accuracy"]
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    accuracy = [float(row["validation_accuracy"]) for row in curves(run)]
+    assert read_description(run)["best_epoch"] == int(np.argmax(accuracy))
+
+
+def test_the_manifests_own_split_is_kept(tmp_path: Path, table: Manifest) -> None:
+    parts = split(table, "track", seed=9, test_size=0.25, validation_size=0.25)
+    run = train("c2-standardised", parts, output=tmp_path / "run", overrides=TABLE)
+    wanted = {track.track_id: track.split for track in parts.tracks}
+    assert {track.track_id: track.split for track in read_manifest(run / "manifest.csv").tracks} == wanted
+
+
+def test_leaky_protocol_warns_and_lets_the_test_part_choose(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music", tracks_a_label=2, duration_s=9.0)
+    with pytest.warns(UserWarning, match="segment-leaky"):
+        run = train("e3-leaky", data, output=tmp_path / "run", overrides=["training.epochs=1"])
+    both = [(run / f"predictions_{part}.csv").read_text("utf-8") for part in ("validation", "test")]
+    assert both[0] == both[1]
+    test = read_predictions(run / "predictions_test.csv")
+    assert len(test) == round(0.3 * 18)
+    assert read_description(run)["segments"] == {"train": 13, "validation": 5, "test": 5}
+    assert open_run(run).protocol == "segment-leaky"
+
+
+def test_softmax_in_the_loss_slows_learning(tmp_path: Path, table: Manifest) -> None:
+    plain = train("c2-row-l2", table, output=tmp_path / "a", overrides=TABLE)
+    slow = train("c2-softmax-in-loss", table, output=tmp_path / "b", overrides=TABLE)
+    assert float(curves(slow)[-1]["train_loss"]) > float(curves(plain)[-1]["train_loss"]) + 0.1
+    assert float(curves(slow)[-1]["train_loss"]) > 0.55  # softmax of a softmax cannot come below it
+
+
+def test_class_weights_enter_the_loss(tmp_path: Path, table: Manifest) -> None:
+    rare = table.with_tracks(t for t in table.tracks if t.label != "jazz" or int(t.track_id[-2:]) < 6)
+    runs = [
+        train("c2-standardised", rare, output=tmp_path / str(on), overrides=[*TABLE, f"training.class_weights={on}"])
+        for on in (True, False)
+    ]
+    assert losses(runs[0]) != losses(runs[1])
+
+
+def test_sgd_trains(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.optimiser=sgd"])
+    rows = curves(run)
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_classical_models_train_and_load_alike(tmp_path: Path, table: Manifest) -> None:
+    run = train("classical-svm-30s", table, output=tmp_path / "run", overrides=SPLIT)
+    predictions = open_run(run).predictions("test")
+    assert (predictions.predicted == predictions.truth).mean() == 1.0
+    assert not any(type(value).__name__ == "object" for value in weights(run).values())
+    trained = load_trained(run)
+    with torch.no_grad():
+        logits = trained.whole()(torch.zeros(2, 57))
+    assert logits.shape == (2, 3)
+
+
+def test_fitting_on_validation_too_is_another_model(tmp_path: Path, table: Manifest) -> None:
+    runs = [
+        train("classical-knn-30s", table, output=tmp_path / on, overrides=[*SPLIT, f"training.fit_on={on}"])
+        for on in ("train", "train+validation")
+    ]
+    sizes = [len(weights(run)["points"]) for run in runs]
+    facts = read_description(runs[0])["segments"]
+    assert sizes == [facts["train"], facts["train"] + facts["validation"]]
+
+
+def test_study_leaves_one_run_a_variant(tmp_path: Path, table: Manifest) -> None:
+    recipe = tmp_path / "rates.yaml"
+    recipe.write_text(
+        "base: c2-standardised\nsummary: Two rates\n"
+        "study: {variants: {slow: {training.learning_rate: 0.0001}, fast: {training.learning_rate: 0.01}}}\n"
+    )
+    folder = train(recipe, table, output=tmp_path / "study", overrides=[*SPLIT, "training.epochs=2"])
+    assert json.loads((folder / "study.json").read_text("utf-8"))["children"] == ["slow", "fast"]
+    assert open_run(folder / "fast").recipe == "rates.fast"
+
+
+def test_offline_copies_stand_in_the_training_part_alone(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music", tracks_a_label=5)
+    overrides = [*SPLIT, "training.epochs=1", "augmentation.offline={chain: noise, copies: 1}"]
+    run = train("e3", data, output=tmp_path / "run", overrides=overrides)
+    tracks = read_manifest(run / "manifest.csv").tracks
+    copies = [track for track in tracks if track.augmented]
+    assert {track.split for track in copies} == {"train"}
+    assert len(copies) == len([t for t in tracks if t.split == "train"]) / 2
+    assert not any("noise" in track_id for track_id in read_predictions(run / "predictions_test.csv").track_ids)
+
+
+@pytest.mark.parametrize(
+    "online",
+    ["{spectrogram: {specaugment: {}, mixup: {alpha: 0.3}}}", "{waveform: noise}"],
+)
+def test_online_augmentation_changes_the_training_alone_and_repeats(tmp_path: Path, online: str) -> None:
+    data = make_collection(tmp_path / "music", tracks_a_label=6)
+    overrides = [*SPLIT, "training.epochs=2"]
+    plain = train("e3", data, output=tmp_path / "plain", overrides=overrides)
+    runs = [
+        train("e3", data, output=tmp_path / name, overrides=[*overrides, f"augmentation.online={online}"])
+        for name in ("one", "two")
+    ]
+    assert losses(runs[0]) == losses(runs[1])
+    assert losses(runs[0]) != losses(plain)
+
+
+def test_output_is_never_written_over(tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = [*TABLE, "training.epochs=1"]
+    first = train("c2-standardised", table, overrides=overrides)
+    second = train("c2-standardised", table, overrides=overrides)
+    assert (str(first), str(second)) == (str(Path("runs/c2-standardised")), str(Path("runs/c2-standardised-2")))
+    with pytest.raises(UsageError, match="not empty"):
+        train("c2-standardised", table, output=first, overrides=overrides)
+
+
+def test_resuming_something_else_is_refused(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    with pytest.raises(RunError, match="other settings"):
+        train("c2-standardised", table, output=run, overrides=[*TABLE, "training.batch_size=5"], resume=True)
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train("c2-standardised", table, overrides=TABLE, resume=True)
+    fewer = table.with_tracks(table.tracks[1:])
+    with pytest.raises(RunError, match="other tracks"):
+        train("c2-standardised", fewer, output=run, overrides=TABLE, resume=True)
+
+
+def test_a_run_of_a_newer_version_is_refused(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    facts = read_description(run)
+    (run / "run.json").write_text(json.dumps({**facts, "format_version": 99}), encoding="utf-8")
+    with pytest.raises(RunError, match="newer"):
+        load_trained(run)
+    (run / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        load_trained(run)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    (run / "model.safetensors").write_bytes(b"\x80\x04evil pickle.")
+    with pytest.raises(RunError, match="damaged"):
+        load_trained(run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["model.name=tabel-mlp"], UsageError, "Nearest: 'table-mlp'"),
+        (["model.options.dropuot=0.1"], UsageError, "Nearest: 'dropout'"),
+        (["protocol.name=trakc"], UsageError, "track"),
+        (["protocol.options.test_sise=0.1"], UsageError, "test-sise"),
+        (["data.labels=[jazz]"], DataError, "jazz"),
+        (["data.labels=[jaz]"], DataError, "jazz"),
+        (["representation.name=tabel"], UsageError, "table"),
+        (["protocol.name=segment-leaky", "protocol.options.folds=2"], RecipeError, "test_size"),
+    ],
+)
+def test_wrong_wishes_are_refused_before_anything_is_written(
+    tmp_path: Path, table: Manifest, overrides: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_counts_are_refused(tmp_path: Path, table: Manifest) -> None:
+    with pytest.raises(UsageError, match="seeds=0"):
+        train("c2-standardised", table, output=tmp_path / "run", seeds=0)
+    with pytest.raises(UsageError, match="folds=1"):
+        train("c2-standardised", table, output=tmp_path / "run", folds=1)
+
+
+def test_hardware_that_is_not_there_is_an_error(tmp_path: Path, table: Manifest) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UsageError, match="always works"):
+        train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware("gpu"))
+
+
+def test_bfloat16_trains(tmp_path: Path, table: Manifest) -> None:
+    hardware = Hardware(precision="bf16-mixed")
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=hardware)
+    assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])
+    assert {value.dtype for value in weights(run).values()} <= {np.dtype("float32"), np.dtype("int64")}
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2))
+    assert len(curves(run)) == 8
+    assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])
