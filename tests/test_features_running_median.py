@@ -43,4 +43,11 @@ def test_the_size_is_odd(size: int) -> None:
 
 def test_transposed(rng: np.random.Generator) -> None:
     values = rng.random((48, 80), dtype=np.float32)
-    assert np.array_equal(transposed(values, 48, 80), values.T)
+    assert np.array_equal(transposed(values), values.T)
+
+
+def test_any_memory_order_and_number_type(rng: np.random.Generator) -> None:
+    values = rng.random((40, 33)).astype(np.float32)
+    expected = running_median(values, 5)
+    assert np.array_equal(running_median(np.asfortranarray(values), 5), expected)
+    assert np.array_equal(running_median(values.astype(np.float64), 5), expected)

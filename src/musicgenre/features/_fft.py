@@ -2,8 +2,7 @@
 
 A frame of n real samples is read as n/2 complex ones (even samples real, odd imaginary), transformed by radix-4 passes
 in place, and untangled into the 1 + n/2 bins of the real transform. Every number is a vector of sixteen neighbouring
-frames, so there is no shuffling anywhere: sample s of frame t lies at ``blocks[s % hop, t + s // hop]`` of the
-waveform laid out as a table of hops, where neighbouring frames are neighbours in memory.
+frames, so nothing is shuffled after the frames are read.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.features._compiled import compiled
-from musicgenre.features._lanes import load, splat, store
+from musicgenre.features._lanes import load, splat, store, transpose_tile
 from musicgenre.features.base import Float32
 
 Int64 = NDArray[np.int64]
@@ -33,8 +32,8 @@ class Plan:
 
 
 def fits(n_fft: int) -> bool:
-    """Whether these transforms handle the length: powers of two from 8 on."""
-    return n_fft >= 8 and n_fft & (n_fft - 1) == 0
+    """Whether these transforms handle the length: powers of two from 16 on."""
+    return n_fft >= 16 and n_fft & (n_fft - 1) == 0
 
 
 @lru_cache(maxsize=8)
@@ -63,22 +62,6 @@ def _position(k: int, size: int) -> int:
         return 0
     radix = 4 if size >= 4 else 2
     return (k % radix) * (size // radix) + _position(k // radix, size // radix)
-
-
-@compiled
-def hop_table(padded: Float32, hop: int, n_columns: int) -> Float32:
-    """Lay the waveform out with sample ``b * hop + h`` at [h, b], shape (hop, n_columns), zeros where it has ended."""
-    table = np.zeros((hop, n_columns), np.float32)
-    n_full = min(len(padded) // hop, n_columns)
-    for first in range(0, n_full, 16):
-        last = min(first + 16, n_full)
-        for h in range(hop):
-            for b in range(first, last):
-                table[h, b] = padded[b * hop + h]
-    if n_full < n_columns:
-        for h in range(len(padded) - n_full * hop):
-            table[h, n_full] = padded[n_full * hop + h]
-    return table
 
 
 @compiled
@@ -138,18 +121,16 @@ def complex_transform(re: Float32, im: Float32, size: int, twiddles: Float32) ->
 
 
 @compiled
-def load_frames(table: Float32, width: int, hop: int, first: int, window: Float32, re: Float32, im: Float32) -> None:
+def load_frames(samples: Float32, hop: int, first: int, window: Float32, re: Float32, im: Float32) -> None:
     """Read and window the sixteen frames from ``first`` on as half as many complex samples."""
-    row, column = 0, first
-    for s in range(len(window)):
-        value = load(table, row * width + column) * splat(window[s])
-        if s % 2 == 0:
-            store(re, (s // 2) * 16, value)
-        else:
-            store(im, (s // 2) * 16, value)
-        row += 1
-        if row == hop:
-            row, column = 0, column + 1
+    tile = np.empty(256, np.float32)
+    for s in range(0, len(window), 16):
+        transpose_tile(samples, first * hop + s, hop, tile, 0, 16)
+        for pair in range(8):
+            even, odd = 2 * pair, 2 * pair + 1
+            place = (s // 2 + pair) * 16
+            store(re, place, load(tile, even * 16) * splat(window[s + even]))
+            store(im, place, load(tile, odd * 16) * splat(window[s + odd]))
 
 
 @compiled
@@ -207,7 +188,10 @@ def masked(
 def overlap_frames(
     re: Float32, im: Float32, order: Int64, window: Float32, out: Float32, width: int, hop: int, first: int
 ) -> None:
-    """Window sixteen frames that were transformed back, and add them to the table of hops."""
+    """Window sixteen frames that were transformed back, and add them to a table of hops.
+
+    Sample s of frame t belongs at [s % hop, t + s // hop], where neighbouring frames are neighbours in memory.
+    """
     row, column = 0, first
     scale = np.float32(1.0 / len(order))
     for s in range(len(window)):

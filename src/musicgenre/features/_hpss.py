@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from musicgenre.features import _fft, reference
 from musicgenre.features._compiled import compiled
 from musicgenre.features._lanes import load, splat, where_less
+from musicgenre.features._mel import rounded_up
 from musicgenre.features._running_median import running_median, transposed
 from musicgenre.features.base import Float32
 from musicgenre.features.specification import MelSpec
@@ -26,14 +27,14 @@ _TINY = np.float32(np.finfo(np.float32).tiny)
 
 
 def harmonic_percussive_moments(
-    table: Float32, magnitude: Float32, spec: MelSpec, n_samples: int, *, whole_tail: bool
+    padded: Float32, magnitude: Float32, spec: MelSpec, n_samples: int, *, whole_tail: bool
 ) -> tuple[float, float, float, float]:
     """Mean and variance of the harmonic waveform, then of the percussive one.
 
     Parameters
     ----------
-    table : ndarray, shape (hop_length, n_columns)
-        The padded waveform from :func:`musicgenre.features._mel.hops`.
+    padded : ndarray
+        The waveform from :func:`musicgenre.features._mel.pad`.
     magnitude : ndarray, shape (n_bins rounded up, n_frames rounded up)
         Its magnitudes.
     n_samples : int
@@ -46,12 +47,11 @@ def harmonic_percussive_moments(
     harmonic, percussive = medians(magnitude, n_bins, n_frames)
     plan = _fft.plan(spec.n_fft)
     window = reference.hann_window(spec).astype(np.float32)
-    sounds = np.zeros_like(table)
-    _inverse(table, harmonic, percussive, window, plan.twiddles, plan.order, plan.unpack, sounds)
+    sounds = np.zeros((hop, rounded_up(len(padded) // hop)), np.float32)  # sample b * hop + h at [h, b]
+    _inverse(padded, harmonic, percussive, window, plan.twiddles, plan.order, plan.unpack, sounds)
     _undo_windows(sounds, window, n_frames)
-    first = spec.n_fft // 2 // hop
-    limit = n_samples if whole_tail else n_samples // hop * hop
-    sums = _sums(table, sounds, first, limit)
+    first, limit = spec.n_fft // 2, n_samples if whole_tail else n_samples // hop * hop
+    sums = _sums(padded, transposed(sounds).reshape(-1), first, limit)
     means = sums[:2] / n_samples
     variances = sums[2:] / n_samples - means**2
     return float(means[0]), float(variances[0]), float(means[1]), float(variances[1])
@@ -60,8 +60,8 @@ def harmonic_percussive_moments(
 def medians(magnitude: Float32, n_bins: int, n_frames: int) -> tuple[Float32, Float32]:
     """Medians over time and over frequency; columns past ``n_frames`` are such that they go to nobody (0 and 1)."""
     percussive = running_median(magnitude, KERNEL, n_rows=n_bins)
-    over_time = running_median(transposed(magnitude, *magnitude.shape), KERNEL, n_rows=n_frames)
-    harmonic = transposed(over_time, *over_time.shape)
+    over_time = running_median(transposed(magnitude), KERNEL, n_rows=n_frames)
+    harmonic = transposed(over_time)
     percussive[:, n_frames:] = 1.0
     return harmonic, percussive
 
@@ -81,7 +81,7 @@ def _undo_windows(sounds: Float32, window: Float32, n_frames: int) -> None:
 
 @compiled
 def _inverse(
-    table: Float32,
+    samples: Float32,
     harmonic: Float32,
     percussive: Float32,
     window: Float32,
@@ -91,14 +91,14 @@ def _inverse(
     sounds: Float32,
 ) -> None:
     """Transform once more, mask, transform back, and overlap the windowed frames into ``sounds``."""
-    hop, width = table.shape
+    hop, width = sounds.shape
     n_columns, half = harmonic.shape[1], len(window) // 2
-    samples, out = table.reshape(-1), sounds.reshape(-1)
+    out = sounds.reshape(-1)
     ringing, clicking = harmonic.reshape(-1), percussive.reshape(-1)
     re, im = np.empty(half * 16, np.float32), np.empty(half * 16, np.float32)
     back_re, back_im = np.empty(half * 16, np.float32), np.empty(half * 16, np.float32)
     for t in range(0, n_columns, 16):
-        _fft.load_frames(samples, width, hop, t, window, re, im)
+        _fft.load_frames(samples, hop, t, window, re, im)
         _fft.complex_transform(re, im, half, twiddles)
         for k in range(half // 2 + 1):
             low, high = k * n_columns + t, (half - k) * n_columns + t
@@ -121,17 +121,14 @@ def _mask(ringing: Any, clicking: Any) -> Any:
 
 
 @compiled
-def _sums(table: Float32, sounds: Float32, first: int, limit: int) -> NDArray[np.float64]:
-    """Sums, then sums of squares, of both parts over ``limit`` samples from column ``first`` on."""
-    hop = table.shape[0]
+def _sums(samples: Float32, sounds: Float32, first: int, limit: int) -> NDArray[np.float64]:
+    """Sums, then sums of squares, of both parts over ``limit`` samples from ``first`` on."""
     sums = np.zeros(4)
-    for row in range(hop):
-        columns = limit // hop + (1 if row < limit % hop else 0)
-        for column in range(first, first + columns):
-            harmonic = np.float64(sounds[row, column])
-            percussive = np.float64(table[row, column]) - harmonic
-            sums[0] += harmonic
-            sums[1] += percussive
-            sums[2] += harmonic * harmonic
-            sums[3] += percussive * percussive
+    for place in range(first, first + limit):
+        harmonic = np.float64(sounds[place])
+        percussive = np.float64(samples[place]) - harmonic
+        sums[0] += harmonic
+        sums[1] += percussive
+        sums[2] += harmonic * harmonic
+        sums[3] += percussive * percussive
     return sums

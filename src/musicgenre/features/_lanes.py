@@ -20,6 +20,11 @@ from numba.extending import intrinsic, models, overload, register_model
 N_LANES = 16
 
 _VECTOR = ir.VectorType(ir.FloatType(), N_LANES)
+_INDEX = ir.IntType(32)
+_RIFFLES = [  # of two vectors: their first halves, one from each in turn, and their second halves
+    ir.Constant(ir.VectorType(_INDEX, N_LANES), [half + i // 2 + i % 2 * N_LANES for i in range(N_LANES)])
+    for half in (0, N_LANES // 2)
+]
 _FLAGS = ("contract",)  # a product and a sum may become one fused operation
 
 
@@ -45,10 +50,10 @@ def _emitting(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    array = context.make_array(signature.args[0])(context, builder, arguments[0])
-    element = builder.gep(array.data, [arguments[1]])
-    return builder.bitcast(element, ir.PointerType(_VECTOR))
+def _element(context: Any, builder: Any, kind: Any, array: Any) -> Callable[[Any], Any]:
+    """Return the function from an offset into ``array`` to the pointer to sixteen floats there."""
+    data = context.make_array(kind)(context, builder, array).data
+    return lambda offset: builder.bitcast(builder.gep(data, [offset]), ir.PointerType(_VECTOR))
 
 
 @_emitting
@@ -56,7 +61,7 @@ def load(typing_context: Any, array: Any, offset: Any) -> Any:
     """Sixteen floats of a flat array, from ``offset`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_pointer(context, builder, signature, arguments), align=4)
+        return builder.load(_element(context, builder, signature.args[0], arguments[0])(arguments[1]), align=4)
 
     return lanes(array, types.intp), generate
 
@@ -66,7 +71,8 @@ def store(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
     """Write sixteen floats to a flat array, from ``offset`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[2], _pointer(context, builder, signature, arguments), align=4)
+        place = _element(context, builder, signature.args[0], arguments[0])(arguments[1])
+        builder.store(arguments[2], place, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), generate
@@ -84,6 +90,35 @@ def splat(typing_context: Any, value: Any) -> Any:
         return builder.shuffle_vector(single, ir.Constant(_VECTOR, ir.Undefined), mask)
 
     return lanes(types.float32), generate
+
+
+@_emitting
+def transpose_tile(
+    typing_context: Any, source: Any, offset: Any, stride: Any, target: Any, place: Any, target_stride: Any
+) -> Any:
+    """Copy a tile of 16 x 16 floats, its rows ``stride`` apart, to columns of ``target``.
+
+    Four rounds of riffling the first half of the rows into the second turn rows into columns.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source_array, offset_value, stride_value, target_array, place_value, target_stride_value = arguments
+        read = _element(context, builder, signature.args[0], source_array)
+        rows, position = [], offset_value
+        for _ in range(N_LANES):
+            rows.append(builder.load(read(position), align=4))
+            position = builder.add(position, stride_value)
+        for _ in range(4):
+            halves = zip(rows[: N_LANES // 2], rows[N_LANES // 2 :], strict=True)
+            rows = [builder.shuffle_vector(a, b, mask) for a, b in halves for mask in _RIFFLES]
+        written, position = _element(context, builder, signature.args[3], target_array), place_value
+        for row in rows:
+            builder.store(row, written(position), align=4)
+            position = builder.add(position, target_stride_value)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, target, index, index), generate
 
 
 def _arithmetic(method: str) -> Any:

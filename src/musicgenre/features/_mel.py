@@ -51,7 +51,7 @@ def melspectrogram(waveform: Float32, spec: MelSpec) -> Float32:
     if n_frames == 0:
         return np.zeros((spec.n_rows, 0), np.float32)
     if _fft.fits(spec.n_fft) and spec.power in (1.0, 2.0):
-        mel = mel_and_magnitude(hops(padded, spec, n_frames), spec, n_frames, keep_magnitude=False)[0][:, :n_frames]
+        mel = mel_and_magnitude(padded, spec, n_frames, keep_magnitude=False)[0][:, :n_frames]
     else:
         mel = _any_length(padded, spec, n_frames)
     scaled = scale(mel, spec)
@@ -59,25 +59,29 @@ def melspectrogram(waveform: Float32, spec: MelSpec) -> Float32:
 
 
 def pad(waveform: Float32, spec: MelSpec) -> Float32:
-    """Pad both sides as ``spec`` says, after checking that the sound can be used."""
-    if not np.isfinite(waveform).all():
+    """Pad both sides as ``spec`` says, and zeros at the end, so that the number of frames is a multiple of 16.
+
+    Raises
+    ------
+    UsageError
+        If the waveform cannot be used.
+    """
+    if not np.isfinite(np.dot(waveform, waveform)):  # one pass; also where squares would overflow
         raise UsageError("the waveform holds values that are not finite", valid="Samples are numbers, usually -1 to 1")
-    width = spec.n_fft // 2 if spec.center else 0
-    if spec.pad_mode == "reflect" and len(waveform) <= width:
-        raise UsageError(
-            f"{len(waveform)} samples are too few to pad by reflection", valid=f"More than {width} samples"
-        )
-    return np.pad(waveform, width, mode=spec.pad_mode)
-
-
-def hops(padded: Float32, spec: MelSpec, n_frames: int) -> Float32:
-    """Lay the padded waveform out for transforms of sixteen frames at once, shape (hop_length, n_columns)."""
-    n_columns = _rounded_up(n_frames) + (spec.n_fft - 1) // spec.hop_length
-    return _fft.hop_table(padded, spec.hop_length, n_columns)
+    n_samples, width = len(waveform), spec.n_fft // 2 if spec.center else 0
+    if spec.pad_mode == "reflect" and n_samples <= width:
+        raise UsageError(f"{n_samples} samples are too few to pad by reflection", valid=f"More than {width} samples")
+    needed = (rounded_up(spec.n_frames(n_samples)) - 1) * spec.hop_length + spec.n_fft
+    padded = np.zeros(max(needed, n_samples + 2 * width), np.float32)
+    padded[width : width + n_samples] = waveform
+    if spec.pad_mode == "reflect" and width:
+        padded[:width] = waveform[width:0:-1]
+        padded[width + n_samples : 2 * width + n_samples] = waveform[-2 : -width - 2 : -1]
+    return padded
 
 
 def mel_and_magnitude(
-    table: Float32, spec: MelSpec, n_frames: int, *, keep_magnitude: bool
+    padded: Float32, spec: MelSpec, n_frames: int, *, keep_magnitude: bool
 ) -> tuple[Float32, Float32]:
     """Mel powers, and if asked for, the magnitudes of the transform.
 
@@ -88,11 +92,11 @@ def mel_and_magnitude(
         ``n_columns`` is ``n_frames`` rounded up to 16; what lies past ``n_frames`` means nothing.
     """
     bank, plan = _bank(spec), _fft.plan(spec.n_fft)
-    n_columns = _rounded_up(n_frames)
+    n_columns = rounded_up(n_frames)
     mel = np.empty((spec.n_mels, n_columns), np.float32)
-    n_rows = _rounded_up(spec.n_fft // 2 + 1) if keep_magnitude else 0
+    n_rows = rounded_up(spec.n_fft // 2 + 1) if keep_magnitude else 0
     magnitude = np.zeros((n_rows, n_columns), np.float32)
-    work = (table, bank.window, plan.twiddles, plan.order, plan.unpack)
+    work = (padded, spec.hop_length, bank.window, plan.twiddles, plan.order, plan.unpack)
     _analyse(*work, bank.filters, bank.first, bank.last, spec.power == 1.0, mel, magnitude)
     return mel, magnitude
 
@@ -122,7 +126,8 @@ def _dct(n_rows: int, n_columns: int) -> NDArray[np.float64]:
     return reference.dct_matrix(n_rows, n_columns)
 
 
-def _rounded_up(count: int) -> int:
+def rounded_up(count: int) -> int:
+    """Round up to a multiple of 16."""
     return (count + 15) // 16 * 16
 
 
@@ -138,7 +143,8 @@ def _any_length(padded: Float32, spec: MelSpec, n_frames: int) -> Float32:
 
 @compiled
 def _analyse(
-    table: Float32,
+    samples: Float32,
+    hop: int,
     window: Float32,
     twiddles: Float32,
     order: Int64,
@@ -151,13 +157,12 @@ def _analyse(
     magnitude: Float32,
 ) -> None:
     n_fft = len(window)
-    hop, width = table.shape
     n_columns = mel.shape[1]
-    samples, mel_out, magnitude_out = table.reshape(-1), mel.reshape(-1), magnitude.reshape(-1)
+    mel_out, magnitude_out = mel.reshape(-1), magnitude.reshape(-1)
     re, im = np.empty(n_fft // 2 * 16, np.float32), np.empty(n_fft // 2 * 16, np.float32)
     power = np.empty((n_fft // 2 + 1) * 16, np.float32)
     for t in range(0, n_columns, 16):
-        _fft.load_frames(samples, width, hop, t, window, re, im)
+        _fft.load_frames(samples, hop, t, window, re, im)
         _fft.complex_transform(re, im, n_fft // 2, twiddles)
         _fft.power_of_frames(re, im, order, unpack, power)
         if len(magnitude_out) > 0:

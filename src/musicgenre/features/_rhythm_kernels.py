@@ -39,23 +39,22 @@ def mean_autocorrelation(padded: Float32, length: int, n_windows: int) -> Float6
     window = np.zeros(n_fft, np.float32)
     window[:length] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / length)
     plan = _fft.plan(n_fft)
-    table = np.zeros((1, (n_windows + 15) // 16 * 16 + n_fft), np.float32)
-    table[0, : len(padded)] = padded
-    total = _scaled_power(table, window, plan.twiddles, plan.order, plan.unpack, n_windows)
+    samples = np.zeros((n_windows + 15) // 16 * 16 + n_fft, np.float32)
+    samples[: len(padded)] = padded
+    total = _scaled_power(samples, window, plan.twiddles, plan.order, plan.unpack, n_windows)
     return np.fft.irfft(total / n_windows)[:length]
 
 
 @compiled
 def _scaled_power(
-    table: Float32, window: Float32, twiddles: Float32, order: Int64, unpack: Float32, n_windows: int
+    samples: Float32, window: Float32, twiddles: Float32, order: Int64, unpack: Float32, n_windows: int
 ) -> Float64:
     half = len(window) // 2
-    samples = table.reshape(-1)
     re, im = np.empty(half * 16, np.float32), np.empty(half * 16, np.float32)
     power = np.empty((half + 1) * 16, np.float32)
     spectra, total = power.reshape(half + 1, 16), np.zeros(half + 1)
     for first in range(0, n_windows, 16):
-        _fft.load_frames(samples, len(samples), 1, first, window, re, im)
+        _fft.load_frames(samples, 1, first, window, re, im)
         _fft.complex_transform(re, im, half, twiddles)
         _fft.power_of_frames(re, im, order, unpack, power)
         for lane in range(min(16, n_windows - first)):

@@ -15,7 +15,7 @@ import numpy as np
 
 from musicgenre.errors import UsageError
 from musicgenre.features._compiled import compiled
-from musicgenre.features._lanes import load, splat, store, where_less
+from musicgenre.features._lanes import load, splat, store, transpose_tile, where_less
 from musicgenre.features.base import Float32
 
 
@@ -33,22 +33,23 @@ def running_median(values: Float32, size: int, n_rows: int | None = None) -> Flo
     """
     if size < 1 or size % 2 == 0:
         raise UsageError(f"size={size} is not an odd number of rows")
+    values = np.asarray(values, dtype=np.float32)
     n_lanes = values.shape[1]
-    padded = np.pad(values, ((0, 0), (0, -n_lanes % 16))) if n_lanes % 16 else np.ascontiguousarray(values)
+    padded = np.ascontiguousarray(np.pad(values, ((0, 0), (0, -n_lanes % 16))) if n_lanes % 16 else values)
     medians = np.zeros_like(padded)
     _medians(padded, size, len(values) if n_rows is None else n_rows, medians)
     return medians[:, :n_lanes] if n_lanes % 16 else medians
 
 
 @compiled
-def transposed(values: Float32, n_rows: int, n_columns: int) -> Float32:
-    """Transpose a table in tiles that fit the cache; ``n_rows`` and ``n_columns`` (multiples of 16) are its shape."""
+def transposed(values: Float32) -> Float32:
+    """Transpose a table whose sides are multiples of 16, tile by tile."""
+    n_rows, n_columns = values.shape
     result = np.empty((n_columns, n_rows), np.float32)
+    source, target = values.reshape(-1), result.reshape(-1)
     for row in range(0, n_rows, 16):
         for column in range(0, n_columns, 16):
-            for c in range(column, column + 16):
-                for r in range(row, row + 16):
-                    result[c, r] = values[r, c]
+            transpose_tile(source, row * n_columns + column, n_columns, target, column * n_rows + row, n_rows)
     return result
 
 

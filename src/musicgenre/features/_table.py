@@ -17,8 +17,7 @@ def row(sound: Float32, spec: MelSpec, n_mfcc: int, *, whole_tail: bool, with_rh
     n_frames, n_bins = spec.n_frames(len(sound)), spec.n_fft // 2 + 1
     frame_rate_hz = spec.sample_rate_hz / spec.hop_length
     padded = _mel.pad(sound, spec)
-    table = _mel.hops(padded, spec, n_frames)
-    mel, magnitude = _mel.mel_and_magnitude(table, spec, n_frames, keep_magnitude=True)
+    mel, magnitude = _mel.mel_and_magnitude(padded, spec, n_frames, keep_magnitude=True)
     decibels = _mel.scale(mel[:, :n_frames], spec)
     shape = _statistics.spectral_shape(magnitude, n_bins, n_frames, spec.sample_rate_hz / spec.n_fft)
     series: list[Float64 | Float32] = [
@@ -32,7 +31,7 @@ def row(sound: Float32, spec: MelSpec, n_mfcc: int, *, whole_tail: bool, with_rh
     cepstra = _mel.cosine_transform(decibels, n_mfcc)
     parts = [
         [moment for values in series for moment in _moments(values)],
-        _hpss.harmonic_percussive_moments(table, magnitude, spec, len(sound), whole_tail=whole_tail),
+        _hpss.harmonic_percussive_moments(padded, magnitude, spec, len(sound), whole_tail=whole_tail),
         [tempo],
         [moment for values in cepstra for moment in _moments(values)],
         rhythm.rhythm_columns(envelope, tempo, frame_rate_hz) if with_rhythm else [],
