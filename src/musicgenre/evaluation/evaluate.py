@@ -166,7 +166,9 @@ def _balance(manifest: Manifest) -> dict[str, dict[str, int]]:
     for track in manifest.tracks:
         part = (track.split or "unassigned") + (" (augmented)" if track.augmented else "")
         counts.setdefault(part, Counter())[track.label] += 1
-    return {part: dict(sorted(count.items())) for part, count in counts.items()}
+    order = ("train", "train (augmented)", "validation", "test", "unassigned")
+    parts = sorted(counts, key=lambda part: (order.index(part) if part in order else len(order), part))
+    return {part: dict(sorted(counts[part].items())) for part in parts}
 
 
 def _curve_name(run: Run) -> str:

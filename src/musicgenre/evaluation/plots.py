@@ -46,7 +46,8 @@ def line_chart(
     values = [value for _, line, _ in lines for value in line if value is not None and math.isfinite(value)]
     if not values:
         return ""
-    low, high = _nice_range(min(values), max(values))
+    ticks = _ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
     last = max(1, *(len(line) - 1 for _, line, _ in lines))
     left, top, right, bottom = 52, 30, width - 140, height - 40
 
@@ -54,8 +55,8 @@ def line_chart(
         return left + (right - left) * epoch / last, bottom - (bottom - top) * (value - low) / (high - low)
 
     parts = [_text(left, 18, title, weight="bold"), _text((left + right) / 2, height - 8, x_label, anchor="middle")]
-    for tick in np.linspace(low, high, 5):
-        y = place(0, float(tick))[1]
+    for tick in ticks:
+        y = place(0, tick)[1]
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
         parts.append(_text(left - 6, y + 4, f"{tick:.3g}", anchor="end"))
     parts += [
@@ -91,7 +92,7 @@ def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> 
             fill = _shade(share, good=row == column)
             x = left + cell * column
             parts.append(
-                f'<rect x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" fill="{fill}">'
+                f'<rect x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" fill="{fill}" stroke="#eeeeee">'
                 f"<title>{escape(label)} answered as {escape(labels[column])}: {value:g}</title></rect>"
             )
             ink = "#ffffff" if share > _DARK_FROM else "#222222"
@@ -186,9 +187,14 @@ def _unbroken(line: Sequence[float | None]) -> list[list[tuple[int, float]]]:
     return [run for run in runs if run]
 
 
-def _nice_range(low: float, high: float) -> tuple[float, float]:
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers from below the values (from 0, if none is negative) to above them."""
     low = min(low, 0.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    rough = max(high - low, 1e-9) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
 def _shade(share: float, *, good: bool) -> str:
