@@ -1,0 +1,76 @@
+"""Every recipe of the package, taken through the whole chain with reduced inputs, from WAV files on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from musicgenre.data.manifest import read_manifest
+from musicgenre.training.recipes import list_recipes, load_recipe
+from musicgenre.training.run import read_description
+from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
+from tests.labelled_music import LABELS, make_collection
+
+SEGMENT_S = 3.0
+_JOINED = (
+    "[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, segment_s: 3.0}, "
+    "{name: table, segment_s: 3.0}]"
+)
+SMALLER = {
+    "melspectrogram": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.n_mels=32"],
+    "picture": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.size=64"],
+    "table": [f"representation.options.segment_s={SEGMENT_S}"],
+    "joined": [f"representation.options.parts={_JOINED}"],
+    "mfcc": [],
+}
+FEW_STEPS = [
+    "data.labels=[]",
+    "training.epochs=1",
+    "training.batch_size=4",
+    "protocol.options={test_size: 0.34, validation_size: 0.17}",
+]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of eighteen tracks of three seconds."""
+    return make_collection(tmp_path_factory.mktemp("music"))
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features are prepared once for all recipes."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def reduced(name: str) -> list[str]:
+    """Overrides that make a recipe small, everything else as it is."""
+    recipe = load_recipe(name)
+    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name]]
+    if recipe.protocol.name == "segment-leaky":
+        wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
+    if recipe.model.name == "random-forest":
+        wanted.append("model.options.n_trees=10")
+    return wanted
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run itself, or the runs of its variants."""
+    return sorted(path.parent for path in folder.rglob("run.json"))
+
+
+@pytest.mark.filterwarnings("ignore:segment-leaky")
+@pytest.mark.parametrize("name", list_recipes())
+def test_recipe_from_wav_to_answer(
+    name: str, collection: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(shared_cache))
+    output = train(name, collection, output=tmp_path / "run", overrides=reduced(name))
+    runs = runs_in(output)
+    assert len(runs) == max(1, len(load_recipe(name).variants()))
+    for run in runs:
+        assert read_description(run)["status"] == "finished"
+        assert load_trained(run).labels == LABELS
+        assert len(read_manifest(run / "manifest.csv")) >= 18
