@@ -208,12 +208,12 @@ def _genre_root(folder: Path) -> Path:
     for name in _GENRE_ROOTS:
         if (folder / name).is_dir():
             return folder / name
-    inner = _subfolders(folder)
-    while len(inner) == 1 and _subfolders(inner[0]):  # an archive's own top folder
-        folder, inner = inner[0], _subfolders(inner[0])
-        if found := next((folder / name for name in _GENRE_ROOTS if (folder / name).is_dir()), None):
+    top, inner = folder, _subfolders(folder)
+    while len(inner) == 1:  # perhaps an archive's own top folder
+        top, inner = inner[0], _subfolders(inner[0])
+        if found := next((top / name for name in _GENRE_ROOTS if (top / name).is_dir()), None):
             return found
-    return folder
+    return top if inner else folder
 
 
 def _subfolders(folder: Path) -> list[Path]:

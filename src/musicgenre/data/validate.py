@@ -149,7 +149,9 @@ def validate_set(
     foreign = [track for track in manifest.tracks if expected and track.track_id not in expected]
     extra = [Finding("extra", "", t.path, f"no track of {data_set.name}") for t in foreign if t.path not in named]
     others = [Finding("extra", "", finding.path, finding.reason) for finding in unusable.values()]
-    findings = [_with_fault(f, data_set) for f in (*absent, *checked.findings, *extra, *others)]
+    skipped = {path for path, _ in index.skipped}
+    found = [finding for finding in checked.findings if finding.path not in skipped]
+    findings = [_with_fault(finding, data_set) for finding in (*absent, *found, *extra, *others)]
     return Validation(len(expected or present), checked.n_compared, tuple(findings))
 
 
