@@ -54,8 +54,25 @@ def onnx_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.flo
     return np.asarray(mel)
 
 
+def torch_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
+    import torch
+
+    from musicgenre.features.torch_frontend import MelFrontEnd
+
+    rows = torch.from_numpy(np.stack([waveform, 0.5 * waveform]))
+    mel, of_quiet = MelFrontEnd(spec)(rows).numpy()
+    np.testing.assert_allclose(of_quiet, melspectrogram(rows[1].numpy(), spec), atol=_tolerance(spec), rtol=1e-4)
+    return np.asarray(mel)
+
+
+def numba_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
+    from musicgenre.features.melspectrogram import fast_melspectrogram
+
+    return fast_melspectrogram(waveform, spec)
+
+
 # Every implementation of the front end has its line here.
-BACKENDS: dict[str, Backend] = {"onnx": onnx_backend}
+BACKENDS: dict[str, Backend] = {"onnx": onnx_backend, "torch": torch_backend, "numba": numba_backend}
 
 
 def _tolerance(spec: MelSpec) -> float:
