@@ -34,11 +34,14 @@ class FitSettings:
         Penalty on the squared weights of the logistic regression, against the sum of the tracks' log losses.
     group_power : float
         A group with n tracks weighs n ** (1 - group_power): 0 counts tracks, 1 counts groups.
+    prior_strength : float
+        Weight, on standardised features, of what is known before any track is heard (``prior`` of the fit).
     """
 
     shrinkage: float = 0.1
     ridge: float = 10.0
     group_power: float = 0.5
+    prior_strength: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +68,7 @@ def fit_discriminant(
     n_labels: int,
     *,
     groups: Labels | None = None,
+    prior: Float64 | None = None,
     settings: FitSettings | None = None,
 ) -> Linear:
     """Fit the classifier.
@@ -79,6 +83,8 @@ def fit_discriminant(
         Number of labels, at least 2.
     groups : ndarray of int, shape (n_tracks,), optional
         Numbers of the artists; without them every track stands for itself.
+    prior : ndarray, shape (width, n_labels), optional
+        Which feature speaks for which label by its very meaning, such as a tag that has the label's name.
     settings : FitSettings, optional
         How strongly to regularise.
 
@@ -109,7 +115,10 @@ def fit_discriminant(
     analysis = Linear(means.T, -0.5 * (means**2).sum(axis=1))
     regression = _fit_logistic(projected, labels, n_labels, weight, settings.ridge)
     mean = _mean_at_equal_spread(regression, analysis, projected, weight)
-    weights = (discriminants @ mean.weights) / scale[:, np.newaxis]
+    weights = discriminants @ mean.weights
+    if prior is not None:
+        weights = weights + settings.prior_strength * prior
+    weights = weights / scale[:, np.newaxis]
     return Linear(weights, mean.bias - centre @ weights)
 
 
