@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from musicgenre import Classifier
+from musicgenre.bundle import _network_graph
 from musicgenre.bundle._network_graph import has_graph_front_end, probabilities, write_graph
+from musicgenre.bundle._run_calibration import calibrate
+from musicgenre.bundle.export import export_run
+from musicgenre.bundle.front_end import PythonFrontEnd
+from musicgenre.bundle.load import load_bundle, read_card
+from musicgenre.cli import app
+from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
+from musicgenre.evaluation.predictions import read_predictions
+from musicgenre.evaluation.runs import open_run
 from musicgenre.features.registry import create_representation
+from musicgenre.training.train import train
+from tests.labelled_music import LABELS, make_collection
+from tests.make_run import make_run, random_answers
 
 FRONT_ENDS = {
     "melspectrogram-a5": ("melspectrogram", {"preset": "a5", "segment_s": 2.0}),
@@ -52,3 +67,123 @@ def test_front_ends_inside_the_graph_agree(name: str) -> None:
 def test_probabilities_are_softmax() -> None:
     found = probabilities(torch.nn.Identity(), np.array([[0.0, np.log(3.0)]], dtype=np.float32))
     assert np.allclose(found, [[0.25, 0.75]])
+
+
+QUICK = ["protocol.options={test_size: 0.34, validation_size: 0.17}", "training.epochs=2", "data.labels=[]"]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_collection(tmp_path_factory.mktemp("music"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+def _train(recipe: str, collection: Path, folder: Path, *settings: str, folds: int = 0) -> Path:
+    overrides = [*QUICK, *settings]
+    return train(recipe, collection, output=folder, overrides=overrides, folds=folds)
+
+
+def _heard(bundle: Path, track: Path) -> dict[str, float]:
+    return dict(Classifier(str(bundle), coverage="full").classify(track).scores)
+
+
+@pytest.mark.parametrize(("recipe", "extra"), [("e3", ""), ("e4-gru", ""), ("classical-random-forest-3s", "features")])
+def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: Path, tmp_path: Path) -> None:
+    run = _train(recipe, collection, tmp_path / "run")
+    exported = export_run(run, licence="CC0-1.0", citation="us")
+    assert exported.path == run / f"{recipe}.onnx" and exported.largest_difference <= 1e-3
+    assert len(exported.checked_on) == 5 and exported.n_segments == 5
+    card = exported.card
+    assert card.labels == LABELS and card.extra == extra and (card.licence, card.citation) == ("CC0-1.0", "us")
+    assert card.front_end["name"] in ("mfcc", "table") and "not calibrated" in card.notes
+    (score,) = card.scores
+    assert score["n_tracks"] == 6 and score["protocol"] == "track" and score["low"] < score["high"]
+    predictions = read_predictions(run / "predictions_test.csv").by_track()
+    for track_id, expected in zip(predictions.track_ids, predictions.scores, strict=True):
+        heard = _heard(exported.path, collection.parent / track_id.split(".")[0] / f"{track_id}.wav")
+        assert [heard[label] for label in LABELS] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert "track-level accuracy" in exported.to_text() and "musicgenre classify" in exported.to_text()
+
+
+def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    options = "protocol.options={validation_size: 0.25}"
+    group = _train("classical-naive-bayes-3s", collection, tmp_path / "group", options, folds=3)
+    result = runner.invoke(app, ["export", str(group)])
+    assert isinstance(result.exception, UsageError)
+    assert "holds 3 runs" in str(result.exception) and "musicgenre export" in str(result.exception)
+    track = collection.parent / "jazz" / "jazz.00001.wav"
+    wanted = tmp_path / "out" / "mine.onnx"
+    arguments = ["export", str(group / "fold-1"), "-o", str(wanted), "--check", str(track)]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0 and "checked on 1 tracks, 1 segments" in result.output
+    assert read_card(wanted).scores[0]["fold"] == 1
+    with pytest.raises(UsageError, match="cannot be the name of a bundle"):
+        export_run(group / "fold-1", tmp_path / "mine.bin")
+    with pytest.raises(AudioError):
+        export_run(group / "fold-1", wanted, check=[tmp_path / "absent.wav"])
+    with pytest.raises(RunError, match="no run folder"):
+        export_run(tmp_path / "nothing")
+
+
+def test_a_bundle_that_disagrees_is_not_written(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _train("e2", collection, tmp_path / "run")
+    wanted = tmp_path / "mine.onnx"
+    with monkeypatch.context() as patched:
+        halved = lambda graph, waveform, spec: graph.op("Mul", add(graph, waveform, spec), graph.floats(0.5))  # noqa: E731
+        add = _network_graph.add_melspectrogram
+        patched.setattr(_network_graph, "add_melspectrogram", halved)
+        with pytest.raises(BundleError, match=r"differs from the training-time model.*at most 0.001"):
+            export_run(run, wanted)
+    assert not wanted.exists()
+    assert export_run(run, wanted).path == wanted
+
+
+def test_without_tracks_at_hand_noise_is_used_and_said(collection: Path, tmp_path: Path) -> None:
+    run = _train("classical-logistic-regression-3s", collection, tmp_path / "run")
+    manifest = run / "manifest.csv"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace(".wav", ".gone.wav"), encoding="utf-8")
+    exported = export_run(run)
+    assert exported.checked_on == () and "noise" in exported.to_text()
+
+
+def test_runs_on_picture_files_are_refused(collection: Path, tmp_path: Path) -> None:
+    run = _train("classical-naive-bayes-3s", collection, tmp_path / "run")
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    info["representation"] = {"name": "picture", "version": 1, "source": "file"}
+    (run / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(UsageError, match="trained on picture files"):
+        export_run(run)
+
+
+def test_a_bundle_on_the_table_asks_for_its_extra(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export_run(_train("classical-naive-bayes-3s", collection, tmp_path / "run"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[features\]"):
+        load_bundle(exported.path)
+
+
+def test_features_of_a_newer_version_are_refused() -> None:
+    with pytest.raises(BundleError, match="features that this musicgenre does not compute"):
+        PythonFrontEnd({"name": "table", "version": 99}, "mine")
+    with pytest.raises(BundleError, match="does not compute"):
+        PythonFrontEnd({}, "mine")
+
+
+def test_calibration_needs_enough_honest_tracks(tmp_path: Path) -> None:
+    few = calibrate(open_run(make_run(tmp_path / "few", random_answers(1, n_tracks=30))))
+    assert (few.temperature, few.unsure_threshold) == (1.0, 0.0) and "30 validation tracks" in few.note
+    leaky = make_run(tmp_path / "leaky", random_answers(1, n_tracks=90), protocol="segment-leaky")
+    assert "no honest validation part" in calibrate(open_run(leaky)).note
+    good = calibrate(open_run(make_run(tmp_path / "good", random_answers(1, n_tracks=200, right=0.95))))
+    assert 0.1 < good.temperature < 5 and 0 < good.unsure_threshold < 1 and "200 validation tracks" in good.note
+    poor = calibrate(open_run(make_run(tmp_path / "poor", random_answers(1, n_tracks=200, n_segments=1, right=0.0))))
+    assert poor.unsure_threshold == 0.0 and "no threshold" in poor.note
