@@ -33,7 +33,7 @@ class Numbers:
         if self.log is not None:
             with self.log.open("a", encoding="utf-8") as stream:
                 stream.write(f"{path.name}\n")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
         if self.crash_on and self.crash_on in text:
             os._exit(3)
         try:

@@ -151,6 +151,14 @@ def test_faulty_tracks_are_listed_and_the_rest_goes_on(manifest: Manifest, tmp_p
     assert run(manifest, tmp_path).n_tracks == 5
 
 
+def test_one_corrupt_track_among_a_thousand(tmp_path: Path) -> None:
+    manifest = number_manifest(tmp_path / "numbers", 1000)
+    manifest.tracks[500].path.write_bytes(b"\xff\x00 no text at all")
+    done = run(manifest, tmp_path)
+    assert (done.n_tracks, [skip.track_id for skip in done.skipped]) == (999, ["t500"])
+    assert len(done.open().everything) == 999
+
+
 def test_nothing_at_all_to_prepare_is_an_error(manifest: Manifest, tmp_path: Path) -> None:
     for track in manifest.tracks:
         track.path.unlink()
