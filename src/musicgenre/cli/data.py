@@ -205,7 +205,7 @@ def audit(
     path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder a genre.")],
     quiet: _Quiet = False,
 ) -> None:
-    """Look for copies, artists on both sides, contradicting labels and lopsided classes. Exit code 1 if found."""
+    """Look for copies, artists on both sides, contradicting labels, lopsided classes. Exit code 1 for leaks."""
     from musicgenre.cli._progress import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder

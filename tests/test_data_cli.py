@@ -1,0 +1,178 @@
+"""The data commands as a person runs them: exit codes, messages, files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from musicgenre.cli import app
+from musicgenre.data.manifest import read_manifest
+from musicgenre.errors import DataError, MusicgenreError, UsageError
+from tests import cli
+from tests.sounds import music
+from tests.test_data_archives import make_zip
+
+LABELS = ("blues", "jazz", "rock")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three genres of ten short tracks each."""
+    for i, label in enumerate(LABELS):
+        (tmp_path / "music" / label).mkdir(parents=True)
+        for n in range(10):
+            path = tmp_path / "music" / label / f"{label}.{n:05d}.wav"
+            soundfile.write(path, music(0.05, 8000, 1, seed=10 * i + n), 8000)
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, ["data", *map(str, arguments)])
+    if isinstance(result.exception, MusicgenreError):
+        raise result.exception
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_from_a_folder_to_a_split(folder: Path) -> None:
+    manifest = folder / "manifest.csv"
+    result = run("index", folder / "music", "-o", manifest)
+    assert result.exit_code == 0
+    assert "30 tracks (blues 10, jazz 10, rock 10)" in result.stdout
+    with pytest.raises(DataError, match="is there already"):
+        run("index", folder / "music", "-o", manifest)
+    assert run("index", folder / "music", "-o", manifest, "--overwrite", "--labels", "jazz,rock").exit_code == 0
+    assert read_manifest(manifest).labels == ("jazz", "rock")
+    result = run("split", manifest, "--protocol", "track", "--seed", "3", "--validation-per-class", "2")
+    assert result.exit_code == 0
+    assert "all           12          4          4          0" in result.stdout
+    before = manifest.read_bytes()
+    run("split", manifest, "--protocol", "track", "--seed", "3", "--validation-per-class", "2")
+    assert manifest.read_bytes() == before
+    assert run("validate", manifest).exit_code == 0
+    assert run("audit", manifest).exit_code == 0
+    run("split", manifest, "--protocol", "kfold", "--folds", "2", "-o", folder / "folds.csv")
+    assert manifest.read_bytes() == before
+    assert {track.fold for track in read_manifest(folder / "folds.csv").tracks} == {0, 1}
+
+
+def test_a_refused_split_leaves_the_manifest_alone(folder: Path) -> None:
+    manifest = folder / "manifest.csv"
+    run("index", folder / "music", "-o", manifest)
+    before = manifest.read_bytes()
+    for options, error in ((["--test-size", "0.99"], DataError), (["--folds", "3"], UsageError)):
+        with pytest.raises(error):
+            run("split", manifest, "--protocol", "track", *options)
+    with pytest.raises(UsageError, match="Did you mean 'artist'"):
+        run("split", manifest, "--protocol", "artst")
+    assert manifest.read_bytes() == before
+
+
+def test_the_leaky_protocol_warns(folder: Path) -> None:
+    manifest = folder / "manifest.csv"
+    run("index", folder / "music", "-o", manifest)
+    result = run("split", manifest, "--protocol", "segment-leaky", "--seed", "1")
+    assert "WARNING: A KNOWN MISTAKE" in result.stderr
+    assert {track.columns["protocol"] for track in read_manifest(manifest).tracks} == {"segment-leaky"}
+
+
+def test_faults_are_named_and_exit_with_1(folder: Path) -> None:
+    manifest = folder / "manifest.csv"
+    run("index", folder / "music", "-o", manifest)
+    rock = folder / "music" / "rock"
+    (rock / "rock.00000.wav").unlink()
+    (rock / "rock.00001.wav").write_bytes(b"not music")
+    shutil.copy(rock / "rock.00002.wav", rock / "extra.wav")
+    result = run("validate", manifest)
+    assert result.exit_code == 1
+    kinds = [line.split("\t")[:2] for line in result.stdout.splitlines()]
+    assert kinds == [["missing", "rock.00000"], ["corrupt", "rock.00001"], ["extra", "-"]]
+    assert "30 tracks checked, 30 against a checksum: 1 missing, 0 changed, 1 corrupt, 1 extra" in result.stderr
+    audited = run("audit", folder / "music")
+    assert audited.exit_code == 0, "copies that are not split apart are no leak"
+    assert "same content: extra, rock.00002" in audited.stdout
+    assert "no group (artist)" in audited.stdout
+
+
+def test_audit_names_artists_on_both_sides(folder: Path) -> None:
+    artists = folder / "artists.csv"
+    rows = [f"{label}.{n:05d},{label} band" for label in LABELS for n in range(10)]
+    artists.write_text("track_id,artist_group\n" + "\n".join(rows) + "\n")
+    manifest = folder / "manifest.csv"
+    run("index", folder / "music", "-o", manifest, "--artists", artists)
+    run("split", manifest, "--protocol", "track")
+    result = run("audit", manifest)
+    assert result.exit_code == 1
+    assert "group on several sides: jazz band (test, train, validation)" in result.stdout
+    assert "6 of 6 test tracks (100%) have their group in train" in result.stdout
+
+
+def test_index_of_csv_table_and_pictures(folder: Path) -> None:
+    csv = folder / "mine.csv"
+    csv.write_text("file,genre\nmusic/rock/rock.00000.wav,rock\nmusic/jazz/jazz.00000.wav,jazz\nnone.wav,jazz\n")
+    result = run("index", csv, "-o", folder / "a.csv", "--path-column", "file", "--label-column", "genre")
+    assert result.exit_code == 1
+    assert "there is no such file" in result.stderr
+    assert len(read_manifest(folder / "a.csv")) == 2
+    table = folder / "features.csv"
+    table.write_text("filename,tempo,label\nrock.00000.wav,1,rock\njazz.00000.wav,2,jazz\n")
+    assert run("index", table, "--table", "-o", folder / "b.csv").exit_code == 0
+    assert read_manifest(folder / "b.csv").tracks[0].path == table
+    with pytest.raises(UsageError, match="--table goes with a CSV"):
+        run("index", folder, "--table", "-o", folder / "c.csv")
+    (folder / "music" / "rock" / "rock.png").write_bytes(b"png")
+    assert run("index", folder / "music", "--pictures", "-o", folder / "d.csv").exit_code == 0
+    assert len(read_manifest(folder / "d.csv")) == 1
+
+
+def test_get_from_a_copy_prints_licence_and_names_missing_tracks(folder: Path) -> None:
+    files = {f"genres/{path.parent.name}/{path.name}": path.read_bytes() for path in folder.rglob("*.wav")}
+    copy = make_zip(folder / "copy.zip", files)
+    result = run("get", "gtzan-mini", "--from", copy, "--folder", folder / "set", "--labels", "jazz,rock")
+    assert result.exit_code == 1
+    assert "licence   none stated" in result.stdout
+    assert "citation  G. Tzanetakis" in result.stdout
+    assert "missing: classical.00000" in result.stderr
+    assert "missing: 52 more" in result.stderr
+    assert len(read_manifest(folder / "set" / "manifest.csv")) == 20
+    with pytest.raises(DataError, match="is there already"):
+        run("get", "gtzan-mini", "--from", copy, "--folder", folder / "set")
+
+
+def test_validate_a_set(folder: Path) -> None:
+    index = folder / "md5.csv"
+    index.write_text("track_id,md5\njazz.00000,00\n")
+    result = run("validate", "--set", "gtzan-mini", folder / "music", "--index", index)
+    assert result.exit_code == 1
+    assert "changed\tjazz.00000" in result.stdout
+    assert "missing\tpop.00000" in result.stdout
+
+
+def test_info() -> None:
+    everything = run("info").stdout
+    for name in ("fma-small", "gtzan-mini", "fault-filtered", "segment-leaky"):
+        assert name in everything
+    assert "4.6 points" in run("info", "fault-filtered").stdout
+    assert "jazz.00054" in run("info", "gtzan").stdout
+    with pytest.raises(UsageError, match="no data set or protocol 'x'"):
+        run("info", "x")
+
+
+def test_labels_that_are_none(folder: Path) -> None:
+    with pytest.raises(UsageError, match="names no label"):
+        run("index", folder / "music", "-o", folder / "m.csv", "--labels", " , ")
+
+
+def test_errors_are_one_line_and_exit_with_2(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("path,track_id,label\na.wav,a,rock\nb.wav,a,\n")
+    done = cli.run("data", "split", bad, "--protocol", "track")
+    assert done.returncode == 2
+    message = done.stderr.decode()
+    assert "line 3, column track_id: 'a'" in message
+    assert "line 3, column label: ''" in message
+    assert message.count("\n") == 1
