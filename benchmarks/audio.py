@@ -30,10 +30,15 @@ SPAN_SAMPLES = 48_128
 BOTH_READ = (".wav", ".flac", ".aiff", ".mp3", ".ogg", ".opus")
 _STREAM = """
 import resource, sys
+from pathlib import Path
 from musicgenre import audio
 n = sum(len(block) for block in audio.stream(sys.argv[1], 16000))
-unit = 1 if sys.platform == "darwin" else 1024
-print(n / 16000 / 3600, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+status = Path("/proc/self/status")
+if status.exists():  # rusage would count the parent's memory before exec
+    peak_kb = int(status.read_text().split("VmHWM:")[1].split()[0])
+else:
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+print(n / 16000 / 3600, peak_kb / 1e3)
 """
 
 
