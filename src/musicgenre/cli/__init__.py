@@ -24,6 +24,7 @@ from musicgenre.cli import (
     prepare,
     recipes,
     show,
+    teach,
     train,
 )
 from musicgenre.errors import MusicgenreError
@@ -89,6 +90,7 @@ app.command("export")(export.export)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
 app.command("show")(show.show)
+app.command("teach")(teach.teach)
 app.command("train")(train.train)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(data.app, name="data")
