@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from musicgenre import Classifier
+from musicgenre.bundle.export import export_run
 from musicgenre.data.manifest import read_manifest
+from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.training.recipes import list_recipes, load_recipe
 from musicgenre.training.run import read_description
 from musicgenre.training.train import train
@@ -74,3 +77,16 @@ def test_recipe_from_wav_to_answer(
         assert read_description(run)["status"] == "finished"
         assert load_trained(run).labels == LABELS
         assert len(read_manifest(run / "manifest.csv")) >= 18
+        check_use_of(run, collection.parent / "jazz" / "jazz.00000.wav")
+
+
+def check_use_of(run: Path, track: Path) -> None:
+    """Evaluate a run, export it, and hear a track with the bundle."""
+    report = evaluate(run)
+    assert report.n_tracks >= 5
+    assert 0.0 <= report.accuracy.low <= report.accuracy.value <= report.accuracy.high <= 1.0
+    assert report.leaky == (report.protocol == "segment-leaky")
+    exported = export_run(run)
+    assert exported.checked_on and exported.largest_difference <= 1e-3
+    answer = Classifier(str(exported.path), threads=1).classify(track)
+    assert set(answer.scores) == set(LABELS) and sum(answer.scores.values()) == pytest.approx(1.0)
