@@ -219,3 +219,18 @@ def test_classes_are_required() -> None:
     with pytest.raises(DataError, match=r"too few tracks of pop \(1\), rock \(1\)"):
         require_classes(Manifest(None, (rock, pop)), per_class=2)
     assert require_classes(Manifest(None, (rock, pop))) is None
+
+
+@given(
+    st.binary(max_size=200) | st.text(st.sampled_from('path,label;\t"\r\n\0ab \ufeff'), max_size=80).map(str.encode)
+)
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_a_manifest_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "m.csv"
+    path.write_bytes(b"path,label\n" + data if len(data) % 2 else data)
+    try:
+        manifest = read_manifest(path)
+    except DataError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(manifest) > 0

@@ -8,6 +8,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -104,7 +105,7 @@ def download(archive: Archive, folder: Path, *, progress: Progress | None = None
         try:
             pooch.get_logger().setLevel("WARNING")
             return Path(pooch.retrieve(url, archive.checksum, fname=archive.filename, path=folder, downloader=fetcher))
-        except (OSError, ValueError) as error:  # ValueError: pooch found another checksum
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: pooch found another checksum
             problems.append(f"{url}: {_reason(error)}")
     raise DataError(
         f"{archive.filename} could not be downloaded ({'; '.join(problems)})",

@@ -15,6 +15,8 @@ from musicgenre.errors import DataError, UsageError
 class Sizes:
     """How large the parts shall be: a share below 1, or a number of tracks, or a number for every label.
 
+    A share is at least one track of every label.
+
     Parameters
     ----------
     test, validation : float
@@ -73,6 +75,8 @@ class Sizes:
                 raise UsageError(f"--{name}-per-class {per_class} is negative", valid="A number of tracks")
             return dict.fromkeys(counts, per_class)
         total = _total(name, size, sum(counts.values()))
+        if 0 < size < 1:
+            total = max(total, len(counts))  # a share of a small set still holds every label
         return self._shares(name, total, counts, most, seed) if total else dict.fromkeys(counts, 0)
 
     @staticmethod
