@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -106,7 +107,7 @@ def _method_parts(class_name: str, thing: type) -> list[str]:
 
 def _signature(name: str, thing: object) -> str:
     try:
-        return f"{name}{inspect.signature(thing)}"
+        return re.sub(r" at 0x[0-9a-f]+", "", f"{name}{inspect.signature(thing)}")
     except (TypeError, ValueError):
         return name
 
