@@ -134,7 +134,10 @@ def export_run(
             valid=f"at most {tolerance:g}",
             next_step="Nothing was written; please report this with the run's recipe.yaml",
         )
-    save_bundle(path, model, card)
+    try:
+        save_bundle(path, model, card)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be written ({error.strerror})", next_step="Give another --output") from error
     return Exported(path, load_bundle(path).card, checked_on, len(rows), difference)
 
 

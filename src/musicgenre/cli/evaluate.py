@@ -78,7 +78,12 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    write_text_atomic(output, text)
+    try:
+        write_text_atomic(output, text)
+    except OSError as error:
+        raise UsageError(
+            f"{output} cannot be written ({error.strerror})", next_step="Give another --output"
+        ) from error
     typer.echo(f"wrote {output}")
 
 
