@@ -24,8 +24,12 @@ def test_equals_scipy(n_rows: int, n_lanes: int, half: int, levels: int, seed: i
     rng = np.random.default_rng(seed)
     values = rng.integers(-levels, levels, (n_rows, n_lanes)).astype(np.float32) / np.float32(3)
     size = 2 * half + 1
-    expected = scipy.ndimage.median_filter(values, size=(size, 1), mode="reflect")
-    assert np.array_equal(running_median(values, size), expected)
+    got = running_median(values, size)
+    mirrored = np.pad(values, ((half, half), (0, 0)), mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(mirrored, size, axis=0)
+    assert np.array_equal(got, np.median(windows, axis=-1))
+    if half < 4 * n_rows:  # scipy 1.17 loses count of the mirrors in tables of 2 and 4 rows beyond that
+        assert np.array_equal(got, scipy.ndimage.median_filter(values, size=(size, 1), mode="reflect"))
 
 
 def test_only_the_first_rows(rng: np.random.Generator) -> None:
