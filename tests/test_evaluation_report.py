@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from musicgenre.cli import app
+from musicgenre.errors import UsageError
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html_report import render_html
 from musicgenre.evaluation.plots import heat_map, interval_chart, line_chart, stacked_bars
@@ -111,6 +112,9 @@ def test_command_evaluate(seeds: Path, tmp_path: Path) -> None:
     code, text = _run("evaluate", seeds, "--format", "json", "--pooling", "vote", "--part", "validation")
     assert code == 0 and json.loads(text)["how"] == "vote"
     assert _run("evaluate", seeds, "--output", tmp_path / "report.pdf")[0] != 0
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = CliRunner().invoke(app, ["evaluate", str(seeds), "--output", str(tmp_path / "file" / "report.html")])
+    assert isinstance(result.exception, UsageError) and "cannot be written" in str(result.exception)
 
 
 def test_command_compare(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> No
         export_run(group / "fold-1", wanted, check=[tmp_path / "absent.wav"])
     with pytest.raises(RunError, match="no run folder"):
         export_run(tmp_path / "nothing")
+    with pytest.raises(BundleError, match="cannot be written"):
+        export_run(group / "fold-1", wanted / "inside.onnx")
 
 
 def test_a_bundle_that_disagrees_is_not_written(
