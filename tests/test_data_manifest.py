@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def _manifests(draw: st.DrawFn) -> tuple[Track, ...]:
         tracks.append(
             Track(
                 track_id,
-                Path("/music", *draw(st.lists(_NAMES, min_size=1, max_size=3))),
+                Path(os.path.abspath("/music"), *draw(st.lists(_NAMES, min_size=1, max_size=3))),  # noqa: PTH100 - it has no drive on Windows
                 draw(st.sampled_from(labels)),
                 labels,
                 split=draw(st.sampled_from(["", "train", "validation", "test"])),

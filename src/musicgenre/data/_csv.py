@@ -44,7 +44,7 @@ def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
     rows: list[Row] = []
     problems: list[CellProblem] = []
     lines = _numbered(path, text)
-    header_line, names = next(lines)
+    header_line, names = next(lines, (1, []))
     header = _check_header(path, header_line, names)
     for line, cells in lines:
         if len(cells) == len(names) or (not any(cells[len(names) :]) and len(cells) > len(names)):

@@ -284,7 +284,8 @@ class _RowReader:
     def track(self) -> Track:
         path = self._path()
         label, labels = self._labels()
-        track_id = self._cell("track_id") or Path(self._cell("path")).with_suffix("").as_posix()
+        named = Path(self._cell("path"))
+        track_id = self._cell("track_id") or (named.with_suffix("") if named.name else named).as_posix()
         if "track_id" in self.row.cells and not self._cell("track_id"):
             self.report("track_id", "a unique name")
         augmented = self._flag("augmented")
