@@ -159,7 +159,7 @@ def _available_cores() -> int:
 def _python_front_end(card: BundleCard) -> PythonFrontEnd:
     from importlib.util import find_spec
 
-    needed = {"features": ("librosa", "scipy"), "train": ("torch",), "plot": ("matplotlib",)}.get(card.extra, ())
+    needed = {"features": ("numba",), "train": ("torch",), "plot": ("matplotlib",)}.get(card.extra, ())
     if any(find_spec(name) is None for name in needed):
         raise MissingExtraError(f"the bundle {card.name}", card.extra)
     from musicgenre.bundle.front_end import PythonFrontEnd
