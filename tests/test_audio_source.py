@@ -198,3 +198,24 @@ def test_a_file_that_vanishes_while_it_is_read(tmp_path: Path) -> None:
     path.unlink()
     assert sum(map(len, stream)) == 29 * RATE_HZ
     assert "changed" in stream.warnings[0]
+
+
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", music(0.5))
+    path.write_bytes(path.read_bytes().replace(b"A_AAC", b"A_AAX"))
+    assert "looks like Matroska or WebM but cannot be decoded" in refusal(path)
+
+
+def test_headers_that_lead_nowhere_make_no_noise(capfd: pytest.CaptureFixture[str], rng: np.random.Generator) -> None:
+    """File objects with scrambled headers: an answer or an AudioError, and nothing on the terminal."""
+    handle = io.BytesIO()
+    soundfile.write(handle, music(0.2), 44100, format="AIFF")
+    plain = np.frombuffer(handle.getvalue(), np.uint8)
+    for _ in range(150):
+        scrambled = plain.copy()
+        scrambled[rng.integers(4, 60, 4)] = rng.integers(0, 256, 4)
+        try:
+            assert len(audio.load(io.BytesIO(scrambled.tobytes()), RATE_HZ).waveform)
+        except AudioError as error:
+            assert error.next_step
+    assert capfd.readouterr() == ("", "")

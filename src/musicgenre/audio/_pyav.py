@@ -94,6 +94,9 @@ class PyavReader:
             self._container.close()
             raise NoSoundError("no sound in it")
         self._stream: AudioStream = self._container.streams.audio[0]
+        if self._stream.codec_context is None:  # a codec that libav does not know
+            self._container.close()
+            raise DecodeFailure("unknown codec")
         self._frames = self._decode()
         self._pending: list[NDArray[np.generic]] = []
         self._n_pending = 0

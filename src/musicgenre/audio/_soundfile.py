@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import BinaryIO
 
 from musicgenre.audio._reader import DecodeFailure
 from musicgenre.audio._source import Input
@@ -75,10 +76,25 @@ class SoundfileReader:
         self._file.close()
 
 
+class _CalmFile:
+    """A file object for libsndfile: a jump that a damaged header asks for fails without a traceback."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read = stream.read
+        self.tell = stream.tell
+        self._seek = stream.seek
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
+
+
 def _target(source: Input) -> object:
     if source.stream is not None:
         source.stream.seek(0)
-        return source.stream
+        return _CalmFile(source.stream)
     path = source.path or ""
     return path if os.name == "nt" else os.fsencode(path)
 
