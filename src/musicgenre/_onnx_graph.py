@@ -72,7 +72,9 @@ class GraphBuilder:
     def ops(self, kind: str, n_outputs: int, *inputs: str, **attributes: Attribute) -> list[str]:
         """Add a node with several results; give their names."""
         names = [self._fresh(kind) for _ in range(n_outputs)]
-        self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        node = helper.make_node(kind, list(inputs), names)
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(attributes.items()))
+        self._nodes.append(node)
         return names
 
     def reshape(self, tensor: str, shape: Sequence[int]) -> str:
