@@ -60,7 +60,7 @@ def load_head(name_or_path: str | Path) -> GenreHead:
     path = Path(text)
     if path.suffix == ".json" or len(path.parts) > 1:
         return GenreHead.load(path)
-    if not _NAME.fullmatch(text) or not taught_path(text).is_file():
+    if text not in list_taught():
         known = ", ".join((DEFAULT_HEAD, *list_taught()))
         raise BundleError(
             f"there is no model {text!r}",

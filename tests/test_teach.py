@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musicgenre.errors import DataError, UsageError
+from musicgenre.inference._trial import join_groups, near_pairs
+from musicgenre.inference.lessons import HeardLesson, Lesson
+from musicgenre.inference.teach import _without_copies, fit_head, teach
+from musicgenre.models.head import GenreHead
+from tests.cli import run
+
+WIDTH = 20
+HOP_S = 3.0
+
+
+def heard(
+    rng: np.random.Generator, sizes: dict[str, int], *, spread: float = 0.3, groups: int = 0
+) -> list[HeardLesson]:
+    """Tracks of clustered embeddings: the labels' centres are three apart, the tracks spread by ``spread``."""
+    items = []
+    for number, (label, size) in enumerate(sizes.items()):
+        for track in range(size):
+            centre = 3 * np.eye(WIDTH)[number] + spread * rng.normal(size=WIDTH)
+            embedding = (centre + 0.1 * rng.normal(size=(6, WIDTH))).astype(np.float32)
+            group = f"{label} artist {track % groups}" if groups else ""
+            items.append(
+                HeardLesson(Lesson(Path(f"{label}{track}.wav"), label, group), f"{label}{track}", embedding, ())
+            )
+    return items
+
+
+def fitted(items: list[HeardLesson]) -> tuple[GenreHead, object, str]:
+    head, score, warnings = fit_head("mine", items, GenreHead.load_default(), hop_s=HOP_S)
+    return head, score, "\n".join(warnings)
+
+
+def test_separate_genres_are_learned_and_scored(rng: np.random.Generator) -> None:
+    head, score, warnings = fitted(heard(rng, {"ska": 15, "dub": 15, "ragga": 15}))
+    assert head.labels == ("dub", "ragga", "ska")
+    assert score.accuracy == 1.0
+    assert score.n_tested == 45
+    assert score.interval[0] > 0.9
+    assert score.answered.accuracy >= 0.9
+    assert score.majority == pytest.approx(1 / 3)
+    assert warnings == ""
+    fresh = heard(rng, {"ska": 3})
+    assert all(head.labels[int(head.score(np.zeros((6, 50)), item.embedding).argmax())] == "ska" for item in fresh)
+    assert GenreHead.from_json(head.to_json()).card["scores"][0]["accuracy"] == 1.0
+
+
+def test_noise_scores_as_chance_and_says_so(rng: np.random.Generator) -> None:
+    items = heard(rng, {"a": 20, "b": 20}, spread=1.0)
+    shuffled = [
+        HeardLesson(Lesson(item.lesson.path, "ab"[int(rng.integers(2))]), item.content, item.embedding, ())
+        for item in items
+    ]
+    _, score, warnings = fitted(shuffled)
+    assert score.accuracy < 0.75
+    assert "not clearly above" in warnings
+
+
+def test_groups_are_kept_apart(rng: np.random.Generator) -> None:
+    """Tracks that are recognised by their artist only score well without groups and badly with them."""
+    items = []
+    for artist in range(10):
+        centre = 3 * rng.normal(size=WIDTH)
+        for track in range(4):
+            embedding = (centre + 0.6 * rng.normal(size=(6, WIDTH))).astype(np.float32)
+            lesson = Lesson(Path(f"{artist}-{track}.wav"), "ab"[artist % 2], f"artist {artist}")
+            items.append(HeardLesson(lesson, f"{artist}-{track}", embedding, ()))
+    alone = [HeardLesson(Lesson(i.lesson.path, i.lesson.label), i.content, i.embedding, ()) for i in items]
+    assert fitted(alone)[1].accuracy > fitted(items)[1].accuracy + 0.15
+
+
+def test_small_classes_are_pointed_out(rng: np.random.Generator) -> None:
+    head, score, warnings = fitted(heard(rng, {"many": 14, "few": 7, "fewer": 3, "single": 1}))
+    assert head.labels == ("few", "fewer", "many", "single")
+    assert "few: 7 tracks are few" in warnings
+    assert "fewer: 3 tracks are far too few" in warnings
+    assert "single: 1 track is far too few" in warnings
+    assert "single: could not be tested" in warnings
+    assert score.n_tested == 24
+    assert head.card["scores"][0]["recall"]["single"] is None
+
+
+def test_a_label_of_one_artist_cannot_be_tested(rng: np.random.Generator) -> None:
+    items = heard(rng, {"a": 12, "b": 12}, groups=4)
+    solo = [
+        HeardLesson(Lesson(i.lesson.path, "solo", "one"), i.content + "s", i.embedding + 2, ()) for i in items[:10]
+    ]
+    _, score, warnings = fitted([*items, *solo])
+    assert score.n_tested == 24
+    assert "solo: could not be tested" in warnings
+
+
+def test_nothing_to_test_with_is_an_error(rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match="no track can be spared"):
+        fitted(heard(rng, {"a": 1, "b": 1}))
+    with pytest.raises(DataError, match="two genres"):
+        fitted(heard(rng, {"a": 5}))
+
+
+def test_near_copies_are_found_named_and_tested_together(rng: np.random.Generator) -> None:
+    items = heard(rng, {"a": 10, "b": 10})
+    copy = HeardLesson(Lesson(Path("copy.mp3"), "b"), "other bytes", items[0].embedding * 1.01, ())
+    features = np.stack([item.embedding.mean(axis=0) for item in (*items, copy)])
+    assert near_pairs(features) == [(0, 20)]
+    _, _, warnings = fitted([*items, copy])
+    assert "under different genres: a0.wav (a) and copy.mp3 (b)" in warnings
+
+
+def test_groups_join_along_pairs() -> None:
+    groups = join_groups(["x", "", "x", "", "y"], [(1, 3), (3, 4)])
+    assert groups[0] == groups[2]
+    assert groups[1] == groups[3] == groups[4]
+    assert len(set(groups.tolist())) == 2
+
+
+def test_the_same_bytes_count_once_and_never_for_two_genres(rng: np.random.Generator) -> None:
+    a, b, c, d = heard(rng, {"a": 2, "b": 2})
+    same = HeardLesson(Lesson(Path("again.wav"), "a"), a.content, a.embedding, ())
+    clash = HeardLesson(Lesson(Path("clash.wav"), "a"), c.content, c.embedding, ())
+    kept, warnings = _without_copies([a, b, c, d, same, clash])
+    assert [item.lesson.path.name for item in kept] == ["a0.wav", "a1.wav", "b1.wav"]
+    assert "2 times, counted once: a0.wav (a), again.wav (a)" in warnings[0]
+    assert "different genres, left out: b0.wav (b), clash.wav (a)" in warnings[1]
+
+
+def test_a_head_is_not_replaced_by_accident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path))
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(UsageError, match="--overwrite"):
+        teach(tmp_path, "mine", output=tmp_path / "mine.json")
+    with pytest.raises(UsageError, match=r"ends in \.json"):
+        teach(tmp_path, "mine", output=tmp_path / "mine.onnx")
+
+
+@pytest.mark.parametrize("case", ["missing", "empty", "one genre", "bad name"])
+def test_misuse_through_the_command(case: str, tmp_path: Path) -> None:
+    folder = tmp_path / "music"
+    if case != "missing":
+        folder.mkdir()
+    if case == "one genre":
+        (folder / "ska").mkdir()
+        (folder / "ska" / "a.wav").touch()
+    name = "../mine" if case == "bad name" else "mine"
+    done = run("teach", folder, "--name", name, env={"MUSICGENRE_CONFIG": str(tmp_path / "config")})
+    expected = {
+        "missing": b"does not exist",
+        "empty": b"holds no tracks",
+        "one genre": b"only the genre 'ska'",
+        "bad name": b"cannot be the name",
+    }
+    assert done.returncode == 2
+    assert expected[case] in done.stderr
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.default_model
+def test_teach_then_classify_with_the_taught_model(default_bundle_cache: Path, tmp_path: Path) -> None:
+    """From files to a model of one's own: noise against tones, a broken file left out."""
+    cache = tmp_path / "cache"
+    shutil.copytree(default_bundle_cache / "bundles", cache / "bundles")
+    rng, time_s = np.random.default_rng(5), np.arange(16_000 * 4) / 16_000
+    for number in range(6):
+        tone = 0.4 * np.sin(2 * np.pi * (200 + 90 * number) * time_s) + 0.01 * rng.normal(size=len(time_s))
+        for label, samples in (("tones", tone), ("noise", (0.05 + 0.05 * number) * rng.normal(size=len(time_s)))):
+            path = tmp_path / "music" / label / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.clip(samples, -1, 1), 16_000)
+    (tmp_path / "music" / "noise" / "broken.mp3").write_bytes(b"no sound")
+    env = {"MUSICGENRE_CONFIG": str(tmp_path / "config"), "MUSICGENRE_CACHE": str(cache)}
+    done = run("teach", tmp_path / "music", "--name", "mine", env=env)
+    report = done.stdout.decode()
+    assert done.returncode == 1, done.stderr.decode()
+    assert b"broken.mp3" in done.stderr
+    assert "accuracy" in report
+    assert "--model mine" in report
+    head = GenreHead.load(tmp_path / "config" / "heads" / "mine.json")
+    assert head.labels == ("noise", "tones")
+    answer = run("classify", tmp_path / "music" / "tones" / "0.wav", "--model", "mine", "--format", "json", env=env)
+    assert answer.returncode == 0, answer.stderr.decode()
+    assert b'"tones"' in answer.stdout
+    assert run("teach", tmp_path / "music", "--name", "mine", env=env).returncode == 2, "it exists"
+    assert run("teach", tmp_path / "music", "--name", "mine", "--overwrite", "-q", env=env).stdout == b""
+
+
+@pytest.mark.default_model
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_a_hundred_real_tracks(default_bundle_cache: Path, shared_data: Path, tmp_path: Path) -> None:
+    taught = teach(shared_data / "gtzan-mini" / "genres", "mini", output=tmp_path / "mini.json", jobs=2)
+    assert taught.failures == ()
+    assert sum(taught.counts.values()) == 100
+    assert taught.score.accuracy > 0.85
+    assert taught.score.answered.accuracy >= 0.9
