@@ -231,6 +231,18 @@ def test_two_preparations_at_once_into_one_store(manifest: Manifest, tmp_path: P
     assert run(manifest, tmp_path).n_tracks == 8
 
 
+def test_what_a_killed_preparation_left_half_written_goes(manifest: Manifest, tmp_path: Path) -> None:
+    run(manifest, tmp_path)
+    part = next((tmp_path / "store").glob("train-*.npy"))
+    left = [part.with_name(f".{name}.k2j3.tmp") for name in (part.name, "store.json")]
+    foreign = part.with_name(".other-program.tmp")
+    for path in (*left, foreign):
+        path.write_bytes(b"half")
+    run(manifest, tmp_path)
+    assert not any(path.exists() for path in left)
+    assert foreign.exists()
+
+
 def test_a_damaged_cache_entry_is_made_again(manifest: Manifest, tmp_path: Path) -> None:
     run(manifest, tmp_path)
     for entry in (tmp_path / "cache").rglob("*.rows"):

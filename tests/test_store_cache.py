@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -113,13 +114,43 @@ def test_a_lock_names_its_holder_and_falls_with_it(tmp_path: Path) -> None:
         assert (tmp_path / ".lock").read_text("utf-8") == str(os.getpid())
 
 
-def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
-    old, new, other = tmp_path / ".a.x.tmp", tmp_path / ".b.x.tmp", tmp_path / "c.tmp"
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "held"
+    threading.Timer(0.5, holder.kill).start()
+    start = time.monotonic()
+    with folder_lock(tmp_path, "preparation", wait_s=60.0):
+        assert 0.4 < time.monotonic() - start < 30
+    holder.wait()
+
+
+def test_only_our_own_old_temporary_files_are_removed(tmp_path: Path) -> None:
+    old, new, other = tmp_path / ".store.json.x.tmp", tmp_path / ".store.json.y.tmp", tmp_path / ".mine.tmp"
     for path in (old, new, other):
         path.touch()
-    os.utime(old, (1, 1))
-    remove_stale(tmp_path, 3600)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.x.tmp", "c.tmp"]
+        os.utime(path, (1, 1))
+    os.utime(new)
+    remove_stale(tmp_path, (".store.json.*.tmp",), older_than_s=3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.tmp", ".store.json.y.tmp"]
+
+
+def test_a_damaged_memory_of_hashes_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cache, "_SETTLED_S", -1e9)
+    (tmp_path / "content.sqlite").write_bytes(b"no database " * 1000)
+    for _ in range(2):
+        hashes = ContentHashes(tmp_path)
+        found = hashes.known(Path(__file__))
+        hashes.remember(Path(__file__), Signature.of(Path(__file__)), "abc")
+        hashes.close()
+    assert found == "abc"
+
+
+def test_a_memory_that_cannot_be_opened_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "content.sqlite").mkdir()
+    hashes = ContentHashes(tmp_path)
+    assert hashes.known(Path(__file__)) is None
+    hashes.close()
 
 
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "cannot write")])

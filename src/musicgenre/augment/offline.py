@@ -33,6 +33,7 @@ AUDIO_FOLDER = "audio"
 _VERSION = 1  # part of the file names: raise it when the same record gives other samples
 _SPLIT_RECORD = ("protocol", "protocol_seed", "protocol_options")
 _FULL_SCALE = 32_768
+_TEMPORARY = (f".{MANIFEST_FILE}.*.tmp", f"{AUDIO_FOLDER}/.*.flac.*.tmp")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def augment(
     seed: int = 0,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    wait_s: float = 0.0,
 ) -> Augmentation:
     """Write augmented copies of the training tracks and the manifest that lists them beside the originals.
 
@@ -101,6 +103,8 @@ def augment(
         Processes; more than one needs the calling script's ``if __name__ == "__main__":``.
     progress : callable, optional
         Called with (copies done, all copies).
+    wait_s : float
+        How long to wait for another augmentation into the same folder.
 
     Returns
     -------
@@ -114,8 +118,8 @@ def augment(
     wanted = [_plan(track, chain, seed, number) for track in _training(manifest) for number in range(copies)]
     advance = progress or (lambda done, total: None)
     advance(0, len(wanted))
-    with writing_to(folder), folder_lock(folder, "augmentation"):
-        remove_stale(folder, 0.0)
+    with writing_to(folder), folder_lock(folder, "augmentation", wait_s=wait_s):
+        remove_stale(folder, _TEMPORARY)
         made: dict[str, _Made] = {}
         for index, found in run_jobs(_make_copy, folder / AUDIO_FOLDER, wanted, jobs):
             made[wanted[index].track_id] = found or _Made(problem="the process that worked on it crashed")

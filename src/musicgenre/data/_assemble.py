@@ -22,6 +22,7 @@ from musicgenre.data.rows import FeatureRows, Features, measure_normalisation
 from musicgenre.data.store import FORMAT_VERSION, INDEX_COLUMNS, STORE_FILE
 
 _OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
+TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from musicgenre._files import cache_folder, replacing
 
 # Part of every key: raise it when decoding or cutting changes the values of unchanged settings.
 CACHE_VERSION = 1
+TEMPORARY = ("[0-9a-f][0-9a-f]/.*.rows.*.tmp",)
 _SETTLED_S = 2.0  # a file younger than this may change again within its time stamp's precision
 
 Features = NDArray[np.float16] | NDArray[np.float32]
@@ -101,13 +102,14 @@ class ContentHashes:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(folder / "content.sqlite", timeout=10.0, isolation_level=None)
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA synchronous=OFF")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS content"
-                " (path TEXT PRIMARY KEY, size INTEGER, modified_ns INTEGER, changed_ns INTEGER, sha256 TEXT)"
-            )
+        path = folder / "content.sqlite"
+        try:
+            self._connection = _memory(path)
+        except sqlite3.OperationalError:  # another process is busy with it, or it cannot be opened
+            self._connection = _memory(":memory:")
+        except sqlite3.DatabaseError:  # damaged
+            path.unlink(missing_ok=True)
+            self._connection = _memory(path)
 
     def known(self, path: Path) -> str | None:
         """Recall the hash of ``path`` if it is unchanged since it was taken."""
@@ -134,3 +136,17 @@ class ContentHashes:
     def close(self) -> None:
         """Let the file go."""
         self._connection.close()
+
+
+def _memory(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS content"
+            " (path TEXT PRIMARY KEY, size INTEGER, modified_ns INTEGER, changed_ns INTEGER, sha256 TEXT)"
+        )
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

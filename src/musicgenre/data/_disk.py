@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,8 @@ from musicgenre.errors import DataError
 
 _LOCK_NAME = ".lock"
 _LOCK_BYTE = 1 << 20  # far behind the process number, which others read while the byte is locked
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_ASK_AGAIN_S = 0.25
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -34,33 +35,40 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def folder_lock(folder: Path, doing: str) -> Iterator[None]:
+def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold ``folder`` for one process; the lock falls with the process, however it ends.
 
     Raises
     ------
     DataError
-        If another process holds it; its number is named.
+        If another process holds it, still after ``wait_s``; its number is named.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK_NAME).open("a+", encoding="utf-8") as stream:
-        if not _try_lock(stream):
-            stream.seek(0)
-            holder = stream.read(32).strip() or "unknown"
-            raise DataError(
-                f"another {doing} (process {holder}) is writing into {folder}",
-                next_step="Wait until it is done, or give another folder with --output",
-            )
+        give_up = time.monotonic() + wait_s
+        while not _try_lock(stream):
+            if time.monotonic() >= give_up:
+                raise _held(stream, folder, doing)
+            time.sleep(_ASK_AGAIN_S)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
 
 
-def remove_stale(folder: Path, older_than_s: float) -> None:
-    """Delete the temporary files that a killed process left behind."""
+def _held(stream: IO[str], folder: Path, doing: str) -> DataError:
+    stream.seek(0)
+    holder = stream.read(32).strip() or "unknown"
+    return DataError(
+        f"another {doing} (process {holder}) is writing into {folder}",
+        next_step="Wait until it is done, or give another folder with --output",
+    )
+
+
+def remove_stale(folder: Path, patterns: Sequence[str], *, older_than_s: float = 0.0) -> None:
+    """Delete the temporary files of a killed process: what `replacing` made for names of these patterns."""
     limit = time.time() - older_than_s
-    for path in folder.rglob(".*.tmp"):
+    for path in (found for pattern in patterns for found in folder.glob(pattern)):
         try:
             if path.stat().st_mtime <= limit:
                 path.unlink()

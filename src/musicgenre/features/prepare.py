@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre import __version__
+from musicgenre.data import _assemble, _cache
 from musicgenre.data._assemble import ReadyTrack, write_store
 from musicgenre.data._cache import ContentHashes, RowCache, default_cache
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
@@ -91,6 +92,7 @@ def prepare(
     jobs: int = 1,
     cache: Path | None = None,
     progress: Progress | None = None,
+    wait_s: float = 0.0,
 ) -> Preparation:
     """Compute ``representation`` of every track of ``manifest`` into the store ``folder``.
 
@@ -113,6 +115,8 @@ def prepare(
         Folder of the rows computed before; ``features`` in the cache folder by default.
     progress : callable, optional
         Called with (tracks done, all tracks).
+    wait_s : float
+        How long to wait for another preparation of the same store.
 
     Returns
     -------
@@ -129,8 +133,8 @@ def prepare(
     if jobs < 1:
         raise UsageError(f"jobs={jobs} is not positive", valid="1 process or more")
     tracks = _used(manifest)
-    with writing_to(folder), folder_lock(folder, "preparation"):
-        remove_stale(folder, 0.0)
+    with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):
+        remove_stale(folder, _assemble.TEMPORARY)
         work = _Work(representation, cut, cache or default_cache(), progress)
         ready = work.from_columns(tracks) if reads_of(representation) == "columns" else work.run(tracks, jobs)
         if not ready:
@@ -166,7 +170,7 @@ class _Work:
     def run(self, tracks: Sequence[Track], n_jobs: int) -> list[ReadyTrack]:
         """Compute or find the rows of every track; failed ones are listed in ``skipped``."""
         with writing_to(self.cache.folder):
-            remove_stale(self.cache.folder, _STALE_S)
+            remove_stale(self.cache.folder, _cache.TEMPORARY, older_than_s=_STALE_S)
             hashes = ContentHashes(self.cache.folder)
             try:
                 outcomes = self._outcomes(tracks, hashes, n_jobs)
