@@ -17,7 +17,11 @@ from musicgenre.errors import UsageError
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html_report import render_html
 from musicgenre.evaluation.plots import heat_map, interval_chart, line_chart, stacked_bars
+from musicgenre.evaluation.predictions import read_predictions
 from musicgenre.evaluation.report import Report
+from musicgenre.evaluation.run_reports import write_reports
+from musicgenre.features.table import COLUMNS
+from tests.labelled_music import make_table
 from tests.make_run import LABELS, make_group, make_run, random_answers
 
 
@@ -123,3 +127,30 @@ def test_command_compare(tmp_path: Path) -> None:
     assert code == 0 and "McNemar" in text
     code, text = _run("compare", *runs, "--json")
     assert code == 0 and json.loads(text)["n_tracks"] == 60
+
+
+def test_reports_lie_in_the_run_folder(seeds: Path, tmp_path: Path) -> None:
+    (report,) = write_reports(seeds)
+    assert json.loads((seeds / "report.json").read_text(encoding="utf-8"))["n_tracks"] == report.n_tracks
+    assert "<svg" in (seeds / "report.html").read_text(encoding="utf-8")
+    tracks = read_predictions(seeds / "seed-1" / "predictions_test_tracks.csv")
+    assert len(tracks) == tracks.n_tracks == 60
+    study = tmp_path / "study"
+    for name in ("none", "noise"):
+        make_run(study / name, random_answers(1), recipe=f"study.{name}")
+    listing = {"format_version": 1, "recipe": "study", "children": ["none", "noise"]}
+    (study / "study.json").write_text(json.dumps(listing), encoding="utf-8")
+    assert [report.recipe for report in write_reports(study)] == ["study.none", "study.noise"]
+    assert (study / "noise" / "report.html").is_file()
+
+
+def test_command_train_leaves_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    make_table(tmp_path / "table.csv", COLUMNS)
+    run = tmp_path / "run"
+    settings = ("representation.name=columns", "protocol.options={test_size: 0.34, validation_size: 0.17}")
+    given = [word for setting in settings for word in ("--set", setting)]
+    arguments = ("classical-naive-bayes-30s", "--data", tmp_path / "table.csv", "--output", run, "--quiet")
+    code, text = _run("train", *arguments, *given, "--jobs", 1)
+    assert code == 0 and "track-level accuracy" in text
+    assert json.loads((run / "report.json").read_text(encoding="utf-8"))["protocol"] == "track"

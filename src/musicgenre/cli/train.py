@@ -41,6 +41,7 @@ def train(
     import warnings
 
     from musicgenre.data._pool import usable_cores
+    from musicgenre.evaluation.run_reports import write_reports
     from musicgenre.training.fit import Hardware
     from musicgenre.training.train import train as train_recipe
 
@@ -60,6 +61,10 @@ def train(
             tell=lambda text: typer.echo(text, err=True),
             progress=advance,
         )
+    for report in write_reports(folder):
+        typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting})", err=True)
+        for warning in report.warnings:
+            typer.echo(f"! {warning}.", err=True)
     typer.echo(folder)
 
 
