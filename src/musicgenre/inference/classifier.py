@@ -22,6 +22,7 @@ from musicgenre.inference.listeners import Judgement, Listener, Outputs, load_li
 DEFAULT_COVERAGE_S = 12.0
 
 _ROWS_AT_ONCE = 10
+_ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
 
 Source = str | os.PathLike[str] | BinaryIO | NDArray[np.generic]
@@ -180,7 +181,8 @@ class Classifier:
         framing = self._listener.framing
         spans = [framing.span(index, n_samples) for index in chosen]
         pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
-        if any(len(piece) < length for piece, (_, length) in zip(pieces.waveforms, spans, strict=True)):
+        slack = round(_ROUNDED_LENGTH_S * framing.sample_rate_hz)
+        if any(length - len(piece) > slack for piece, (_, length) in zip(pieces.waveforms, spans, strict=True)):
             return self._hear_everything(source, duration_s)
         rows = (framing.row(i, piece) for i, piece in zip(chosen, pieces.waveforms, strict=True))
         return _Heard(self._run(rows), chosen, duration_s, pieces.warnings)
