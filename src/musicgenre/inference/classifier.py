@@ -19,7 +19,7 @@ from musicgenre.inference.framing import Coverage, Float32, Framing
 from musicgenre.inference.listeners import Judgement, Listener, Outputs, load_listener
 
 # Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
-DEFAULT_COVERAGE_S = 12.0
+DEFAULT_COVERAGE_S = 18.0
 
 _ROWS_AT_ONCE = 10
 _ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
