@@ -14,6 +14,7 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
     log_loss,
 )
+from musicgenre.evaluation.metrics import wilson_interval
 from musicgenre.models.discriminant import softmax
 
 OUTCOMES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80)
@@ -67,6 +68,17 @@ def test_a_chosen_threshold_reaches_the_target_and_none_lower_does(
         assert chosen.n_answered >= 3
     else:
         assert chosen.threshold > 1.0
+
+
+def test_a_threshold_by_lower_bound_is_stricter_and_counts_tracks(rng: np.random.Generator) -> None:
+    confidence = rng.uniform(size=400)
+    right = rng.uniform(size=400) < 0.6 + 0.4 * confidence
+    estimate = choose_threshold(confidence, right)
+    bound = choose_threshold(confidence, right, z=1.645)
+    assert bound.threshold > estimate.threshold
+    assert wilson_interval(bound.n_right, bound.n_answered, z=1.645)[0] >= 0.9
+    three_seeds = choose_threshold(np.tile(confidence, 3), np.tile(right, 3), z=1.645, repeats=3)
+    assert three_seeds.threshold == bound.threshold
 
 
 def test_answered_reads_as_a_sentence() -> None:

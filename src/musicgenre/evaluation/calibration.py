@@ -107,8 +107,10 @@ def apply_threshold(confidence: ArrayLike, right: ArrayLike, threshold: float) -
     return Answered(threshold, int(given.sum()), int(hits[given].sum()), len(values))
 
 
-def choose_threshold(confidence: ArrayLike, right: ArrayLike, *, target: float = 0.9, fewest: int = 10) -> Answered:
-    """Find the lowest threshold at which the answered tracks reach the target accuracy (point estimate).
+def choose_threshold(
+    confidence: ArrayLike, right: ArrayLike, *, target: float = 0.9, fewest: int = 10, z: float = 0.0, repeats: int = 1
+) -> Answered:
+    """Find the lowest threshold at which the answered tracks reach the target accuracy.
 
     Parameters
     ----------
@@ -120,6 +122,10 @@ def choose_threshold(confidence: ArrayLike, right: ArrayLike, *, target: float =
         Accuracy to reach.
     fewest : int
         Answers that must be given at least, so that a lucky handful does not decide.
+    z : float
+        What must reach the target: 0 the estimate itself, 1.645 its lower bound (Wilson, one-sided 95 %).
+    repeats : int
+        How often each track stands in the arrays (seeds), so that the bound counts tracks.
 
     Returns
     -------
@@ -130,9 +136,13 @@ def choose_threshold(confidence: ArrayLike, right: ArrayLike, *, target: float =
     if not values.size or values.shape != hits.shape:
         raise DataError(f"{values.shape} confidences and {hits.shape} outcomes", valid="two lists of equal length")
     order = np.argsort(-values, kind="stable")
-    accuracy = np.cumsum(hits[order]) / np.arange(1, len(values) + 1)
+    answers = np.arange(1, len(values) + 1)
+    n_tracks = answers / repeats
+    share = np.cumsum(hits[order]) / answers
+    slack = z * np.sqrt(share * (1 - share) / n_tracks + z**2 / (4 * n_tracks**2))
+    low = (share + z**2 / (2 * n_tracks) - slack) / (1 + z**2 / n_tracks)
     last_of_ties = np.append(np.diff(values[order]) != 0, True)
-    reached = (accuracy >= target) & last_of_ties & (np.arange(1, len(values) + 1) >= fewest)
+    reached = (low >= target) & last_of_ties & (answers >= fewest)
     if not reached.any():
         return Answered(1.01, 0, 0, len(values))
     return apply_threshold(values, hits, float(values[order][np.flatnonzero(reached)[-1]]))
