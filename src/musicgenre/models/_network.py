@@ -48,11 +48,15 @@ class Network(nn.Module):
 
 
 class AddChannel(nn.Module):
-    """(batch, height, width) to (batch, 1, height, width)."""
+    """(batch, height, width) to (batch, 1, height, width), or ``turned`` to (batch, 1, width, height)."""
+
+    def __init__(self, *, turned: bool = False) -> None:
+        super().__init__()
+        self.turned = turned
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the channel axis."""
-        return x.unsqueeze(1)
+        return (x.transpose(1, 2) if self.turned else x).unsqueeze(1)
 
 
 def width_after(body: nn.Module, input_shape: tuple[int, ...]) -> int:

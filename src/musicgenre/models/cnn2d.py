@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from musicgenre.models._fused import FusedSequential
 from musicgenre.models._network import AddChannel, Network, width_after
 from musicgenre.models.registry import register
 
@@ -52,14 +53,17 @@ def cnn2d(
     for before, after in pairwise([1, *channels]):
         layers += _block(before, after, kernel, kernel // 2, pool)
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return Network(nn.Sequential(*layers), input_shape, n_classes)
+    return Network(FusedSequential(*layers), input_shape, n_classes)
 
 
 @register("mfcc-cnn", tiny_shape=(40, 13))
 def mfcc_cnn(input_shape: tuple[int, ...], n_classes: int, *, width: int = 64, dropout: float = 0.3) -> Network:
-    """E3: three convolutions, 32, 64 and 120 channels; 173,682 parameters on 130 x 13."""
+    """E3: three convolutions, 32, 64 and 120 channels; 173,682 parameters on 130 x 13.
+
+    Frames run along the width inside: the same network, but convolutions are quicker on wide pictures than on tall.
+    """
     layers = [
-        AddChannel(),
+        AddChannel(turned=True),
         *_block(1, 32, 3, 1, 3, stride=2),
         *_block(32, 64, 3, 1, 3, stride=2),
         *_block(64, 120, 2, 1, 2, stride=2),
@@ -99,4 +103,4 @@ def _block(
 
 def _with_linear(layers: list[nn.Module], input_shape: tuple[int, ...], width: int, dropout: float) -> nn.Sequential:
     flat = width_after(nn.Sequential(*layers), input_shape)
-    return nn.Sequential(*layers, nn.Linear(flat, width), nn.ReLU(), nn.Dropout(dropout))
+    return FusedSequential(*layers, nn.Linear(flat, width), nn.ReLU(), nn.Dropout(dropout))
