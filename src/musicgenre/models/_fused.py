@@ -145,7 +145,8 @@ def _moments(images: Float32, channels: int, width: int) -> tuple[NDArray[np.flo
 
 
 def _tiles(width: int, *values: NDArray[Any]) -> list[Float32]:
-    return [np.tile(array.astype(np.float32), width) for array in values]
+    """Repeat per-channel values along a row of the picture."""
+    return [kernels.tiled(array.astype(np.float32), width) for array in values]
 
 
 def _single(values: NDArray[np.float64]) -> Tensor:

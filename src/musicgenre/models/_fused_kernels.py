@@ -17,6 +17,15 @@ Int32 = NDArray[np.int32]
 
 
 @compiled
+def tiled(values: Float32, width: int) -> Float32:
+    """Repeat ``values`` ``width`` times."""
+    out = np.empty(len(values) * width, np.float32)
+    for k in range(len(out)):
+        out[k] = values[k % len(values)]
+    return out
+
+
+@compiled
 def _add_moments(image: Float32, shift: Float32, sums: Float64, squares: Float64) -> None:
     """Add up ``image - shift`` and its square per channel; ``image`` (height, width * channels), shift tiled."""
     height, length = image.shape
