@@ -1,0 +1,94 @@
+"""The commands train and recipes, run as a person runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from musicgenre.training.recipes import list_recipes
+from tests.cli import run
+from tests.labelled_music import make_collection, make_table
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = (
+    "--set",
+    "training.epochs=2",
+    "--set",
+    "protocol.options={test_size: 0.34, validation_size: 0.17}",
+    "--jobs",
+    "1",
+)
+
+
+def text(stream: bytes) -> str:
+    return stream.decode("utf-8", "replace")
+
+
+def test_recipes_lists_all_with_row_codes() -> None:
+    done = run("recipes")
+    lines = text(done.stdout).splitlines()
+    assert done.returncode == 0
+    assert [line.split()[0] for line in lines] == list_recipes()
+    assert any(line.startswith("e3 ") and "E1, E3, E5" in line for line in lines)
+
+
+def test_recipes_shows_one_whole() -> None:
+    done = run("recipes", "e3", "--set", "training.epochs=7")
+    assert "epochs: 7" in text(done.stdout)
+    assert "name: mfcc-cnn" in text(done.stdout)
+
+
+def test_train_from_sound_and_resume(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music")
+    env = {"MUSICGENRE_CACHE": str(tmp_path / "cache")}
+    arguments = ("train", "e3", "--data", data, "--output", tmp_path / "run", *QUICK)
+    done = run(*arguments, env=env)
+    assert done.returncode == 0, text(done.stderr)
+    assert text(done.stdout).splitlines()[-1] == str(tmp_path / "run")
+    assert (tmp_path / "run" / "predictions_test.csv").is_file()
+    again = run(*arguments, env=env)
+    assert again.returncode == 2
+    assert "not empty" in text(again.stderr)
+    assert "finished already" in text(run(*arguments, "--resume", env=env).stderr)
+
+
+def test_leaky_recipe_prints_its_warning(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music", tracks_a_label=2, duration_s=6.0)
+    done = run(
+        "train", "e3-leaky", "--data", data, "--output", tmp_path / "run", "--set", "training.epochs=1", "-q",
+        env={"MUSICGENRE_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, text(done.stderr)
+    assert "warning: segment-leaky: segments of one track train and test" in text(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("e33",), "Nearest: e3"),
+        (("e3", "--set", "training.epoch=3"), "Nearest: 'training.epochs'"),
+        (("e3", "--set", "training.epochs=lots"), "valid integer"),
+        (("e3", "--resume"), "nothing to resume"),
+        (("e3", "--folds", "1"), "folds=1"),
+    ],
+)
+def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    make_table(tmp_path / "m.csv", ("tempo",))
+    done = run("train", *arguments, "--data", tmp_path / "m.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in text(done.stderr)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_absent_manifest(tmp_path: Path) -> None:
+    done = run("train", "e3", "--data", tmp_path / "no.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no.csv" in text(done.stderr)
+
+
+def test_the_recipe_page_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "recipes_page.py", "--check"], check=False)
+    assert done.returncode == 0
