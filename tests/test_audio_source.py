@@ -44,6 +44,10 @@ def test_missing(tmp_path: Path) -> None:
     assert "none.wav does not exist" in refusal(tmp_path / "none.wav")
 
 
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    assert "name of the track is empty" in refusal("")
+
+
 def test_a_folder(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
 

@@ -107,6 +107,8 @@ class Input:
 
 def _check(path: str, name: str) -> tuple[int, ...]:
     """Refuse what is no regular, readable file, before anything could block on it."""
+    if not path:  # would be taken for the current folder
+        raise AudioError("the name of the track is empty", next_step="Check the name")
     try:
         status = Path(path).stat()
     except ValueError as error:  # a NUL in the name

@@ -41,7 +41,7 @@ def find_audio_files(
     seen: set[tuple[int, int]] = set()
     given: set[str] = set()
     for path in map(Path, named):
-        found = _walk(path, PurePath(), tuple(exclude), seen) if path.is_dir() else iter([path])
+        found = _walk(path, PurePath(), tuple(exclude), seen) if _is_folder(path) else iter([path])
         for file in found:
             key = os.path.realpath(file)
             if key not in given:
@@ -75,8 +75,8 @@ def _excluded(inner: PurePath, exclude: tuple[str, ...]) -> bool:
     return any(fnmatchcase(text, pattern) for pattern in exclude for text in (inner.name, inner.as_posix()))
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads back to itself
+    except OSError:  # a link that leads back to itself, a name that is too long, no permission to look
         return False

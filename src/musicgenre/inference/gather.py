@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from musicgenre.errors import UsageError
 from musicgenre.inference.batch import Failure
 
 _STDIN = "-"
+_SEPARATORS = re.escape(os.sep + (os.altsep or ""))
+_RECURSIVE = re.compile(rf"((?:.*?[{_SEPARATORS}])?)\*\*(?:[{_SEPARATORS}]+(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def gather_paths(arguments: Sequence[str], exclude: Sequence[str], *, stdin: Bin
     paths: dict[str, None] = {}
     failures: list[Failure] = []
     for argument in _expanded(arguments, stdin):
-        if not Path(argument).is_dir():
+        if not os.path.isdir(argument):  # noqa: PTH112 (an empty name is no folder, one too long no error)
             paths[argument] = None
             continue
         found = [str(path) for path in find_audio_files([argument], exclude=exclude)]
@@ -67,13 +71,38 @@ def _expanded(arguments: Iterable[str], stdin: BinaryIO) -> Iterator[str]:
         if argument == _STDIN:
             yield from _listed(stdin)
         elif not os.path.lexists(argument) and glob.has_magic(argument):
-            yield from sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207 (keeps the spelling)
+            yield from sorted(set(_matches(argument))) or [argument]
         else:
             yield argument
 
 
+def _matches(pattern: str) -> Iterator[str]:
+    """Names that match; unlike in the standard library, links that lead back do not multiply what ``**`` finds."""
+    found = _RECURSIVE.fullmatch(pattern)
+    if found is None:
+        yield from glob.glob(pattern)  # noqa: PTH207 (keeps the spelling)
+        return
+    before, after = found.groups()
+    for root in glob.glob(before) if before else [""]:  # noqa: PTH207
+        for folder in _folders(root):
+            yield from _matches(os.path.join(glob.escape(folder), after or "*"))  # noqa: PTH118 (keeps the spelling)
+
+
+def _folders(root: str) -> Iterator[str]:
+    """List a folder and those below it, none twice and no hidden ones."""
+    seen = set()
+    for folder, below, _ in os.walk(root or os.curdir, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield folder if root else folder.removeprefix(os.curdir).lstrip(os.sep)
+
+
 def _listed(stdin: BinaryIO) -> Iterator[str]:
-    content = stdin.read()
+    content = stdin.read().removeprefix(codecs.BOM_UTF8)
     separator = b"\0" if b"\0" in content else b"\n"
     for line in content.split(separator):
         name = line.rstrip(b"\r\n")
