@@ -58,6 +58,7 @@ class Row:
     recomputed: str
     note: str
     seeds: int
+    settings: tuple[str, ...]
     source: Mapping[str, Any]
 
     @property
@@ -87,7 +88,7 @@ class Row:
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
         words += ["--folds", "5"] if folds else []
         words += ["--seeds", str(min(self.seeds, 3) if folds else self.seeds)] if self.seeds > 1 else []
-        settings = list(self.source["settings"])
+        settings = [*self.source["settings"], *self.settings]
         if self.protocol not in ("kfold", "track", "segment-leaky"):  # those are in the recipes, or are --folds
             settings.append(f"protocol.name={self.protocol}")
         for setting in settings:
@@ -110,6 +111,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             recomputed=entry.get("recomputed", ""),
             note=entry.get("note", ""),
             seeds=entry.get("seeds", content["data"][entry["data"]]["seeds"]),
+            settings=tuple(entry.get("settings", ())),
             source=content["data"][entry["data"]],
         )
         for entry in content["row"]
