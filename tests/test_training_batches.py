@@ -50,8 +50,9 @@ def test_every_row_comes_once(
     assert all(int(x[0, 0, 0] / 6) % 2 == y[0] for x, y in got)
 
 
-def test_memory_and_disk_give_the_same(tmp_path: Path) -> None:
-    part = part_of(tmp_path, 23, dtype="float16")
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (3, 4, 5)])
+def test_memory_and_disk_give_the_same(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    part = part_of(tmp_path, 23, shape, dtype="float16")
     pairs = zip(
         Batches(part, 4, shuffle=True, seed=3),
         Batches(part, 4, shuffle=True, seed=3, in_memory_mb=0),

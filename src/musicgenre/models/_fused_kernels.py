@@ -52,14 +52,12 @@ def _pool_forward(
     ``image`` (height, width * channels), ``scale`` and ``offset`` tiled; ``out`` and ``chosen``
     (out_height, out_width, channels).
     """
-    out_height, out_width, n_channels = out.shape
+    out_height, _, n_channels = out.shape
     length = image.shape[1]
     best, place = np.empty(length, np.float32), np.empty(length, np.int32)
     for i in range(out_height):
         _largest_down(image, scale, offset, i * stride, size, best, place)
-        for j in range(out_width):
-            first = j * stride * n_channels
-            _largest_right(best[first:], place[first:], size, out[i, j], chosen[i, j])
+        _largest_right(best, place, size, stride, n_channels, out[i].reshape(-1), chosen[i].reshape(-1))
 
 
 @compiled
@@ -82,20 +80,25 @@ def _largest_down(
 
 
 @compiled
-def _largest_right(best: Float32, place: Int32, size: int, out: Float32, chosen: Int32) -> None:
-    """Largest of the first ``size`` pixels, behind a ReLU."""
-    n_channels = len(out)
-    for c in range(n_channels):
-        out[c] = best[c]
-        chosen[c] = place[c]
-    for right in range(1, size):
-        value, where = best[right * n_channels :], place[right * n_channels :]
-        for c in range(n_channels):
-            larger = value[c] > out[c]
-            chosen[c] = where[c] if larger else chosen[c]
-            out[c] = value[c] if larger else out[c]
-    for c in range(n_channels):
-        out[c] = np.float32(0.0) if out[c] <= 0.0 else out[c]
+def _largest_right(
+    best: Float32, place: Int32, size: int, stride: int, n_channels: int, out: Float32, chosen: Int32
+) -> None:
+    """Largest of ``size`` pixels in a row of them, every ``stride`` pixels, behind a ReLU.
+
+    Unsigned positions: numba then checks none for being negative, and the inner loops become vector code.
+    """
+    channels = np.uintp(n_channels)
+    for j in range(np.uintp(len(out) // n_channels)):
+        to, first = j * channels, j * np.uintp(stride) * channels
+        for c in range(channels):
+            out[to + c] = max(best[first + c], np.float32(0.0))
+            chosen[to + c] = place[first + c]
+        for right in range(np.uintp(1), np.uintp(size)):
+            start = first + right * channels
+            for c in range(channels):
+                larger = best[start + c] > out[to + c]
+                chosen[to + c] = place[start + c] if larger else chosen[to + c]
+                out[to + c] = best[start + c] if larger else out[to + c]
 
 
 @compiled

@@ -72,7 +72,9 @@ class Batches:
         self.waited_s = 0.0
         self._labels = torch.from_numpy(np.asarray(part.labels, np.int64))
         size_mb = np.prod(part.features.shape, dtype=np.float64) * part.features.dtype.itemsize / 2**20
-        self._held = torch.from_numpy(part.features[:]) if size_mb <= in_memory_mb and change is None else None
+        self._held = (
+            _laid_out(torch.from_numpy(part.features[:])) if size_mb <= in_memory_mb and change is None else None
+        )
 
     def __len__(self) -> int:
         return len(self._groups(np.arange(len(self.part), dtype=np.int64)))
@@ -104,10 +106,17 @@ class Batches:
             where = torch.from_numpy(rows)
             if self._held is not None:
                 features = self._held[where].float()
+                if features.ndim == 4:
+                    features = features.permute(0, 3, 1, 2)
             else:
                 raw = self.part.features[rows].astype(np.float32, copy=False)
                 features = torch.from_numpy(raw if self.change is None else self.change(raw, rows, epoch))
             yield features, self._labels[where]
+
+
+def _laid_out(features: Tensor) -> Tensor:
+    """Put the colours of pictures last in memory, as convolutions want them: once here, not at every step."""
+    return features.permute(0, 2, 3, 1).contiguous() if features.ndim == 4 else features
 
 
 def read_ahead(source: Iterator[tuple[Tensor, Tensor]], depth: int) -> Iterator[tuple[Tensor, Tensor]]:
