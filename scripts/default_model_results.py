@@ -23,9 +23,10 @@ from musicgenre.inference.answer import UNSURE
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results" / "front.md"
 
-_INTRODUCTION = """The 100 tracks of gtzan-mini, `musicgenre classify` with its default model. The genre head was fitted on
-published tag probabilities of 443 tracks; 40 of these 100 are among them (resampled differently) and are kept apart.
-The other 60 were in no fit; how they came to be looked at more than once is told in [genre-head.md](genre-head.md).
+_INTRODUCTION = """The 100 tracks of gtzan-mini, `musicgenre classify` with its default model. The genre head was
+fitted on published tag probabilities of 443 tracks; 40 of these 100 are among them (resampled differently) and are
+kept apart. The other 60 were in no fit; how they came to be looked at more than once is told in
+[genre-head.md](genre-head.md).
 MusiCNN's own training songs may overlap GTZAN. Brackets are 95 % Wilson intervals; one fit, no seeds.
 Command: `python scripts/default_model_results.py`, {day:%Y-%m-%d}.
 """
