@@ -104,6 +104,79 @@ def test_strange_names_stay_one_valid_line(tmp_path: Path) -> None:
     assert json.loads(format_line(record(name), "json"))["path"].startswith("caf\\xe9")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="such names exist on POSIX only")
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_strange_names_are_found_again(tmp_path: Path, kind: Format) -> None:
+    tracks = [tmp_path / os.fsdecode(name) for name in (b"caf\xe9.wav", b"new\nline.wav", b"cr\rname.wav", b'"q".wav')]
+    out = tmp_path / "results"
+    with open_file(out, kind) as results:
+        for track in tracks:
+            track.write_bytes(os.fsencode(track))
+            results.add(record(track))
+    content = out.read_bytes()
+    assert content.count(b"\n") == len(tracks) + (kind == "csv")
+    with open_file(out, kind) as results:
+        assert all(results.done(str(track)) is not None for track in tracks)
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"path": "x", "size_bytes": 1, "modified_ns": 1}',
+        '{"size_bytes": 1, "modified_ns": 1, "error": null, "model": "toy", "coverage": "default"}',
+        '{"path": "x", "size_bytes": 1e999, "modified_ns": 1, "error": null}',
+        '{"path": 5, "size_bytes": 1, "modified_ns": 1, "error": null}',
+        "[" * 100_000,
+        "[1]",
+    ],
+)
+def test_json_that_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
+    out = tmp_path / "results"
+    out.write_text(content + "\n")
+    with pytest.raises(UsageError, match="not a json result"):
+        open_file(out)
+    assert out.read_text() == content + "\n"
+
+
+@pytest.mark.parametrize("content", ["path,size_bytes,modified_ns\nx,1,1\n", "path,error\n" + "x" * 200_000 + ",\n"])
+def test_csv_that_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
+    out = tmp_path / "results"
+    out.write_text(content)
+    with pytest.raises(UsageError, match="not a csv result"):
+        open_file(out, "csv")
+    assert out.read_text() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"path,gen"])
+def test_a_csv_without_its_header_gets_one(tmp_path: Path, track: Path, content: bytes) -> None:
+    out = tmp_path / "results"
+    out.write_bytes(content)
+    with open_file(out, "csv") as results:
+        results.add(record(track))
+    with open_file(out, "csv") as results:
+        assert results.done(str(track)) is not None
+
+
+def test_two_runs_on_one_file_keep_each_others_lines(tmp_path: Path, track: Path) -> None:
+    out = tmp_path / "results"
+    with open_file(out) as first, open_file(out) as second:
+        for _ in range(3):
+            first.add(record(track))
+            second.add(record(track))
+    assert [json.loads(line)["genre"] for line in out.read_text().splitlines()] == ["jazz"] * 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
+@pytest.mark.parametrize(("resume", "overwrite"), [(False, False), (True, False), (False, True)])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, resume: bool, overwrite: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="a device or a pipe"):
+        ResultFile(tmp_path / "pipe", "json", SETTINGS, resume=resume, overwrite=overwrite)
+    with pytest.raises(UsageError, match="cannot be written"):
+        open_file(tmp_path / "pipe" / "results")
+
+
 def test_csv_columns_match_the_header() -> None:
     line = format_line(record("x.wav"), "csv")
     assert len(line.split(",")) == len(csv_header(resumable=False).split(","))

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from musicgenre._files import sha256_of
 from musicgenre.errors import UsageError
@@ -33,14 +35,14 @@ _CSV_COLUMNS = (
 )
 
 
-def format_line(record: Mapping[str, Any], kind: Format) -> str:
-    """Write one record as one line of JSON or CSV, newline included."""
+def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = False) -> str:
+    """Write one record as one line of JSON or CSV, newline included; ``only_ascii`` escapes the rest in JSON."""
     if kind == "json":
-        return json.dumps(_printable(record), ensure_ascii=False) + "\n"
+        return json.dumps(_printable(record), ensure_ascii=only_ascii) + "\n"
     extra = [record[name] for name in (*_IDENTITY, "coverage") if name in record]
     cells = [_cell(record.get(name)) for name in _CSV_COLUMNS] + extra
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow([_printable(cell) for cell in cells])
+    csv.writer(stream, lineterminator="\n").writerow([_on_one_line(_printable(cell)) for cell in cells])
     return stream.getvalue()
 
 
@@ -69,7 +71,8 @@ class ResultFile:
     Raises
     ------
     UsageError
-        When the file exists and neither ``resume`` nor ``overwrite`` is given, or is not a result of ours.
+        When the file exists and neither ``resume`` nor ``overwrite`` is given, is not a result of ours, or cannot be
+        written.
     """
 
     def __init__(
@@ -81,9 +84,7 @@ class ResultFile:
         self._by_path: dict[str, dict[str, Any]] = {}
         self._by_hash: dict[str, dict[str, Any]] = {}
         self._sizes: set[int] = set()
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
-        exists = path.exists()
+        exists = _is_there(path)
         if exists and not (resume or overwrite):
             raise UsageError(
                 f"{path} exists already",
@@ -92,7 +93,9 @@ class ResultFile:
             )
         if exists and resume and not overwrite:
             self._read_done()
-        self._stream = self._open(fresh=not exists or overwrite)
+        self._stream = self._open(fresh=overwrite)
+        if kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
+            self._write(csv_header(resumable=True))
 
     def close(self) -> None:
         """Close the file."""
@@ -115,7 +118,7 @@ class ResultFile:
         identity = _size_and_time(path)
         if identity is None:
             return None
-        known = self._by_path.get(path)
+        known = self._by_path.get(self._as_written(path))
         if known is not None and (known["size_bytes"], known["modified_ns"]) == identity:
             return known
         if identity[0] not in self._sizes:
@@ -138,30 +141,45 @@ class ResultFile:
         )
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._stream.write(format_line(record, self._kind).encode("utf-8"))
-        self._stream.flush()
+        self._write(format_line(record, self._kind))
         self._remember(record)
+
+    def _write(self, line: str) -> None:
+        """Write a whole line, or nothing where the disk is full."""
+        end = self._stream.seek(0, os.SEEK_END)
+        rest = memoryview(line.encode("utf-8"))
+        try:
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+        except OSError as error:
+            self._stream.truncate(end)
+            raise UsageError(
+                f"no more can be written to {self._path} ({error.strerror})",
+                valid="What it holds so far is whole",
+                next_step="Make room, then go on with --resume",
+            ) from error
+
+    def _as_written(self, path: str) -> str:
+        """Spell a path as it stands in the file."""
+        return str(_printable(path) if self._kind == "json" else _on_one_line(_printable(path)))
 
     def _coverage_field(self) -> dict[str, str]:
         return {"coverage": self._settings["coverage"]}
 
     def _remember(self, record: dict[str, Any]) -> None:
-        self._by_path[str(record["path"])] = record
+        self._by_path[self._as_written(str(record["path"]))] = record
         if record.get("sha256"):
             self._by_hash[str(record["sha256"])] = record
             self._sizes.add(int(record["size_bytes"]))
 
-    def _open(self, *, fresh: bool) -> BinaryIO:
+    def _open(self, *, fresh: bool) -> FileIO:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            stream = self._path.open("wb" if fresh else "ab")
+            stream = self._path.open("ab", buffering=0)  # appends whole lines even where two runs share a file
         except OSError as error:
-            raise UsageError(
-                f"{self._path} cannot be written ({error.strerror})", next_step="Choose another --output"
-            ) from error
-        if fresh and self._kind == "csv":
-            stream.write(csv_header(resumable=True).encode("utf-8"))
-            stream.flush()
+            raise _unwritable(self._path, error) from error
+        if fresh:
+            stream.truncate(0)
         return stream
 
     def _read_done(self) -> None:
@@ -190,8 +208,10 @@ def _records(text: str, kind: Format, path: Path) -> Iterator[dict[str, Any]]:
         for record in records:
             record["size_bytes"] = int(record["size_bytes"])
             record["modified_ns"] = int(record["modified_ns"])
+            if not isinstance(record["path"], str) or "error" not in record:
+                raise KeyError("path or error")
             yield record
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         raise _not_ours(path, kind, str(error)) from error
 
 
@@ -200,6 +220,27 @@ def _not_ours(path: Path, kind: Format, reason: str) -> UsageError:
         f"{path} is not a {kind} result that can be resumed ({reason})",
         next_step="Choose another --output, or --overwrite to replace it",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether the file exists; what exists and can hold no results is refused."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            f"{path} is a device or a pipe", next_step="Leave --output out to have the results on standard output"
+        )
+    return True
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be written ({error.strerror})", next_step="Choose another --output")
 
 
 def _size_and_time(path: str) -> tuple[int, int] | None:
@@ -223,6 +264,11 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return "; ".join(str(item) for item in value)
     return "" if value is None else value
+
+
+def _on_one_line(value: Any) -> Any:
+    """Escape line breaks in a name, so that a line of CSV is one track for every reader."""
+    return value.replace("\r", "\\r").replace("\n", "\\n") if isinstance(value, str) else value
 
 
 def _printable(value: Any) -> Any:
