@@ -22,6 +22,11 @@ def test_values_are_keyed_by_parameter(tmp_path: Path) -> None:
     assert read_config(path, COMMANDS) == {"classify": {"coverage": "full", "top": 5}}
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "config.toml", "\ufeff[classify]\ntop = 5\n")
+    assert read_config(path, COMMANDS) == {"classify": {"top": 5}}
+
+
 def test_absent_means_no_defaults(tmp_path: Path) -> None:
     assert read_config(tmp_path / "none.toml", COMMANDS) == {}
 

@@ -38,7 +38,7 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
         When the file is not TOML, or names a command or option that does not exist.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors like to begin with a mark
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
