@@ -48,7 +48,8 @@ def plot_answer(answer: Answer, path: Path) -> None:
     _draw_spectrogram(spectrogram, answer.path, drawn_s)
     _draw_genres(genres, answer, drawn_s)
     _draw_bars(tags, dict(list(answer.tags.items())[:_N_TAGS]) or dict(answer.scores))
-    figure.suptitle(f"{Path(answer.path).name}: {answer.genre} ({answer.confidence:.0%})")
+    name = audio.printable(Path(answer.path).name)
+    figure.suptitle(f"{name}: {answer.genre} ({answer.confidence:.0%})", parse_math=False)
     try:
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=100)
@@ -69,12 +70,12 @@ def _draw_genres(axes: Any, answer: Answer, drawn_s: float) -> None:
     for segment in answer.timeline:
         width_s = segment.end_s - segment.start_s
         axes.barh(rows[segment.genre], width_s, left=segment.start_s, alpha=max(0.15, segment.confidence), color="C0")
-    axes.set_yticks(range(len(genres)), genres)
+    axes.set_yticks(range(len(genres)), genres, parse_math=False)
     axes.set(title="genre of the heard segments", xlabel="seconds", xlim=(0, drawn_s))
 
 
 def _draw_bars(axes: Any, scores: dict[str, float]) -> None:
     names = list(scores)[::-1]
     axes.barh(np.arange(len(names)), [scores[name] for name in names], color="C1")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set(title="tags" if len(names) == _N_TAGS else "scores", xlabel="probability", xlim=(0, 1))
