@@ -149,6 +149,57 @@ def test_a_pipe_that_closes_early_is_no_error(toy: Path, library: Path) -> None:
     assert b"Traceback" not in done.stderr and json.loads(done.stdout)["genre"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX shells")
+def test_a_full_disk_leaves_whole_lines_that_resume(toy: Path, library: Path, tmp_path: Path) -> None:
+    for index in range(6):
+        noise(library / f"{index}.wav", 0.5)
+    out = tmp_path / "results.jsonl"
+    command = f"ulimit -f 2; '{COMMAND}' classify '{library}' --model '{toy}' --output '{out}'"  # blocks of 1 KiB
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 2 and b"Traceback" not in done.stderr and b"--resume" in done.stderr
+    written = len([json.loads(line) for line in out.read_text().splitlines()])
+    assert 0 < written < 9
+    done = run("classify", library, "--model", toy, "--output", out, "--resume")
+    assert done.returncode == 0 and f"{9 - written} classified, {written} done before".encode() in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_standard_output_that_takes_nothing_is_one_message(toy: Path, library: Path) -> None:
+    command = f"'{COMMAND}' classify '{library}' --model '{toy}' > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith(b"error: No space") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX shells")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_error(toy: Path, library: Path, closed: str) -> None:
+    command = f"'{COMMAND}' classify '{library}' --model '{toy}' --format csv {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert (b"quiet.flac,quiet" in done.stdout) is (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_an_output_that_cannot_spell_a_name_escapes_it(toy: Path, tmp_path: Path) -> None:
+    noise(tmp_path / "Ж é.wav", 0.8)
+    env = {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"}
+    done = run("classify", tmp_path, "--model", toy, "--format", "json", env=env)
+    assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["path"].endswith("Ж é.wav")
+    done = run("classify", tmp_path, "--model", toy, "--timeline", env=env)
+    assert done.returncode == 0 and b"\\u0416 \x82.wav" in done.stdout and b"####" in done.stdout
+
+
+def test_results_in_a_file_leave_the_screen_empty_and_the_tracks_alone(toy: Path, library: Path) -> None:
+    track = library / "a loud.wav"
+    content = track.read_bytes()
+    done = run("classify", track, "--model", toy, "--output", library / "results.csv")
+    assert done.returncode == 0 and done.stdout == b""
+    done = run("classify", library, "--model", toy, "--output", track, "--overwrite")
+    assert done.returncode == 2 and b"one of the tracks" in done.stderr
+    done = run("classify", library / "deep" / "quiet.flac", "--model", toy, "--plot", track)
+    assert done.returncode == 2 and b".png" in done.stderr
+    assert track.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -181,9 +232,11 @@ def test_config_file_sets_defaults(toy: Path, library: Path, tmp_path: Path) -> 
 
 def test_plot_draws_a_picture(toy: Path, library: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    picture = tmp_path / "answer.png"
-    done = run("classify", library / "a loud.wav", "--model", toy, "--plot", picture)
+    picture, out = tmp_path / "answer.png", tmp_path / "results.jsonl"
+    track = noise(library / "$x$ $frac$.wav", 0.5)  # no formula
+    done = run("classify", track, "--model", toy, "--plot", picture, "--output", out)
     assert done.returncode == 0 and picture.read_bytes().startswith(b"\x89PNG")
+    assert json.loads(out.read_text())["genre"]
 
 
 def test_completion_is_offered() -> None:

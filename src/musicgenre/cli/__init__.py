@@ -6,8 +6,10 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,15 +63,12 @@ def _configured_defaults(context: typer.Context) -> dict[str, Any]:
     """Take the defaults of the config file; every command may have a table of its option names."""
     from musicgenre.config import config_path, read_config
 
-    path = config_path()
-    if not path.exists():
-        return {}
     commands = getattr(context.command, "commands", {})
     options = {
         name: [option.removeprefix("--") for p in command.params for option in p.opts if option.startswith("--")]
         for name, command in commands.items()
     }
-    return _by_parameter(read_config(path, options), commands)
+    return _by_parameter(read_config(config_path(), options), commands)
 
 
 def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +97,7 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command line; errors of ours become one line on standard error and exit code 2."""
+    _prepare_streams()
     try:
         app()
     except MusicgenreError as error:
@@ -109,5 +109,27 @@ def main() -> None:
         typer.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe went away: not our fault, nothing to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:  # a disk that is full, a folder that may not be entered: no fault of the program
+        from musicgenre.audio.names import printable
+
+        where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
+        typer.echo(f"error: {where}{error.strerror or error}", err=True)
+        _drop_output()
+        sys.exit(2)
+
+
+def _prepare_streams() -> None:
+    """Give a process that was started without standard streams empty ones, and let none fail at a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let what standard output cannot take vanish, so that Python does not fail once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,23 +41,24 @@ def run(wanted: Gathered, classifier: Classifier, settings: Settings) -> int:
     """Classify all tracks; return the exit code (0 all fine, 1 some failed, 130 interrupted)."""
     tally = _Tally()
     with ExitStack() as stack:
-        results_file = _open_output(stack, settings, classifier.model)
-        paths = list(wanted.paths)
-        if results_file is not None:
-            paths = [path for path in paths if results_file.done(path) is None]
-            tally.reused = len(wanted.paths) - len(paths)
-        screen = _Screen(settings)
-        advance = stack.enter_context(_render.progress(len(paths), quiet=settings.quiet))
         try:
+            results_file = _open_output(stack, settings, classifier.model)
+            paths = list(wanted.paths)
+            if results_file is not None:
+                paths = [path for path in paths if results_file.done(path) is None]
+                tally.reused = len(wanted.paths) - len(paths)
+            screen = _Screen(settings) if results_file is None else None
+            advance = stack.enter_context(_render.progress(len(paths), quiet=settings.quiet))
             for result in _results(wanted.failures, paths, classifier, settings.jobs):
                 tally.count(result)
                 if results_file is not None:
                     results_file.add(_record(result, settings))
-                else:
-                    screen.result(result)
+                if screen is not None:
+                    screen.show(result)
+                _plot(result, settings.plot)
                 advance()
         except KeyboardInterrupt:
-            hint = "" if results_file is None else f": {settings.output} is valid so far; go on with --resume"
+            hint = "" if settings.output is None else f": {settings.output} is valid so far; go on with --resume"
             typer.echo(f"interrupted{hint}", err=True)
             return _INTERRUPTED
     tally.summarise(quiet=settings.quiet)
@@ -91,18 +92,21 @@ class _Screen:
         if settings.kind == "csv":
             typer.echo(csv_header(resumable=False), nl=False)
 
-    def result(self, result: Result) -> None:
+    def show(self, result: Result) -> None:
         settings = self._settings
         if settings.kind == "table":
             _render.table_row(result, top=settings.top, timeline=settings.timeline)
         else:
             kind: Format = "csv" if settings.kind == "csv" else "json"
-            typer.echo(format_line(_record(result, settings), kind), nl=False)
-        if settings.plot is not None and isinstance(result, Answer):
-            from musicgenre.inference.plot import plot_answer
+            typer.echo(format_line(_record(result, settings), kind, only_ascii=not _render.is_unicode()), nl=False)
 
-            plot_answer(result, settings.plot)
-            typer.echo(f"drew {settings.plot}", err=True)
+
+def _plot(result: Result, path: Path | None) -> None:
+    if path is not None and isinstance(result, Answer):
+        from musicgenre.inference.plot import plot_answer
+
+        plot_answer(result, path)
+        typer.echo(f"drew {path}", err=True)
 
 
 def _record(result: Result, settings: Settings) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from musicgenre.inference.batch import Failure, Result
 
 _NAME_WIDTH = 36
 _GENRE_WIDTH = 10
-_BAR = "█"
-_CONTINUES = "…"
+_BAR, _PLAIN_BAR = "█", "#"
+_CONTINUES, _PLAIN_CONTINUES = "…", "~"
 
 
 def table_row(result: Result, *, top: int, timeline: bool) -> None:
@@ -51,13 +51,14 @@ def timeline_lines(segments: tuple[TimelineSegment, ...], duration_s: float, wid
     """
     lines = []
     columns = max(10, width)
+    block = _BAR if is_unicode() else _PLAIN_BAR
     for genre, group in groupby(segments, key=lambda segment: segment.genre):
         stretch = list(group)
         start_s, end_s = stretch[0].start_s, stretch[-1].end_s
         confidence = sum(segment.confidence for segment in stretch) / len(stretch)
         left = min(columns - 1, int(columns * start_s / max(duration_s, end_s)))
         length = max(1, round(columns * (end_s - start_s) / max(duration_s, end_s)))
-        bar = " " * left + _BAR * min(length, columns - left)
+        bar = " " * left + block * min(length, columns - left)
         lines.append(f"  {clock(start_s):>8} {genre:<{_GENRE_WIDTH}} {confidence:4.0%} {bar}")
     return lines
 
@@ -67,6 +68,11 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def is_unicode() -> bool:
+    """Tell whether standard output can hold every character, which older Windows code pages cannot."""
+    return "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
 
 
 @contextmanager
@@ -98,7 +104,8 @@ def _details(answer: Answer, top: int) -> str:
 
 def _fit(text: str, width: int) -> str:
     text = printable(text)
-    return f"{text:<{width}}" if len(text) <= width else _CONTINUES + text[-(width - 1) :]
+    mark = _CONTINUES if is_unicode() else _PLAIN_CONTINUES
+    return f"{text:<{width}}" if len(text) <= width else mark + text[-(width - 1) :]
 
 
 def _paint(text: str, colour: str) -> str:

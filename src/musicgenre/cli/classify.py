@@ -51,7 +51,7 @@ def classify(
 
     kind = _choose_format(output_format, output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
-    _check_combination(len(wanted.paths), output, resume, overwrite, plot)
+    _check_combination(wanted.paths, output, resume, overwrite, plot)
     n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
     classifier = _load(model, coverage, n_threads)
     from musicgenre.cli._classify_run import Settings, run
@@ -81,13 +81,26 @@ def _choose_format(chosen: OutputFormat | None, output: Path | None) -> OutputFo
     return chosen or by_name
 
 
-def _check_combination(n_paths: int, output: Path | None, resume: bool, overwrite: bool, plot: Path | None) -> None:
+def _check_combination(
+    paths: tuple[str, ...], output: Path | None, resume: bool, overwrite: bool, plot: Path | None
+) -> None:
     if (resume or overwrite) and output is None:
         raise UsageError("--resume and --overwrite need --output", next_step="Add --output FILE")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", next_step="Give one of them")
-    if plot is not None and n_paths != 1:
-        raise UsageError(f"--plot draws one track, not {n_paths}", next_step="Give a single file with --plot")
+    if overwrite and output is not None and output.exists() and any(_is_same(path, output) for path in paths):
+        raise UsageError(f"--output {output} is one of the tracks", next_step="Give --output a name of its own")
+    if plot is not None and len(paths) != 1:
+        raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
+
+
+def _is_same(path: str, other: Path) -> bool:
+    try:
+        return other.samefile(path)
+    except OSError:
+        return False
 
 
 def _load(model: str, coverage: str | None, threads: int) -> Classifier:
