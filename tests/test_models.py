@@ -16,6 +16,8 @@ from musicgenre.models.registry import create_model, list_models, model_entry, r
 
 MODELS = list_models()
 NETWORKS = [name for name in MODELS if model_entry(name).family not in ("classical", "trees")]
+# those for photographs are large; tests/test_models_imagenet.py trains them
+LEARNERS = [name for name in NETWORKS if model_entry(name).family != "imagenet"]
 FULL_SHAPES = {
     "mel-cnn": (128, 301),
     "mel-cnn-table": (128 * 301 + 57,),
@@ -38,7 +40,8 @@ def examples(shape: tuple[int, ...], count: int = 8, classes: int = 4) -> tuple[
 
 def made(name: str, classes: int = 4) -> Network:
     shape = model_entry(name).tiny_shape
-    model = create_model(name, shape, classes, **({"n_neighbours": 1} if name == "knn" else {}))
+    options = {**model_entry(name).tiny_options, **({"n_neighbours": 1} if name == "knn" else {})}
+    model = create_model(name, shape, classes, **options)
     if isinstance(model, ClassicalModel):
         x, y = examples(shape, 40, classes)
         model.fit(x.numpy(), y.numpy())
@@ -60,7 +63,10 @@ def test_contract(name: str) -> None:
         logits = model(x)
         features = model.forward_features(x)
         torch.testing.assert_close(model.forward_head(features), logits)
-        torch.testing.assert_close(model(x[:1]), logits[:1], atol=1e-5, rtol=1e-4)
+        # fresh residual networks give large numbers: batch-norms have seen nothing yet
+        torch.testing.assert_close(
+            model(x[:1]), logits[:1], atol=1e-5 * max(1.0, float(logits.abs().max())), rtol=1e-4
+        )
     assert logits.shape == (3, 4)
     assert features.shape == (3, model.embedding_width)
     assert torch.isfinite(logits).all()
@@ -77,7 +83,7 @@ def test_reset_head_keeps_the_body(name: str) -> None:
     torch.testing.assert_close(model.forward_features(x), before)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_same_seed_same_weights(name: str) -> None:
     first, second = [(torch.manual_seed(3), made(name).state_dict())[1] for _ in range(2)]
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -95,14 +101,14 @@ def train_to_perfection(model: Network, steps: int, learning_rate: float = 3e-3)
         return float((model.eval()(x).argmax(dim=1) == y).float().mean())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_over_fits_eight_examples(name: str) -> None:
     torch.manual_seed(0)
     assert train_to_perfection(made(name), steps=60) == 1.0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_over_fits_eight_examples_at_full_size(name: str) -> None:
     torch.manual_seed(0)
     assert train_to_perfection(create_model(name, FULL_SHAPES[name], 4), steps=60, learning_rate=1e-3) == 1.0

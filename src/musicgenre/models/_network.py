@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,10 @@ class Network(nn.Module):
     def reset_head(self, n_classes: int) -> None:
         """Replace the last layer by a fresh one with ``n_classes`` outputs."""
         self.head = nn.Linear(self.embedding_width, n_classes)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Weights to be learnt, in groups as an optimiser takes them, each with its learning rate."""
+        return [{"params": [weight for weight in self.parameters() if weight.requires_grad], "lr": learning_rate}]
 
 
 class AddChannel(nn.Module):

@@ -11,7 +11,7 @@ import fnmatch
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,12 +41,18 @@ class ModelEntry:
         ``make(input_shape, n_classes, **options)`` returns the network.
     tiny_shape : tuple of int
         A small input shape that the network takes: tests train it there.
+    dims : tuple of int
+        Numbers of dimensions that an input may have.
+    tiny_options : mapping
+        Options that make it small for tests.
     """
 
     name: str
     family: str
     make: Callable[..., Network]
     tiny_shape: tuple[int, ...]
+    dims: tuple[int, ...]
+    tiny_options: Mapping[str, Any]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -60,13 +66,23 @@ _ENTRIES: dict[str, ModelEntry] = {}
 Factory = TypeVar("Factory", bound="Callable[..., Network]")
 
 
-def register(name: str, *, tiny_shape: tuple[int, ...]) -> Callable[[Factory], Factory]:
-    """Register the decorated function as the maker of the model ``name``; a name given twice is an error."""
+def register(
+    name: str,
+    *,
+    tiny_shape: tuple[int, ...],
+    dims: tuple[int, ...] | None = None,
+    tiny_options: Mapping[str, Any] | None = None,
+) -> Callable[[Factory], Factory]:
+    """Register the decorated function as the maker of the model ``name``; a name given twice is an error.
+
+    It takes inputs with as many dimensions as ``tiny_shape``, or as any of ``dims``.
+    """
 
     def remember(make: Factory) -> Factory:
         if name in _ENTRIES:
             raise UsageError(f"the model name {name!r} is taken twice", valid="Names are unique")
-        _ENTRIES[name] = ModelEntry(name, make.__module__.rpartition(".")[2], make, tiny_shape)
+        family = make.__module__.rpartition(".")[2]
+        _ENTRIES[name] = ModelEntry(name, family, make, tiny_shape, dims or (len(tiny_shape),), tiny_options or {})
         return make
 
     return remember
@@ -128,13 +144,19 @@ def create_model(name: str, input_shape: tuple[int, ...], n_classes: int, **opti
     check_options(name, options)
     if n_classes < 2:
         raise UsageError(f"n_classes={n_classes} leaves nothing to choose from", valid="2 or more")
-    if len(input_shape) != len(entry.tiny_shape):
+    if len(input_shape) not in entry.dims:
         raise UsageError(
             f"the model {name} cannot take arrays of shape {tuple(input_shape)}",
-            valid=f"It takes {len(entry.tiny_shape)} dimensions, for example {entry.tiny_shape}",
+            valid=f"It takes {' or '.join(map(str, entry.dims))} dimensions, for example {entry.tiny_shape}",
             next_step="Choose a representation that fits the model",
         )
     return entry.make(tuple(input_shape), n_classes, **options)
+
+
+def create_to_restore(name: str, input_shape: tuple[int, ...], n_classes: int, options: Mapping[str, Any]) -> Network:
+    """As :func:`create_model`, for weights that are put in next: published ones are neither looked for nor loaded."""
+    without = {"weights": "none"} if "weights" in model_entry(name).options else {}
+    return create_model(name, input_shape, n_classes, **{**options, **without})
 
 
 @cache

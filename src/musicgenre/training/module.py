@@ -7,9 +7,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from musicgenre.models._network import Network
 from musicgenre.training.recipes import TrainingSection
 
 Batch = tuple[Tensor, Tensor]
@@ -39,7 +40,7 @@ class SingleLabelModule(L.LightningModule):
 
     Parameters
     ----------
-    network : nn.Module
+    network : Network
         (batch, *shape) to logits (batch, n_classes).
     settings : TrainingSection
         The recipe's section.
@@ -47,7 +48,7 @@ class SingleLabelModule(L.LightningModule):
         Shape (n_classes,).
     """
 
-    def __init__(self, network: nn.Module, settings: TrainingSection, class_weights: Tensor | None = None) -> None:
+    def __init__(self, network: Network, settings: TrainingSection, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
@@ -68,9 +69,9 @@ class SingleLabelModule(L.LightningModule):
         self._step("validation", batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or SGD over all weights, as the recipe says."""
+        """Adam or SGD over all weights that are not frozen, as the recipe says."""
         chosen = self.settings
-        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        weights = self.network.parameter_groups(chosen.learning_rate)
         if chosen.optimiser == "sgd":
             return torch.optim.SGD(
                 weights, chosen.learning_rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay

@@ -12,7 +12,7 @@ from torch import nn
 
 from musicgenre.errors import RunError
 from musicgenre.models._network import Network
-from musicgenre.models.registry import create_model
+from musicgenre.models.registry import create_to_restore
 from musicgenre.training.checkpoint import read_safetensors
 from musicgenre.training.fit import restore
 from musicgenre.training.normalise import Normalise, normalise_from_dict
@@ -73,7 +73,7 @@ def load_trained(folder: Path) -> Trained:
     try:
         model = described["model"]
         shape = tuple(model["input_shape"])
-        network = create_model(model["name"], shape, model["n_classes"], **model["options"])
+        network = create_to_restore(model["name"], shape, model["n_classes"], model["options"])
         normalise = normalise_from_dict(json.loads(run.normalisation.read_text(encoding="utf-8")), len(shape))
         arrays, _ = read_safetensors(run.weights)
         restore(network, arrays)
