@@ -155,6 +155,65 @@ def test_an_object_that_is_no_source() -> None:
     assert "a ndarray is not a source" in refusal(np.zeros(10))
 
 
+class OnlyTheBasics:
+    """A file object with read, seek and tell, as some libraries make them; a read may give less than asked for."""
+
+    def __init__(self, content: bytes, at_most: int = 1 << 20) -> None:
+        self._inner = io.BytesIO(content)
+        self._at_most = at_most
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        return self._inner.read(min(n_bytes, self._at_most) if n_bytes >= 0 else -1)
+
+    def seek(self, offset: int, whence: int = 0) -> None:
+        self._inner.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+
+class RawShort(io.RawIOBase):
+    """An unbuffered stream that gives seven bytes at a time."""
+
+    def __init__(self, content: bytes) -> None:
+        self._inner = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._inner.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._inner.read(min(len(buffer), 7))
+        buffer[: len(content)] = content
+        return len(content)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg"])
+def test_file_objects_of_few_manners(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"sound{suffix}", music(1.0))
+    content, expected = path.read_bytes(), audio.load(path, RATE_HZ)
+    for source in (OnlyTheBasics(content), RawShort(content)):
+        sound = audio.load(source, RATE_HZ)
+        assert np.allclose(sound.waveform, expected.waveform, atol=1e-4) and sound.warnings == expected.warnings
+
+
+def test_a_file_object_that_is_closed_or_gives_text() -> None:
+    closed = io.BytesIO(b"RIFF")
+    closed.close()
+    assert "<file object> is closed" in refusal(closed)
+
+    class Text(OnlyTheBasics):
+        def read(self, n_bytes: int = -1) -> Any:
+            return "text"
+
+    assert "gives str, not bytes" in refusal(Text(b"RIFF"))
+
+
 def test_a_file_object_that_cannot_seek() -> None:
     class OneWay(io.RawIOBase):
         def readable(self) -> bool:

@@ -64,8 +64,11 @@ class Input:
             )
         try:
             self._start = source.tell()
-            self.size = source.seek(0, os.SEEK_END)
-        except (OSError, AttributeError) as error:
+            source.seek(0, os.SEEK_END)
+            self.size = source.tell()
+        except (OSError, AttributeError, ValueError) as error:  # ValueError: it is closed
+            if getattr(source, "closed", False):
+                raise AudioError(f"{self.name} is closed", next_step="Open it again") from error
             raise AudioError(
                 f"{self.name} cannot seek",
                 valid="A path or a seekable file object",
@@ -81,7 +84,7 @@ class Input:
             if self.stream is not None:
                 before = self.stream.tell()
                 self.stream.seek(offset)
-                data = self.stream.read(n_bytes)
+                data = _read_all(self.stream, n_bytes, self.name)
                 self.stream.seek(before)
                 return data
             with Path(self.path or "").open("rb") as handle:
@@ -101,8 +104,21 @@ class Input:
 
     def restore(self) -> None:
         """Put a file object back to where its owner left it."""
-        if self.stream is not None and not self.stream.closed:
+        if self.stream is not None and not getattr(self.stream, "closed", False):
             self.stream.seek(self._start)
+
+
+def _read_all(stream: BinaryIO, n_bytes: int, name: str) -> bytes:
+    """Read on where a file object gives less than it was asked for, as unbuffered ones may."""
+    parts: list[bytes] = []
+    while n_bytes > 0 and (part := stream.read(n_bytes)):
+        if not isinstance(part, bytes):
+            raise AudioError(
+                f"{name} gives {type(part).__name__}, not bytes", next_step="Open it in binary mode: open(path, 'rb')"
+            )
+        parts.append(part)
+        n_bytes -= len(part)
+    return b"".join(parts)
 
 
 def _check(path: str, name: str) -> tuple[int, ...]:
