@@ -58,6 +58,17 @@ def test_an_array_needs_its_rate_and_a_file_refuses_one(toy: Path, track: Path) 
         classifier.classify(np.zeros(8000, dtype=np.float32))
     with pytest.raises(AudioError, match="carry their own rate"):
         classifier.classify(track, sample_rate_hz=8000)
+    with pytest.raises(AudioError, match="given for a list"):
+        classifier.classify([0.0] * 8000, sample_rate_hz=8000)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_beyond_all_measure_give_no_answer_that_is_no_number(toy: Path) -> None:
+    samples = np.where(np.arange(3 * RATE_HZ) % 2, 3e38, -3e38).astype(np.float32)
+    with pytest.raises(AudioError, match="no answer that is a number"):
+        Classifier(str(toy)).classify(samples, sample_rate_hz=RATE_HZ)
+    with pytest.raises(AudioError, match="only NaN or infinite"):
+        Classifier(str(toy)).classify(samples.astype(np.float64) * 1e200, sample_rate_hz=RATE_HZ)
 
 
 def test_spans_hear_what_full_coverage_hears_there(toy: Path, track: Path) -> None:

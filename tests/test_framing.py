@@ -86,3 +86,10 @@ def test_full_coverage_hears_everything() -> None:
 def test_bad_coverage_is_named(value: str | float) -> None:
     with pytest.raises(UsageError, match="full"):
         Coverage.parse(value)
+
+
+def test_coverage_of_any_length_hears_what_there_is() -> None:
+    assert Coverage.parse(1e308).choose(3, 0.5) == [0, 1, 2]
+    for value in ([], 10**400, b"full"):
+        with pytest.raises(UsageError, match="coverage"):
+            Coverage.parse(value)  # type: ignore[arg-type]

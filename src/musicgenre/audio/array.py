@@ -69,7 +69,8 @@ def _as_columns(array: NDArray[np.generic]) -> Float32:
         )
     kind = array.dtype.kind
     if kind == "f":
-        return columns.astype(np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is counted by Tally
+            return columns.astype(np.float32)
     if kind in "iu":
         half = 2.0 ** (8 * array.dtype.itemsize - 1)
         shift = half if kind == "u" else 0.0

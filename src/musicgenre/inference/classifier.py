@@ -107,14 +107,21 @@ class Classifier:
             path = None
         elif sample_rate_hz is not None:
             raise AudioError(
-                f"sample_rate_hz={sample_rate_hz} was given for a file",
-                valid="Files carry their own rate; only arrays need one",
-                next_step="Leave sample_rate_hz out",
+                f"sample_rate_hz={sample_rate_hz} was given for a {type(source).__name__}",
+                valid="Files carry their own rate; only NumPy arrays need one",
+                next_step="Leave sample_rate_hz out, or pass numpy.asarray(samples)",
             )
         else:
             path = _name_of(source)
             heard = self._hear_source(source)
-        judgement = self._listener.judge(heard.outputs)
+        with np.errstate(invalid="ignore"):
+            judgement = self._listener.judge(heard.outputs)
+        if not np.isfinite(judgement.scores).all():
+            raise AudioError(
+                f"{audio.printable(path) if path else 'the sound'} gives no answer that is a number",
+                valid="Samples near full scale, which is 1",
+                next_step="Divide its samples by their largest, or export it again",
+            )
         return self._answer(path, heard, judgement, framing)
 
     def hear(self, source: str | os.PathLike[str] | BinaryIO) -> tuple[Outputs, tuple[str, ...]]:

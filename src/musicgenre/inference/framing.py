@@ -99,7 +99,7 @@ class Coverage:
             return cls(None)
         try:
             seconds = float(value)
-        except ValueError:
+        except (TypeError, ValueError, OverflowError):
             seconds = float("nan")
         if not 0 < seconds < float("inf"):
             raise UsageError(f"coverage {value!r} cannot be used", valid="Give 'full' or seconds above 0, such as 12")
@@ -117,7 +117,7 @@ class Coverage:
         """
         if self.seconds is None:
             return list(range(n_segments))
-        wanted = min(n_segments, max(1, round(self.seconds / hop_s)))
+        wanted = min(n_segments, max(1, round(min(self.seconds / hop_s, n_segments))))
         return [int((i + 0.5) * n_segments / wanted) for i in range(wanted)]
 
 
