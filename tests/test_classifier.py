@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 import musicgenre
-from musicgenre import Answer, AudioError, BundleError, Classifier
+from musicgenre import Answer, AudioError, BundleError, Classifier, audio
 from musicgenre.errors import UsageError
 from tests.toy import RATE_HZ, save_toy
 
@@ -60,6 +61,16 @@ def test_an_array_needs_its_rate_and_a_file_refuses_one(toy: Path, track: Path) 
         classifier.classify(track, sample_rate_hz=8000)
     with pytest.raises(AudioError, match="given for a list"):
         classifier.classify([0.0] * 8000, sample_rate_hz=8000)  # type: ignore[arg-type]
+
+
+def test_a_file_that_claims_thousands_of_years_is_heard_as_far_as_it_goes(
+    toy: Path, track: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = dataclasses.replace(audio.probe(track), duration_s=3e12)
+    monkeypatch.setattr(audio, "probe", lambda _: claimed)
+    for coverage in ("full", 1e300, 3.0):
+        answer = Classifier(str(toy), coverage=coverage).classify(track)
+        assert answer.duration_s == pytest.approx(5.0) and answer.heard_s <= 5.0
 
 
 @pytest.mark.filterwarnings("error")
