@@ -28,6 +28,17 @@ SMALLER = {
     "joined": [f"representation.options.parts={_JOINED}"],
     "mfcc": [],
 }
+# fresh weights, no download; narrow layers in place of those that make a VGG large
+_FRESH = ["model.options.weights=none"]
+IMAGENET = {
+    "b8": [*_FRESH, "model.options.size=32"],
+    "b8-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
+    "e6-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
+    "e6-resnext101": _FRESH,
+    "e6-squeezenet": _FRESH,
+}
+LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
+RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",
     "training.epochs=1",
@@ -51,7 +62,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reduced(name: str) -> list[str]:
     """Overrides that make a recipe small, everything else as it is."""
     recipe = load_recipe(name)
-    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name]]
+    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *IMAGENET.get(name, [])]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
     if recipe.model.name == "random-forest":
@@ -65,7 +76,7 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:segment-leaky")
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe_from_wav_to_answer(
     name: str, collection: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
