@@ -1,7 +1,8 @@
 """Write docs/results.md: one row a system, each from a record that was written from a run folder.
 
 Run: python scripts/results.py                      writes the page from docs/results/
-     python scripts/results.py --check              fails where a row has no record or the page is out of date
+     python scripts/results.py --check              fails where a row has neither a record nor a reason why it is
+                                                    not measured, or the page is out of date
      python scripts/results.py add RUN DATA         writes the record of a run folder (DATA: a key of rows.toml)
      python scripts/results.py missing              prints the commands that would make the missing records
      python scripts/results.py make WORK --source FOLDER [--only REGEX] [--extra="--accelerator gpu"]
@@ -30,7 +31,8 @@ RECORD_VERSION = 1
 HEAD = """# Results
 
 What each published system claimed, and what we measured. `scripts/results.py` writes this page: every row comes from a
-record in `docs/results/`, which was written from a run folder; a row without a record fails the check.
+record in `docs/results/`, which was written from a run folder; a row without a record fails the check unless it says
+why it was not measured.
 
 How to read it:
 
@@ -59,6 +61,7 @@ class Row:
     note: str
     seeds: int
     settings: tuple[str, ...]
+    unmeasured: str
     source: Mapping[str, Any]
 
     @property
@@ -112,6 +115,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             note=entry.get("note", ""),
             seeds=entry.get("seeds", content["data"][entry["data"]]["seeds"]),
             settings=tuple(entry.get("settings", ())),
+            unmeasured=entry.get("unmeasured", ""),
             source=content["data"][entry["data"]],
         )
         for entry in content["row"]
@@ -153,6 +157,8 @@ def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[
     for row in rows:
         name = row.record_path.name
         if not row.record_path.is_file():
+            if row.unmeasured:
+                continue
             problems.append(f"row {row.code} ({row.system}, {row.protocol}) has no record {name}")
             continue
         record = json.loads(row.record_path.read_text(encoding="utf-8"))
@@ -163,6 +169,11 @@ def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[
             problems.append(f"{name} is of {', '.join(record['systems'])}, its row of {row.code}")
         records[row.record_path] = record
     known = {row.record_path for row in rows}
+    problems += [
+        f"{row.record_path.name} is there, but rows.toml calls its row unmeasured"
+        for row in rows
+        if row.unmeasured and row.record_path in records
+    ]
     problems += [f"{path.name} belongs to no row" for path in sorted(FOLDER.glob("*.json")) if path not in known]
     return records, problems
 
@@ -209,7 +220,7 @@ def _cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
     claimed = " ".join(part for part in (row.claimed or "none", f"({row.note})" if row.note else "") if part)
     cells = [row.code, row.system, claimed, row.recomputed]
     if record is None:
-        cells += ["no record", "", "", "", row.protocol, ""]
+        cells += [f"not measured: {row.unmeasured}" if row.unmeasured else "no record", "", "", "", row.protocol, ""]
     else:
         cells += _measured(record)
     return dict(zip(_COLUMNS, cells, strict=True))
