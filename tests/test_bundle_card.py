@@ -40,6 +40,8 @@ def test_a_newer_format_is_refused_even_if_it_looks_quite_different() -> None:
     ("text", "message"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"format_version": 1, "name": "\\ud800"}', "not JSON"),
         ("[1]", "not a JSON object"),
         ("{}", "no format version"),
         ('{"format_version": 1}', "damaged"),
@@ -63,6 +65,7 @@ def test_damaged_cards(text: str, message: str) -> None:
         {"labels": ()},
         {"labels": ("a", "a")},
         {"temperature": 0.0},
+        {"unsure_threshold": None},
     ],
 )
 def test_impossible_cards(change: dict[str, Any]) -> None:

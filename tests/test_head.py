@@ -108,7 +108,14 @@ def test_a_newer_format_says_what_to_do() -> None:
         GenreHead.from_json(tampered(format_version=FORMAT_VERSION + 1))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "something else"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", '{"format": "something else"}', "[" * 100_000),
+        '{"format": "musicgenre-head", "format_version": 1, "labels": ["\\ud800"]}',
+        '{"format": "musicgenre-head", "format_version": %s}' % ("1" * 5000),
+    ],
+)
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(BundleError):
         GenreHead.from_json(text, where="x.json")

@@ -92,6 +92,8 @@ class BundleCard:
             raise BundleError(f"the labels of {self.name!r} are missing or not unique")
         if not self.temperature > 0:
             raise BundleError(f"the card of {self.name!r} says temperature={self.temperature}", valid="above 0")
+        if not isinstance(self.unsure_threshold, (int, float)):
+            raise BundleError(f"the card of {self.name!r} says unsure_threshold={self.unsure_threshold!r}")
 
     def to_json(self) -> str:
         """Write the card as one line of JSON, keys sorted."""
@@ -126,7 +128,8 @@ class BundleCard:
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError as error:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: the card is not JSON ({error})", next_step="Get or export it anew") from error
     if not isinstance(values, dict):
         raise BundleError(f"{where}: the card is not a JSON object", next_step="Get or export it anew")

@@ -247,7 +247,8 @@ def _checksum(content: dict[str, Any]) -> str:
 def _checked(text: str, where: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        json.dumps(content, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
+    except (ValueError, RecursionError) as error:
         raise _damaged(where, f"not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BundleError(
