@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -154,3 +156,26 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"musicgenre\[features\]"):
         load_bundle(tmp_path / "table.onnx")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ("one", "two", "three")},
+        {"segment_samples": N_SAMPLES + 1},
+        {"kind": "embedding", "tags": ("quiet", "loud")},
+    ],
+)
+def test_a_card_that_does_not_fit_its_graph_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    save_bundle(tmp_path / "odd.onnx", tiny_model(), replace(CARD, **changes))
+    with pytest.raises(BundleError, match="does not do what its card says"):
+        load_bundle(tmp_path / "odd.onnx")
+
+
+def test_a_graph_that_fails_as_it_runs_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    graph = GraphBuilder("tiny")
+    waveform = graph.input("waveform", "float32", ["rows", "samples"])
+    graph.output(graph.op("MatMul", waveform, graph.floats([[-1.0, 1.0]])), "logits", ["rows", 2])
+    save_bundle(tmp_path / "odd.onnx", graph.build(), CARD)
+    with pytest.raises(BundleError, match="cannot run tiny"):
+        load_bundle(tmp_path / "odd.onnx").run(rng.standard_normal((1, N_SAMPLES)))

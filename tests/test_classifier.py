@@ -13,7 +13,10 @@ import soundfile
 
 import musicgenre
 from musicgenre import Answer, AudioError, BundleError, Classifier, audio
+from musicgenre.bundle import load_bundle
 from musicgenre.errors import UsageError
+from musicgenre.inference.listeners import HeadListener
+from musicgenre.models.head import GenreHead
 from tests.toy import RATE_HZ, save_toy
 
 
@@ -142,3 +145,14 @@ def test_public_names_are_reachable() -> None:
     assert set(musicgenre.__all__) <= set(dir(musicgenre))
     with pytest.raises(AttributeError):
         musicgenre.nothing_of_the_kind  # noqa: B018
+
+
+@pytest.mark.default_model
+def test_a_bundle_of_the_wrong_kind_is_refused(default_bundle_cache: Path) -> None:
+    with pytest.raises(BundleError, match="names no genres"):
+        Classifier(str(default_bundle_cache / "bundles" / "msd-musicnn.onnx"))
+
+
+def test_a_head_needs_an_embedding_bundle(toy: Path) -> None:
+    with pytest.raises(BundleError, match="cannot stand on toy"):
+        HeadListener(load_bundle(toy), GenreHead.load_default())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
+_OUTPUTS = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
+
 
 class Bundle:
     """A loaded model. Safe to share between threads.
@@ -86,7 +88,10 @@ class Bundle:
 
     def _run_row(self, row: Float32) -> list[Float32]:
         feeds = {"waveform": row} if self._front_end is None else {"features": self._front_end.compute(row)}
-        results: list[Float32] = self._session.run(self._outputs, {**feeds, **self._constant_feeds})
+        try:
+            results: list[Float32] = self._session.run(self._outputs, {**feeds, **self._constant_feeds})
+        except _failures() as error:
+            raise _not_running(f"cannot run {self.card.name}", error) from error
         return results
 
 
@@ -122,22 +127,49 @@ def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> 
     front_end = _python_front_end(card) if card.extra else None
     import onnxruntime
 
-    # The C++ errors of onnxruntime share no base but Exception's children listed in its own module.
+    try:
+        session = onnxruntime.InferenceSession(content, _session_options(), providers=["CPUExecutionProvider"])
+    except _failures() as error:
+        raise _not_running(f"cannot load {path}", error) from error
+    _check_graph(session, card, "waveform" if front_end is None else "features", str(path))
+    return Bundle(card, session, _available_cores() if threads is None else threads, front_end)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """List the C++ errors of onnxruntime, which share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-    failures = (
+    return (
         states.Fail,
         states.InvalidGraph,
         states.InvalidProtobuf,
         states.InvalidArgument,
         states.NotImplemented,
+        states.RuntimeException,
     )
-    try:
-        session = onnxruntime.InferenceSession(content, _session_options(), providers=["CPUExecutionProvider"])
-    except failures as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"onnxruntime {onnxruntime.__version__} cannot load {path} ({reason})") from error
-    return Bundle(card, session, _available_cores() if threads is None else threads, front_end)
+
+
+def _not_running(what: str, error: Exception) -> BundleError:
+    import onnxruntime
+
+    return BundleError(f"onnxruntime {onnxruntime.__version__} {what} ({str(error).splitlines()[0]})")
+
+
+def _check_graph(session: onnxruntime.InferenceSession, card: BundleCard, feed: str, where: str) -> None:
+    """Compare what the graph takes and gives with what the card says, as far as the graph tells sizes."""
+    taken = {entry.name: entry.shape for entry in session.get_inputs()}
+    given = {entry.name: entry.shape for entry in session.get_outputs()}
+    length = (taken.get(feed) or [None])[-1]
+    fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
+    fits = fits and (feed != "waveform" or not isinstance(length, int) or length == card.segment_samples)
+    named = "tags" if card.kind == "embedding" else "logits"
+    width = (given.get(named) or [None])[-1]
+    if not fits or (isinstance(width, int) and width != len(card.labels)):
+        raise BundleError(
+            f"the graph in {where} does not do what its card says: it takes {taken} and gives {given}",
+            valid=f"{feed} (rows, {card.segment_samples}) to {named} (rows, {len(card.labels)})",
+            next_step="Get or export it anew",
+        )
 
 
 def _session_options() -> onnxruntime.SessionOptions:

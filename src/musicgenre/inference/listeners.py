@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.errors import BundleError
 from musicgenre.inference.framing import Framing
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class HeadListener:
 
     def __init__(self, bundle: Bundle, head: GenreHead) -> None:
         card = bundle.card
+        if card.kind != "embedding":
+            raise BundleError(
+                f"the head {head.name} cannot stand on {card.name}, which is a {card.kind}",
+                valid="An embedding bundle such as msd-musicnn",
+            )
         self.name = head.name
         self.labels = tuple(head.labels)
         self.tag_names = tuple(card.tags)
@@ -96,6 +102,11 @@ class ClassifierListener:
 
     def __init__(self, bundle: Bundle) -> None:
         card = bundle.card
+        if card.kind != "classifier":
+            raise BundleError(
+                f"{card.name} names no genres: it is an {card.kind} bundle that a genre head stands on",
+                valid="'default', a taught model, or an exported classifier",
+            )
         self.name = card.name
         self.labels = tuple(card.labels)
         self.framing = Framing(
