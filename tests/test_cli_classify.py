@@ -149,6 +149,12 @@ def test_a_pipe_that_closes_early_is_no_error(toy: Path, library: Path) -> None:
     assert b"Traceback" not in done.stderr and json.loads(done.stdout)["genre"]
 
 
+def test_labels_cannot_write_to_the_terminal(library: Path, tmp_path: Path) -> None:
+    model = save_toy(tmp_path / "odd.onnx", labels=("loud\n\x1b[31m", "quiet\r"))
+    done = run("classify", library / "a loud.wav", "--model", model, "--timeline")
+    assert done.returncode == 0 and b"\x1b" not in done.stdout and b"loud\\n\\x1b[31m" in done.stdout
+
+
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX shells")
 def test_a_full_disk_leaves_whole_lines_that_resume(toy: Path, library: Path, tmp_path: Path) -> None:
     for index in range(6):

@@ -15,7 +15,7 @@ RATE_HZ = 8_000
 SEGMENT = 8_000  # one second
 
 
-def save_toy(path: Path, *, unsure_threshold: float = 0.0) -> Path:
+def save_toy(path: Path, *, unsure_threshold: float = 0.0, labels: tuple[str, str] = ("loud", "quiet")) -> Path:
     """Write the toy classifier: logits (20 m - 2, 2 - 20 m), m the segment's mean absolute amplitude."""
     weights = numpy_helper.from_array(np.array([[20.0, -20.0]], dtype=np.float32), "weights")
     bias = numpy_helper.from_array(np.array([-2.0, 2.0], dtype=np.float32), "bias")
@@ -33,7 +33,7 @@ def save_toy(path: Path, *, unsure_threshold: float = 0.0) -> Path:
     card = BundleCard(
         name="toy",
         kind="classifier",
-        labels=("loud", "quiet"),
+        labels=labels,
         sample_rate_hz=RATE_HZ,
         segment_samples=SEGMENT,
         hop_samples=SEGMENT,

@@ -28,7 +28,7 @@ def table_row(result: Result, *, top: int, timeline: bool) -> None:
         return
     name = _fit(result.path or "-", _NAME_WIDTH)
     colour = typer.colors.GREEN if result.is_sure else typer.colors.YELLOW
-    genre = _paint(f"{result.genre:<{_GENRE_WIDTH}}", colour)
+    genre = _paint(f"{printable(result.genre):<{_GENRE_WIDTH}}", colour)
     typer.echo(f"{name}  {genre}  {result.confidence:4.0%}  {_details(result, top)}".rstrip())
     for warning in result.warnings:
         typer.echo(f"{'':{_NAME_WIDTH}}  note: {printable(warning)}")
@@ -59,7 +59,7 @@ def timeline_lines(segments: tuple[TimelineSegment, ...], duration_s: float, wid
         left = min(columns - 1, int(columns * start_s / max(duration_s, end_s)))
         length = max(1, round(columns * (end_s - start_s) / max(duration_s, end_s)))
         bar = " " * left + block * min(length, columns - left)
-        lines.append(f"  {clock(start_s):>8} {genre:<{_GENRE_WIDTH}} {confidence:4.0%} {bar}")
+        lines.append(f"  {clock(start_s):>8} {printable(genre):<{_GENRE_WIDTH}} {confidence:4.0%} {bar}")
     return lines
 
 
@@ -99,7 +99,7 @@ def _details(answer: Answer, top: int) -> str:
     tags = list(answer.tags)[:top]
     if tags:
         parts.append(f"[{', '.join(tags)}]")
-    return "; ".join(parts)
+    return printable("; ".join(parts))
 
 
 def _fit(text: str, width: int) -> str:
