@@ -15,7 +15,8 @@ class MusicgenreError(Exception):
     problem : str
         What is wrong, with the bad value in it. One sentence, without the full stop.
     valid : str, optional
-        What would have been valid. One sentence, without the full stop.
+        What would have been valid, without the full stop: a sentence, or a list or phrase in lower case, which the
+        message introduces with "Valid:".
     next_step : str, optional
         What to do now. One sentence, without the full stop.
     """
@@ -24,6 +25,8 @@ class MusicgenreError(Exception):
         self.problem = problem
         self.valid = valid
         self.next_step = next_step
+        if valid and not valid[0].isupper():
+            valid = f"Valid: {valid}"
         super().__init__(". ".join(part.rstrip(".") for part in (problem, valid, next_step) if part) + ".")
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -1,0 +1,30 @@
+"""Messages of the exception family."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from musicgenre.errors import MissingExtraError, MusicgenreError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("valid", "message"),
+    [
+        ("Give seconds", "no such thing. Give seconds. Go on."),
+        ("one, two", "no such thing. Valid: one, two. Go on."),
+        ("'one' or 2", "no such thing. Valid: 'one' or 2. Go on."),
+        ("", "no such thing. Go on."),
+    ],
+)
+def test_a_list_of_what_is_valid_is_introduced(valid: str, message: str) -> None:
+    assert str(UsageError("no such thing", valid=valid, next_step="Go on")) == message
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("no", valid="yes", next_step="Go on"), MissingExtraError("--plot", "plot")]
+)
+def test_errors_cross_process_borders_whole(error: MusicgenreError) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), str(back)) == (type(error), str(error))
