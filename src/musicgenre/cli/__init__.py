@@ -29,7 +29,7 @@ from musicgenre.cli import (
     teach,
     train,
 )
-from musicgenre.errors import MusicgenreError
+from musicgenre.errors import MusicgenreError, UsageError
 
 app = typer.Typer(
     name="musicgenre",
@@ -56,7 +56,12 @@ def _root(
     ] = False,
 ) -> None:
     """Hear a track, name its genre; train such a listener on your own music."""
-    context.default_map = _configured_defaults(context)
+    try:
+        context.default_map = _configured_defaults(context)
+    except UsageError as error:
+        if context.invoked_subcommand != "doctor":  # which is there to tell what is wrong
+            raise
+        context.obj = error
 
 
 def _configured_defaults(context: typer.Context) -> dict[str, Any]:

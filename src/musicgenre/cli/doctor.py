@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import typer
 
+from musicgenre.errors import MusicgenreError
 
-def doctor() -> None:
+
+def doctor(context: typer.Context) -> None:
     """Print versions, inference providers, folders and model state for a bug report."""
+    from musicgenre.audio import printable
     from musicgenre.inference.doctor import diagnose
 
     rows = diagnose()
+    if isinstance(context.obj, MusicgenreError):  # what the root command met when it read the config file
+        rows.append(("problem", printable(str(context.obj))))
     width = max(len(what) for what, _ in rows)
     for what, value in rows:
         typer.echo(f"{what:<{width}}  {value}")
