@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from musicgenre.errors import UsageError
 from musicgenre.inference.gather import gather_paths
 
 
@@ -58,3 +59,20 @@ def test_names_that_no_file_can_have_are_left_to_who_opens_them(folder: Path) ->
 def test_lists_on_standard_input() -> None:
     assert gathered("-", stdin=b"\xef\xbb\xbfa.wav\r\n\r\nb c.wav\n") == ("a.wav", "b c.wav")
     assert gathered("-", stdin=b"a\nb.wav\0c.wav\0") == ("a\nb.wav", "c.wav")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"RIFF\xe8\x14\0\0WAVEfmt ",
+        b"fLaC\0",
+        b"OggS\0",
+        b"ID3\4",
+        b"\xff\xfb\x90",
+        b"\0\0\0\x20ftypM4A ",
+        b"\x1aE\xdf\xa3",
+    ],
+)
+def test_sound_on_standard_input_is_no_list(start: bytes) -> None:
+    with pytest.raises(UsageError, match="standard input holds sound"):
+        gathered("-", stdin=start + b"\n/\n")

@@ -17,6 +17,11 @@ from musicgenre.inference.batch import Failure
 
 _STDIN = "-"
 _SEPARATORS = re.escape(os.sep + (os.altsep or ""))
+# How WAV, AIFF, FLAC, Ogg, MP3, MP4, Matroska and WMA begin, and no list of names does.
+_SOUND = re.compile(
+    rb"RIFF.{4}WAVE|FORM.{4}AIF|fLaC\0|OggS\0|ID3[\2-\4]|\xff[\xf2-\xfb][\x80-\xff]|\0\0\0.ftyp|\x1aE\xdf\xa3|0&\xb2u",
+    re.DOTALL,
+)
 _RECURSIVE = re.compile(rf"((?:.*?[{_SEPARATORS}])?)\*\*(?:[{_SEPARATORS}]+(.*))?", re.DOTALL)
 
 
@@ -103,6 +108,10 @@ def _folders(root: str) -> Iterator[str]:
 
 def _listed(stdin: BinaryIO) -> Iterator[str]:
     content = stdin.read().removeprefix(codecs.BOM_UTF8)
+    if _SOUND.match(content):
+        raise UsageError(
+            "standard input holds sound", valid="A list of files, one a line", next_step="Save the sound to a file"
+        )
     separator = b"\0" if b"\0" in content else b"\n"
     for line in content.split(separator):
         name = line.rstrip(b"\r\n")
