@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,24 @@ def test_one_genre_or_none_is_an_error(missing: str, folder: Path) -> None:
 def test_something_else_is_an_error(folder: Path) -> None:
     with pytest.raises(DataError, match="neither a folder nor a manifest"):
         gather_lessons(folder / "loose.wav")
+
+
+def test_a_genre_cannot_be_called_unsure(folder: Path) -> None:
+    (folder / "rock").rename(folder / "unsure")
+    with pytest.raises(DataError, match="cannot be called 'unsure'"):
+        gather_lessons(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux only")
+def test_names_of_folders_become_printable_labels(folder: Path) -> None:
+    (folder / "rock").rename(folder / os.fsdecode(b"caf\xe9\n"))
+    assert {lesson.label for lesson in gather_lessons(folder)[0]} == {"caf\\xe9\\n", "ska"}
+
+
+def test_a_cache_that_cannot_be_written_costs_no_lesson(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    heard, failures = hear_lessons(gather_lessons(folder)[0], Ear(), cache_key="k")
+    assert (len(heard), failures) == (3, ())
 
 
 def test_what_was_heard_is_not_heard_again(folder: Path) -> None:

@@ -10,7 +10,7 @@ import soundfile
 from musicgenre.errors import DataError, UsageError
 from musicgenre.inference._trial import join_groups, near_pairs
 from musicgenre.inference.lessons import HeardLesson, Lesson
-from musicgenre.inference.teach import _without_copies, fit_head, teach
+from musicgenre.inference.teach import _check_labels, _without_copies, fit_head, teach
 from musicgenre.models.head import GenreHead
 from tests.cli import run
 
@@ -138,6 +138,13 @@ def test_a_head_is_not_replaced_by_accident(tmp_path: Path, monkeypatch: pytest.
         teach(tmp_path, "mine", output=tmp_path / "mine.json")
     with pytest.raises(UsageError, match=r"ends in \.json"):
         teach(tmp_path, "mine", output=tmp_path / "mine.onnx")
+
+
+def test_too_few_genres_left_say_why(rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match=r"2 tracks of 1 genre could be heard.*first of all: b0.wav is empty"):
+        _check_labels(heard(rng, {"a": 2}), ["b0.wav is empty", "b1.wav is empty"])
+    with pytest.raises(DataError, match=r"0 tracks of 0 genres"):
+        _check_labels([])
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "one genre", "bad name"])

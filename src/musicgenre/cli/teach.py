@@ -68,9 +68,11 @@ def _offer_default_bundle() -> None:
 def _list(title: str, lines: list[str]) -> None:
     if not lines:
         return
+    from musicgenre.audio.names import printable
+
     typer.echo(f"{title} ({len(lines)}):", err=True)
     for line in lines[:_LISTED]:
-        typer.echo(f"  {line}", err=True)
+        typer.echo(f"  {printable(line)}", err=True)
     if len(lines) > _LISTED:
         typer.echo(f"  and {len(lines) - _LISTED} more", err=True)
 

@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre._files import cache_folder, sha256_of, write_bytes_atomic
 from musicgenre.errors import AudioError, DataError
+from musicgenre.inference.answer import UNSURE
 from musicgenre.inference.classifier import Classifier
 
 Float32 = NDArray[np.float32]
@@ -77,7 +79,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     Raises
     ------
     DataError
-        When there is nothing to learn from, or fewer than two genres.
+        When there is nothing to learn from, fewer than two genres, or one that cannot be a genre.
     """
     if source.is_dir():
         lessons, warnings = _from_folder(source)
@@ -89,6 +91,8 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
             valid="a folder with one folder of tracks a genre, or a CSV with the columns path and label",
         )
     labels = sorted({lesson.label for lesson in lessons})
+    if UNSURE in labels:
+        raise DataError(f"a genre cannot be called {UNSURE!r}: that is the answer where none is likely enough")
     if len(labels) < 2:
         raise DataError(
             f"{source} holds {'only the genre ' + repr(labels[0]) if labels else 'no tracks'}",
@@ -151,7 +155,7 @@ def _from_folder(folder: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     lessons, warnings = [], []
     for genre in genres:
         files = list(audio.find_audio_files(genre))
-        lessons += [Lesson(file, genre.name) for file in files]
+        lessons += [Lesson(file, audio.printable(genre.name)) for file in files]
         if not files:
             warnings.append(f"the folder {genre.name!r} holds no sound files: it is no genre of this model")
     loose = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in audio.AUDIO_SUFFIXES]
@@ -182,7 +186,8 @@ def _hear(lesson: Lesson, classifier: Classifier, folder: Path | None) -> HeardL
             outputs, warnings = classifier.hear(lesson.path)
             found = outputs["embedding"].astype(np.float32), warnings
             if kept:
-                _keep(kept, *found)
+                with suppress(OSError):  # a cache that is full or read-only costs time, not the lesson
+                    _keep(kept, *found)
     except AudioError as error:
         return str(error)
     except OSError as error:

@@ -150,9 +150,16 @@ def teach(
     key = key_of(card.sha256, classifier.coverage.seconds)
     heard, failures = hear_lessons(lessons, classifier, jobs=jobs, cache_key=key, progress=progress)
     heard, more = _without_copies(heard)
+    _check_labels(heard, [reason for _, reason in failures] + list(more))
     notes = [*warnings, *more, *(f"{item.lesson.path.name}: {note}" for item in heard for note in item.warnings)]
     head, score, about = fit_head(name, heard, default, hop_s=card.hop_samples / card.sample_rate_hz)
-    head.save(path)
+    try:
+        head.save(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror})",
+            next_step="Choose another --output; what was heard is kept, so the next time is quick",
+        ) from error
     return Taught(
         head=head,
         path=path,
@@ -191,8 +198,7 @@ def fit_head(
     """
     labels = tuple(sorted({item.lesson.label for item in heard}))
     truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
-    if len(labels) < 2:
-        raise DataError(f"{len(heard)} tracks of {len(labels)} genre could be heard", valid="two genres or more")
+    _check_labels(heard)
     views, counts = _pooled(heard, hop_s)
     pairs = near_pairs(views["all"])
     groups = join_groups([item.lesson.group for item in heard], pairs)
@@ -221,6 +227,16 @@ def fit_head(
         card=_card(heard, labels, score, default),
     )
     return head, score, (*_pair_warnings(heard, pairs), *_size_warnings(labels, truth, trials, score))
+
+
+def _check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> None:
+    n_labels = len({item.lesson.label for item in heard})
+    if n_labels < 2:
+        raise DataError(
+            f"{len(heard)} tracks of {n_labels} genre{'s' * (n_labels != 1)} could be heard",
+            valid="two genres or more",
+            next_step=f"Look at what was left out, first of all: {reasons[0]}" if reasons else "Add tracks",
+        )
 
 
 def _destination(name: str, output: Path | None, overwrite: bool) -> Path:
