@@ -31,7 +31,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a\\b", ".hidden", "-x", "con", "NUL.txt", "x" * 65, "é", "a."]
+    "name", ["", ".", "..", "a/b", "a\\b", ".hidden", "-x", "con", "NUL.txt", "x" * 65, "é", "a.", "a.json", "a.onnx"]
 )
 def test_names_that_cannot_be_files_everywhere_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name"):

@@ -29,10 +29,10 @@ def taught_path(name: str) -> Path:
         When the name cannot be a file name on every system, or is that of the default head.
     """
     stem = name.split(".", maxsplit=1)[0].lower()
-    if not _NAME.fullmatch(name) or name.endswith(".") or stem in _RESERVED:
+    if not _NAME.fullmatch(name) or name.endswith((".", ".json", ".onnx")) or stem in _RESERVED:
         raise UsageError(
             f"{name!r} cannot be the name of a taught model",
-            valid="letters, digits, '-', '_' and '.', at most 64, the first a letter or digit",
+            valid="letters, digits, '-', '_' and '.', at most 64, the first a letter or digit, no .json at the end",
         )
     if name == DEFAULT_HEAD:
         raise UsageError(
