@@ -92,3 +92,14 @@ def test_absent_manifest(tmp_path: Path) -> None:
 def test_the_recipe_page_is_up_to_date() -> None:
     done = subprocess.run([sys.executable, ROOT / "scripts" / "recipes_page.py", "--check"], check=False)
     assert done.returncode == 0
+
+
+def test_train_in_the_light_install_names_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['lightning'] = None; sys.argv = ['musicgenre', 'train', 'e3', '--data', 'm.csv'];"
+        "from musicgenre.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert text(done.stderr).startswith("error: training needs packages that are not installed")
+    assert "musicgenre[train]" in text(done.stderr)

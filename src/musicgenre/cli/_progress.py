@@ -23,11 +23,29 @@ def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     callable
         To be told (done, all).
     """
+    with counting_several(quiet=quiet) as update:
+        yield lambda done, total: update(what, done, total)
+
+
+@contextmanager
+def counting_several(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for every kind of thing that is done.
+
+    Parameters
+    ----------
+    quiet : bool, optional
+        No bars.
+
+    Yields
+    ------
+    callable
+        To be told (name of the bar, done, all).
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _bars(columns, quiet) as update:
-        yield lambda done, total: update(what, done, total)
+        yield update
 
 
 @contextmanager

@@ -25,13 +25,14 @@ def augment(
     """Write augmented copies of the training tracks. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
     from musicgenre.augment import offline
     from musicgenre.augment.registry import get_chain
-    from musicgenre.cli._options import progress_bar, report_skipped
+    from musicgenre.cli._options import report_skipped
+    from musicgenre.cli._progress import counting
     from musicgenre.data._pool import usable_cores
     from musicgenre.data.manifest import read_manifest
 
     chosen = get_chain(chain).only(only or [])
     folder = output or manifest.with_name(f"{manifest.stem}-{chosen.name}")
-    with progress_bar("augmenting", quiet) as advance:
+    with counting("augmenting", quiet=quiet) as advance:
         done = offline.augment(
             read_manifest(manifest),
             chosen,

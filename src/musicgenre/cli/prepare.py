@@ -36,7 +36,8 @@ def prepare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Compute a representation of every track into a store. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
-    from musicgenre.cli._options import parse_settings, progress_bar, report_skipped
+    from musicgenre.cli._options import parse_settings, report_skipped
+    from musicgenre.cli._progress import counting
     from musicgenre.data._pool import usable_cores
     from musicgenre.data.manifest import read_manifest
     from musicgenre.features import prepare as preparation
@@ -47,7 +48,7 @@ def prepare(
         options["segment_s"] = segment
     front_end = create_representation(representation, **options)
     folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
-    with progress_bar("preparing", quiet) as advance:
+    with counting("preparing", quiet=quiet) as advance:
         done = preparation.prepare(
             read_manifest(manifest),
             front_end,

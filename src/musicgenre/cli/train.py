@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -40,13 +38,17 @@ def train(
     """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder."""
     import warnings
 
+    from musicgenre.cli._progress import counting_several
     from musicgenre.data._pool import usable_cores
     from musicgenre.evaluation.run_reports import write_reports
-    from musicgenre.training.fit import Hardware
-    from musicgenre.training.train import train as train_recipe
+    from musicgenre.features.base import needing
+
+    with needing("training", "train"):
+        from musicgenre.training.fit import Hardware
+        from musicgenre.training.train import train as train_recipe
 
     warnings.showwarning = _show_warning
-    with _progress_bars(quiet) as advance:
+    with counting_several(quiet=quiet) as advance:
         folder = train_recipe(
             recipe,
             data,
@@ -66,24 +68,6 @@ def train(
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
     typer.echo(folder)
-
-
-@contextmanager
-def _progress_bars(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on standard error for each thing that is being done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield advance
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
