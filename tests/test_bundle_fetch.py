@@ -56,6 +56,18 @@ def test_weights_that_lack_a_model(wheel: Path) -> None:
         read_checkpoint(WheelWeights(wheel), published("msd-musicnn"))
 
 
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown compression"])
+def test_a_wheel_that_cannot_be_unpacked(wheel: Path, place: int, value: int) -> None:
+    content = bytearray(wheel.read_bytes())
+    entry = content.find(b"PK\x01\x02")
+    while entry >= 0:  # every entry of the central directory
+        content[entry + place] |= value
+        entry = content.find(b"PK\x01\x02", entry + 4)
+    wheel.write_bytes(content)
+    with pytest.raises(BundleError, match="is damaged"):
+        read_checkpoint(WheelWeights(wheel), published("msd-vgg"))
+
+
 def test_from_something_else(tmp_path: Path) -> None:
     (tmp_path / "song.mp3").write_bytes(b"ID3")
     with pytest.raises(BundleError, match="neither a folder nor a wheel"):

@@ -11,6 +11,7 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -81,7 +82,7 @@ class WheelWeights:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not zipfile.is_zipfile(path):
+        if not path.is_file() or not zipfile.is_zipfile(path):
             raise BundleError(
                 f"{path} is neither a folder nor a wheel", valid=f"{WHEEL_NAME}, or a folder with its checkpoints"
             )
@@ -93,7 +94,7 @@ class WheelWeights:
                 return archive.read(f"{PACKAGE}/{name}")
         except KeyError:
             return None
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # last: encrypted
             raise BundleError(f"{self._path} is damaged ({error})", next_step=THREE_WAYS) from error
 
 
