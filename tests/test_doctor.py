@@ -34,3 +34,14 @@ def test_doctor_reports_a_config_file_that_stops_other_commands() -> None:
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 0
     assert "unknown key in [classify]: 'coverge'" in done.output.splitlines()[-1]
+
+
+def test_doctor_reports_folders_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "bundles")
+
+    monkeypatch.setattr("musicgenre.inference.doctor.list_bundles", refuse)
+    monkeypatch.setattr("musicgenre.inference.taught.list_taught", refuse)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 0
+    assert done.output.count("cannot be listed: [Errno 13] Permission denied: 'bundles'") == 2

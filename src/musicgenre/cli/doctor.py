@@ -17,4 +17,4 @@ def doctor(context: typer.Context) -> None:
         rows.append(("problem", printable(str(context.obj))))
     width = max(len(what) for what, _ in rows)
     for what, value in rows:
-        typer.echo(f"{what:<{width}}  {value}")
+        typer.echo(f"{printable(what):<{width}}  {printable(value)}")

@@ -56,7 +56,10 @@ def _libsndfile() -> str:
 
 def _config_state() -> str:
     path = config_path()
-    return f"{path} ({'read' if path.exists() else 'none'})"
+    try:
+        return f"{path} ({'read' if path.exists() else 'none'})"
+    except OSError as error:
+        return f"{path} (cannot be read: {error.strerror})"
 
 
 def _bundle_state(entry: CachedBundle) -> str:
@@ -68,9 +71,15 @@ def _bundle_state(entry: CachedBundle) -> str:
 def _models() -> list[tuple[str, str]]:
     from musicgenre.inference.taught import list_taught, load_head
 
-    rows = [(f"bundle {entry.name}", _bundle_state(entry)) for entry in list_bundles()]
+    try:
+        rows = [(f"bundle {entry.name}", _bundle_state(entry)) for entry in list_bundles()]
+    except OSError as error:  # a cache that may not be entered is what a bug report should tell
+        rows = [("bundles", f"cannot be listed: {error}")]
     try:
         rows.append(("genre head", load_head("default").name))
     except MusicgenreError as error:
         rows.append(("genre head", f"damaged: {error}"))
-    return rows + [("taught model", name) for name in list_taught()]
+    try:
+        return rows + [("taught model", name) for name in list_taught()]
+    except OSError as error:
+        return [*rows, ("taught models", f"cannot be listed: {error}")]
