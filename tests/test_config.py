@@ -9,7 +9,7 @@ import pytest
 from musicgenre.config import read_config
 from musicgenre.errors import UsageError
 
-COMMANDS = {"classify": ["coverage", "top", "format"]}
+COMMANDS = {"classify": ["coverage", "top", "format"], "data": []}
 
 
 def write(path: Path, text: str) -> Path:
@@ -37,6 +37,8 @@ def test_absent_means_no_defaults(tmp_path: Path) -> None:
         ("[classify]\ncoverge = 3\n", "Did you mean 'coverage'"),
         ("[clasify]\ntop = 3\n", "Did you mean 'classify'"),
         ("top = 3\n", "unknown table"),
+        ("classify = 3\n", "not a table"),
+        ("[data]\ntop = 3\n", "unknown table: 'data'. .*Known: classify"),
         ("[classify\n", "cannot be read"),
     ],
 )

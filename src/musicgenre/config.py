@@ -48,8 +48,14 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
     defaults: dict[str, dict[str, Any]] = {}
     for command, options in tables.items():
         known = list(commands.get(command, ()))
-        if not known or not isinstance(options, dict):
-            raise _unknown(path, "table", command, list(commands))
+        if not known:
+            raise _unknown(path, "table", command, [name for name in commands if list(commands[name])])
+        if not isinstance(options, dict):
+            raise UsageError(
+                f"{path}: {command!r} is not a table",
+                valid=f"[{command}] on a line of its own",
+                next_step="Correct it",
+            )
         for option in options:
             if option.replace("_", "-") not in known:
                 raise _unknown(path, f"key in [{command}]", option, known)
