@@ -61,7 +61,7 @@ def test_paths_are_read_lazily() -> None:
     assert [next(results).path for _ in range(3)] == ["1", "2", "3"]
     assert asked < 20
     results.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("classify")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("hear")]
 
 
 def test_threads_times_jobs_never_exceed_the_cores() -> None:

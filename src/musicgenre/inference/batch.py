@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from musicgenre.errors import AudioError
 from musicgenre.inference.answer import Answer
@@ -41,6 +41,7 @@ class Failure:
 
 
 Result = Answer | Failure
+Heard = TypeVar("Heard")
 
 
 def plan_threads(jobs: int | None, threads: int | None, n_tracks: int) -> tuple[int, int]:
@@ -85,15 +86,35 @@ def classify_many(paths: Iterable[str], classify: Callable[[str], Answer], *, jo
     Answer or Failure
         One a path. Errors that concern one file become a Failure; anything else is raised.
     """
+    yield from hear_many(paths, classify, jobs=jobs)
+
+
+def hear_many(paths: Iterable[str], hear: Callable[[str], Heard], *, jobs: int = 1) -> Iterator[Heard | Failure]:
+    """Do something with every track, in the given order, ``jobs`` at a time.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        The tracks. Read lazily: no more than a few are in flight.
+    hear : callable
+        What is done with a track; called from several threads.
+    jobs : int
+        Tracks at a time.
+
+    Yields
+    ------
+    Failure, or what ``hear`` returned
+        One a path. Errors that concern one file become a Failure; anything else is raised.
+    """
     if jobs == 1:
         for path in paths:
-            yield _one(path, classify)
+            yield _one(path, hear)
         return
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="classify")
-    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="hear")
+    waiting: deque[Future[Heard | Failure]] = deque()
     try:
         for path in paths:
-            waiting.append(pool.submit(_one, path, classify))
+            waiting.append(pool.submit(_one, path, hear))
             if len(waiting) >= jobs * _AHEAD_PER_JOB:
                 yield waiting.popleft().result()
         while waiting:
@@ -102,9 +123,9 @@ def classify_many(paths: Iterable[str], classify: Callable[[str], Answer], *, jo
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one(path: str, classify: Callable[[str], Answer]) -> Result:
+def _one(path: str, hear: Callable[[str], Heard]) -> Heard | Failure:
     try:
-        return classify(path)
+        return hear(path)
     except AudioError as error:
         return Failure(path, str(error))
     except MemoryError:

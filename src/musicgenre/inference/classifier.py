@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,27 +12,12 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre.errors import AudioError
 from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
-from musicgenre.inference.framing import Coverage, Float32, Framing
+from musicgenre.inference.framing import Coverage, Framing
+from musicgenre.inference.hearing import Ear, Heard, Source
 from musicgenre.inference.listeners import Judgement, Listener, Outputs, load_listener
 
 # Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
 DEFAULT_COVERAGE_S = 18.0
-
-_ROWS_AT_ONCE = 10
-_ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
-_LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
-
-Source = str | os.PathLike[str] | BinaryIO | NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """Outputs of the heard segments of one track and what was noticed on the way."""
-
-    outputs: Outputs
-    indices: list[int]
-    duration_s: float
-    warnings: tuple[str, ...]
 
 
 class Classifier:
@@ -71,6 +53,7 @@ class Classifier:
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
         self._listener: Listener = load_listener(model, threads=threads)
+        self._ear = Ear(self._listener.framing, self.coverage, self._listener.hear)
 
     @property
     def model(self) -> str:
@@ -101,19 +84,8 @@ class Classifier:
         AudioError
             When the source cannot be heard, or an array comes without its rate.
         """
-        framing = self._listener.framing
-        if isinstance(source, np.ndarray):
-            heard = self._hear_array(source, sample_rate_hz)
-            path = None
-        elif sample_rate_hz is not None:
-            raise AudioError(
-                f"sample_rate_hz={sample_rate_hz} was given for a {type(source).__name__}",
-                valid="Files carry their own rate; only NumPy arrays need one",
-                next_step="Leave sample_rate_hz out, or pass numpy.asarray(samples)",
-            )
-        else:
-            path = _name_of(source)
-            heard = self._hear_source(source)
+        heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
+        path = None if isinstance(source, np.ndarray) else _name_of(source)
         with np.errstate(invalid="ignore"):
             judgement = self._listener.judge(heard.outputs)
         if not np.isfinite(judgement.scores).all():
@@ -122,7 +94,7 @@ class Classifier:
                 valid="Samples near full scale, which is 1",
                 next_step="Divide its samples by their largest, or export it again",
             )
-        return self._answer(path, heard, judgement, framing)
+        return self._answer(path, heard, judgement, self._listener.framing)
 
     def hear(self, source: str | os.PathLike[str] | BinaryIO) -> tuple[Outputs, tuple[str, ...]]:
         """Hear one track without judging it: what teaching a model of one's own starts from.
@@ -142,85 +114,10 @@ class Classifier:
         AudioError
             When the source cannot be heard.
         """
-        heard = self._hear_source(source)
+        heard = self._ear.hear(source)
         return heard.outputs, heard.warnings
 
-    def _hear_array(self, array: NDArray[np.generic], rate_hz: int | None) -> _Heard:
-        if rate_hz is None:
-            raise AudioError(
-                "an array was given without its sample rate",
-                valid="Any rate is fine, but it must be known: a wrong one gives wrong genres silently",
-                next_step="Call classify(array, sample_rate_hz=...)",
-            )
-        sound = audio.from_array(array, rate_hz, self._listener.framing.sample_rate_hz)
-        return self._hear_waveform(sound.waveform, sound.warnings)
-
-    def _hear_source(self, source: str | os.PathLike[str] | BinaryIO) -> _Heard:
-        framing = self._listener.framing
-        info = audio.probe(source)
-        if info.duration_s is None:
-            return self._hear_stream(source)
-        if (self.coverage.seconds or float("inf")) >= info.duration_s:  # a damaged file may claim thousands of years
-            return self._hear_everything(source, info.duration_s)
-        n_samples = round(info.duration_s * framing.sample_rate_hz)
-        n_segments = framing.n_segments(n_samples)
-        chosen = self.coverage.choose(n_segments, framing.hop_s)
-        if len(chosen) == n_segments:  # everything is heard anyway
-            return self._hear_everything(source, info.duration_s)
-        return self._hear_spans(source, chosen, n_samples, info.duration_s)
-
-    def _hear_waveform(self, waveform: Float32, warnings: tuple[str, ...]) -> _Heard:
-        framing = self._listener.framing
-        duration_s = len(waveform) / framing.sample_rate_hz
-        n_segments = framing.n_segments(len(waveform))
-        if n_segments == 0:
-            treatment = "repeated" if framing.repeat_short else "zero-padded"
-            needed_s = framing.shortest_samples / framing.sample_rate_hz
-            warnings += (f"only {duration_s:.2f} s long: {treatment} to the {needed_s:.2f} s the model needs",)
-            waveform = framing.fill_short(waveform)
-            n_segments = 1
-        chosen = self.coverage.choose(n_segments, framing.hop_s)
-        rows = (framing.row(i, _cut(waveform, framing.span(i, len(waveform)))) for i in chosen)
-        return _Heard(self._run(rows), chosen, duration_s, warnings)
-
-    def _hear_spans(
-        self, source: str | os.PathLike[str] | BinaryIO, chosen: list[int], n_samples: int, duration_s: float
-    ) -> _Heard:
-        """Decode only the chosen segments; fall back to the whole file where it ends earlier than it says."""
-        framing = self._listener.framing
-        spans = [framing.span(index, n_samples) for index in chosen]
-        pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
-        slack = round(_ROUNDED_LENGTH_S * framing.sample_rate_hz)
-        if any(length - len(piece) > slack for piece, (_, length) in zip(pieces.waveforms, spans, strict=True)):
-            return self._hear_everything(source, duration_s)
-        rows = (framing.row(i, piece) for i, piece in zip(chosen, pieces.waveforms, strict=True))
-        return _Heard(self._run(rows), chosen, duration_s, pieces.warnings)
-
-    def _hear_everything(self, source: str | os.PathLike[str] | BinaryIO, duration_s: float) -> _Heard:
-        if duration_s > _LOAD_AT_MOST_S:
-            return self._hear_stream(source)
-        sound = audio.load(source, self._listener.framing.sample_rate_hz)
-        return self._hear_waveform(sound.waveform, sound.warnings)
-
-    def _hear_stream(self, source: str | os.PathLike[str] | BinaryIO) -> _Heard:
-        """Hear everything in flat memory, for long tracks and those that do not tell their length."""
-        framing = self._listener.framing
-        sound_stream = audio.stream(source, framing.sample_rate_hz)
-        blocks = _Meter(sound_stream)
-        indices: list[int] = []
-        outputs = self._run(_record(framing.rows(blocks), indices))
-        if not indices:
-            sound = audio.load(source, framing.sample_rate_hz)
-            return self._hear_waveform(sound.waveform, sound.warnings)
-        return _Heard(outputs, indices, blocks.n_samples / framing.sample_rate_hz, sound_stream.warnings)
-
-    def _run(self, rows: Iterator[Float32]) -> Outputs:
-        parts: list[Outputs] = []
-        while batch := list(islice(rows, _ROWS_AT_ONCE)):
-            parts.append(self._listener.hear(np.stack(batch)))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-
-    def _answer(self, path: str | None, heard: _Heard, judgement: Judgement, framing: Framing) -> Answer:
+    def _answer(self, path: str | None, heard: Heard, judgement: Judgement, framing: Framing) -> Answer:
         listener = self._listener
         scores = ranked(listener.labels, judgement.scores)
         best, confidence = next(iter(scores.items()))
@@ -246,30 +143,6 @@ class Classifier:
             warnings=heard.warnings,
             model=listener.name,
         )
-
-
-class _Meter:
-    """Passes blocks on, counting samples."""
-
-    def __init__(self, blocks: Iterator[Float32]) -> None:
-        self.n_samples = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[Float32]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
-
-
-def _record(rows: Iterator[tuple[int, Float32]], indices: list[int]) -> Iterator[Float32]:
-    for index, row in rows:
-        indices.append(index)
-        yield row
-
-
-def _cut(waveform: Float32, span: tuple[int, int]) -> Float32:
-    start, length = span
-    return waveform[start : start + length]
 
 
 def _segment(framing: Framing, index: int, labels: tuple[str, ...], row: NDArray[np.float64]) -> TimelineSegment:
