@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,8 @@ def teach(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no report.")] = False,
 ) -> None:
     """Teach a model of your own genres. Exit code: 0 all fine, 1 some files were left out, 2 misuse."""
+    # The fits are thousands of products of small matrices: more threads would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from musicgenre.cli._progress import counting
     from musicgenre.inference.batch import available_cores
     from musicgenre.inference.teach import teach as teach_head
