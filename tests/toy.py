@@ -1,4 +1,4 @@
-"""A toy model, so that every command can be run offline: it tells loud from quiet by the mean amplitude."""
+"""Toy models, so that every command can be run offline: one tells loud from quiet by the mean amplitude."""
 
 from __future__ import annotations
 
@@ -38,6 +38,52 @@ def save_toy(path: Path, *, unsure_threshold: float = 0.0, labels: tuple[str, st
         segment_samples=SEGMENT,
         hop_samples=SEGMENT,
         unsure_threshold=unsure_threshold,
+        licence="Apache-2.0",
+    )
+    save_bundle(path, model.SerializeToString(), card)
+    return path
+
+
+def save_toy_ears(path: Path, *, name: str = "toy-ears") -> Path:
+    """Write toy ears: ``embedding`` (loudness, brightness, their sum) and ``tags``, the sigmoid of the first two."""
+    constants = [
+        numpy_helper.from_array(np.array(values, dtype=kind), key)
+        for key, values, kind in (
+            ("one", [1], np.int64),
+            ("zero", [0], np.int64),
+            ("end", [SEGMENT], np.int64),
+            ("last", [SEGMENT - 1], np.int64),
+            ("weights", [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], np.float32),
+        )
+    ]
+    nodes = [
+        helper.make_node("Slice", ["waveform", "one", "end", "one"], ["later"]),
+        helper.make_node("Slice", ["waveform", "zero", "last", "one"], ["earlier"]),
+        helper.make_node("Sub", ["later", "earlier"], ["difference"]),
+        helper.make_node("Abs", ["difference"], ["steepness"]),
+        helper.make_node("ReduceMean", ["steepness"], ["brightness"], axes=[1], keepdims=1),
+        helper.make_node("Abs", ["waveform"], ["magnitude"]),
+        helper.make_node("ReduceMean", ["magnitude"], ["loudness"], axes=[1], keepdims=1),
+        helper.make_node("Concat", ["loudness", "brightness"], ["both"], axis=1),
+        helper.make_node("Sigmoid", ["both"], ["tags"]),
+        helper.make_node("MatMul", ["both", "weights"], ["embedding"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(key, TensorProto.FLOAT, ["rows", width])
+        for key, width in (("tags", 2), ("embedding", 3))
+    ]
+    waveform = helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["rows", SEGMENT])
+    graph = helper.make_graph(nodes, name, [waveform], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.checker.check_model(model)
+    card = BundleCard(
+        name=name,
+        kind="embedding",
+        labels=("loud", "bright"),
+        tags=("loud", "bright"),
+        sample_rate_hz=RATE_HZ,
+        segment_samples=SEGMENT,
+        hop_samples=SEGMENT,
         licence="Apache-2.0",
     )
     save_bundle(path, model.SerializeToString(), card)

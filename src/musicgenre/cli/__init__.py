@@ -21,11 +21,13 @@ from musicgenre.cli import (
     compare,
     data,
     doctor,
+    embed,
     evaluate,
     export,
     prepare,
     recipes,
     show,
+    similar,
     teach,
     train,
 )
@@ -89,11 +91,13 @@ app.command("augment")(augment.augment)
 app.command("classify")(classify.classify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
+app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
 app.command("show")(show.show)
+app.command("similar")(similar.similar)
 app.command("teach")(teach.teach)
 app.command("train")(train.train)
 app.add_typer(bundles.app, name="bundles")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -89,7 +89,9 @@ def classify_many(paths: Iterable[str], classify: Callable[[str], Answer], *, jo
     yield from hear_many(paths, classify, jobs=jobs)
 
 
-def hear_many(paths: Iterable[str], hear: Callable[[str], Heard], *, jobs: int = 1) -> Iterator[Heard | Failure]:
+def hear_many(
+    paths: Iterable[str], hear: Callable[[str], Heard], *, jobs: int = 1
+) -> Generator[Heard | Failure, None, None]:
     """Do something with every track, in the given order, ``jobs`` at a time.
 
     Parameters

@@ -1,0 +1,128 @@
+"""`musicgenre embed`: one vector a track, many tracks in one file."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from musicgenre.inference.batch import Failure
+    from musicgenre.inference.embed import Embedder, EmbedReport
+
+_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
+
+
+class SummaryFormat(StrEnum):
+    """How the summary is printed."""
+
+    table = "table"
+    json = "json"
+
+
+class What(StrEnum):
+    """Outputs of the network."""
+
+    embedding = "embedding"
+    tags = "tags"
+
+
+class Pool(StrEnum):
+    """Ways from segments to one vector."""
+
+    mean = "mean"
+    max = "max"
+    mean_max = "mean-max"
+
+
+def embed(
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="The file to write: NAME.npz (.parquet with pyarrow).")],
+    model: Annotated[str, typer.Option("--model", help="'default', or an embedding bundle.")] = "default",
+    what: Annotated[What, typer.Option("--what", help="The network's output to take.")] = What.embedding,
+    pool: Annotated[Pool, typer.Option("--pool", help="How heard segments become one vector.")] = Pool.mean,
+    coverage: Annotated[
+        str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    output_format: Annotated[
+        SummaryFormat, typer.Option("--format", help="How the summary is printed.")
+    ] = SummaryFormat.table,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
+) -> None:
+    """Write one vector a track, for `similar` and models of your own. Exit code: 0 all fine, 1 some tracks failed."""
+    from musicgenre.inference.batch import plan_threads
+    from musicgenre.inference.embed import Embedder, embed_tracks
+    from musicgenre.inference.embedding_file import check_output
+    from musicgenre.inference.gather import gather_paths
+
+    check_output(output)
+    wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
+    n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
+    from musicgenre.cli._progress import counting
+
+    embedder = Embedder(model, what=what.value, pool=pool.value, coverage=coverage, threads=n_threads)
+    try:
+        with counting("listening", quiet=quiet) as progress:
+            report = embed_tracks(
+                wanted.paths,
+                embedder,
+                output,
+                jobs=n_jobs,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: go on with --resume; what was heard is in {output}", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    failures = (*wanted.failures, *report.failures)
+    _tell(report, failures, quiet=quiet)
+    if output_format is SummaryFormat.json:
+        _print_json(report, failures, embedder, output)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _tell(report: EmbedReport, failures: tuple[Failure, ...], *, quiet: bool) -> None:
+    from musicgenre.audio import printable
+
+    for path, warning in report.warnings:
+        typer.echo(f"note: {printable(path)}: {printable(warning)}", err=True)
+    for failure in failures:
+        typer.echo(f"failed: {printable(failure.error)}", err=True)
+    if quiet:
+        return
+    parts = [f"{report.embedded} embedded"]
+    if report.reused:
+        parts.append(f"{report.reused} done before")
+    if failures:
+        parts.append(f"{len(failures)} failed")
+    typer.echo(", ".join(parts), err=True)
+
+
+def _print_json(report: EmbedReport, failures: tuple[Failure, ...], embedder: Embedder, output: Path) -> None:
+    import json
+    from dataclasses import asdict
+
+    from musicgenre.audio import printable
+
+    summary = {
+        "output": printable(output),
+        **asdict(embedder.settings),
+        "embedded": report.embedded,
+        "reused": report.reused,
+        "failed": [{"path": printable(f.path), "error": printable(f.error)} for f in failures],
+        "warnings": [{"path": printable(path), "warning": printable(text)} for path, text in report.warnings],
+    }
+    typer.echo(json.dumps(summary))

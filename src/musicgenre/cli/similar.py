@@ -1,0 +1,48 @@
+"""`musicgenre similar`: the tracks of a library that sound most like a track."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ListFormat(StrEnum):
+    """How the tracks are printed."""
+
+    table = "table"
+    json = "json"
+
+
+def similar(
+    track: Annotated[str, typer.Argument(help="A track of the index (path or file name), or any audio file.")],
+    index: Annotated[Path, typer.Option("--index", help="A file that `musicgenre embed` wrote.")],
+    top: Annotated[int, typer.Option("--top", min=1, help="How many tracks to find.")] = 10,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Hears a new track; default: the index's own model.")
+    ] = None,
+    output_format: Annotated[ListFormat, typer.Option("--format", help="How they are printed.")] = ListFormat.table,
+) -> None:
+    """Find the tracks of an index that sound most like a track, by the cosine of their embeddings."""
+    from musicgenre.audio import printable
+    from musicgenre.inference.similar import SimilarityIndex, similar
+
+    library = SimilarityIndex.open(index)
+    found = similar(
+        track,
+        library,
+        top=top,
+        model=model,
+        report=lambda warning: typer.echo(f"note: {printable(warning)}", err=True),
+    )
+    if output_format is ListFormat.json:
+        import json
+
+        neighbours = [{"path": printable(entry.path), "cosine": round(entry.cosine, 6)} for entry in found]
+        record = {"track": printable(track), "model": library.settings.model, "neighbours": neighbours}
+        typer.echo(json.dumps(record))
+        return
+    for entry in found:
+        typer.echo(f"{entry.cosine:7.4f}  {printable(entry.path)}")

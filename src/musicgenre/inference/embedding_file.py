@@ -1,0 +1,266 @@
+"""Embeddings of many tracks in one file: plain arrays and a line of JSON in an ``.npz``, nothing pickled.
+
+The arrays are stored uncompressed, so that the embeddings of a large library are mapped from the file, not read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre._files import replacing
+from musicgenre.audio import printable
+from musicgenre.errors import DataError, UsageError
+
+FORMAT_VERSION = 1
+
+What = Literal["embedding", "tags"]
+Pool = Literal["mean", "max", "mean-max"]
+Float16 = NDArray[np.float16]
+
+_MAPPED = "embeddings"  # comes first in the file: its data then lie at a multiple of 64 bytes
+_DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSettings:
+    """What embeddings were made with; only those made alike can be compared.
+
+    Attributes
+    ----------
+    model : str
+        Name of the embedding bundle.
+    model_sha256 : str
+        Checksum on its card.
+    what : {"embedding", "tags"}
+        The network's output: its penultimate layer, or tag probabilities.
+    pool : {"mean", "max", "mean-max"}
+        How the heard segments of a track become one vector; ``mean-max`` is both, one behind the other.
+    coverage : str
+        Seconds of each track that were heard, or ``full``.
+    """
+
+    model: str
+    model_sha256: str
+    what: What
+    pool: Pool
+    coverage: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackEmbeddings:
+    """Embeddings of tracks, in the order they were first embedded.
+
+    Attributes
+    ----------
+    settings : EmbeddingSettings
+        What they were made with.
+    paths : sequence of str
+        The files, as they were named.
+    vectors : float16 ndarray, shape (n_tracks, width)
+        One embedding a track; may be mapped from a file, read-only.
+    size_bytes, modified_ns : int64 ndarray, shape (n_tracks,)
+        Size and time of each file when it was heard.
+    sha256 : uint8 ndarray, shape (n_tracks, 32)
+        Checksum of each file's content.
+    """
+
+    settings: EmbeddingSettings
+    paths: Sequence[str]
+    vectors: Float16
+    size_bytes: NDArray[np.int64]
+    modified_ns: NDArray[np.int64]
+    sha256: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file name that embeddings cannot be written under.
+
+    Raises
+    ------
+    UsageError
+        When it ends neither in ``.npz`` nor in ``.parquet``, or in ``.parquet`` without pyarrow installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".parquet"):
+        raise UsageError(f"{path} cannot hold embeddings", valid="A name that ends in .npz (or .parquet)")
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise UsageError(
+            f"{path} needs pyarrow, which is not installed",
+            valid="A name that ends in .npz needs nothing more",
+            next_step="Choose .npz, or install it with: pip install pyarrow",
+        )
+
+
+def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> None:
+    """Write embeddings, atomically.
+
+    Parameters
+    ----------
+    path : path
+        The file; ends in ``.npz``, or in ``.parquet`` where pyarrow is installed.
+    tracks : TrackEmbeddings
+        The embeddings.
+
+    Raises
+    ------
+    UsageError
+        When the name ends in something else, or the file cannot be written.
+    """
+    target = Path(path)
+    check_output(target)
+    try:
+        with replacing(target) as temporary:
+            if target.suffix.lower() == ".parquet":
+                _write_parquet(temporary, tracks)
+            else:
+                _write_npz(temporary, tracks)
+    except OSError as error:
+        raise UsageError(
+            f"{target} cannot be written ({error.strerror or error})", next_step="Make room, or choose another file"
+        ) from error
+
+
+def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> TrackEmbeddings:
+    """Read an ``.npz`` file of embeddings.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    mapped : bool
+        Map the embeddings from the file instead of reading them; the file must then stay in place.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, damaged, from a newer version or no file of embeddings.
+    """
+    source = Path(path)
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            settings = _settings(bytes(arrays["card"]), source)
+            joined = os.fsdecode(bytes(arrays["paths"]))
+            vectors = _map(source) if mapped else None
+            tracks = TrackEmbeddings(
+                settings,
+                joined.split("\0") if joined else (),
+                arrays[_MAPPED] if vectors is None else vectors,
+                arrays["size_bytes"],
+                arrays["modified_ns"],
+                arrays["sha256"],
+            )
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {source}", next_step="Make it with: musicgenre embed FOLDER --output FILE.npz"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
+    except (*_DAMAGE, AttributeError, TypeError) as error:
+        raise _not_ours(source, str(error)) from error
+    _check(tracks, source)
+    return tracks
+
+
+def _write_npz(path: Path, tracks: TrackEmbeddings) -> None:
+    card = {"format_version": FORMAT_VERSION, **asdict(tracks.settings)}
+    arrays: dict[str, NDArray[np.generic]] = {
+        _MAPPED: tracks.vectors,
+        "card": _bytes(json.dumps(card).encode()),
+        "paths": _bytes(b"\0".join(os.fsencode(name) for name in tracks.paths)),
+        "size_bytes": tracks.size_bytes,
+        "modified_ns": tracks.modified_ns,
+        "sha256": tracks.sha256,
+    }
+    with path.open("wb") as stream:
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
+    """Write float32 lists, which every reader of Parquet knows; the settings stand in the schema's metadata."""
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    columns = {
+        "path": [printable(name) for name in tracks.paths],
+        "embedding": [row.astype(np.float32) for row in tracks.vectors],
+        "size_bytes": tracks.size_bytes,
+        "modified_ns": tracks.modified_ns,
+        "sha256": [row.tobytes().hex() for row in tracks.sha256],
+    }
+    card = {"format_version": FORMAT_VERSION, **asdict(tracks.settings)}
+    table = arrow.table(columns).replace_schema_metadata({"musicgenre.card": json.dumps(card)})
+    parquet.write_table(table, str(path))
+
+
+def _bytes(text: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(text, dtype=np.uint8)
+
+
+def _map(path: Path) -> Float16 | None:
+    """Map the embeddings from an uncompressed file; None where that cannot be done."""
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo(f"{_MAPPED}.npy")
+    if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size:
+        return None
+    with path.open("rb") as stream:
+        stream.seek(entry.header_offset + 26)  # the lengths of name and extra field end the 30 bytes of the header
+        name_length, extra_length = np.frombuffer(stream.read(4), dtype="<u2")
+        start = entry.header_offset + 30 + int(name_length) + int(extra_length)
+        stream.seek(start)
+        if np.lib.format.read_magic(stream) != (1, 0):
+            return None
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        data = stream.tell()
+    expected = int(np.prod(shape)) * dtype.itemsize
+    if dtype != np.float16 or is_fortran or data % 2 or not expected or data - start + expected != entry.file_size:
+        return None
+    return np.memmap(path, np.float16, "r", data, shape)
+
+
+def _settings(text: bytes, path: Path) -> EmbeddingSettings:
+    values: dict[str, Any] = json.loads(text)
+    version = values.pop("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise DataError(
+            f"{path} has embedding format {version}",
+            valid=f"This version of musicgenre reads formats up to {FORMAT_VERSION}",
+            next_step="Update it with: pip install --upgrade musicgenre",
+        )
+    settings = EmbeddingSettings(**{name: str(value) for name, value in values.items()})  # type: ignore[arg-type]
+    if settings.what not in get_args(What) or settings.pool not in get_args(Pool):
+        raise ValueError(f"what={settings.what!r}, pool={settings.pool!r}")
+    return settings
+
+
+def _check(tracks: TrackEmbeddings, path: Path) -> None:
+    n = len(tracks)
+    shapes = (tracks.size_bytes.shape, tracks.modified_ns.shape, tracks.sha256.shape)
+    if tracks.vectors.ndim != 2 or tracks.vectors.dtype != np.float16 or not tracks.vectors.shape[1]:
+        raise _not_ours(path, f"embeddings of type {tracks.vectors.dtype} and shape {tracks.vectors.shape}")
+    if len(tracks.vectors) != n or shapes != ((n,), (n,), (n, 32)):
+        raise _not_ours(path, f"{n} tracks, but {len(tracks.vectors)} embeddings and {shapes}")
+
+
+def _not_ours(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} is damaged or no file of embeddings ({reason})",
+        next_step="Make it anew with: musicgenre embed FOLDER --output FILE.npz",
+    )

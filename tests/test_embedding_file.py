@@ -1,0 +1,190 @@
+"""Files of embeddings: what is written is read, mapped where possible, and nothing damaged or pickled passes."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicgenre.errors import DataError, UsageError
+from musicgenre.inference.embedding_file import (
+    EmbeddingSettings,
+    TrackEmbeddings,
+    read_embeddings,
+    write_embeddings,
+)
+
+SETTINGS = EmbeddingSettings("toy", "ab" * 32, "embedding", "mean", "18")
+
+
+def some_tracks(rng: np.random.Generator, n: int = 5, width: int = 7) -> TrackEmbeddings:
+    names = ["a.wav", "Björk/ö.mp3", os.fsdecode(b"odd \xff.ogg"), "line\nbreak.wav"] + [f"{i}.wav" for i in range(n)]
+    return TrackEmbeddings(
+        SETTINGS,
+        names[:n],
+        rng.standard_normal((n, width)).astype(np.float16),
+        rng.integers(1, 1 << 40, n),
+        rng.integers(1, 1 << 60, n),
+        rng.integers(0, 256, (n, 32), dtype=np.uint8),
+    )
+
+
+def rewritten(path: Path, **changes: np.ndarray | bytes) -> Path:
+    """Write the same file with some arrays changed."""
+    with np.load(path, allow_pickle=False) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    for name, value in changes.items():
+        kept[name] = np.frombuffer(value, dtype=np.uint8) if isinstance(value, bytes) else value
+    np.savez(path, **kept)
+    return path
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("n", [1, 5, 40])
+def test_what_is_written_is_read(tmp_path: Path, rng: np.random.Generator, mapped: bool, n: int) -> None:
+    tracks = some_tracks(rng, n)
+    path = tmp_path / "new folder" / "library.npz"
+    write_embeddings(path, tracks)
+    again = read_embeddings(path, mapped=mapped)
+    assert isinstance(again.vectors, np.memmap) == mapped
+    assert again.settings == SETTINGS and list(again.paths) == list(tracks.paths) and len(again) == n
+    for name in ("vectors", "size_bytes", "modified_ns", "sha256"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(tracks, name))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_tracks_and_compressed_files_are_read_too(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "library.npz"
+    write_embeddings(path, some_tracks(rng, 0))
+    assert len(read_embeddings(path)) == 0
+    tracks = some_tracks(rng)
+    write_embeddings(path, tracks)
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **{name: arrays[name] for name in arrays.files})
+    np.testing.assert_array_equal(read_embeddings(path).vectors, tracks.vectors)
+
+
+def test_numpy_alone_reads_the_file(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_embeddings(tmp_path / "library.npz", some_tracks(rng))
+    with np.load(tmp_path / "library.npz", allow_pickle=False) as arrays:
+        assert arrays["embeddings"].shape == (5, 7) and arrays["embeddings"].dtype == np.float16
+        assert bytes(arrays["paths"]).split(b"\0")[0] == b"a.wav"
+        assert json.loads(bytes(arrays["card"])) == {
+            "format_version": 1,
+            "model": "toy",
+            "model_sha256": "ab" * 32,
+            "what": "embedding",
+            "pool": "mean",
+            "coverage": "18",
+        }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embeddings": np.zeros((5, 7), np.float32)},
+        {"embeddings": np.zeros((4, 7), np.float16)},
+        {"embeddings": np.zeros((5, 0), np.float16)},
+        {"embeddings": np.zeros(5, np.float16)},
+        {"size_bytes": np.zeros(3, np.int64)},
+        {"sha256": np.zeros((5, 16), np.uint8)},
+        {"paths": b"a\0b"},
+        {"card": b"{"},
+        {"card": b"[]"},
+        {"card": b'{"format_version": 1, "model": "toy"}'},
+        {"card": json.dumps({"format_version": 1, **dict.fromkeys(SETTINGS.__slots__, "x")}).encode()},
+    ],
+)
+def test_files_that_contradict_themselves_are_refused(
+    tmp_path: Path, rng: np.random.Generator, changes: dict[str, np.ndarray | bytes]
+) -> None:
+    path = tmp_path / "library.npz"
+    write_embeddings(path, some_tracks(rng))
+    with pytest.raises(DataError, match="damaged"):
+        read_embeddings(rewritten(path, **changes))
+
+
+def test_a_newer_format_says_how_to_update(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "library.npz"
+    write_embeddings(path, some_tracks(rng))
+    with pytest.raises(DataError, match="pip install --upgrade"):
+        read_embeddings(rewritten(path, card=b'{"format_version": 2}'))
+
+
+def test_other_files_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "library.npz"
+    with pytest.raises(DataError, match="no file"):
+        read_embeddings(path)
+    with pytest.raises(DataError):
+        read_embeddings(tmp_path)
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    for content in (b"", b"some text", array.getvalue(), pickle.dumps({"a": 1})):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged"):
+            read_embeddings(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(DataError, match="damaged"):
+        read_embeddings(path)
+    write_embeddings(path, some_tracks(rng))
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError):
+            read_embeddings(path)
+
+
+def test_pickled_arrays_are_never_loaded(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "library.npz"
+    write_embeddings(path, some_tracks(rng))
+    rewritten(path, embeddings=np.array([{"a": 1}] * 5, dtype=object))
+    for mapped in (True, False):
+        with pytest.raises(DataError, match="allow_pickle=False"):
+            read_embeddings(path, mapped=mapped)
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library.npz"
+    write_embeddings(path, some_tracks(rng))
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array", full)
+    with pytest.raises(UsageError, match="No space left"):
+        write_embeddings(path, some_tracks(rng, 2))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_only_names_of_known_formats_are_written(tmp_path: Path, rng: np.random.Generator) -> None:
+    with pytest.raises(UsageError, match=r"\.npz"):
+        write_embeddings(tmp_path / "library.pkl", some_tracks(rng))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")
+def test_parquet_without_pyarrow_names_npz(tmp_path: Path, rng: np.random.Generator) -> None:
+    with pytest.raises(UsageError, match=r"pyarrow.*\.npz"):
+        write_embeddings(tmp_path / "library.parquet", some_tracks(rng))
+
+
+def test_parquet_holds_the_same(tmp_path: Path, rng: np.random.Generator) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    tracks = replace(some_tracks(rng), paths=[f"{i}.wav" for i in range(5)])
+    write_embeddings(tmp_path / "library.parquet", tracks)
+    table = parquet.read_table(tmp_path / "library.parquet")
+    assert table["path"].to_pylist() == list(tracks.paths)
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float16), tracks.vectors)
+    assert json.loads(table.schema.metadata[b"musicgenre.card"])["model"] == "toy"
