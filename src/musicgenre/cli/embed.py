@@ -85,7 +85,8 @@ def embed(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: go on with --resume; what was heard is in {output}", err=True)
+        hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
+        typer.echo(f"interrupted{hint}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     failures = (*wanted.failures, *report.failures)
     _tell(report, failures, quiet=quiet)
