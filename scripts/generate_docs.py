@@ -20,6 +20,9 @@ PUBLIC_MODULES = (
     "musicgenre.inference.classifier",
     "musicgenre.inference.answer",
     "musicgenre.inference.teach",
+    "musicgenre.inference.embed",
+    "musicgenre.inference.embedding_file",
+    "musicgenre.inference.similar",
     "musicgenre.audio",
     "musicgenre.bundle.load",
     "musicgenre.bundle.card",
@@ -90,7 +93,8 @@ def _public_members(module: ModuleType) -> list[tuple[str, object]]:
     return [
         (name, thing)
         for name, thing in members
-        if (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__.startswith(module.__name__)
+        if (inspect.isclass(thing) or inspect.isfunction(thing))
+        and f"{thing.__module__}.".startswith(f"{module.__name__}.")
     ]
 
 

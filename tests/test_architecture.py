@@ -79,6 +79,7 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.inference.batch",
         "musicgenre.inference.output",
         "musicgenre.inference.teach",
+        "musicgenre.inference.similar",
         "musicgenre.inference.doctor",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",

@@ -208,7 +208,8 @@ class SimilarityIndex:
     def _same_content(self, digest: bytes) -> NDArray[np.intp]:
         wanted = np.frombuffer(digest, dtype=np.uint8)
         rows = np.flatnonzero(self._tracks.sha256[:, 0] == wanted[0])  # a few in a thousand are left to compare
-        return rows[(self._tracks.sha256[rows] == wanted).all(axis=1)]
+        same: NDArray[np.intp] = rows[(self._tracks.sha256[rows] == wanted).all(axis=1)]
+        return same
 
 
 def similar(
