@@ -217,6 +217,7 @@ def test_results_in_a_file_leave_the_screen_empty_and_the_tracks_alone(toy: Path
         (("--jobs", "0"), "jobs"),
         (("--format", "table", "--output", "x"), "table"),
         (("--output", "."), "--output"),
+        (("--output", "-"), "standard output"),
     ],
 )
 def test_misuse_is_exit_code_two_and_one_clear_message(

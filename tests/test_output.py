@@ -13,7 +13,7 @@ from musicgenre.inference.answer import Answer
 from musicgenre.inference.batch import Failure
 from musicgenre.inference.output import Format, ResultFile, csv_header, format_line
 
-SETTINGS = {"model": "toy", "coverage": "default"}
+SETTINGS = {"model": "toy", "coverage": "default", "model_sha256": "0123"}
 
 
 def record(path: Path | str) -> dict:
@@ -73,8 +73,9 @@ def test_other_settings_do_not_count_as_done(tmp_path: Path, track: Path) -> Non
     out = tmp_path / "results"
     with open_file(out) as results:
         results.add(record(track))
-    with open_file(out, settings={"model": "toy", "coverage": "full"}) as results:
-        assert results.done(str(track)) is None
+    for changed in ({"coverage": "full"}, {"model": "other"}, {"model_sha256": "taught again"}):
+        with open_file(out, settings=SETTINGS | changed) as results:
+            assert results.done(str(track)) is None
 
 
 def test_an_existing_file_is_never_overwritten_unasked(tmp_path: Path, track: Path) -> None:

@@ -42,7 +42,7 @@ def run(wanted: Gathered, classifier: Classifier, settings: Settings) -> int:
     tally = _Tally()
     with ExitStack() as stack:
         try:
-            results_file = _open_output(stack, settings, classifier.model)
+            results_file = _open_output(stack, settings, classifier)
             paths = list(wanted.paths)
             if results_file is not None:
                 paths = [path for path in paths if results_file.done(path) is None]
@@ -65,14 +65,14 @@ def run(wanted: Gathered, classifier: Classifier, settings: Settings) -> int:
     return 1 if tally.failures else 0
 
 
-def _open_output(stack: ExitStack, settings: Settings, model: str) -> ResultFile | None:
+def _open_output(stack: ExitStack, settings: Settings, classifier: Classifier) -> ResultFile | None:
     if settings.output is None:
         return None
     return stack.enter_context(
         ResultFile(
             settings.output,
             "csv" if settings.kind == "csv" else "json",
-            {"model": model, "coverage": settings.coverage},
+            {"model": classifier.model, "coverage": settings.coverage, "model_sha256": classifier.model_sha256},
             resume=settings.resume,
             overwrite=settings.overwrite,
         )

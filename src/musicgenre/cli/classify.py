@@ -86,6 +86,8 @@ def _check_combination(
 ) -> None:
     if (resume or overwrite) and output is None:
         raise UsageError("--resume and --overwrite need --output", next_step="Add --output FILE")
+    if output == Path("-"):
+        raise UsageError("--output - names no file", next_step="Leave --output out to have results on standard output")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", next_step="Give one of them")
     if overwrite and output is not None and output.exists() and any(_is_same(path, output) for path in paths):

@@ -61,6 +61,11 @@ class Classifier:
         return self._listener.name
 
     @property
+    def model_sha256(self) -> str:
+        """Checksum of the loaded model: a model taught again under its name has another one."""
+        return self._listener.sha256
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Genres the model can name."""
         return self._listener.labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +44,7 @@ class Listener(Protocol):
     """A loaded model: reads rows of samples, and judges what it heard."""
 
     name: str
+    sha256: str
     labels: tuple[str, ...]
     tag_names: tuple[str, ...]
     framing: Framing
@@ -70,6 +72,7 @@ class HeadListener:
                 valid="An embedding bundle such as msd-musicnn",
             )
         self.name = head.name
+        self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
         self.tag_names = tuple(card.tags)
         self.framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
@@ -108,6 +111,7 @@ class ClassifierListener:
                 valid="'default', a taught model, or an exported classifier",
             )
         self.name = card.name
+        self.sha256 = card.sha256
         self.labels = tuple(card.labels)
         self.framing = Framing(
             card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples, repeat_short=False

@@ -19,6 +19,9 @@ Format = Literal["json", "csv"]
 
 # What identifies a heard file when a run is resumed: size and time first, the content when those differ.
 _IDENTITY = ("size_bytes", "modified_ns", "sha256")
+# With which settings it was heard: lines made otherwise do not count as done.
+_SETTINGS = ("coverage", "model_sha256")
+_RESUMABLE = (*_IDENTITY, *_SETTINGS)
 _FIRST_BYTES: dict[Format, bytes] = {"json": b'{"path"', "csv": b"path,"}
 _CSV_COLUMNS = (
     "path",
@@ -39,7 +42,7 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
     """Write one record as one line of JSON or CSV, newline included; ``only_ascii`` escapes the rest in JSON."""
     if kind == "json":
         return json.dumps(_printable(record), ensure_ascii=only_ascii) + "\n"
-    extra = [record[name] for name in (*_IDENTITY, "coverage") if name in record]
+    extra = [record[name] for name in _RESUMABLE if name in record]
     cells = [_cell(record.get(name)) for name in _CSV_COLUMNS] + extra
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow([_on_one_line(_printable(cell)) for cell in cells])
@@ -48,7 +51,7 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
 
 def csv_header(*, resumable: bool) -> str:
     """First line of a CSV result."""
-    columns = _CSV_COLUMNS + ((*_IDENTITY, "coverage") if resumable else ())
+    columns = _CSV_COLUMNS + (_RESUMABLE if resumable else ())
     return ",".join(columns) + "\n"
 
 
@@ -62,7 +65,7 @@ class ResultFile:
     kind : {"json", "csv"}
         Its format.
     settings : mapping of str to str
-        ``model`` and ``coverage``: only lines made with the same ones count as done.
+        ``model``, ``coverage`` and ``model_sha256``: only lines made with the same ones count as done.
     resume : bool
         Go on with an existing file. Without it, an existing file is refused.
     overwrite : bool
@@ -136,9 +139,8 @@ class ResultFile:
         size_and_time = _size_and_time(path)
         size, modified = size_and_time if size_and_time is not None else (0, 0)
         digest = _content_hash(path) if record["error"] is None else ""
-        self._append(
-            {**record, "size_bytes": size, "modified_ns": modified, "sha256": digest, **self._coverage_field()}
-        )
+        heard_with = {name: self._settings[name] for name in _SETTINGS}
+        self._append({**record, "size_bytes": size, "modified_ns": modified, "sha256": digest, **heard_with})
 
     def _append(self, record: dict[str, Any]) -> None:
         self._write(format_line(record, self._kind))
@@ -162,9 +164,6 @@ class ResultFile:
     def _as_written(self, path: str) -> str:
         """Spell a path as it stands in the file."""
         return str(_printable(path) if self._kind == "json" else _on_one_line(_printable(path)))
-
-    def _coverage_field(self) -> dict[str, str]:
-        return {"coverage": self._settings["coverage"]}
 
     def _remember(self, record: dict[str, Any]) -> None:
         self._by_path[self._as_written(str(record["path"]))] = record
