@@ -184,6 +184,8 @@ def test_the_command_refuses_outputs_before_listening(ears: Path, library: Path)
     for name in ("out.csv", "out"):
         done = run("embed", library, "--output", library / name, "--model", ears)
         assert done.returncode == 2 and b".npz" in done.stderr and not (library / name).exists()
+    heard = run("embed", library, "--output", "/dev/null/out.npz", "--model", ears)
+    assert heard.returncode == 2 and b"cannot be written" in heard.stderr and b"embedded" not in heard.stderr
     none = run("embed", library / "empty", "--output", library / "out.npz", "--model", ears)
     assert none.returncode == 1 and not (library / "out.npz").exists()
 

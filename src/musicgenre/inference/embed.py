@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ from musicgenre.audio import printable
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
 from musicgenre.errors import AudioError, BundleError, UsageError
+from musicgenre.inference._embedding_library import HeardTrack, Library
 from musicgenre.inference.batch import Failure, hear_many
 from musicgenre.inference.classifier import DEFAULT_COVERAGE_S
 from musicgenre.inference.embedding_file import (
@@ -193,7 +195,7 @@ def embed_tracks(
     DataError
         When the file to go on with is damaged.
     """
-    library = _Library(_start(output, embedder.settings, resume=resume, overwrite=overwrite))
+    library = Library(_start(output, embedder.settings, resume=resume, overwrite=overwrite))
     missing = [path for path in paths if not library.knows(path)]
     done = reused = len(paths) - len(missing)
     progress(done, len(paths))
@@ -201,13 +203,14 @@ def embed_tracks(
     warnings: list[tuple[str, str]] = []
     saver = _Saver(library, output)
     try:
-        with closing(hear_many(missing, lambda path: _row(path, embedder), jobs=jobs)) as results:
+        with closing(hear_many(missing, lambda path: _hear(path, embedder), jobs=jobs)) as results:
             for result in results:
                 if isinstance(result, Failure):
                     failures.append(result)
                 else:
-                    library.add(result)
-                    warnings += [(result.path, warning) for warning in result.embedding.warnings]
+                    track, noticed = result
+                    library.add(track)
+                    warnings += [(track.path, warning) for warning in noticed]
                 done += 1
                 progress(done, len(paths))
                 saver.save_now_and_then()
@@ -216,87 +219,10 @@ def embed_tracks(
     return EmbedReport(done - reused - len(failures), reused, tuple(failures), tuple(warnings))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    path: str
-    embedding: Embedding
-    size_bytes: int
-    modified_ns: int
-    sha256: bytes
-
-
-class _Library:
-    """The rows of a file in the making, found by path and by content."""
-
-    def __init__(self, tracks: TrackEmbeddings) -> None:
-        self.settings = tracks.settings
-        self.changed = False
-        self._paths = list(tracks.paths)
-        self._vectors: list[Float16] = list(tracks.vectors)
-        self._files = list(zip(tracks.size_bytes.tolist(), tracks.modified_ns.tolist(), strict=True))
-        self._hashes = [row.tobytes() for row in tracks.sha256]
-        self._by_path = {path: row for row, path in enumerate(self._paths)}
-        self._by_hash = {digest: row for row, digest in enumerate(self._hashes)}
-        self._sizes = {size for size, _ in self._files}
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def knows(self, path: str) -> bool:
-        """Tell whether this very content was heard; one that moved or was touched is put down as it is now."""
-        try:
-            status = Path(path).stat()
-            now = (status.st_size, status.st_mtime_ns)
-            row = self._by_path.get(path)
-            if row is not None and self._files[row] == now:
-                return True
-            same = self._by_hash.get(bytes.fromhex(sha256_of(Path(path)))) if now[0] in self._sizes else None
-        except OSError:
-            return False
-        if same is None:
-            return False
-        if row is None and not Path(self._paths[same]).exists():  # moved: its row goes with it
-            self._by_path[path] = self._by_path.pop(self._paths[same])
-            self._paths[same] = path
-            self._files[same] = now
-            self.changed = True
-            return True
-        self._put(path, self._vectors[same], now, self._hashes[same])
-        return True
-
-    def add(self, row: _Row) -> None:
-        """Put down a track; one of the same name is replaced."""
-        self._put(row.path, row.embedding.vector, (row.size_bytes, row.modified_ns), row.sha256)
-
-    def tracks(self) -> TrackEmbeddings:
-        """Everything put down so far."""
-        files = np.array(self._files, dtype=np.int64).reshape(-1, 2)
-        hashes = np.frombuffer(b"".join(self._hashes), dtype=np.uint8).reshape(-1, 32)
-        vectors = np.stack(self._vectors)
-        return TrackEmbeddings(
-            self.settings, tuple(self._paths), vectors, files[:, 0].copy(), files[:, 1].copy(), hashes
-        )
-
-    def _put(self, path: str, vector: Float16, file: tuple[int, int], digest: bytes) -> None:
-        row = self._by_path.setdefault(path, len(self._paths))
-        if row == len(self._paths):
-            self._paths.append(path)
-            self._vectors.append(vector)
-            self._files.append(file)
-            self._hashes.append(digest)
-        else:
-            if self._by_hash.get(self._hashes[row]) == row:
-                del self._by_hash[self._hashes[row]]
-            self._vectors[row], self._files[row], self._hashes[row] = vector, file, digest
-        self._by_hash.setdefault(digest, row)
-        self._sizes.add(file[0])
-        self.changed = True
-
-
 class _Saver:
     """Writes the file at the end, and on the way often enough that a power cut costs little."""
 
-    def __init__(self, library: _Library, output: Path) -> None:
+    def __init__(self, library: Library, output: Path) -> None:
         self._library = library
         self._output = output
         self._next_s = time.monotonic() + _SAVE_EVERY_S
@@ -322,16 +248,17 @@ def _start(output: Path, settings: EmbeddingSettings, *, resume: bool, overwrite
         raise UsageError("resuming and overwriting contradict each other", next_step="Give one of them")
     if resume and output.suffix.lower() != ".npz":
         raise UsageError(f"{output} cannot be resumed", valid="Files that end in .npz can")
-    if not output.exists() or overwrite:
-        if output.exists() and not output.is_file():
-            raise UsageError(f"{output} is no file", next_step="Choose another --output")
-        return _empty(settings)
-    if not resume:
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output} is no file", next_step="Choose another --output")
+    if output.exists() and not (resume or overwrite):
         raise UsageError(
             f"{output} exists already",
             valid="A file is never overwritten unasked",
             next_step="Add --resume to go on with it, or --overwrite to replace it",
         )
+    _check_room(output)
+    if overwrite or not output.exists():
+        return _empty(settings)
     tracks = read_embeddings(output, mapped=False)  # where files are locked while mapped, it could not be replaced
     if tracks.settings != settings:
         raise UsageError(
@@ -342,9 +269,23 @@ def _start(output: Path, settings: EmbeddingSettings, *, resume: bool, overwrite
     return tracks
 
 
+def _check_room(output: Path) -> None:
+    """Find out now, not after hours of listening, that nothing can be written there."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{output} cannot be written ({error.strerror or error})", next_step="Choose another --output"
+        ) from error
+
+
 def difference(theirs: EmbeddingSettings, ours: EmbeddingSettings) -> str:
     """Say where two settings differ, as ``pool mean, not max``."""
-    names = ("what", "pool", "coverage") if theirs.model_sha256 == ours.model_sha256 else ("model", "model_sha256")
+    if theirs.model != ours.model:
+        return f"model {printable(theirs.model)}, not {printable(ours.model)}"
+    names = ("model_sha256", "what", "pool", "coverage")
     pairs: Iterable[tuple[str, str, str]] = ((name, getattr(theirs, name), getattr(ours, name)) for name in names)
     return "; ".join(
         f"{name.replace('_', ' ')} {printable(their)}, not {printable(our)}"
@@ -360,14 +301,15 @@ def _empty(settings: EmbeddingSettings) -> TrackEmbeddings:
     )
 
 
-def _row(path: str, embedder: Embedder) -> _Row:
+def _hear(path: str, embedder: Embedder) -> tuple[HeardTrack, tuple[str, ...]]:
     """Hear one track; its size and time are taken before, so that a change meanwhile is noticed next time."""
     file = Path(path)
     status = file.stat() if file.is_file() else None
     embedding = embedder.embed(path)
     if status is None:
         raise AudioError(f"{printable(path)} is not a file")
-    return _Row(path, embedding, status.st_size, status.st_mtime_ns, bytes.fromhex(sha256_of(file)))
+    digest = bytes.fromhex(sha256_of(file))
+    return HeardTrack(path, embedding.vector, status.st_size, status.st_mtime_ns, digest), embedding.warnings
 
 
 def _bundle_path(model: str) -> Path:
