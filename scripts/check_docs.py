@@ -13,7 +13,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Pages that other scripts write: each is asked whether its page is up to date.
-GENERATORS = (("scripts/generate_docs.py", "--check"), ("scripts/results.py", "--check"), ("scripts/recipes_page.py", "--check"))
+GENERATORS = (
+    ("scripts/generate_docs.py", "--check"),
+    ("scripts/results.py", "--check"),
+    ("scripts/recipes_page.py", "--check"),
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\s*(?:\$ )?musicgenre ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)((?: .*)?)$", re.MULTILINE)
@@ -22,7 +26,7 @@ OPTION = re.compile(r"(?<=\s)--[a-z][a-z-]*")
 
 def pages() -> list[Path]:
     """Every page a person reads."""
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def broken_links(page: Path, text: str) -> Iterator[str]:
