@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -192,6 +193,21 @@ def test_a_loss_that_is_no_number_is_an_error_and_the_run_failed(tmp_path: Path,
     assert "loss became" in facts["reason"]
     with pytest.raises(RunError, match="did not finish"):
         load_trained(tmp_path / "run")
+
+
+def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
+    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_predictions", refuse)
+        with pytest.raises(RunError, match=r"No space left on device.*--resume"):
+            train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    assert read_description(tmp_path / "run")["status"] == "failed"
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
+    assert read_description(run)["status"] == "finished"
 
 
 def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:

@@ -44,6 +44,7 @@ def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
         return
     typer.echo(f"{title} ({len(skipped)}):", err=True)
     for skip in skipped[:_LISTED]:
-        typer.echo(f"  {skip.track_id}: {Path(skip.path)}: {skip.reason}", err=True)
+        where = "" if str(skip.path) in skip.reason else f"{Path(skip.path)}: "  # reasons mostly name the file already
+        typer.echo(f"  {skip.track_id}: {where}{skip.reason}", err=True)
     if len(skipped) > _LISTED:
         typer.echo(f"  and {len(skipped) - _LISTED} more", err=True)

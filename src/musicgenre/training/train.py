@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -152,6 +153,14 @@ class _Session:
         except MusicgenreError as error:
             folder.stop("failed", str(error))
             raise
+        except OSError as error:  # a full disk, most often: what was whole before still is
+            problem = RunError(
+                f"the training in {path} broke off: {error.strerror or error}",
+                next_step=f"Free the disk if it is full, then go on with --output {path} --resume",
+            )
+            with suppress(OSError):  # the reason may find no room either
+                folder.stop("failed", str(problem))
+            raise problem from error
         except (KeyboardInterrupt, SystemExit) as error:
             folder.stop("interrupted", type(error).__name__)
             raise KeyboardInterrupt from error
