@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,9 @@ def test_ctrl_c_leaves_a_valid_file_that_resumes(toy: Path, tmp_path: Path) -> N
     for index in range(400):
         noise(folder / f"{index:03d}.wav", 0.5, duration_s=20)
     command = [COMMAND, "classify", folder, "--model", toy, "--output", out, "--coverage", "full"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    # A runner in the background may ignore Ctrl-C, and its children inherit that.
+    listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=listen)  # noqa: PLW1509
     deadline = time.monotonic() + 60
     while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.01)
