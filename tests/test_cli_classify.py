@@ -176,7 +176,11 @@ def test_a_full_disk_leaves_whole_lines_that_resume(toy: Path, library: Path, tm
 def test_standard_output_that_takes_nothing_is_one_message(toy: Path, library: Path) -> None:
     command = f"'{COMMAND}' classify '{library}' --model '{toy}' > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
-    assert done.returncode == 2 and done.stderr.startswith(b"error: No space") and done.stderr.count(b"\n") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith(b"error: No space left on device. Free some space")
+        and done.stderr.count(b"\n") == 1
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX shells")

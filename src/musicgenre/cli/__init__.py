@@ -6,6 +6,7 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -124,7 +125,8 @@ def main() -> None:
         from musicgenre.audio.names import printable
 
         where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
-        typer.echo(f"error: {where}{error.strerror or error}", err=True)
+        advice = ". Free some space and run the same command again" if error.errno == errno.ENOSPC else ""
+        typer.echo(f"error: {where}{error.strerror or error}{advice}", err=True)
         _drop_output()
         sys.exit(2)
 
