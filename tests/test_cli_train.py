@@ -23,6 +23,10 @@ QUICK = (
 )
 
 
+def cache(folder: Path) -> dict[str, str]:
+    return {"MUSICGENRE_CACHE": str(folder / "cache")}
+
+
 def text(stream: bytes) -> str:
     return stream.decode("utf-8", "replace")
 
@@ -53,6 +57,17 @@ def test_train_from_sound_and_resume(tmp_path: Path) -> None:
     assert again.returncode == 2
     assert "not empty" in text(again.stderr)
     assert "finished already" in text(run(*arguments, "--resume", env=env).stderr)
+
+
+def test_a_corrupt_track_is_named_at_the_end_and_in_the_exit_code(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music")
+    broken = sorted((tmp_path / "music").rglob("*.wav"))[0]
+    broken.write_bytes(b"RIFF and no more")
+    done = run("train", "e3", "--data", data, "--output", tmp_path / "run", *QUICK, env=cache(tmp_path))
+    assert done.returncode == 1, text(done.stderr)
+    assert f"failed: {broken.stem} was skipped" in text(done.stderr)
+    assert text(done.stdout).splitlines()[-1] == str(tmp_path / "run")
+    assert (tmp_path / "run" / "predictions_test.csv").is_file()
 
 
 def test_leaky_recipe_prints_its_warning(tmp_path: Path) -> None:

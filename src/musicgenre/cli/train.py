@@ -35,12 +35,14 @@ def train(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
-    """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder."""
+    """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder.
+
+    Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
+    """
     import warnings
 
     from musicgenre.cli._progress import counting_several
     from musicgenre.data._pool import usable_cores
-    from musicgenre.evaluation.run_reports import write_reports
     from musicgenre.features.base import needing
 
     with needing("training", "train"):
@@ -63,11 +65,30 @@ def train(
             tell=lambda text: typer.echo(text, err=True),
             progress=advance,
         )
+    raise typer.Exit(_conclude(folder))
+
+
+def _conclude(folder: Path) -> int:
+    """Write and print the scores, name what was skipped, print the run folder; return the exit code."""
+    from musicgenre.evaluation.run_reports import write_reports
+
     for report in write_reports(folder):
         typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting})", err=True)
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
+    skipped = _skipped_tracks(folder)
+    for track_id, reason in skipped.items():
+        typer.echo(f"failed: {track_id} was skipped: {reason}", err=True)
     typer.echo(folder)
+    return 1 if skipped else 0
+
+
+def _skipped_tracks(folder: Path) -> dict[str, str]:
+    """Tracks that a run, or any run of a group or study, had to do without, with the reasons."""
+    from musicgenre.training.run import read_description
+
+    runs = sorted(path.parent for path in folder.rglob("run.json"))
+    return {skip["track_id"]: skip["reason"] for run in runs for skip in read_description(run)["skipped"]}
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
