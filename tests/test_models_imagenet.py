@@ -21,6 +21,7 @@ from musicgenre.errors import BundleError, UsageError
 from musicgenre.models import _published_weights as published
 from musicgenre.models._backbone import AveragePool
 from musicgenre.models._network import count_parameters
+from musicgenre.models.cards.imagenet import ADDRESS, _card
 from musicgenre.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, ImageNetNetwork
 from musicgenre.models.registry import create_model, create_to_restore
 from musicgenre.training.module import SingleLabelModule
@@ -183,17 +184,17 @@ def test_a_download_is_kept_only_with_the_published_hash(
         network(SMALL, weights="imagenet")
     assert not list(cache.rglob("*.pth*"))
     name = f"squeezenet1_1-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    monkeypatch.setitem(published.IMAGENET, SMALL, published.WeightCard(SMALL, name, "ours"))
+    monkeypatch.setitem(published.IMAGENET, SMALL, _card(SMALL, name, "ours"))
     network(SMALL, weights="imagenet")
     network(SMALL, weights="imagenet")
-    assert asked == [published._ADDRESS + "squeezenet1_1-b8a52dc0.pth", published._ADDRESS + name]
+    assert asked == [ADDRESS + "squeezenet1_1-b8a52dc0.pth", ADDRESS + name]
     assert (cache / "weights" / name).is_file()
 
 
 def test_every_model_has_a_card_with_a_hash() -> None:
     assert list(published.IMAGENET) == MODELS
     cards = [*published.IMAGENET.values(), *published.WEAKLY_SUPERVISED.values()]
-    assert all(len(card.sha256_prefix) == 8 and card.licence and card.citation and card.origin for card in cards)
+    assert all(len(card.sha256) == 8 and card.licence and card.citation and card.origin for card in cards)
     assert "NC" in published.WEAKLY_SUPERVISED["resnext101-32x8d"].licence
 
 

@@ -7,10 +7,8 @@ reads tensors and plain values alone (``weights_only=True``), so that no file ca
 from __future__ import annotations
 
 import pickle
-import re
 import struct
 import urllib.request
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from zipfile import BadZipFile
@@ -20,9 +18,9 @@ from torch import Tensor, nn
 
 from musicgenre._files import cache_folder, replacing, sha256_of
 from musicgenre.errors import BundleError
+from musicgenre.models.cards import WeightCard
+from musicgenre.models.cards.imagenet import IMAGENET, WEAKLY_SUPERVISED, hash_in_name
 
-_ADDRESS = "https://download.pytorch.org/models/"
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_S = 30.0
 _SHOWN = 3
@@ -41,90 +39,6 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
-_VGG = "Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, 2014"
-_RESNET = "He, Zhang, Ren and Sun, Deep residual learning for image recognition, 2015"
-_RESNEXT = "Xie, Girshick, Dollar, Tu and He, Aggregated residual transformations for deep neural networks, 2016"
-_SQUEEZENET = "Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters, 2016"
-_WSL = "Mahajan et al., Exploring the limits of weakly supervised pretraining, 2018"
-_TORCHVISION = "ImageNet-1k (ILSVRC 2012), trained by torchvision"
-_TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); ImageNet's own terms bind its pictures"
-
-
-@dataclass(frozen=True, slots=True)
-class WeightCard:
-    """One published file.
-
-    Parameters
-    ----------
-    model : str
-        Registered name of the network it fits.
-    file : str
-        Its name, the beginning of its SHA-256 inside.
-    citation : str
-        The paper.
-    origin : str
-        What it was trained on, by whom.
-    licence : str
-        As published.
-    input_px : int
-        Width and height of the pictures it was trained on.
-    classes : int
-        Outputs of its last layer.
-    """
-
-    model: str
-    file: str
-    citation: str
-    origin: str = _TORCHVISION
-    licence: str = _TORCHVISION_LICENCE
-    input_px: int = 224
-    classes: int = 1_000
-
-    @property
-    def url(self) -> str:
-        """The usual address."""
-        return _ADDRESS + self.file
-
-    @property
-    def sha256_prefix(self) -> str:
-        """First digits of the SHA-256."""
-        return hash_in_name(self.file)
-
-
-IMAGENET = {
-    card.model: card
-    for card in (
-        WeightCard("vgg13", "vgg13-19584684.pth", _VGG),
-        WeightCard("vgg16", "vgg16-397923af.pth", _VGG),
-        WeightCard("vgg19", "vgg19-dcbb9e9d.pth", _VGG),
-        WeightCard("resnet18", "resnet18-f37072fd.pth", _RESNET),
-        WeightCard("resnet34", "resnet34-b627a593.pth", _RESNET),
-        WeightCard("resnet50", "resnet50-0676ba61.pth", _RESNET),
-        WeightCard("resnet101", "resnet101-63fe2227.pth", _RESNET),
-        WeightCard("resnext50-32x4d", "resnext50_32x4d-7cdf4587.pth", _RESNEXT),
-        WeightCard("resnext101-32x8d", "resnext101_32x8d-8ba56ff5.pth", _RESNEXT),
-        WeightCard("squeezenet-1.0", "squeezenet1_0-b66bff10.pth", _SQUEEZENET),
-        WeightCard("squeezenet-1.1", "squeezenet1_1-b8a52dc0.pth", _SQUEEZENET),
-    )
-}
-"""Weights trained on ImageNet, by the model's name."""
-
-WEAKLY_SUPERVISED = {
-    "resnext101-32x8d": WeightCard(
-        "resnext101-32x8d",
-        "ig_resnext101_32x8-c38310e5.pth",
-        _WSL,
-        origin="940 million pictures with hashtags, then ImageNet-1k; by Facebook AI",
-        licence="CC BY-NC 4.0: not for commercial use",
-    )
-}
-"""E6's weakly supervised weights."""
-
-
-def hash_in_name(name: str) -> str:
-    """Digits of a SHA-256 at the end of a file's name, as ``vgg19-dcbb9e9d.pth``; empty without."""
-    found = _HASH_IN_NAME.search(name)
-    return found[1] if found else ""
 
 
 def find_weights(weights: str, model: str) -> Path:
@@ -239,7 +153,7 @@ def _download(card: WeightCard, path: Path) -> None:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response, temporary.open("wb") as sink:
                 while block := response.read(_BLOCK_BYTES):
                     sink.write(block)
-            if not sha256_of(temporary).startswith(card.sha256_prefix):
+            if not sha256_of(temporary).startswith(card.sha256):
                 raise ValueError("what came has another SHA-256 than published, and was thrown away")
     except (OSError, HTTPException, ValueError) as error:
         raise BundleError(

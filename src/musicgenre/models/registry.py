@@ -22,7 +22,7 @@ from musicgenre.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from musicgenre.models._network import Network
 
-_SUPPORT = frozenset({"registry", "head", "heads"})
+_SUPPORT = frozenset({"cards", "registry", "head", "heads"})
 _THIRD_PARTY = frozenset({"torch", "sklearn"})
 _FIXED = ("input_shape", "n_classes")
 

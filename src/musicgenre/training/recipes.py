@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from musicgenre.errors import MissingExtraError, RecipeError
+from musicgenre.training._recipe_files import (
+    find_recipe,
+    list_recipes,
+    merged_recipe,
+    parsed_settings,
+    with_settings,
+)
 
 try:
     import yaml
@@ -19,8 +26,7 @@ try:
 except ModuleNotFoundError as error:  # the light install has neither
     raise MissingExtraError("reading recipes", "train") from error
 
-RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
-"""Where the recipes that come with the package live."""
+__all__ = ["Recipe", "check_recipe", "list_recipes", "load_recipe"]
 
 
 class _Section(BaseModel):
@@ -205,19 +211,13 @@ class Recipe(_Section):
         """Return the recipes of the study by name; empty when it is none."""
         plain = self.model_dump(mode="json", exclude={"study"})
         return {
-            name: check_recipe(_with_settings(plain, changes.items()), name=f"{self.name}.{name}")
+            name: check_recipe(with_settings(plain, changes.items()), name=f"{self.name}.{name}")
             for name, changes in self.study.variants.items()
         }
 
     def as_yaml(self) -> str:
         """Return the whole recipe, defaults included, as YAML that :func:`load_recipe` reads."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude={"name"}), sort_keys=False, allow_unicode=True)
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes that come with the package, sorted."""
-    stems = (path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
-    return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
 
 
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -235,9 +235,9 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     RecipeError
         An unknown key (the nearest valid one is named), a wrong type, a missing parent.
     """
-    path = _find(recipe)
-    plain = _merged(path, ())
-    return check_recipe(_with_settings(plain, _parsed(overrides)), name=path.stem)
+    path = find_recipe(recipe)
+    plain = merged_recipe(path, ())
+    return check_recipe(with_settings(plain, parsed_settings(overrides)), name=path.stem)
 
 
 def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
@@ -255,89 +255,6 @@ def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
     if made.study.variants:
         made.variants()
     return made
-
-
-def _find(recipe: str | Path) -> Path:
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise RecipeError(f"there is no recipe file {path}")
-        return path
-    names = list_recipes()
-    if str(recipe) not in names:
-        near = difflib.get_close_matches(str(recipe), names, n=1)
-        raise RecipeError(
-            f"there is no recipe named {str(recipe)!r}",
-            valid=f"Nearest: {near[0]}" if near else "",
-            next_step="'musicgenre recipes' lists them; or give the path of a YAML file",
-        )
-    return RECIPE_FOLDER / f"{recipe}.yaml"
-
-
-def _merged(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
-    """Read ``path`` on top of its parents."""
-    if path in children:
-        raise RecipeError(f"the recipe {path.name} is its own parent")
-    own = _read(path)
-    parents = own.pop("base", [])
-    merged: dict[str, Any] = {}
-    for parent in [parents] if isinstance(parents, str) else parents:
-        merged = _merge(merged, _merged(_parent(str(parent), path), (*children, path)))
-    return _merge(merged, own)
-
-
-def _parent(name: str, child: Path) -> Path:
-    for folder in (child.parent, RECIPE_FOLDER):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    valid = sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
-    near = difflib.get_close_matches(name, valid, n=1)
-    raise RecipeError(
-        f"the recipe {child.name} names the base {name!r}, which does not exist",
-        valid=f"Nearest: {near[0]}" if near else "",
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no recipe", valid="A recipe is a mapping of sections")
-    return content
-
-
-def _merge(low: dict[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay ``high`` over ``low``; mappings are merged, all else is replaced."""
-    merged = dict(low)
-    for key, value in high.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _parsed(overrides: Iterable[str]) -> list[tuple[str, Any]]:
-    pairs = []
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"cannot read the setting {override!r}", valid="section.key=value")
-        try:
-            pairs.append((key.strip(), yaml.safe_load(value)))
-        except yaml.YAMLError as error:
-            raise RecipeError(f"cannot read the value of {override!r}", valid="A value in YAML") from error
-    return pairs
-
-
-def _with_settings(plain: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    changed = dict(plain)
-    for key, value in pairs:
-        nested: Any = value
-        for step in reversed(key.split(".")):
-            nested = {step: nested}
-        changed = _merge(changed, nested)
-    return changed
 
 
 def _explained(error: ValidationError, name: str) -> RecipeError:
