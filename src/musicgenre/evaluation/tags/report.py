@@ -181,6 +181,12 @@ class TagReport:
         seeds = f"{len(self.seeds)} seeds ({listed})" if len(self.seeds) > 1 else f"one seed ({listed})"
         return f"protocol {self.protocol}{leak}, {self.part} part, {self.n_tracks} tracks, {seeds}{folds}"
 
+    def measures(self) -> tuple[tuple[str, Estimate], ...]:
+        """Name and value of the headline, for the card of an exported model."""
+        if self.agreement is not None:
+            return (("agreement with the teacher, Pearson, mean over tags", self.agreement.pearson),)
+        return (("mean ROC-AUC over tags", self.roc_auc), ("mean PR-AUC over tags", self.pr_auc))
+
     @property
     def short(self) -> str:
         """The headline in one line."""
