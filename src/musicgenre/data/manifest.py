@@ -74,7 +74,7 @@ class Track:
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not self.labels:
+        if not self.labels and self.label:
             object.__setattr__(self, "labels", (self.label,))
         if not self.source_id:
             object.__setattr__(self, "source_id", self.track_id)
@@ -197,10 +197,11 @@ def parse_tracks(
     problems = list(problems)
     if not rows and not problems:
         raise DataError(f"{path} lists no tracks", next_step="Make a manifest with: musicgenre data index FOLDER")
+    of_tags = _holds_tags(rows)
     tracks: list[Track] = []
     first_lines: dict[str, int] = {}
     for row in rows:
-        reader = _RowReader(row, path.parent, labels, check_files)
+        reader = _RowReader(row, path.parent, labels, check_files, of_tags=of_tags)
         track = reader.track()
         if track.track_id in first_lines:
             valid = f"track ids are unique; this one stands on line {first_lines[track.track_id]} already"
@@ -271,11 +272,21 @@ def _require_columns(path: Path, header: Sequence[str]) -> None:
         )
 
 
+def _holds_tags(rows: Sequence[Row]) -> bool:
+    """Whether no row names a ``label`` and some name ``labels``: a manifest of tags, in which a row may have none."""
+    if not rows or "label" not in rows[0].cells or any(row.cells["label"].strip() for row in rows):
+        return False
+    return any(row.cells.get("labels", "").strip(" ;") for row in rows)
+
+
 class _RowReader:
     """Turns one row into a track and collects what is wrong with it."""
 
-    def __init__(self, row: Row, folder: Path, allowed: Sequence[str] | None, check_files: bool) -> None:
+    def __init__(
+        self, row: Row, folder: Path, allowed: Sequence[str] | None, check_files: bool, *, of_tags: bool = False
+    ) -> None:
         self.row = row
+        self.of_tags = of_tags
         self.folder = folder
         self.allowed = allowed
         self.check_files = check_files
@@ -327,7 +338,7 @@ class _RowReader:
         several = tuple(part for cell in self._cell("labels").split(";") if (part := cell.strip()))
         column = "label" if "label" in self.row.cells else "labels"
         labels = several or ((label,) if label else ())
-        if not labels:
+        if not labels and not self.of_tags:
             self.report(column, "a label")
         elif label and label not in labels:
             self.report("label", f"one of the row's labels ({'; '.join(labels)})")
@@ -335,7 +346,7 @@ class _RowReader:
             self.report("labels", "each label once")
         for unknown in (name for name in labels if self.allowed is not None and name not in self.allowed):
             self.report("labels" if several else column, f"not {unknown!r}: one of {', '.join(self.allowed or ())}")
-        return label or (labels[0] if labels else ""), labels
+        return label or (labels[0] if labels and not self.of_tags else ""), labels
 
     def _split(self) -> str:
         split = self._cell("split").strip()
@@ -386,7 +397,7 @@ def _check_writable(track: Track) -> None:
         raise DataError(f"{bad[0]!r} cannot be a label", valid="A label is not empty and has no space around it")
     if len(track.labels) > 1 and any(";" in label for label in track.labels):
         raise DataError(f"the labels {track.labels} cannot be listed", valid="A label of several has no ';' in it")
-    if track.label not in track.labels:
+    if track.label and track.label not in track.labels:
         raise DataError(f"the label {track.label!r} of {track.track_id} is not among its labels {track.labels}")
     if not track.track_id:
         raise DataError(f"the track {track.path} has no track_id", valid="A unique name")
