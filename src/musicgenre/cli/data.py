@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Get, list, check, audit and split labelled music.", no_args_is_help=True)
 
-_SHOWN_GROUPS = 20
+_SHOWN_LINES = 20
 _SHOWN_LABELS = 20
 _Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
 _Artists = Annotated[
@@ -242,14 +242,8 @@ def audit(
         where = ", in different parts: A LEAK" if ids in found.copies_across else ""
         label = ", with different labels" if ids in found.conflicts else ""
         typer.echo(f"same content: {', '.join(ids)}{label}{where}")
-    for group, places in list(found.groups_across.items())[:_SHOWN_GROUPS]:
-        typer.echo(f"group on several sides: {group} ({', '.join(places)})")
-    if len(found.groups_across) > _SHOWN_GROUPS:
-        typer.echo(f"group on several sides: {len(found.groups_across) - _SHOWN_GROUPS} more")
-    for song, places in list(found.songs_across.items())[:_SHOWN_GROUPS]:
-        typer.echo(f"song on several sides: {song} ({', '.join(places)})")
-    if len(found.songs_across) > _SHOWN_GROUPS:
-        typer.echo(f"song on several sides: {len(found.songs_across) - _SHOWN_GROUPS} more")
+    _echo_first([f"group on several sides: {name} ({', '.join(at)})" for name, at in found.groups_across.items()])
+    _echo_first([f"song on several sides: {name} ({', '.join(at)})" for name, at in found.songs_across.items()])
     if found.n_test_with_known_group:
         share = found.n_test_with_known_group / found.n_test
         typer.echo(
@@ -257,8 +251,7 @@ def audit(
         )
     for track_id in found.augmented_outside_train:
         typer.echo(f"augmented outside train: {track_id}")
-    for track_id in found.missing:
-        typer.echo(f"missing: {track_id}")
+    _echo_first([f"missing: {track_id}" for track_id in found.missing])
     for warning in found.warnings:
         typer.echo(f"note: {warning}")
     typer.echo("no leak, no contradiction found" if found.ok else "look at the lines above before trusting a result")
@@ -300,6 +293,14 @@ def _split_names(labels: str | None) -> list[str] | None:
     if not names:
         raise UsageError(f"--labels {labels!r} names no label", valid="Names with commas between them")
     return names
+
+
+def _echo_first(lines: list[str]) -> None:
+    """Print the first lines of one kind and count the others."""
+    for line in lines[:_SHOWN_LINES]:
+        typer.echo(line)
+    if (more := len(lines) - _SHOWN_LINES) > 0:
+        typer.echo(f"{lines[0].partition(':')[0]}: {more} more")
 
 
 def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:

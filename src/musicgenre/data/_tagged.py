@@ -149,7 +149,7 @@ def choose_tags(spec: str, known: Sequence[str], sets: Mapping[str, Sequence[str
         near = difflib.get_close_matches(unknown[0], [*known, *sets, "all"], n=1)
         guess = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
-            f"the list has no tag {', '.join(map(repr, unknown[:5]))}",
+            f"the list has no tag {shortened([repr(name) for name in unknown], 5)}",
             valid=f"{guess}{', '.join(['all', *sets])}, or some of: {', '.join(known)}",
         )
     chosen = set(names)

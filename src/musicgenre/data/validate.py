@@ -134,7 +134,8 @@ def validate_set(
     Validation
         Tracks of the set that the folder lacks are missing; files of other names are extra.
     """
-    index = data_set.index(folder, checksums=False)
+    every_tag = {"tags": "all"} if "tags" in data_set.options else {}
+    index = data_set.index(folder, checksums=False, **every_tag)
     manifest = index.manifest
     expected = set(data_set.track_ids()) or set(checksums or ())
     own = manifest.with_tracks(track for track in manifest.tracks if not expected or track.track_id in expected)

@@ -128,24 +128,24 @@ def _columns(row: Annotation, songs: Mapping[str, str], info: Mapping[str, Mappi
 
 def _songs(rows: Sequence[Annotation], info: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Name the song of every file: one original file, or one title by one artist on several albums."""
-    songs: dict[str, str] = {}
-    first: dict[tuple[str, str], str] = {}
-    for row in sorted(rows, key=lambda row: row.path):
-        parts = _parts(row.path)
-        if parts is None:
+    joined: dict[tuple[str, str], tuple[str, str]] = {}  # from a mark of a song to the mark that leads it
+
+    def lead(mark: tuple[str, str]) -> tuple[str, str]:
+        while (upper := joined.setdefault(mark, mark)) != mark:
+            mark = upper
+        return mark
+
+    files: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        if (parts := _parts(row.path)) is None:
             continue
         artist, album, number, title, *_ = parts
-        song = f"{artist}-{album}-{number}-{title}"
-        marks = [("file", song)]
-        if title:
-            marks.append((artist, title))
-        if url := info.get(row.clip_id, {}).get("original_url", ""):
-            marks.append(("url", url))
-        leader = next((first[mark] for mark in marks if mark in first), song)
-        for mark in marks:
-            first.setdefault(mark, leader)
-        songs[row.path] = leader
-    return songs
+        files[row.path] = ("", f"{artist}-{album}-{number}-{title}")
+        url = info.get(row.clip_id, {}).get("original_url", "")
+        marks = [files[row.path], *([(artist, title)] if title else []), *([("url", url)] if url else [])]
+        first, *others = sorted({lead(mark) for mark in marks})  # ("", name) comes first, so that a file's name leads
+        joined.update(dict.fromkeys(others, first))
+    return {path: lead(mark)[1] for path, mark in files.items()}
 
 
 def _group(path: str, group: str) -> str:
