@@ -164,6 +164,11 @@ class Report:
         return f"protocol {self.protocol}{leak}, {self.part} part, {self.n_tracks} tracks, {seeds}{folds}"
 
     @property
+    def short(self) -> str:
+        """The headline in one line."""
+        return f"track-level accuracy {self.accuracy}"
+
+    @property
     def has_segments(self) -> bool:
         """Whether tracks were heard in more than one segment."""
         return self.n_segments > self.n_tracks

@@ -1,4 +1,4 @@
-"""Leave the report in the run folder: what was measured lies beside what made it."""
+"""The report of a run, whatever its task, and what is left of it in the run folder beside what made it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ from pathlib import Path
 from musicgenre._files import write_text_atomic
 from musicgenre.evaluation.evaluate import PARTS, evaluate
 from musicgenre.evaluation.html_report import render_html
-from musicgenre.evaluation.predictions import write_predictions
+from musicgenre.evaluation.predictions import Pooling, write_predictions
 from musicgenre.evaluation.report import Report
-from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, children_of, open_runs, read_versioned_json
+from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run, children_of, open_runs, read_versioned_json
 from musicgenre.evaluation.study import STUDY_FILE, is_study
+from musicgenre.evaluation.tags.evaluate import evaluate_tags
+from musicgenre.evaluation.tags.html import render_tag_html
+from musicgenre.evaluation.tags.predictions import write_tag_predictions
+from musicgenre.evaluation.tags.report import TagReport
 
 
-def write_reports(folder: str | Path) -> tuple[Report, ...]:
+def report_on(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Report | TagReport:
+    """Score a run folder or a group of them: labels or tags, as it was trained."""
+    if open_runs(Path(folder))[0].is_tagging:
+        return evaluate_tags(folder, part=part, how=how)
+    return evaluate(folder, part=part, how=how)
+
+
+def render(report: Report | TagReport) -> str:
+    """Write a report as one self-contained HTML page."""
+    return render_tag_html(report) if isinstance(report, TagReport) else render_html(report)
+
+
+def write_reports(folder: str | Path) -> tuple[Report | TagReport, ...]:
     """Write ``report.json`` and ``report.html`` into a run, a group of runs or every variant of a study.
 
     Every single run gets its predictions a track as well: ``predictions_test_tracks.csv`` and the same for validation,
@@ -36,13 +52,21 @@ def write_reports(folder: str | Path) -> tuple[Report, ...]:
     return (_write(folder),)
 
 
-def _write(folder: Path) -> Report:
-    report = evaluate(folder)
+def _write(folder: Path) -> Report | TagReport:
+    report = report_on(folder)
     write_text_atomic(folder / "report.json", report.to_json())
-    write_text_atomic(folder / "report.html", render_html(report))
+    write_text_atomic(folder / "report.html", render(report))
     for run in open_runs(folder):
         for part in PARTS:
             if (run.folder / f"predictions_{part}.csv").is_file():
-                tracks = run.predictions(part).by_track(run.scoring)
-                write_predictions(tracks, run.folder / f"predictions_{part}_tracks.csv")
+                _write_tracks(run, part)
     return report
+
+
+def _write_tracks(run: Run, part: str) -> None:
+    """Write the predictions of a part once more, one row a track."""
+    path = run.folder / f"predictions_{part}_tracks.csv"
+    if run.is_tagging:
+        write_tag_predictions(run.tag_predictions(part).by_track(run.scoring), path)
+    else:
+        write_predictions(run.predictions(part).by_track(run.scoring), path)
