@@ -51,8 +51,13 @@ def table(
     rows: Sequence[Row], tags: Sequence[str] = FOUR, *, mark: str = "\t", end: str = "\n", quote: str = '"'
 ) -> str:
     """Write a table in the original's form: every cell quoted, tabs, one 0/1 column a tag."""
+    places = {tag: place for place, tag in enumerate(tags, 1)}
     lines = [["clip_id", *tags, "mp3_path"]]
-    lines += [[clip_id, *("01"[tag in own] for tag in tags), path] for clip_id, own, path in rows]
+    for clip_id, own, path in rows:
+        line = [clip_id, *["0"] * len(tags), path]
+        for tag in own:
+            line[places[tag]] = "1"
+        lines.append(line)
     return "".join(mark.join(f"{quote}{cell}{quote}" for cell in line) + end for line in lines)
 
 
@@ -90,6 +95,15 @@ def test_the_tags_are_whole() -> None:
         "woman singing": "woman singing",
         "electro": "electro",
     }
+
+
+def test_the_page_lists_the_synonyms_and_faults() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "magnatagatune.md").read_text("utf-8")
+    names = names_after_merging(ALL_TAGS)
+    for group in SYNONYMS:
+        name = names[group[0]]
+        assert f"| `{name}` | {', '.join(tag for tag in group if tag != name)} |" in page
+    assert all(f"- `{path}`" in page for path in FAULTS)
 
 
 @pytest.mark.parametrize("mark", ["\t", ",", ";"])
@@ -367,6 +381,8 @@ def test_folder_splits(tmp_path: Path) -> None:
     assert (parts["c"], parts["d"], parts["e"], parts["f"]) == ("validation", "test", "test", "test")
     with pytest.raises(DataError, match="no number in the column duration_s: ''"):
         split(manifest, "mtat-clean")
+    with pytest.raises(DataError, match=r"no clip is longer than 29\.1 s: the longest has 29 s"):
+        split(manifest.with_tracks(track.with_columns(duration_s="29.0") for track in manifest.tracks), "mtat-clean")
     lengths = ["29.124"] * (len(manifest) - 1) + ["29.100"]
     measured = manifest.with_tracks(
         track.with_columns(duration_s=length) for track, length in zip(manifest.tracks, lengths, strict=True)

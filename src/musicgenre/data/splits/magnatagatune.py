@@ -62,8 +62,16 @@ def split_clean(manifest: Manifest, *, seed: int) -> Manifest:
     Manifest
         With the split; clips that are not clean have none.
     """
-    clean = [track for track in manifest.tracks if _number(track, TOP50_COLUMN) > 0]
-    return _by_folder(manifest, [track for track in clean if _number(track, "duration_s") > _LONGER_THAN_S])
+    tagged = [track for track in manifest.tracks if _number(track, TOP50_COLUMN) > 0]
+    lengths_s = [_number(track, "duration_s") for track in tagged]
+    if tagged and max(lengths_s) <= _LONGER_THAN_S:
+        raise DataError(
+            f"no clip is longer than {_LONGER_THAN_S} s: the longest has {max(lengths_s):g} s",
+            valid="The original MP3 files, whose 809 frames decode to 29.124 s",
+            next_step="Index the original files: a conversion to another format may have trimmed them",
+        )
+    clean = [track for track, length_s in zip(tagged, lengths_s, strict=True) if length_s > _LONGER_THAN_S]
+    return _by_folder(manifest, clean)
 
 
 def _by_folder(manifest: Manifest, tracks: Sequence[Track]) -> Manifest:
