@@ -9,8 +9,10 @@ from torch import Tensor
 
 from musicgenre.training.batches import Batches, Change
 from musicgenre.training.normalise import Normalise
+from musicgenre.training.order import Examples, Order, Shuffled
 from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import TrainingSection
+from musicgenre.training.stream import Multiplexed
 
 Batch = tuple[Tensor, Tensor]
 Augment = Callable[[Tensor, Tensor], Batch]
@@ -53,13 +55,15 @@ class StoreDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Batches of the training part, in a new order every epoch."""
+        settings = self.settings
         self.train_batches = Batches(
             self.parts.train,
-            self.settings.batch_size,
-            shuffle=True,
-            seed=self.settings.seed,
+            settings.batch_size,
+            order=self._order(),
+            training=True,
             epoch=self._epoch,
-            in_memory_mb=self.settings.in_memory_mb,
+            in_memory_mb=self._in_memory_mb,
+            workers=settings.stream.workers,
             change=self.change,
             rank=0 if self.trainer is None else int(self.trainer.global_rank),
             world=1 if self.trainer is None else int(self.trainer.world_size),
@@ -69,7 +73,12 @@ class StoreDataModule(L.LightningDataModule):
     def val_dataloader(self) -> Batches:
         """Batches of the validation part, in order and never augmented."""
         # whole in every process: their sums give the same mean, however many there are
-        return Batches(self.parts.validation, self.settings.batch_size, in_memory_mb=self.settings.in_memory_mb)
+        return Batches(self.parts.validation, self.settings.batch_size, in_memory_mb=self._in_memory_mb)
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that read."""
+        if self.train_batches is not None:
+            self.train_batches.close()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise, then augment, on the device of the model."""
@@ -78,6 +87,18 @@ class StoreDataModule(L.LightningDataModule):
         if self.augment is not None and self.trainer is not None and self.trainer.training:
             return self.augment(x, labels)
         return x, labels
+
+    @property
+    def _in_memory_mb(self) -> int:
+        """Nothing is held where the training streams."""
+        return 0 if self.settings.stream.active else self.settings.in_memory_mb
+
+    def _order(self) -> Order:
+        stream, seed = self.settings.stream, self.settings.seed
+        examples = Examples(self.parts.train, "fresh" if self.settings.examples == "fresh" else "all")
+        if not stream.active:
+            return Shuffled(examples, seed)
+        return Multiplexed(examples, stream.active, seed, rate=stream.rate, n_examples=stream.epoch_examples)
 
     def _epoch(self) -> int:
         return 0 if self.trainer is None else int(self.trainer.current_epoch)

@@ -73,12 +73,22 @@ class Material:
         options = self.recipe.protocol.options
         seed = self.recipe.protocol.seed
         if self.protocol == LEAKY:
+            if self.recipe.training.examples == "stored":
+                raise RecipeError(
+                    f"training.examples=stored does not go with the protocol {LEAKY}, which deals single segments",
+                    valid="all or fresh",
+                )
             return self.manifest, leaking_parts(self.store, seed, **_leaky_options(options))
         manifest = self.manifest
         if fold is not None:
             share = float(options.get("validation_size", _FOLD_VALIDATION))
             manifest = take_fold(manifest, fold, validation_size=share, seed=seed)
-        return manifest, parts_of(self.store, manifest)
+        return manifest, self.parts(self.store, manifest)
+
+    def parts(self, store: Store, manifest: Manifest) -> Parts:
+        """Take the parts of ``store`` or of ``sound``; one segment a training track if the recipe wants that."""
+        one = self.recipe.training.examples == "stored"
+        return parts_of(store, manifest, one_example_seed=self.recipe.protocol.seed if one else None)
 
 
 def gather_material(

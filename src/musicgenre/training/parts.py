@@ -12,6 +12,7 @@ from musicgenre.data.rows import Normalisation
 from musicgenre.data.splits import segment_leaky_parts
 from musicgenre.data.store import PartView, Store
 from musicgenre.errors import DataError
+from musicgenre.training.order import one_a_track
 
 LEAKY = "segment-leaky"
 LEAKY_WARNING = (
@@ -44,12 +45,18 @@ class Parts:
         return len(self.train.label_names)
 
 
-def parts_of(store: Store, manifest: Manifest) -> Parts:
-    """Take the parts that the manifest's column split names; augmented rows train only."""
+def parts_of(store: Store, manifest: Manifest, *, one_example_seed: int | None = None) -> Parts:
+    """Take the parts that the manifest's column split names; augmented rows train only.
+
+    With ``one_example_seed`` a track of the training part keeps one segment, drawn from that seed and its name; mean
+    and deviation are measured over what is kept.
+    """
     found: dict[str, PartView] = {}
     for name in ("train", "validation", "test"):
         tracks = manifest.part(name).tracks
         found[name] = store.of_tracks({track.track_id for track in tracks if name == "train" or not track.augmented})
+    if one_example_seed is not None:
+        found["train"] = one_a_track(found["train"], one_example_seed)
     return _checked(store, found)
 
 

@@ -22,7 +22,7 @@ from musicgenre.training.fit import Hardware, fit_classical, fit_network, probab
 from musicgenre.training.material import Material, Progress, Tell, gather_material
 from musicgenre.training.normalise import Normalise
 from musicgenre.training.online import SpectrogramAugment, WaveformChange
-from musicgenre.training.parts import Parts, parts_of
+from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import Recipe, load_recipe
 from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
 
@@ -205,7 +205,7 @@ def _data_module(
     change = None
     if material.sound is not None and online.waveform is not None:
         change = WaveformChange(online.waveform, material.representation, recipe.training.seed)
-        parts = replace(parts, train=parts_of(material.sound, manifest).train)
+        parts = replace(parts, train=material.parts(material.sound, manifest).train)
     augment = None
     if online.spectrogram:
         augment = SpectrogramAugment(online.spectrogram, material.representation, parts.n_classes)
