@@ -7,19 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from musicgenre.data._pool import OrderedPool
-from musicgenre.data.rows import FeatureRows
+from musicgenre.data.rows import Change, read_rows
 from musicgenre.data.store import PartView
 from musicgenre.training.order import InOrder, Order, Rows
 
-Change = Callable[[NDArray[np.float32], Rows, int], NDArray[np.float32]]
-"""Turns raw features (batch, ...) of the given rows in the given epoch into what the model reads."""
+Item = TypeVar("Item")
 
 _READ_AHEAD = 4
 
@@ -77,13 +76,13 @@ class Batches:
         self.training, self.epoch = training, epoch
         self.rank, self.world = rank, world
         self.waited_s = 0.0
-        self._labels = torch.from_numpy(np.asarray(part.labels, np.int64))
+        self._targets = targets_of(part)
         size_mb = np.prod(part.features.shape, dtype=np.float64) * part.features.dtype.itemsize / 2**20
         self._held = (
             _laid_out(torch.from_numpy(part.features[:])) if size_mb <= in_memory_mb and change is None else None
         )
         self._shared = (part.features, change)
-        self._pool = OrderedPool(_read, self._shared, workers) if workers and self._held is None else None
+        self._pool = OrderedPool(read_rows, self._shared, workers) if workers and self._held is None else None
 
     def __len__(self) -> int:
         return count_batches(len(self.order), self.batch_size, self.world, self.training)
@@ -113,12 +112,17 @@ class Batches:
             for rows in self._groups(epoch):
                 where = torch.from_numpy(rows)
                 features = self._held[where].float()
-                yield features.permute(0, 3, 1, 2) if features.ndim == 4 else features, self._labels[where]
+                yield features.permute(0, 3, 1, 2) if features.ndim == 4 else features, self._targets[where]
             return
         wanted = ((rows, epoch) for rows in self._groups(epoch))
-        read = (_read(self._shared, item) for item in wanted) if self._pool is None else self._pool.run(wanted)
+        read = (read_rows(self._shared, item) for item in wanted) if self._pool is None else self._pool.run(wanted)
         for rows, raw in read:
-            yield torch.from_numpy(raw), self._labels[torch.from_numpy(rows)]
+            yield torch.from_numpy(raw), self._targets[torch.from_numpy(rows)]
+
+
+def targets_of(part: PartView) -> Tensor:
+    """What the loss compares the logits of each row with: class numbers (n_rows,)."""
+    return torch.from_numpy(np.asarray(part.labels, np.int64))
 
 
 def count_batches(n_examples: int, batch_size: int, world: int, training: bool) -> int:
@@ -128,20 +132,13 @@ def count_batches(n_examples: int, batch_size: int, world: int, training: bool) 
     return full + (rest > 0 and not dropped)
 
 
-def _read(shared: tuple[FeatureRows, Change | None], wanted: tuple[Rows, int]) -> tuple[Rows, NDArray[np.float32]]:
-    """Gather rows as float32; it runs in a thread or in a process of its own."""
-    (features, change), (rows, epoch) = shared, wanted
-    raw = features[rows].astype(np.float32, copy=False)
-    return rows, raw if change is None else change(raw, rows, epoch)
-
-
 def _laid_out(features: Tensor) -> Tensor:
     """Put the colours of pictures last in memory, as convolutions want them: once here, not at every step."""
     return features.permute(0, 2, 3, 1).contiguous() if features.ndim == 4 else features
 
 
-def read_ahead(source: Iterator[tuple[Tensor, Tensor]], depth: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Let a thread draw from ``source``, at most ``depth`` batches ahead; its errors are raised here."""
+def read_ahead(source: Iterator[Item], depth: int) -> Iterator[Item]:
+    """Let a thread draw from ``source``, at most ``depth`` items ahead; its errors are raised here."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
     try:
         pending = deque(pool.submit(next, source, None) for _ in range(depth))

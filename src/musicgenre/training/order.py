@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.data.store import PartView
+from musicgenre.errors import DataError
 
 Rows = NDArray[np.int64]
 Kind = Literal["all", "fresh"]
@@ -41,6 +42,8 @@ class Examples:
     def __init__(self, part: PartView, kind: Kind = "all") -> None:
         self.kind = kind
         self.n_rows = len(part)
+        if not self.n_rows:
+            raise DataError("the training part has no examples")
         self.track_of: Rows = np.unique(part.track_ids, return_inverse=True)[1].astype(np.int64)
         self.n_tracks = int(self.track_of.max()) + 1
 
