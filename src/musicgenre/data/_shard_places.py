@@ -93,7 +93,7 @@ def fetch(where: str, *, n_bytes: int | None = None, sha256: str | None = None) 
     try:
         found = _asked(where, n_bytes) if _SCHEME.match(where) else Path(where).read_bytes()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise DataError(f"{where} cannot be read ({reason})", next_step=_AGAIN) from error
     if n_bytes is not None and len(found) != n_bytes:
         raise DataError(f"{where} has {len(found)} bytes", valid=f"{n_bytes} bytes", next_step=_AGAIN)

@@ -124,7 +124,7 @@ def gather_material(
     manifest = _with_split(recipe, _chosen(recipe, manifest), folds)
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
-    representation = _representation(recipe, manifest)
+    representation = representation_of(recipe, manifest)
 
     def prepared(read: Representation, folder: Path | None, dtype: str) -> Store:
         place = folder or cache_folder() / "stores" / _digest(manifest, [read.settings(), section.hop_s, dtype])
@@ -143,7 +143,7 @@ def gather_material(
     return Material(manifest, features, protocol, representation, recipe, sound)
 
 
-def _representation(recipe: Recipe, manifest: Manifest) -> Representation:
+def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
     """Make the recipe's representation; a manifest of ready columns or of pictures is read as such."""
     name, options = recipe.representation.name, recipe.representation.options
     if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):

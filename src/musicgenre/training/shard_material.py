@@ -7,8 +7,8 @@ from pathlib import Path
 from musicgenre.data.shards import ShardSet, open_shards
 from musicgenre.data.splits import protocol_of
 from musicgenre.errors import RecipeError, UsageError
-from musicgenre.features.registry import create_representation, representation_from_settings
-from musicgenre.training.material import MANIFEST_SPLIT, Material
+from musicgenre.features.registry import representation_from_settings
+from musicgenre.training.material import MANIFEST_SPLIT, Material, representation_of
 from musicgenre.training.parts import LEAKY
 from musicgenre.training.recipes import Recipe
 
@@ -46,7 +46,7 @@ def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> 
 
 def _check(recipe: Recipe, shards: ShardSet) -> None:
     section = recipe.representation
-    wanted = create_representation(section.name, **section.options)
+    wanted = representation_of(recipe, shards.manifest)
     hop_s = wanted.segment_s if section.hop_s is None else section.hop_s
     asked = {**wanted.settings(), "hop_s": hop_s, "dtype": section.dtype}
     held = {**shards.representation, "hop_s": shards.hop_s, "dtype": str(shards.dtype)}
