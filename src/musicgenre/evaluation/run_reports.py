@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from musicgenre._files import write_text_atomic
+from musicgenre.errors import RunError
+from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import PARTS, evaluate
 from musicgenre.evaluation.html_report import render_html
 from musicgenre.evaluation.predictions import Pooling, write_predictions
 from musicgenre.evaluation.report import Report
 from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run, children_of, open_runs, read_versioned_json
 from musicgenre.evaluation.study import STUDY_FILE, is_study
+from musicgenre.evaluation.tags.compare import TagComparison, compare_tags
 from musicgenre.evaluation.tags.evaluate import evaluate_tags
 from musicgenre.evaluation.tags.html import render_tag_html
 from musicgenre.evaluation.tags.predictions import write_tag_predictions
@@ -22,6 +25,24 @@ def report_on(folder: str | Path, *, part: str = "test", how: Pooling | None = N
     if open_runs(Path(folder))[0].is_tagging:
         return evaluate_tags(folder, part=part, how=how)
     return evaluate(folder, part=part, how=how)
+
+
+def compare_runs(first: str | Path, second: str | Path, *, how: Pooling | None = None) -> Comparison | TagComparison:
+    """Compare two runs (or groups of them) of the same task.
+
+    Raises
+    ------
+    RunError
+        One names labels and the other tags, or they cannot be compared otherwise.
+    """
+    tagging = [open_runs(Path(folder))[0].is_tagging for folder in (first, second)]
+    if tagging[0] != tagging[1]:
+        raise RunError(
+            f"{first} names {'tags' if tagging[0] else 'one label a track'}, "
+            f"{second} {'tags' if tagging[1] else 'one label a track'}",
+            valid="two runs of the same task",
+        )
+    return compare_tags(first, second, how=how) if tagging[0] else compare(first, second, how=how)
 
 
 def render(report: Report | TagReport) -> str:

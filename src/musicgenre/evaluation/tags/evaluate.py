@@ -26,7 +26,7 @@ from musicgenre.evaluation.tags.report import Agreement, Decisions, TagReport, T
 N_DRAWS = 1_000
 _BLOCK = 100
 _SEED = 20_003
-_METHOD = "bootstrap over tracks"
+METHOD = "bootstrap over tracks"
 
 Float64 = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ def drawn_areas(answers: Sequence[Answers], n_draws: int = N_DRAWS) -> Float64:
         for start in range(0, n_draws, _BLOCK):
             weights = draw_weights(len(seed.tracks), start, min(_BLOCK, n_draws - start))
             made[number, :, 1 + start : 1 + start + len(weights)] = _areas_of(seed, weights)
-    return _nanmean(made, 0)
+    return nanmean(made, 0)
 
 
 def draw_weights(n_tracks: int, start: int, n_draws: int) -> Float64:
@@ -150,10 +150,10 @@ def _report(
     measured = ~np.isnan(drawn[0, 0])
     if not measured.any():
         raise RunError(f"the {part} part tells nothing about any tag", next_step="Split again with a larger part")
-    roc_auc, pr_auc = (_estimate(_nanmean(figures[:, measured], 1), n_tracks) for figures in drawn)
-    per_seed = np.array([_nanmean(drawn_areas([seed], 0)[:, 0], 1) for seed in answers])  # (n_seeds, 2)
+    roc_auc, pr_auc = (_estimate(nanmean(figures[:, measured], 1), n_tracks) for figures in drawn)
+    per_seed = np.array([nanmean(drawn_areas([seed], 0)[:, 0], 1) for seed in answers])  # (n_seeds, 2)
     spreads = per_seed.std(axis=0, ddof=1).tolist() if len(answers) > 1 else [None, None]
-    shares = [_nanmean(seed.presence[:, measured], 0).mean() for seed in answers]
+    shares = [nanmean(seed.presence[:, measured], 0).mean() for seed in answers]
     manifests = [manifest for run in runs if run.seed == first.seed and (manifest := run.manifest()) is not None]
     warnings, leaky = _warnings(first, manifests, part, n_tracks, answers[0].tracks.soft)
     return TagReport(
@@ -188,7 +188,7 @@ def _estimate(values: Float64, n_tracks: int) -> Estimate:
     """Make an estimate of (value, draws ...); draws that could not be measured are left out."""
     draws = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(draws, [0.025, 0.975]) if draws.size else (values[0], values[0])
-    return Estimate(float(values[0]), float(low), float(high), _METHOD, n_tracks)
+    return Estimate(float(values[0]), float(low), float(high), METHOD, n_tracks)
 
 
 def _counts(seed: Answers) -> tuple[Float64, Float64, Float64, Float64]:
@@ -247,10 +247,10 @@ def _agreement(answers: Sequence[Answers]) -> Agreement:
     weights = np.concatenate([np.ones((1, n_tracks)), draw_weights(n_tracks, 0, N_DRAWS)])
     for seed in answers:
         truth = seed.tracks.truth
-        errors.append(_nanmean(np.abs(seed.tracks.scores - truth), 1))
-        baselines.append(_nanmean(np.abs(seed.means - truth), 1))
+        errors.append(nanmean(np.abs(seed.tracks.scores - truth), 1))
+        baselines.append(nanmean(np.abs(seed.means - truth), 1))
         columns = zip(seed.tracks.scores.T, truth.T, strict=True)
-        correlations.append(_nanmean(np.stack([correlation(said, true, weights) for said, true in columns]), 0))
+        correlations.append(nanmean(np.stack([correlation(said, true, weights) for said, true in columns]), 0))
     error, baseline = np.mean(errors, axis=0), np.mean(baselines, axis=0)
     return Agreement(
         mean_absolute_error=_over_tracks(error),
@@ -263,7 +263,7 @@ def _agreement(answers: Sequence[Answers]) -> Agreement:
 def _over_tracks(values: Float64) -> Estimate:
     known = values[~np.isnan(values)]
     low, high = np.quantile(resample_ratio(known, np.ones(len(known))), [0.025, 0.975])
-    return Estimate(float(known.mean()), float(low), float(high), _METHOD, len(known))
+    return Estimate(float(known.mean()), float(low), float(high), METHOD, len(known))
 
 
 def _training_means(run: Run, tracks: TagPredictions) -> Float64:
@@ -272,7 +272,7 @@ def _training_means(run: Run, tracks: TagPredictions) -> Float64:
     if manifest is None or not tracks.soft:
         return np.full(len(tracks.tags), np.nan)
     train = manifest.with_tracks(t for t in manifest.tracks if t.split == "train" and not t.augmented)
-    return _nanmean(tag_targets(train, "columns", tracks.tags).table.astype(np.float64), 0)
+    return nanmean(tag_targets(train, "columns", tracks.tags).table.astype(np.float64), 0)
 
 
 def _warnings(run: Run, manifests: Sequence[Manifest], part: str, n_tracks: int, soft: bool) -> tuple[list[str], bool]:
@@ -287,7 +287,7 @@ def _warnings(run: Run, manifests: Sequence[Manifest], part: str, n_tracks: int,
     return found, check.n_shared_tracks > 0
 
 
-def _nanmean(values: Float64, axis: int) -> Float64:
+def nanmean(values: Float64, axis: int) -> Float64:
     """Mean over an axis without what is NaN; NaN where all is."""
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
