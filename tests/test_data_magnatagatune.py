@@ -23,6 +23,7 @@ from musicgenre.data.sets.magnatagatune import FAULTS, index_magnatagatune
 from musicgenre.data.splits import split
 from musicgenre.data.validate import validate_manifest, validate_set
 from musicgenre.errors import DataError, UsageError
+from musicgenre.evaluation.protocols import caveats, check_split
 from tests.sounds import music
 
 Row = tuple[str, Sequence[str], str]
@@ -491,6 +492,9 @@ def test_real_songs_artists_and_folders(real_manifest: Manifest) -> None:
     for track in done.tracks:
         places.setdefault(track.columns["parent"], set()).add(track.split)
     assert sum(len(parts) > 1 for parts in places.values()) == 28, "songs that are on two albums"
+    check = check_split([done])
+    assert (check.n_shared_songs, check.n_shared_groups, check.n_shared_tracks) == (59, 3284, 0)
+    assert "59 of 5329 test clips are of a song that is in training as well" in caveats("mtat-folders", check)
 
 
 @pytest.mark.real_data
@@ -516,6 +520,7 @@ def test_the_real_split_by_song(real_manifest: Manifest) -> None:
     for track in done.tracks:
         places.setdefault(track.columns["parent"], set()).add(track.split)
     assert all(len(parts) == 1 for parts in places.values())
+    assert check_split([done]).n_shared_songs == 0
 
 
 def test_a_table_of_full_size_takes_seconds(tmp_path: Path) -> None:
