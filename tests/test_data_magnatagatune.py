@@ -268,7 +268,7 @@ def test_nothing_is_lost(folder: Path, sound: Path) -> None:
     reasons = {path.name: why for path, why in found.skipped}
     assert reasons.pop("noise.mp3")
     assert reasons == {
-        "annotations_final.csv": "line 7, 13: names no file",
+        "13": "line 7 of annotations_final.csv names no file",
         "none.mp3": "there is no such file",
         "empty.mp3": "is empty (0 bytes)",
         "extra.mp3": "no row names it",
@@ -276,6 +276,15 @@ def test_nothing_is_lost(folder: Path, sound: Path) -> None:
     assert [(path.name, why) for path, why in found.expected] == [
         (Path(fault).name, "known fault: an empty file (0 bytes) in the published archive")
     ]
+    kinds = {finding.path.name: finding.kind for finding in validate_set(get_set("magnatagatune"), folder).findings}
+    assert kinds == {
+        "13": "missing",
+        "none.mp3": "missing",
+        "empty.mp3": "corrupt",
+        "noise.mp3": "corrupt",
+        "extra.mp3": "extra",
+        Path(fault).name: "odd",
+    }
 
 
 def test_rows_without_any_file(folder: Path) -> None:
