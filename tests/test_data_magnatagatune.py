@@ -23,6 +23,7 @@ from musicgenre.data.sets.magnatagatune import FAULTS, index_magnatagatune
 from musicgenre.data.splits import split
 from musicgenre.data.validate import validate_manifest, validate_set
 from musicgenre.errors import DataError, UsageError
+from musicgenre.evaluation.protocols import caveats, check_split
 from tests.sounds import music
 
 Row = tuple[str, Sequence[str], str]
@@ -267,7 +268,7 @@ def test_nothing_is_lost(folder: Path, sound: Path) -> None:
     reasons = {path.name: why for path, why in found.skipped}
     assert reasons.pop("noise.mp3")
     assert reasons == {
-        "annotations_final.csv": "line 7, 13: names no file",
+        "13": "line 7 of annotations_final.csv names no file",
         "none.mp3": "there is no such file",
         "empty.mp3": "is empty (0 bytes)",
         "extra.mp3": "no row names it",
@@ -275,6 +276,15 @@ def test_nothing_is_lost(folder: Path, sound: Path) -> None:
     assert [(path.name, why) for path, why in found.expected] == [
         (Path(fault).name, "known fault: an empty file (0 bytes) in the published archive")
     ]
+    kinds = {finding.path.name: finding.kind for finding in validate_set(get_set("magnatagatune"), folder).findings}
+    assert kinds == {
+        "13": "missing",
+        "none.mp3": "missing",
+        "empty.mp3": "corrupt",
+        "noise.mp3": "corrupt",
+        "extra.mp3": "extra",
+        Path(fault).name: "odd",
+    }
 
 
 def test_rows_without_any_file(folder: Path) -> None:
@@ -491,6 +501,9 @@ def test_real_songs_artists_and_folders(real_manifest: Manifest) -> None:
     for track in done.tracks:
         places.setdefault(track.columns["parent"], set()).add(track.split)
     assert sum(len(parts) > 1 for parts in places.values()) == 28, "songs that are on two albums"
+    check = check_split([done])
+    assert (check.n_shared_songs, check.n_shared_groups, check.n_shared_tracks) == (59, 3284, 0)
+    assert "59 of 5329 test clips are of a song that is in training as well" in caveats("mtat-folders", check)
 
 
 @pytest.mark.real_data
@@ -516,6 +529,7 @@ def test_the_real_split_by_song(real_manifest: Manifest) -> None:
     for track in done.tracks:
         places.setdefault(track.columns["parent"], set()).add(track.split)
     assert all(len(parts) == 1 for parts in places.values())
+    assert check_split([done]).n_shared_songs == 0
 
 
 def test_a_table_of_full_size_takes_seconds(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musicgenre.data.splits import list_protocols
 from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation._estimate import Estimate, estimate_accuracy
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.metrics import wilson_interval
 from musicgenre.evaluation.predictions import Predictions
+from musicgenre.evaluation.protocols import SplitCheck, caveats
 from musicgenre.evaluation.runs import open_run, open_runs
 from tests.make_run import LABELS, make_group, make_predictions, make_run, random_answers
 
@@ -198,3 +200,11 @@ def test_no_rows_is_an_error(tmp_path: Path) -> None:
 def test_shapes_must_fit() -> None:
     with pytest.raises(RunError, match="do not fit together"):
         Predictions(("a", "b"), ("t",), np.zeros(1), np.zeros(1, dtype=np.intp), np.zeros((1, 3)))
+
+
+def test_every_protocol_says_what_its_numbers_mean() -> None:
+    check = SplitCheck(n_test=10, n_shared_tracks=0, n_shared_groups=0, n_shared_songs=2)
+    for protocol in list_protocols():
+        said = caveats(protocol.name, check)
+        assert "none of ours" not in said[0], f"{protocol.name} has no caveat"
+        assert protocol.leaky or said[1].startswith("2 of 10 test clips are of a song")

@@ -96,7 +96,7 @@ def read(
     options = asked.options(data_set, labels)
     if data_set is None:
         return None
-    typer.echo(f"{data_set.title}, {data_set.licence}\ncite: {data_set.citation}", err=True)
+    typer.echo(f"read as a list of {data_set.title} ({data_set.licence})\ncite: {data_set.citation}", err=True)
     groups = read_artists(artists) if artists else None
     with counting("read", quiet=quiet) as progress:
         return data_set.index(source, artists=groups, checksums=checksums, progress=progress, **options)

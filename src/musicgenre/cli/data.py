@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -20,6 +21,7 @@ app = typer.Typer(help="Get, list, check, audit and split labelled music.", no_a
 
 _SHOWN_LINES = 20
 _SHOWN_LABELS = 20
+_SHOWN_REASONS = 5
 _Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
@@ -327,8 +329,9 @@ def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
     for path, reason in (*found.expected, *found.skipped):
         typer.echo(f"left out: {_shown(path)}: {reason}", err=True)
     if len(left_out := [*found.expected, *found.skipped]) > 1:
-        reasons = Counter(reason.rpartition(", ")[2].rpartition(": ")[2] for _, reason in left_out)
-        typer.echo(f"left out: {len(left_out)} ({', '.join(f'{n} {why}' for why, n in reasons.items())})", err=True)
+        reasons = Counter(re.sub(r"^line \d+ of", "a line of", reason) for _, reason in left_out)
+        most = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS))
+        typer.echo(f"left out: {len(left_out)} in all ({most})", err=True)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     counts = found.manifest.counts()

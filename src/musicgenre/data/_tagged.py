@@ -107,7 +107,7 @@ def index_clips(
         if fault := next((wanted.faults[name] for name in clip.paths if name in wanted.faults), ""):
             expected.append((track.path, f"known fault: {fault}"))
         elif not clip.paths:
-            skipped.append((source, f"line {clip.line}, {clip.track_id}: names no file"))
+            skipped.append((Path(clip.track_id), f"line {clip.line} of {source.name} names no file"))
         elif wanted.drop_untagged and not track.labels:
             expected.append((track.path, "has none of the tags"))
         else:

@@ -250,7 +250,7 @@ def _kind(path: Path) -> str:
     """What a file is that the index of its set left out."""
     if not path.is_file():
         return "missing"
-    return "extra" if path.stat().st_size else "corrupt"
+    return "corrupt" if path.suffix.lower() in AUDIO_SUFFIXES and _decode(path)[0] else "extra"
 
 
 def _digest(path: Path, expected: str) -> str:

@@ -22,6 +22,10 @@ _CAVEATS = {
     "fault-filtered": "repeated and faulty tracks were left out; artists were kept apart by hand, yet not all of them",
     "artist": "no artist stands on both sides, as far as artists are known",
     "artist-kfold": "no artist stands on both sides, as far as artists are known",
+    "song": "clips of one song stand on one side, the same artist may stand on both",
+    "mtat-folders": "MagnaTagATune's 12:1:3 folders with all clips, untagged ones too: not comparable with mtat-clean",
+    "mtat-clean": "MagnaTagATune's folders with clips of a usual tag alone: not comparable with mtat-folders",
+    "mtg-jamendo": "a published split of MTG-Jamendo, with artists apart",
 }
 
 
@@ -37,11 +41,14 @@ class SplitCheck:
         How many of them (or copies of them) stand in the training or validation part too.
     n_shared_groups : int
         How many of them have their group, usually the artist, in the training part.
+    n_shared_songs : int, optional
+        How many of them were cut from a song of which another clip stands in the training part.
     """
 
     n_test: int
     n_shared_tracks: int
     n_shared_groups: int
+    n_shared_songs: int = 0
 
 
 def is_leaky(protocol: str) -> bool:
@@ -57,6 +64,8 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
     if check.n_shared_tracks:
         found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
     found.append(_CAVEATS.get(protocol, "the split is none of ours: nothing is known about artists on both sides"))
+    if check.n_shared_songs:
+        found.append(f"{check.n_shared_songs} of {check.n_test} test clips are of a song that is in training as well")
     if check.n_shared_groups:
         share = check.n_shared_groups / check.n_test
         found.append(
@@ -67,12 +76,14 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
 
 def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
     """Count test tracks that, or whose group, stand in the training part; over all folds, if there are several."""
-    n_test = n_shared_tracks = n_shared_groups = 0
+    n_test = n_shared_tracks = n_shared_groups = n_shared_songs = 0
     for manifest in manifests:
         test = [track for track in manifest.tracks if track.split == "test" and not track.augmented]
         seen = {track.source_id for track in manifest.tracks if track.split in ("train", "validation")}
         groups = {track.group for track in manifest.tracks if track.split == "train" and track.group}
+        songs = {track.columns.get("parent", "") for track in manifest.tracks if track.split == "train"} - {""}
         n_test += len(test)
         n_shared_tracks += sum(track.source_id in seen for track in test)
         n_shared_groups += sum(track.group in groups for track in test)
-    return SplitCheck(n_test, n_shared_tracks, n_shared_groups)
+        n_shared_songs += sum(track.columns.get("parent") in songs for track in test)
+    return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs)
