@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features
 from musicgenre.data.store import Store, open_store
 from musicgenre.errors import DataError, UsageError
-from musicgenre.features._row_jobs import Cut, Job, Outcome, cut_of, key_of, make_rows, reads_of, rows_of_columns
+from musicgenre.features._row_jobs import (
+    Cut,
+    Job,
+    Outcome,
+    cut_of,
+    key_of,
+    make_rows,
+    reads_of,
+    rows_of_columns,
+    warm_up,
+)
 from musicgenre.features.base import Representation
 
 DTYPES = ("float32", "float16")
@@ -187,7 +198,8 @@ class _Work:
         done = len(jobs) - len(missing)
         self.progress(done, len(jobs))
         shared = (self.representation, self.cut, self.cache)
-        for place, found in run_jobs(make_rows, shared, [jobs[index] for index in missing], n_jobs):
+        wanted = [jobs[index] for index in missing]
+        for place, found in run_jobs(make_rows, shared, wanted, n_jobs, partial(warm_up, self.representation)):
             job = jobs[missing[place]]
             outcome = found or Outcome(problem="the process that worked on it crashed")
             if outcome.sha256 and outcome.signature:
