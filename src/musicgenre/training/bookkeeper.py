@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -23,6 +25,7 @@ from musicgenre.training.run import RunFolder
 RESUME_EVERY_S = 10.0
 """Shortest time between two states to resume from; a resumed training repeats what came after the last one."""
 
+CHATTER = ("lightning.pytorch", "lightning.fabric")
 
 EpochProgress = Callable[[int, int], None]
 
@@ -55,8 +58,9 @@ class Bookkeeper(L.Callback):
         self._started = self._waited = self._saved = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Settle what a spawned process does not have from the one that spawned it: its seed, and kept memory."""
+        """Settle what a spawned process does not have from the one that spawned it: seed, kept memory, few words."""
         if trainer.world_size > 1:
+            hush()
             torch.manual_seed(self.settings.seed + trainer.global_rank)
             keep_freed_memory()
 
@@ -131,6 +135,13 @@ class Bookkeeper(L.Callback):
         with replacing(path) if trainer.is_global_zero else nullcontext(path) as target:
             trainer.save_checkpoint(target)  # the first process alone writes
         self._saved = time.monotonic()
+
+
+def hush() -> None:
+    """Leave warnings alone in Lightning's logs, and pass over what it says of its own outdated calls."""
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
 
 
 def arrays_of(module: torch.nn.Module) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network
 from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches
-from musicgenre.training.bookkeeper import Bookkeeper, EpochProgress, arrays_of
+from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, EpochProgress, arrays_of, hush
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.module import SingleLabelModule, balanced_weights
@@ -217,14 +217,12 @@ def _readable_failures(settings: TrainingSection) -> Iterator[None]:
 @contextmanager
 def _quiet_and_repeatable() -> Iterator[None]:
     """Hush Lightning's notes for a while, and leave PyTorch's global switches as they were."""
-    chatter = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    chatter = [logging.getLogger(name) for name in CHATTER]
     levels = [logger.level for logger in chatter]
     deterministic = torch.are_deterministic_algorithms_enabled()
-    for logger in chatter:
-        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+            hush()
             yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
