@@ -18,6 +18,7 @@ test: setup-test lint types docs-check
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 	$(BIN)/python scripts/check_wheel.py
 
+# the slow tests alone (-m slow) took five minutes on two busy cores, one file after another
 test-slow: setup-test
 	$(BIN)/python -m pytest -q
 

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 RECORD_VERSION = 1
+_FOLDS = 5
 _TRAINED = (0, 1)  # exit codes of a training that ended; 1: some tracks were skipped
 
 HEAD = """# Results
@@ -61,6 +62,7 @@ class Row:
     recomputed: str
     note: str
     seeds: int
+    folds: int
     settings: tuple[str, ...]
     unmeasured: str
     source: Mapping[str, Any]
@@ -68,7 +70,7 @@ class Row:
     @property
     def record_path(self) -> Path:
         """Where its record lies."""
-        return FOLDER / f"{self.recipe}--{self.data}--{self.protocol}.json"
+        return FOLDER / record_name(self.recipe, self.data, self.protocol, self.folds)
 
     @property
     def trained(self) -> str:
@@ -78,7 +80,7 @@ class Row:
     @property
     def run_name(self) -> str:
         """Folder of the training, inside the folder for all of them."""
-        return f"{self.trained}--{self.data}--{self.protocol}"
+        return record_name(self.trained, self.data, self.protocol, self.folds).removesuffix(".json")
 
     def run_folder(self, work: Path) -> Path:
         """Folder of this row's run."""
@@ -90,7 +92,7 @@ class Row:
         """The command that trains it."""
         folds = self.protocol.endswith("kfold")
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
-        words += ["--folds", "5"] if folds else []
+        words += ["--folds", str(self.folds)] if folds else []
         words += ["--seeds", str(min(self.seeds, 3) if folds else self.seeds)] if self.seeds > 1 else []
         settings = [*self.source["settings"], *self.settings]
         if self.protocol not in ("kfold", "track", "segment-leaky"):  # those are in the recipes, or are --folds
@@ -98,6 +100,12 @@ class Row:
         for setting in settings:
             words += ["--set", setting]
         return shlex.join(words)
+
+
+def record_name(recipe: str, data: str, protocol: str, folds: int) -> str:
+    """Name of a record; the number of folds is in it where it is not the usual one."""
+    unusual = f"-{folds}" if protocol == "kfold" and folds != _FOLDS else ""
+    return f"{recipe}--{data}--{protocol}{unusual}.json"
 
 
 def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -115,6 +123,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             recomputed=entry.get("recomputed", ""),
             note=entry.get("note", ""),
             seeds=entry.get("seeds", content["data"][entry["data"]]["seeds"]),
+            folds=entry.get("folds", _FOLDS),
             settings=tuple(entry.get("settings", ())),
             unmeasured=entry.get("unmeasured", ""),
             source=content["data"][entry["data"]],
@@ -166,6 +175,8 @@ def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[
         for key in ("recipe", "data", "protocol"):
             if record[key] != getattr(row, key):
                 problems.append(f"{name} says {key} {record[key]!r}, its row {getattr(row, key)!r}")
+        if row.protocol == "kfold" and record["n_folds"] != row.folds:
+            problems.append(f"{name} is of {record['n_folds']} folds, its row of {row.folds}")
         if row.code not in record["systems"]:
             problems.append(f"{name} is of {', '.join(record['systems'])}, its row of {row.code}")
         records[row.record_path] = record
@@ -261,7 +272,7 @@ def _add(run: Path, data: str, command: str | None, rows: Sequence[Row]) -> int:
     from musicgenre._files import write_text_atomic
 
     record = record_of(run, data, command)
-    path = FOLDER / f"{record['recipe']}--{data}--{record['protocol']}.json"
+    path = FOLDER / record_name(record["recipe"], data, record["protocol"], record["n_folds"])
     if path not in {row.record_path for row in rows}:
         print(f"no row of rows.toml has the record {path.name}", file=sys.stderr)
         return 1

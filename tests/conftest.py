@@ -38,3 +38,16 @@ def default_bundle_cache() -> Path:
     except BundleError as error:
         pytest.skip(f"no published MusiCNN weights: {error}")
     return cache_folder()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the features of a test to itself."""
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests time: the limit is there to end what hangs."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1800))

@@ -32,6 +32,7 @@ system = "CNN"
 recipe = "tiny"
 data = "mini"
 protocols = ["kfold", "segment-leaky"]
+folds = 3
 claimed = "0.79"
 recomputed = "0.76"
 note = "a macro precision, no accuracy"
@@ -71,7 +72,7 @@ def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None
     assert results.main(["add", str(leaky), "mini"]) == 0
     assert results.main([]) == 0 and results.main(["--check"]) == 0
     page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
-    record = json.loads((results.FOLDER / "tiny--mini--kfold.json").read_text(encoding="utf-8"))
+    record = json.loads((results.FOLDER / "tiny--mini--kfold-3.json").read_text(encoding="utf-8"))
     value, low, high = (record["accuracy"][name] for name in ("value", "low", "high"))
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in page and "kfold, 3 folds" in page
     assert "0.79 (a macro precision, no accuracy) | 0.76" in page
@@ -85,8 +86,12 @@ def test_a_row_without_a_record_fails(results: ModuleType, tmp_path: Path, capsy
     assert results.main([]) == 0
     assert results.main(["--check"]) == 1
     assert "segment-leaky) has no record" in capsys.readouterr().err
+    (results.FOLDER / "tiny--mini--kfold-3.json").unlink()
     assert results.main(["missing"]) == 0
-    assert "musicgenre train tiny --data mini.csv --seeds 2 --set training.epochs=1" in capsys.readouterr().out
+    assert "musicgenre train tiny --data mini.csv --seeds 2 --set training.epochs=1" in (
+        printed := capsys.readouterr().out
+    )
+    assert "musicgenre train tiny --data mini.csv --folds 3 --seeds 2" in printed
 
 
 def test_a_changed_record_or_page_fails(
@@ -95,7 +100,7 @@ def test_a_changed_record_or_page_fails(
     for run in _runs(tmp_path / "runs"):
         results.main(["add", str(run), "mini"])
     results.main([])
-    path = results.FOLDER / "tiny--mini--kfold.json"
+    path = results.FOLDER / "tiny--mini--kfold-3.json"
     good = path.read_text(encoding="utf-8")
     path.write_text(good.replace('"protocol": "kfold"', '"protocol": "artist"'), encoding="utf-8")
     assert results.main(["--check"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from musicgenre._files import sha256_of
 from musicgenre.data import _cache
 from musicgenre.data._cache import ContentHashes, RowCache, Signature, entry_key
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
-from musicgenre.data._pool import run_jobs, usable_cores
+from musicgenre.data._pool import run_jobs, start_method, usable_cores
 from musicgenre.errors import DataError
 
 KEY = entry_key("00", {"name": "x"})
@@ -165,15 +166,42 @@ def double(shared: int, item: int) -> int:
     return shared * item
 
 
+@pytest.fixture(params=["fork", "spawn"])
+def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Either way in which worker processes start."""
+    if request.param not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {request.param}")
+    monkeypatch.setattr("musicgenre.data._pool.start_method", lambda: request.param)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_the_pool_works_on_every_item_once(n_jobs: int) -> None:
-    found = sorted(run_jobs(double, 2, range(10), n_jobs))
+def test_the_pool_works_on_every_item_once(n_jobs: int, start: str) -> None:
+    found = sorted(run_jobs(double, 2, range(10), n_jobs, list))
     assert found == [(index, 2 * index) for index in range(10)]
 
 
-def test_the_pool_survives_items_that_kill_their_process() -> None:
+def test_processes_are_copied_only_where_no_thread_could_hold_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert start_method() == "fork"
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    assert start_method() == "spawn"
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert start_method() == "spawn"
+
+
+def test_what_copied_processes_share_is_loaded_once_before_them(start: str) -> None:
+    loaded: list[int] = []
+    found = dict(run_jobs(double, 2, [1, 2, 3], 2, lambda: loaded.append(os.getpid())))
+    assert found == {0: 2, 1: 4, 2: 6}
+    assert loaded == ([os.getpid()] if start == "fork" else [])
+
+
+def test_the_pool_survives_items_that_kill_their_process(start: str) -> None:
     items = [1, 2, -1, 4, 5, -1, 7, 8]
-    found = dict(run_jobs(double, 1, items, 2))
+    found = dict(run_jobs(double, 1, items, 2, list))
     assert found == {index: item if item > 0 else None for index, item in enumerate(items)}
     assert usable_cores() >= 1
 
@@ -183,6 +211,6 @@ def fail(shared: str, item: int) -> int:
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_errors_come_through_the_pool(n_jobs: int) -> None:
+def test_errors_come_through_the_pool(n_jobs: int, start: str) -> None:
     with pytest.raises(DataError, match="broken"):
-        list(run_jobs(fail, "broken", [1, 2, 3], n_jobs))
+        list(run_jobs(fail, "broken", [1, 2, 3], n_jobs, list))

@@ -1,9 +1,7 @@
-"""Training: a run folder that is whole, the same again for the same seed, resumed, refused, honest about failures."""
+"""Training: a run folder that is whole, the same again for the same seed, resumed."""
 
 from __future__ import annotations
 
-import csv
-import errno
 import json
 import shutil
 from pathlib import Path
@@ -15,47 +13,17 @@ import torch
 
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import split
-from musicgenre.errors import DataError, RecipeError, RunError, UsageError
 from musicgenre.evaluation.predictions import read_predictions
 from musicgenre.evaluation.runs import open_run, open_runs
 from musicgenre.features.table import COLUMNS
-from musicgenre.training.checkpoint import read_safetensors
-from musicgenre.training.fit import Hardware
 from musicgenre.training.run import METRICS, RunFolder, read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
-from tests.labelled_music import LABELS, make_collection, make_table
+from tests.labelled_music import LABELS, make_collection
+from tests.table_runs import SPLIT, TABLE, curves, losses, same_weights, table, weights
 
-SPLIT = ["protocol.options={test_size: 0.34, validation_size: 0.17}"]
-TABLE = [*SPLIT, "training.epochs=8", "training.learning_rate=0.01", "data.labels=[]"]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Manifest:
-    return make_table(tmp_path / "table.csv", COLUMNS)
-
-
-def curves(run: Path) -> list[dict[str, str]]:
-    with (run / "logs" / "metrics.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def losses(run: Path) -> list[tuple[str, str]]:
-    return [(row["train_loss"], row["validation_loss"]) for row in curves(run)]
-
-
-def weights(run: Path) -> dict[str, np.ndarray]:
-    return read_safetensors(run / "model.safetensors")[0]
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = weights(one), weights(other)
-    return all(np.array_equal(first[name], second[name]) for name in first)
+__all__ = ["table"]
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_from_sound_to_a_run_that_evaluates(tmp_path: Path) -> None:
@@ -182,32 +150,6 @@ def test_interrupted_runs_say_so(tmp_path: Path, table: Manifest, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
     assert read_description(tmp_path / "run")["status"] == "interrupted"
-
-
-def test_a_loss_that_is_no_number_is_an_error_and_the_run_failed(tmp_path: Path, table: Manifest) -> None:
-    overrides = [*TABLE, "training.optimiser=sgd", "training.learning_rate=1e30"]
-    with pytest.raises(RunError, match=r"(?s)loss became .* in epoch .*Lower training.learning_rate"):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
-    facts = read_description(tmp_path / "run")
-    assert facts["status"] == "failed"
-    assert "loss became" in facts["reason"]
-    with pytest.raises(RunError, match="did not finish"):
-        load_trained(tmp_path / "run")
-
-
-def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
-    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "write_predictions", refuse)
-        with pytest.raises(RunError, match=r"No space left on device.*--resume"):
-            train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
-    assert read_description(tmp_path / "run")["status"] == "failed"
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
-    assert read_description(run)["status"] == "finished"
 
 
 def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:
@@ -338,91 +280,3 @@ def test_online_augmentation_changes_the_training_alone_and_repeats(tmp_path: Pa
     ]
     assert losses(runs[0]) == losses(runs[1])
     assert losses(runs[0]) != losses(plain)
-
-
-def test_output_is_never_written_over(tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    overrides = [*TABLE, "training.epochs=1"]
-    first = train("c2-standardised", table, overrides=overrides)
-    second = train("c2-standardised", table, overrides=overrides)
-    assert (str(first), str(second)) == (str(Path("runs/c2-standardised")), str(Path("runs/c2-standardised-2")))
-    with pytest.raises(UsageError, match="not empty"):
-        train("c2-standardised", table, output=first, overrides=overrides)
-
-
-def test_resuming_something_else_is_refused(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
-    with pytest.raises(RunError, match="other settings"):
-        train("c2-standardised", table, output=run, overrides=[*TABLE, "training.batch_size=5"], resume=True)
-    with pytest.raises(UsageError, match="nothing to resume"):
-        train("c2-standardised", table, overrides=TABLE, resume=True)
-    fewer = table.with_tracks(table.tracks[1:])
-    with pytest.raises(RunError, match="other tracks"):
-        train("c2-standardised", fewer, output=run, overrides=TABLE, resume=True)
-
-
-def test_a_run_of_a_newer_version_is_refused(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
-    facts = read_description(run)
-    (run / "run.json").write_text(json.dumps({**facts, "format_version": 99}), encoding="utf-8")
-    with pytest.raises(RunError, match="newer"):
-        load_trained(run)
-    (run / "run.json").write_text("{", encoding="utf-8")
-    with pytest.raises(RunError, match="damaged"):
-        load_trained(run)
-
-
-def test_damaged_weights_are_refused(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
-    (run / "model.safetensors").write_bytes(b"\x80\x04evil pickle.")
-    with pytest.raises(RunError, match="damaged"):
-        load_trained(run)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "error", "message"),
-    [
-        (["model.name=tabel-mlp"], UsageError, "Nearest: 'table-mlp'"),
-        (["model.options.dropuot=0.1"], UsageError, "Nearest: 'dropout'"),
-        (["protocol.name=trakc"], UsageError, "track"),
-        (["protocol.options.test_sise=0.1"], UsageError, "test-sise"),
-        (["data.labels=[jazz]"], DataError, "jazz"),
-        (["data.labels=[jaz]"], DataError, "jazz"),
-        (["representation.name=tabel"], UsageError, "table"),
-        (["protocol.name=segment-leaky", "protocol.options.folds=2"], RecipeError, "test_size"),
-    ],
-)
-def test_wrong_wishes_are_refused_before_anything_is_written(
-    tmp_path: Path, table: Manifest, overrides: list[str], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
-    assert not (tmp_path / "run").exists()
-
-
-def test_wrong_counts_are_refused(tmp_path: Path, table: Manifest) -> None:
-    with pytest.raises(UsageError, match="seeds=0"):
-        train("c2-standardised", table, output=tmp_path / "run", seeds=0)
-    with pytest.raises(UsageError, match="folds=1"):
-        train("c2-standardised", table, output=tmp_path / "run", folds=1)
-
-
-def test_hardware_that_is_not_there_is_an_error(tmp_path: Path, table: Manifest) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(UsageError, match="always works"):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware("gpu"))
-
-
-def test_bfloat16_trains(tmp_path: Path, table: Manifest) -> None:
-    hardware = Hardware(precision="bf16-mixed")
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=hardware)
-    assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])
-    assert {value.dtype for value in weights(run).values()} <= {np.dtype("float32"), np.dtype("int64")}
-
-
-@pytest.mark.slow
-def test_two_processes_train_together(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2))
-    assert len(curves(run)) == 8
-    assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import replacing, sha256_of
-from musicgenre.augment.waveform import Chain, Drawn, apply
+from musicgenre.augment.waveform import Chain, Drawn, apply, load_transforms
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
 from musicgenre.data._pool import run_jobs
 from musicgenre.data.manifest import Manifest, Track, write_manifest
@@ -122,7 +122,7 @@ def augment(
     with writing_to(folder), folder_lock(folder, "augmentation", wait_s=wait_s):
         remove_stale(folder, _TEMPORARY)
         made: dict[str, _Made] = {}
-        for index, found in run_jobs(_make_copy, folder / AUDIO_FOLDER, wanted, jobs):
+        for index, found in run_jobs(_make_copy, folder / AUDIO_FOLDER, wanted, jobs, load_transforms):
             made[wanted[index].track_id] = found or _Made(problem="the process that worked on it crashed")
             advance(len(made), len(wanted))
         whole = Manifest(folder / MANIFEST_FILE, _rows(manifest, wanted, made, folder / AUDIO_FOLDER))

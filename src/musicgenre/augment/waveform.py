@@ -136,10 +136,15 @@ def apply(drawn: Drawn, waveform: Float32, sample_rate_hz: int) -> Float32:
     return sound / np.float32(peak) if peak > 1.0 else sound
 
 
-def _make(transform: str, options: Mapping[str, Any], probability: float) -> Any:
+def load_transforms() -> Any:
+    """Import audiomentations, which takes a while."""
     with needing("waveform augmentation", "train"):
         import audiomentations
-    kind = getattr(audiomentations, transform, None)
+    return audiomentations
+
+
+def _make(transform: str, options: Mapping[str, Any], probability: float) -> Any:
+    kind = getattr(load_transforms(), transform, None)
     if kind is None:
         raise DataError(f"audiomentations has no transform {transform!r}")
     return kind(**options, p=probability)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_REDRAW_S = 0.1
 
 
 @contextmanager
@@ -76,11 +79,21 @@ def _bars(columns: tuple[Any, ...], quiet: bool) -> Iterator[Callable[[str, int,
 
     console = Console(stderr=True)
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as shown:
+    drawn_at = -_REDRAW_S
+    # drawn as things get done and not by a thread, beside which no process could be copied (data/_pool.py)
+    shown = Progress(
+        *columns, console=console, disable=quiet or not console.is_terminal, transient=True, auto_refresh=False
+    )
+    with shown:
 
         def update(what: str, done: int, total: int) -> None:
+            nonlocal drawn_at
             if what not in bars:
                 bars[what] = shown.add_task(what)
             shown.update(bars[what], completed=done, total=total or None)
+            now = time.monotonic()
+            if now - drawn_at >= _REDRAW_S or done == total:
+                drawn_at = now
+                shown.refresh()
 
         yield update

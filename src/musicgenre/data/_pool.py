@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from musicgenre.errors import DataError
@@ -31,7 +32,11 @@ def usable_cores() -> int:
 
 
 def run_jobs(
-    function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item], n_jobs: int
+    function: Callable[[Shared, Item], Result],
+    shared: Shared,
+    items: Sequence[Item],
+    n_jobs: int,
+    warm_up: Callable[[], object] | None = None,
 ) -> Iterator[tuple[int, Result | None]]:
     """Yield (index, ``function(shared, item)``) as results come in, in no fixed order.
 
@@ -45,6 +50,9 @@ def run_jobs(
         Each is worked on once.
     n_jobs : int
         Processes; 1 works here, without any.
+    warm_up : callable, optional
+        Loads here what every worker needs (packages, compiled code), where workers start as copies of this process;
+        without it they start anew, as they must where native threads are about (torch's).
 
     Yields
     ------
@@ -56,12 +64,15 @@ def run_jobs(
             yield index, function(shared, item)
         return
     waiting = deque(range(len(items)))
+    method = "spawn" if warm_up is None else start_method()
+    if warm_up is not None and method == "fork":
+        warm_up()
     with _one_thread_each():
         while waiting:
-            suspects = yield from _until_broken(function, shared, items, waiting, min(n_jobs, len(items)))
+            suspects = yield from _until_broken(method, function, shared, items, waiting, min(n_jobs, len(items)))
             for index in suspects:
                 alone = deque([index])
-                if (yield from _until_broken(function, shared, items, alone, 1)):
+                if (yield from _until_broken(method, function, shared, items, alone, 1)):
                     yield index, None
 
 
@@ -111,11 +122,25 @@ class OrderedPool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+def start_method() -> str:
+    """How workers start here: as copies of this process where that is safe, which saves them all imports.
+
+    A copy holds only the thread that made it, so a lock that another thread held would stay closed in it: with other
+    threads about, workers start anew. So they do on macOS, whose system libraries do not bear being copied.
+    """
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+
+
 def _until_broken(
-    function: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item], waiting: deque[int], n_jobs: int
+    method: str,
+    function: Callable[[Shared, Item], Result],
+    shared: Shared,
+    items: Sequence[Item],
+    waiting: deque[int],
+    n_jobs: int,
 ) -> Generator[tuple[int, Result], None, list[int]]:
     """Work ``waiting`` off; when a process dies, return the items that were handed out then."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(method)
     pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_start, initargs=(function, shared))
     running: dict[Future[Result], int] = {}
     try:
@@ -136,6 +161,10 @@ def _until_broken(
 
 def _start(function: Callable[[Any, Any], Any], shared: Any) -> None:
     global _work  # noqa: PLW0603 - a worker process has one task for life
+    with suppress(ImportError):  # a copied process has its matrix library loaded, past reading the environment
+        import threadpoolctl  # type: ignore[import-untyped]
+
+        threadpoolctl.threadpool_limits(1)
     _work = lambda item: function(shared, item)  # noqa: E731
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from musicgenre._files import sha256_of
 from musicgenre.data._cache import RowCache, Signature, entry_key
 from musicgenre.data.rows import Features
-from musicgenre.errors import AudioError, DataError, UsageError
+from musicgenre.errors import AudioError, DataError, MusicgenreError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.segments import cut as cut_waveform
 
@@ -89,6 +90,17 @@ def make_rows(shared: tuple[Representation, Cut, RowCache], job: Job) -> Outcome
         return Outcome(sha256=sha256, signature=signature, problem=str(error))
     cache.write(key, starts_s, rows)
     return Outcome(key, sha256, signature, warnings=warnings)
+
+
+def warm_up(representation: Representation) -> None:
+    """Load what :func:`make_rows` needs, compiled code too, by computing the features of a second of noise."""
+    if reads_of(representation) == "waveform":
+        import soundfile  # noqa: F401 - the decoder of most files
+        import soxr  # noqa: F401
+
+        noise = np.random.default_rng(0).standard_normal(representation.sample_rate_hz).astype(np.float32)
+        with suppress(MusicgenreError):  # whatever is wrong shows with the first track
+            representation.compute(noise)
 
 
 def rows_of_columns(representation: Representation, cut: Cut, columns: Mapping[str, str]) -> Features:

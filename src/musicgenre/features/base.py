@@ -60,6 +60,11 @@ def make_ready(representation: Representation) -> None:
         fetch()
 
 
+def needs_weights(representation: Representation) -> bool:
+    """Whether a representation is a network with weights to fetch."""
+    return hasattr(representation, "make_ready")
+
+
 def fit_length(waveform: Float32, n_samples: int) -> Float32:
     """Cut ``waveform`` to ``n_samples`` or pad it with zeros at its end.
 

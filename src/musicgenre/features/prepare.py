@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,18 @@ from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features
 from musicgenre.data.store import Store, open_store
 from musicgenre.errors import DataError, UsageError
-from musicgenre.features._row_jobs import Cut, Job, Outcome, cut_of, key_of, make_rows, reads_of, rows_of_columns
-from musicgenre.features.base import Representation, make_ready
+from musicgenre.features._row_jobs import (
+    Cut,
+    Job,
+    Outcome,
+    cut_of,
+    key_of,
+    make_rows,
+    reads_of,
+    rows_of_columns,
+    warm_up,
+)
+from musicgenre.features.base import Representation, make_ready, needs_weights
 
 DTYPES = ("float32", "float16")
 _STALE_S = 24 * 3600.0
@@ -189,7 +200,10 @@ class _Work:
         if missing:
             make_ready(self.representation)
         shared = (self.representation, self.cut, self.cache)
-        for place, found in run_jobs(make_rows, shared, [jobs[index] for index in missing], n_jobs):
+        wanted = [jobs[index] for index in missing]
+        # a network brings native threads, which a copied process does not survive: its workers start anew
+        warm = None if needs_weights(self.representation) else partial(warm_up, self.representation)
+        for place, found in run_jobs(make_rows, shared, wanted, n_jobs, warm):
             job = jobs[missing[place]]
             outcome = found or Outcome(problem="the process that worked on it crashed")
             if outcome.sha256 and outcome.signature:

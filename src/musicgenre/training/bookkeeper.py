@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -12,6 +15,7 @@ import torch
 
 from musicgenre._files import replacing
 from musicgenre.errors import RunError
+from musicgenre.training._memory import keep_freed_memory
 from musicgenre.training.checkpoint import write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.module import TrainingModule
@@ -21,6 +25,7 @@ from musicgenre.training.run import RunFolder
 RESUME_EVERY_S = 10.0
 """Shortest time between two states to resume from; a resumed training repeats what came after the last one."""
 
+CHATTER = ("lightning.pytorch", "lightning.fabric")
 
 EpochProgress = Callable[[int, int], None]
 
@@ -51,6 +56,13 @@ class Bookkeeper(L.Callback):
         self.best = math.inf
         self.best_epoch = -1
         self._started = self._waited = self._saved = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Settle what a spawned process does not have from the one that spawned it: seed, kept memory, few words."""
+        if trainer.world_size > 1:
+            hush()
+            torch.manual_seed(self.settings.seed + trainer.global_rank)
+            keep_freed_memory()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the resume state."""
@@ -94,6 +106,7 @@ class Bookkeeper(L.Callback):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "random_state": torch.get_rng_state(),
+            "gpu_random_states": torch.cuda.get_rng_state_all(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -101,6 +114,9 @@ class Bookkeeper(L.Callback):
         self.rows = state_dict["rows"]
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         torch.set_rng_state(state_dict["random_state"])
+        gpu_states = state_dict.get("gpu_random_states", [])
+        if gpu_states and len(gpu_states) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(gpu_states)
 
     def _check_finite(self, row: dict[str, float]) -> None:
         for name in ("train_loss", "validation_loss"):
@@ -112,11 +128,20 @@ class Bookkeeper(L.Callback):
                 )
 
     def _save_state(self, trainer: L.Trainer) -> None:
-        if time.monotonic() - self._saved < RESUME_EVERY_S:
+        # all processes gather what is saved and wait for each other there: the first one's clock decides for all
+        if not trainer.strategy.broadcast(time.monotonic() - self._saved >= RESUME_EVERY_S):
             return
-        with replacing(self.folder.resume_state) as temporary:
-            trainer.save_checkpoint(temporary)
+        path = self.folder.resume_state
+        with replacing(path) if trainer.is_global_zero else nullcontext(path) as target:
+            trainer.save_checkpoint(target)  # the first process alone writes
         self._saved = time.monotonic()
+
+
+def hush() -> None:
+    """Leave warnings alone in Lightning's logs, and pass over what it says of its own outdated calls."""
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
 
 
 def arrays_of(module: torch.nn.Module) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from musicgenre.data.store import PartView
-from musicgenre.errors import UsageError
+from musicgenre.errors import RunError, UsageError
 from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network
+from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches
-from musicgenre.training.bookkeeper import Bookkeeper, EpochProgress, arrays_of
+from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, EpochProgress, arrays_of, hush
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.module import SingleLabelModule, TrainingModule, balanced_weights
@@ -35,6 +37,8 @@ _PREDICTION_BATCH = 64
 
 Activation = Literal["softmax", "sigmoid"]
 """What turns logits into probabilities."""
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Weights are float32 in all of them: so they are stored, and so the normalisation computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,26 @@ class Hardware:
         ``auto``, ``cpu``, ``gpu`` or another name of Lightning's.
     devices : int
         How many of them.
-    precision : str
-        As Lightning names it: ``32-true``, ``bf16-mixed``, ...
+    precision : {"32-true", "bf16-mixed", "16-mixed"}
+        As Lightning names it.
+
+    Raises
+    ------
+    UsageError
+        If the precision is none of these.
     """
 
     accelerator: str = "cpu"
     devices: int = 1
     precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"--precision {self.precision} is not known", valid=f"One of {', '.join(PRECISIONS)}")
+
+    def generators(self) -> list[int]:
+        """GPUs whose random numbers a training draws."""
+        return list(range(torch.cuda.device_count())) if self.device().type == "cuda" else []
 
     def device(self) -> torch.device:
         """Device that computes the predictions."""
@@ -77,13 +94,19 @@ def fit_network(
     -------
     dict
         ``best_epoch`` and ``epochs``, for the run's description.
+
+    Raises
+    ------
+    RunError
+        If the loss becomes no number, a GPU's memory is too small, or another process of the training fails.
     """
     settings = data.settings
     # a spawned process cannot draw on this one's terminal
     books = Bookkeeper(folder, settings, progress if hardware.devices == 1 else None)
     module = _module(as_channels_last(network), data)
     state = folder.resume_state if resume and folder.resume_state.is_file() else None
-    with _quiet_and_repeatable(hardware):
+    memory = keeping_freed_memory() if hardware.device().type == "cpu" else nullcontext()
+    with _quiet_and_repeatable(), memory, _readable_failures(settings):
         trainer = _trainer(folder, settings, hardware, books)
         # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
         trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
@@ -193,16 +216,33 @@ def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, b
 
 
 @contextmanager
-def _quiet_and_repeatable(hardware: Hardware) -> Iterator[None]:
+def _readable_failures(settings: TrainingSection) -> Iterator[None]:
+    """Turn what only large models and several processes meet into errors one can read."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the memory of the GPU is too small ({str(error).split('. ')[0]})",
+            next_step=f"Lower training.batch_size (now {settings.batch_size}), and go on with --resume or anew",
+        ) from error
+    except ProcessRaisedException as error:
+        raise RunError(f"a process of the training failed: {str(error).strip().splitlines()[-1]}") from error
+    except ProcessExitedException as error:
+        raise RunError(
+            f"a process of the training ended ({error})",
+            next_step="Go on with --resume; if it happens again, take fewer --devices",
+        ) from error
+
+
+@contextmanager
+def _quiet_and_repeatable() -> Iterator[None]:
     """Hush Lightning's notes for a while, and leave PyTorch's global switches as they were."""
-    chatter = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    chatter = [logging.getLogger(name) for name in CHATTER]
     levels = [logger.level for logger in chatter]
     deterministic = torch.are_deterministic_algorithms_enabled()
-    for logger in chatter:
-        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+            hush()
             yield
     finally:
         torch.use_deterministic_algorithms(deterministic)

@@ -185,7 +185,7 @@ class _Session:
         parts: Parts,
         fold: int | None,
     ) -> None:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=self.hardware.generators()):
             torch.manual_seed(recipe.training.seed)
             shape = material.representation.shape()
             normalise = Normalise(recipe.representation.normalise, len(shape), parts.normalisation)

@@ -1,0 +1,112 @@
+"""Training: what is refused, and failures that are told and lose nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from musicgenre.data.manifest import Manifest
+from musicgenre.errors import DataError, RecipeError, RunError, UsageError
+from musicgenre.training.run import RunFolder, read_description
+from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
+from tests.table_runs import TABLE, table
+
+__all__ = ["table"]
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_the_run_failed(tmp_path: Path, table: Manifest) -> None:
+    overrides = [*TABLE, "training.optimiser=sgd", "training.learning_rate=1e30"]
+    with pytest.raises(RunError, match=r"(?s)loss became .* in epoch .*Lower training.learning_rate"):
+        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    facts = read_description(tmp_path / "run")
+    assert facts["status"] == "failed"
+    assert "loss became" in facts["reason"]
+    with pytest.raises(RunError, match="did not finish"):
+        load_trained(tmp_path / "run")
+
+
+def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
+    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_predictions", refuse)
+        with pytest.raises(RunError, match=r"No space left on device.*--resume"):
+            train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    assert read_description(tmp_path / "run")["status"] == "failed"
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
+    assert read_description(run)["status"] == "finished"
+
+
+def test_output_is_never_written_over(tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = [*TABLE, "training.epochs=1"]
+    first = train("c2-standardised", table, overrides=overrides)
+    second = train("c2-standardised", table, overrides=overrides)
+    assert (str(first), str(second)) == (str(Path("runs/c2-standardised")), str(Path("runs/c2-standardised-2")))
+    with pytest.raises(UsageError, match="not empty"):
+        train("c2-standardised", table, output=first, overrides=overrides)
+
+
+def test_resuming_something_else_is_refused(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    with pytest.raises(RunError, match="other settings"):
+        train("c2-standardised", table, output=run, overrides=[*TABLE, "training.batch_size=5"], resume=True)
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train("c2-standardised", table, overrides=TABLE, resume=True)
+    fewer = table.with_tracks(table.tracks[1:])
+    with pytest.raises(RunError, match="other tracks"):
+        train("c2-standardised", fewer, output=run, overrides=TABLE, resume=True)
+
+
+def test_a_run_of_a_newer_version_is_refused(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    facts = read_description(run)
+    (run / "run.json").write_text(json.dumps({**facts, "format_version": 99}), encoding="utf-8")
+    with pytest.raises(RunError, match="newer"):
+        load_trained(run)
+    (run / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        load_trained(run)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path, table: Manifest) -> None:
+    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    (run / "model.safetensors").write_bytes(b"\x80\x04evil pickle.")
+    with pytest.raises(RunError, match="damaged"):
+        load_trained(run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["model.name=tabel-mlp"], UsageError, "Nearest: 'table-mlp'"),
+        (["model.options.dropuot=0.1"], UsageError, "Nearest: 'dropout'"),
+        (["protocol.name=trakc"], UsageError, "track"),
+        (["protocol.options.test_sise=0.1"], UsageError, "test-sise"),
+        (["data.labels=[jazz]"], DataError, "jazz"),
+        (["data.labels=[jaz]"], DataError, "jazz"),
+        (["representation.name=tabel"], UsageError, "table"),
+        (["protocol.name=segment-leaky", "protocol.options.folds=2"], RecipeError, "test_size"),
+    ],
+)
+def test_wrong_wishes_are_refused_before_anything_is_written(
+    tmp_path: Path, table: Manifest, overrides: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_counts_are_refused(tmp_path: Path, table: Manifest) -> None:
+    with pytest.raises(UsageError, match="seeds=0"):
+        train("c2-standardised", table, output=tmp_path / "run", seeds=0)
+    with pytest.raises(UsageError, match="folds=1"):
+        train("c2-standardised", table, output=tmp_path / "run", folds=1)
