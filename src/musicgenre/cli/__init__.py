@@ -25,6 +25,7 @@ from musicgenre.cli import (
     embed,
     evaluate,
     export,
+    models,
     prepare,
     recipes,
     shard,
@@ -96,6 +97,7 @@ app.command("doctor")(doctor.doctor)
 app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("models")(models.models)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
 app.command("shard")(shard.shard)

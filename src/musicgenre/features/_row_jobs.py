@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,8 +73,34 @@ def key_of(content_sha256: str, representation: Representation, cut: Cut) -> str
     return entry_key(content_sha256, {"representation": representation.settings(), **asdict(cut)})
 
 
-def make_rows(shared: tuple[Representation, Cut, RowCache], job: Job) -> Outcome:
+Shared = tuple[Representation, Cut, RowCache]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file decoded and cut, whose rows are not computed yet; ``segments`` (n_segments, n_samples)."""
+
+    key: str
+    sha256: str
+    signature: Signature
+    starts_s: NDArray[np.float64]
+    segments: NDArray[np.float32]
+    warnings: tuple[str, ...]
+
+
+def make_rows(shared: Shared, job: Job) -> Outcome:
     """Put the rows of a file into the cache, unless they are there. A file at fault is an outcome, not an error."""
+    representation = shared[0]
+    heard = hear(shared, job)
+    if isinstance(heard, Outcome):
+        return heard
+    if reads_of(representation) == "file":
+        return keep(shared, heard, lambda: [cast("Any", representation).compute_file(job.path)])
+    return keep(shared, heard, lambda: [representation.compute(segment) for segment in heard.segments])
+
+
+def hear(shared: Shared, job: Job) -> Heard | Outcome:
+    """Decode and cut a file, unless its rows are in the cache or it is at fault."""
     representation, cut, cache = shared
     try:
         signature = Signature.of(job.path)
@@ -84,12 +110,27 @@ def make_rows(shared: tuple[Representation, Cut, RowCache], job: Job) -> Outcome
     key = key_of(sha256, representation, cut)
     if key in cache:
         return Outcome(key, sha256, signature, reused=True)
+    if reads_of(representation) == "file":
+        return Heard(key, sha256, signature, np.zeros(1), np.zeros((1, 0), np.float32), ())
+    from musicgenre.audio import load
+
     try:
-        starts_s, rows, warnings = _compute(representation, cut, job.path)
-    except (AudioError, DataError) as error:
+        sound = load(job.path, representation.sample_rate_hz)
+    except AudioError as error:
         return Outcome(sha256=sha256, signature=signature, problem=str(error))
-    cache.write(key, starts_s, rows)
-    return Outcome(key, sha256, signature, warnings=warnings)
+    starts_s, segments = cut_waveform(sound.waveform, sound.sample_rate_hz, cut.segment_s, cut.hop_s)
+    return Heard(key, sha256, signature, starts_s, segments, tuple(sound.warnings))
+
+
+def keep(shared: Shared, heard: Heard, compute: Callable[[], list[NDArray[np.float32]]]) -> Outcome:
+    """Compute the rows of a file, check them and put them into the cache."""
+    representation, cut, cache = shared
+    try:
+        rows = _stored(compute(), representation, cut.dtype)
+    except (AudioError, DataError) as error:
+        return Outcome(sha256=heard.sha256, signature=heard.signature, problem=str(error))
+    cache.write(heard.key, heard.starts_s, rows)
+    return Outcome(heard.key, heard.sha256, heard.signature, warnings=heard.warnings)
 
 
 def warm_up(representation: Representation) -> None:
@@ -107,20 +148,6 @@ def rows_of_columns(representation: Representation, cut: Cut, columns: Mapping[s
     """Make the one row of a track from its manifest's columns."""
     row = cast("Any", representation).compute_columns(columns)
     return _stored([row], representation, cut.dtype)
-
-
-def _compute(
-    representation: Representation, cut: Cut, path: Path
-) -> tuple[NDArray[np.float64], Features, tuple[str, ...]]:
-    if reads_of(representation) == "file":
-        row = cast("Any", representation).compute_file(path)
-        return np.zeros(1), _stored([row], representation, cut.dtype), ()
-    from musicgenre.audio import load
-
-    sound = load(path, representation.sample_rate_hz)
-    starts_s, segments = cut_waveform(sound.waveform, sound.sample_rate_hz, cut.segment_s, cut.hop_s)
-    rows = [representation.compute(segment) for segment in segments]
-    return starts_s, _stored(rows, representation, cut.dtype), tuple(sound.warnings)
 
 
 def _stored(rows: list[NDArray[np.float32]], representation: Representation, dtype: str) -> Features:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,10 +27,12 @@ from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features
 from musicgenre.data.store import Store, open_store
 from musicgenre.errors import DataError, UsageError
+from musicgenre.features._batched_jobs import hears_many, run_batched
 from musicgenre.features._row_jobs import (
     Cut,
     Job,
     Outcome,
+    Shared,
     cut_of,
     key_of,
     make_rows,
@@ -121,7 +123,8 @@ def prepare(
     dtype : {"float32", "float16"}
         Type of the stored values.
     jobs : int
-        Processes. More than one needs the calling script's ``if __name__ == "__main__":``.
+        Processes, or threads of one process where the representation hears several tracks at once. More than one
+        process needs the calling script's ``if __name__ == "__main__":``.
     cache : Path, optional
         Folder of the rows computed before; ``features`` in the cache folder by default.
     progress : callable, optional
@@ -201,9 +204,7 @@ class _Work:
             make_ready(self.representation)
         shared = (self.representation, self.cut, self.cache)
         wanted = [jobs[index] for index in missing]
-        # a network brings native threads, which a copied process does not survive: its workers start anew
-        warm = None if needs_weights(self.representation) else partial(warm_up, self.representation)
-        for place, found in run_jobs(make_rows, shared, wanted, n_jobs, warm):
+        for place, found in self._run(shared, wanted, n_jobs):
             job = jobs[missing[place]]
             outcome = found or Outcome(problem="the process that worked on it crashed")
             if outcome.sha256 and outcome.signature:
@@ -212,6 +213,13 @@ class _Work:
             done += 1
             self.progress(done, len(jobs))
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _run(self, shared: Shared, wanted: Sequence[Job], n_jobs: int) -> Iterator[tuple[int, Outcome | None]]:
+        if hears_many(self.representation):
+            return run_batched(shared, wanted, n_jobs)
+        # a network brings native threads, which a copied process does not survive: its workers start anew
+        warm = None if needs_weights(self.representation) else partial(warm_up, self.representation)
+        return run_jobs(make_rows, shared, wanted, n_jobs, warm)
 
     def _known(self, job: Job) -> Outcome | None:
         if job.sha256 is None:
