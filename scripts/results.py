@@ -21,7 +21,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from musicgenre.evaluation.report import Report
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
@@ -43,6 +46,7 @@ How to read it:
 - **Seeds** is the mean over seeds and the standard deviation between them.
 - **Segments** is the accuracy of single segments, where there are several a track; it is not the headline.
 - A **LEAKY** row repeats a published mistake on purpose. It says nothing about new tracks.
+- **Agreement** is how near a model comes to another model's answers; it is never accuracy.
 - Claimed and measured numbers differ in data and protocol; where that is so, the difference says little. Intervals
   on 80 or 100 tracks are wide: two rows whose intervals overlap may well be equal. `musicgenre compare` tests pairs.
 """
@@ -136,17 +140,27 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any]:
     """Everything the page needs of a run, from its folder alone."""
-    from musicgenre.evaluation.evaluate import evaluate
+    from musicgenre.evaluation.run_reports import report_on
     from musicgenre.evaluation.runs import open_runs
+    from musicgenre.evaluation.tags.report import TagReport
 
-    report = evaluate(run)
+    report = report_on(run)
     first = open_runs(run)[0]
-    plain = report.as_dict()
     kept = ("recipe", "systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
+    plain = report.as_dict()
     return {
         "format_version": RECORD_VERSION,
         "data": data,
         **{name: plain[name] for name in kept},
+        **(_tag_figures(plain) if isinstance(report, TagReport) else _label_figures(report, plain)),
+        "command": command or str(first.info.get("command", "")),
+        "date": str(first.info.get("finished") or "")[:10],
+        "versions": first.info.get("versions", {}),
+    }
+
+
+def _label_figures(report: Report, plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "labels": list(report.labels),
         "seeds": [entry.seed for entry in report.seeds],
         "accuracy": plain["accuracy"],
@@ -155,10 +169,12 @@ def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any
         "macro_f1": report.macro.f1,
         "majority_share": report.majority_share,
         "confusion": plain["confusion"],
-        "command": command or str(first.info.get("command", "")),
-        "date": str(first.info.get("finished") or "")[:10],
-        "versions": first.info.get("versions", {}),
     }
+
+
+def _tag_figures(plain: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("tags", "seeds", "roc_auc", "roc_auc_sd", "pr_auc", "pr_auc_sd", "chance_pr_auc", "left_out")
+    return {"task": "multi_label", **{name: plain[name] for name in (*names, "decisions", "agreement", "scores")}}
 
 
 def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
@@ -200,15 +216,19 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[Pat
         own = [row for row in rows if row.section == key]
         titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]
         parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
-        parts.append(_table(own, records))
+        parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
     parts.append("## Commands\n\n" + _commands(rows, records))
     return "\n".join(parts)
 
 
-def _table(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+def _table(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]], *, tags: bool) -> str:
     """One section's table; the column of recomputed claims appears where there are any."""
-    lines = [_cells(row, records.get(row.record_path)) for row in rows]
-    shown = [name for name in _COLUMNS if name != _RECOMPUTED or any(row.recomputed for row in rows)]
+    lines = [_cells(row, records.get(row.record_path), tags=tags) for row in rows]
+    shown = [
+        name
+        for name in (_TAG_COLUMNS if tags else _COLUMNS)
+        if name != _RECOMPUTED or any(row.recomputed for row in rows)
+    ]
     head = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
     return "\n".join([*head, *("| " + " | ".join(line[name] for name in shown) + " |" for line in lines)]) + "\n"
 
@@ -228,14 +248,30 @@ _COLUMNS = (
 )
 
 
-def _cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
+_TAG_COLUMNS = (
+    *_COLUMNS[:4],
+    "agreement: Pearson, 95 % interval",
+    "mean absolute error (always each tag's mean)",
+    "mean ROC-AUC, 95 % interval",
+    "mean PR-AUC, 95 % interval (a random order)",
+    "right decisions (never naming a tag)",
+    "seeds",
+    "protocol",
+    "tracks",
+    "tags",
+)
+
+
+def _cells(row: Row, record: Mapping[str, Any] | None, *, tags: bool) -> dict[str, str]:
     claimed = " ".join(part for part in (row.claimed or "none", f"({row.note})" if row.note else "") if part)
     cells = [row.code, row.system, claimed, row.recomputed]
+    columns = _TAG_COLUMNS if tags else _COLUMNS
     if record is None:
-        cells += [f"not measured: {row.unmeasured}" if row.unmeasured else "no record", "", "", "", row.protocol, ""]
+        cells.append(f"not measured: {row.unmeasured}" if row.unmeasured else "no record")
+        cells += [row.protocol if name == "protocol" else "" for name in columns[len(cells) :]]
     else:
-        cells += _measured(record)
-    return dict(zip(_COLUMNS, cells, strict=True))
+        cells += _tags_measured(record) if tags else _measured(record)
+    return dict(zip(columns, cells, strict=True))
 
 
 def _measured(record: Mapping[str, Any]) -> list[str]:
@@ -243,16 +279,39 @@ def _measured(record: Mapping[str, Any]) -> list[str]:
     if record["accuracy_sd"] is not None:
         seeds = f"{record['accuracy']['value']:.3f} ± {record['accuracy_sd']:.3f} ({seeds})"
     several = record["n_segments"] > record["n_tracks"]
-    protocol = f"**LEAKY** {record['protocol']}" if record["leaky"] else record["protocol"]
-    protocol += f", {record['n_folds']} folds" if record["n_folds"] > 1 else ""
     return [
         f"**{_interval(record['accuracy'])}**",
         seeds,
         _interval(record["segment_accuracy"]) if several else "",
         f"{record['macro_f1']:.3f}",
-        protocol,
+        _protocol(record),
         str(record["n_tracks"]),
     ]
+
+
+def _tags_measured(record: Mapping[str, Any]) -> list[str]:
+    agreement, decisions = record["agreement"], record["decisions"]
+    near = ["", ""]
+    if agreement is not None:
+        error = f"{_interval(agreement['mean_absolute_error'])} ({agreement['baseline_error']:.3f})"
+        near = [f"**{_interval(agreement['pearson'])}**", error]
+    roc = _interval(record["roc_auc"])
+    spread = "" if record["roc_auc_sd"] is None else f" ± {record['roc_auc_sd']:.3f} in ROC-AUC"
+    return [
+        *near,
+        roc if agreement else f"**{roc}**",
+        f"{_interval(record['pr_auc'])} ({record['chance_pr_auc']:.3f})",
+        f"{decisions['accuracy']:.4f} ({decisions['zeros_accuracy']:.4f})",
+        f"{len(record['seeds'])}{spread}",
+        _protocol(record),
+        str(record["n_tracks"]),
+        f"{len(record['tags']) - len(record['left_out'])} of {len(record['tags'])}",
+    ]
+
+
+def _protocol(record: Mapping[str, Any]) -> str:
+    name = f"**LEAKY** {record['protocol']}" if record["leaky"] else str(record["protocol"])
+    return name + (f", {record['n_folds']} folds" if record["n_folds"] > 1 else "")
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:
@@ -277,7 +336,7 @@ def _add(run: Path, data: str, command: str | None, rows: Sequence[Row]) -> int:
         print(f"no row of rows.toml has the record {path.name}", file=sys.stderr)
         return 1
     write_text_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"wrote {path.relative_to(ROOT)}: {_interval(record['accuracy'])}")
+    print(f"wrote {path.relative_to(ROOT)}: {_interval(record['roc_auc' if 'task' in record else 'accuracy'])}")
     return 0
 
 
@@ -291,6 +350,9 @@ def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Seque
         if not (work / row.source["manifest"]).is_file():
             index = row.source["index"].format(source=source.resolve())
             subprocess.run([*shlex.split(index), "--output", row.source["manifest"]], cwd=work, check=True)
+            for command in row.source.get("then", ()):
+                words = shlex.split(command.format(source=source.resolve()))
+                subprocess.run(words, cwd=work, check=True)
         begun = ["--resume"] if (work / row.run_name).exists() else []
         words = [*shlex.split(row.command), "--output", row.run_name, *begun, *extra]
         print(f"== {shlex.join(words)}", flush=True)
