@@ -22,6 +22,7 @@ SMALL = {
     "mfcc": {},
     "picture": {"segment_s": 3.0, "size": 32},
     "table": {"segment_s": 3.0, "rhythm": True},
+    "vggish": {"n_examples": 2, "weights": "untrained"},
     "waveform": {"segment_s": 3.0, "scale": "standard"},
 }
 NAMES = list_representations()
@@ -92,7 +93,7 @@ def test_unknown_options_name_the_nearest(name: str) -> None:
 def test_unknown_names_name_the_nearest() -> None:
     with pytest.raises(UsageError, match="Nearest: 'mfcc'"):
         create_representation("mfccs")
-    with pytest.raises(UsageError, match="Valid: a5, b1"):
+    with pytest.raises(UsageError, match="Valid: a5, b1, vggish"):
         create_representation("melspectrogram", preset="a6")
 
 

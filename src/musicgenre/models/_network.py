@@ -52,6 +52,10 @@ class Network(nn.Module):
         """Weights to be learnt, in groups as an optimiser takes them, each with its learning rate."""
         return [{"params": [weight for weight in self.parameters() if weight.requires_grad], "lr": learning_rate}]
 
+    def penalty(self) -> Tensor | None:
+        """Return what training adds to the loss of each batch, a single number; ``None``, the default: nothing."""
+        return None
+
 
 class AddChannel(nn.Module):
     """(batch, height, width) to (batch, 1, height, width), or ``turned`` to (batch, 1, width, height)."""
