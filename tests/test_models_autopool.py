@@ -50,7 +50,8 @@ def test_limits_are_mean_softmax_maximum_and_minimum() -> None:
     p = logits.sigmoid()
     soft = (p.softmax(dim=1) * p).sum(dim=1)
     for alpha, expected in ((0.0, p.mean(dim=1)), (1.0, soft), (1e4, p.amax(dim=1)), (-1e4, p.amin(dim=1))):
-        torch.testing.assert_close(pool_with([alpha])(logits).sigmoid(), expected, atol=1e-5, rtol=1e-5)
+        # alpha p is rounded to seven digits, which the softmax of large ones shows
+        torch.testing.assert_close(pool_with([alpha])(logits).sigmoid(), expected, atol=1e-3, rtol=0.0)
 
 
 def test_each_tag_has_its_own_alpha() -> None:

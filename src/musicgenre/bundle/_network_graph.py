@@ -25,6 +25,7 @@ from musicgenre._onnx_graph import OPSET, GraphBuilder
 from musicgenre.features import picture
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.base import Representation
+from musicgenre.features.melspectrogram import VGGISH
 
 _SMALLEST_SAMPLE = 1e-7
 
@@ -38,7 +39,7 @@ def probabilities(network: nn.Module, features: NDArray[np.float32]) -> NDArray[
 
 def has_graph_front_end(settings: dict[str, Any]) -> bool:
     """Whether a representation with these settings can be computed inside a graph."""
-    return settings["name"] in _FRONT_ENDS
+    return settings["name"] in _FRONT_ENDS and settings.get("output", "examples") == "examples"
 
 
 def write_graph(network: nn.Module, representation: Representation) -> bytes:
@@ -119,6 +120,12 @@ def _mfcc(graph: GraphBuilder, waveform: str, representation: Any) -> str:
     return graph.transpose(add_melspectrogram(graph, waveform, representation.spec), [0, 2, 1])
 
 
+def _examples(graph: GraphBuilder, waveform: str, representation: Any) -> str:
+    """VGGish's examples; its network stays in Python."""
+    frames = graph.transpose(add_melspectrogram(graph, waveform, VGGISH), [0, 2, 1])  # (rows, frames, bands)
+    return graph.reshape(frames, [0, *representation.shape()])
+
+
 def _waveform(graph: GraphBuilder, waveform: str, representation: Any) -> str:
     if representation.scale == "peak":
         loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
@@ -156,4 +163,10 @@ def _coloured(graph: GraphBuilder, height: str) -> str:
     return graph.op("Conv", mixed, graph.floats(slopes.T[:, :, None, None]), graph.floats(values[0]))
 
 
-_FRONT_ENDS = {"melspectrogram": _mel, "mfcc": _mfcc, "waveform": _waveform, "picture": _picture}
+_FRONT_ENDS = {
+    "melspectrogram": _mel,
+    "mfcc": _mfcc,
+    "picture": _picture,
+    "vggish": _examples,
+    "waveform": _waveform,
+}
