@@ -43,3 +43,27 @@ def make_table(path: Path, names: tuple[str, ...], *, tracks_a_label: int = 12) 
             tracks.append(Track(f"{label}.{number:05d}", path, label, columns=columns))
     write_manifest(Manifest(None, tuple(tracks)), path)
     return read_manifest(path)
+
+
+TAGS = ("bright", "dark", "loud")
+
+
+def make_tagged(folder: Path, *, n_tracks: int = 18, duration_s: float = 3.0) -> Path:
+    """Write WAV files whose tags can be heard, two at a time or none, and return the path of their manifest."""
+    rng = np.random.default_rng(13)
+    tracks = []
+    for number in range(n_tracks):
+        tags = tuple(tag for place, tag in enumerate(TAGS) if number >> place & 1)
+        time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
+        sound = 0.01 * rng.standard_normal(len(time_s))
+        for tag, pitch_hz in (("bright", 4_000.0), ("dark", 200.0)):
+            if tag in tags:
+                sound += 0.1 * np.sin(2 * np.pi * pitch_hz * rng.uniform(0.9, 1.1) * time_s)
+        path = folder / "tagged" / f"track{number:02d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sound *= 4.0 if "loud" in tags else 1.0
+        soundfile.write(path, sound.astype(np.float32), RATE_HZ, subtype="PCM_16")
+        columns = {"unknown": "loud"} if number % 5 == 3 and "loud" not in tags else {}
+        tracks.append(Track(path.stem, path, "", tags, columns=columns))
+    write_manifest(Manifest(None, tuple(tracks)), folder / "tagged.csv")
+    return folder / "tagged.csv"

@@ -148,9 +148,14 @@ def test_public_names_are_reachable() -> None:
 
 
 @pytest.mark.default_model
-def test_a_bundle_of_the_wrong_kind_is_refused(default_bundle_cache: Path) -> None:
-    with pytest.raises(BundleError, match="names no genres"):
-        Classifier(str(default_bundle_cache / "bundles" / "msd-musicnn.onnx"))
+def test_a_published_tagger_by_name_and_by_path_says_the_same(default_bundle_cache: Path, track: Path) -> None:
+    by_path = Classifier(str(default_bundle_cache / "bundles" / "msd-musicnn.onnx"))
+    by_name = Classifier("msd-musicnn")
+    assert by_name.names_tags and by_name.labels == () and by_name.model == "msd-musicnn"
+    answer = by_name.classify(track)
+    assert answer.tags == by_path.classify(track).tags and len(answer.tags) == 50
+    assert (answer.genre, answer.scores, answer.chosen, answer.is_sure) == ("", {}, (), False)
+    assert all(len(segment.tags) == 50 and not segment.genre for segment in answer.timeline)
 
 
 def test_a_head_needs_an_embedding_bundle(toy: Path) -> None:

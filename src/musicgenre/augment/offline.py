@@ -24,6 +24,7 @@ from musicgenre.augment.waveform import Chain, Drawn, apply
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
 from musicgenre.data._pool import run_jobs
 from musicgenre.data.manifest import Manifest, Track, write_manifest
+from musicgenre.data.targets import TARGET_PREFIX, UNKNOWN_COLUMN
 from musicgenre.errors import AudioError, DataError, UsageError
 from musicgenre.features.prepare import Skipped
 
@@ -243,9 +244,13 @@ def _rows(manifest: Manifest, wanted: Sequence[_Copy], made: dict[str, _Made], f
 
 
 def _row(copy: _Copy, path: Path) -> Track:
-    """Describe a copy. Its original's further columns (features, checksums) are not its own and are left out."""
+    """Describe a copy. Its original's further columns (features, checksums) are not its own and are left out.
+
+    What is known of its tags is the same as of the original's.
+    """
     source = copy.source
-    columns = {name: source.columns[name] for name in _SPLIT_RECORD if name in source.columns}
+    kept = (*_SPLIT_RECORD, UNKNOWN_COLUMN)
+    columns = {name: cell for name, cell in source.columns.items() if name in kept or name.startswith(TARGET_PREFIX)}
     return Track(
         track_id=copy.track_id,
         path=path,

@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:  # the light install has no torch
     raise MissingExtraError("exporting a run", "train") from error
 
 from musicgenre._onnx_graph import OPSET, GraphBuilder
+from musicgenre.bundle.card import Activation
 from musicgenre.features import picture
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.base import Representation
@@ -30,11 +31,15 @@ from musicgenre.features.melspectrogram import VGGISH
 _SMALLEST_SAMPLE = 1e-7
 
 
-def probabilities(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax of the network's logits, (batch, *shape) to (batch, n_labels)."""
+def probabilities(
+    network: nn.Module, features: NDArray[np.float32], activation: Activation = "softmax"
+) -> NDArray[np.float64]:
+    """Softmax, or sigmoid, of the network's logits, (batch, *shape) to (batch, n_labels)."""
     with torch.no_grad():
         logits = network(torch.from_numpy(np.ascontiguousarray(features)))
-    return np.asarray(torch.softmax(logits.double(), dim=1).numpy(), dtype=np.float64)
+    values = logits.double()
+    activated = torch.sigmoid(values) if activation == "sigmoid" else torch.softmax(values, dim=1)
+    return np.asarray(activated.numpy(), dtype=np.float64)
 
 
 def has_graph_front_end(settings: dict[str, Any]) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from musicgenre.errors import BundleError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
 
 Kind = Literal["embedding", "classifier"]
 Activation = Literal["softmax", "sigmoid"]
+Task = Literal["single_label", "multi_label"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,13 @@ class BundleCard:
         What turns ``logits / temperature`` into probabilities.
     temperature, unsure_threshold : float
         Calibration of a classifier: below the threshold the answer is "unsure".
+    task : {"single_label", "multi_label"}
+        Whether a classifier names one label or any number of tags.
+    thresholds : tuple of float
+        Of a tagger, one a label: the mean probability of a track's segments from which on a tag is named. Empty:
+        none are known.
+    tag_scales, tag_biases : tuple of float
+        Calibration of a tagger, one a label: probabilities are ``sigmoid(scale * logits + bias)``. Empty: none.
     licence, citation, origin : str
         Whose work the weights are, and where they came from.
     front_end : mapping
@@ -68,6 +80,10 @@ class BundleCard:
     activation: Activation = "softmax"
     temperature: float = 1.0
     unsure_threshold: float = 0.0
+    task: Task = "single_label"
+    thresholds: tuple[float, ...] = ()
+    tag_scales: tuple[float, ...] = ()
+    tag_biases: tuple[float, ...] = ()
     licence: str = ""
     citation: str = ""
     origin: str = ""
@@ -94,6 +110,31 @@ class BundleCard:
             raise BundleError(f"the card of {self.name!r} says temperature={self.temperature}", valid="above 0")
         if not isinstance(self.unsure_threshold, (int, float)):
             raise BundleError(f"the card of {self.name!r} says unsure_threshold={self.unsure_threshold!r}")
+        if self.task not in get_args(Task):
+            raise BundleError(f"the card of {self.name!r} has task {self.task!r}", valid=", ".join(get_args(Task)))
+        for name in ("thresholds", "tag_scales", "tag_biases"):
+            values = getattr(self, name)
+            if len(values) not in (0, len(self.labels)) or not all(isinstance(v, int | float) for v in values):
+                raise BundleError(
+                    f"the card of {self.name!r} has {name} {values!r}", valid="none, or a number a label"
+                )
+
+    @property
+    def names_tags(self) -> bool:
+        """Whether the model names any number of tags: a tagger, exported or published."""
+        return self.kind == "embedding" or self.task == "multi_label"
+
+    def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Turn the logits of a classifier into calibrated probabilities, shape (rows, n_labels)."""
+        import numpy as np
+
+        values = logits.astype(np.float64) / self.temperature
+        if self.tag_scales:
+            values = values * np.array(self.tag_scales) + np.array(self.tag_biases)
+        if self.activation == "sigmoid":
+            return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)))
+        exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
     def to_json(self) -> str:
         """Write the card as one line of JSON, keys sorted."""

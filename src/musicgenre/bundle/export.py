@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from musicgenre import __version__
 from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle._run_calibration import calibrate
-from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle._tag_calibration import calibrate_tags
+from musicgenre.bundle.card import Activation, BundleCard
 from musicgenre.bundle.load import load_bundle
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, UsageError
-from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation._estimate import Estimate
+from musicgenre.evaluation.run_reports import report_on
 from musicgenre.evaluation.runs import Run, open_run
 from musicgenre.features.registry import representation_from_settings
 
@@ -127,7 +129,7 @@ def export_run(
         trial = Path(temporary) / "trial.onnx"
         model = write_graph(network, representation)
         save_bundle(trial, model, card)
-        difference = _largest_difference(trial, network, representation, rows)
+        difference = _largest_difference(trial, network, representation, rows, card.activation)
     if not difference <= tolerance:
         raise BundleError(
             f"the exported bundle differs from the training-time model by {difference:.2g} in probability",
@@ -175,7 +177,7 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
     n_samples = segment_length(representation)
     hop_s = run.info.get("hop_s")
     inside = has_graph_front_end(settings)
-    calibration = calibrate(run)
+    said = _calibrated(run)
     return BundleCard(
         name=run.recipe,
         kind="classifier",
@@ -183,38 +185,58 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
         sample_rate_hz=representation.sample_rate_hz,
         segment_samples=n_samples,
         hop_samples=n_samples if hop_s is None else max(1, round(hop_s * representation.sample_rate_hz)),
-        activation="softmax",
-        temperature=calibration.temperature,
-        unsure_threshold=calibration.unsure_threshold,
+        task="multi_label" if run.is_tagging else "single_label",
+        activation=run.info.get("activation", "softmax"),
+        **said.values,
         licence=licence or "not stated: ask whoever trained it",
         citation=citation,
         origin=f"trained by musicgenre {__version__}, recipe {run.recipe} ({', '.join(run.systems)}), seed {run.seed}",
         front_end=settings,
         scores=_scores(run),
-        notes=". ".join([calibration.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
+        notes=". ".join([said.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
         extra="" if inside else getattr(representation, "extra", "features"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibrated:
+    """Fields of the card that the validation part decides, and how it did."""
+
+    values: dict[str, Any]
+    note: str
+
+
+def _calibrated(run: Run) -> _Calibrated:
+    if run.is_tagging:
+        tags = calibrate_tags(run)
+        fields = {"thresholds": tags.thresholds, "tag_scales": tags.scales, "tag_biases": tags.biases}
+        return _Calibrated(fields, tags.note)
+    found = calibrate(run)
+    return _Calibrated({"temperature": found.temperature, "unsure_threshold": found.unsure_threshold}, found.note)
 
 
 def _scores(run: Run) -> tuple[dict[str, Any], ...]:
     """What the run scored on its own test part; nothing where it had none."""
     if not (run.folder / "predictions_test.csv").is_file():
         return ()
-    report = evaluate(run.folder)
-    return (
-        {
-            "metric": "track-level accuracy",
-            "value": round(report.accuracy.value, 4),
-            "low": round(report.accuracy.low, 4),
-            "high": round(report.accuracy.high, 4),
-            "interval": f"95 %, {report.accuracy.method}",
-            "n_tracks": report.n_tracks,
-            "protocol": report.protocol,
-            "leaky": report.leaky,
-            "seed": run.seed,
-            "fold": run.fold,
-        },
-    )
+    report = report_on(run.folder)
+    where = {
+        "n_tracks": report.n_tracks,
+        "protocol": report.protocol,
+        "leaky": report.leaky,
+        "seed": run.seed,
+        "fold": run.fold,
+    }
+    return tuple({"metric": name, **_interval(found), **where} for name, found in report.measures())
+
+
+def _interval(found: Estimate) -> dict[str, Any]:
+    return {
+        "value": round(found.value, 4),
+        "low": round(found.low, 4),
+        "high": round(found.high, 4),
+        "interval": f"95 %, {found.method}",
+    }
 
 
 def _score_line(score: Any) -> str:
@@ -271,12 +293,14 @@ def _segments_of(path: Path, representation: Representation, card: BundleCard) -
     return np.array(segments[:_N_SEGMENTS_A_TRACK], dtype=np.float32)
 
 
-def _largest_difference(trial: Path, network: nn.Module, representation: Representation, rows: Float32) -> float:
+def _largest_difference(
+    trial: Path, network: nn.Module, representation: Representation, rows: Float32, activation: Activation
+) -> float:
     """Largest difference in probability between the bundle and the model as training computed it."""
     from musicgenre.bundle._network_graph import probabilities
 
     features = np.stack([representation.compute(row) for row in rows])
-    expected = probabilities(network, features)
-    logits = load_bundle(trial, threads=1).run(rows)["logits"].astype(np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return float(np.abs(shifted / shifted.sum(axis=1, keepdims=True) - expected).max())
+    expected = probabilities(network, features, activation)
+    bundle = load_bundle(trial, threads=1)
+    plain = replace(bundle.card, temperature=1.0, tag_scales=(), tag_biases=())  # as it was before calibration
+    return float(np.abs(plain.probabilities(bundle.run(rows)["logits"]) - expected).max())

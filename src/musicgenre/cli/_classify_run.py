@@ -47,12 +47,12 @@ def run(wanted: Gathered, classifier: Classifier, settings: Settings) -> int:
             if results_file is not None:
                 paths = [path for path in paths if results_file.done(path) is None]
                 tally.reused = len(wanted.paths) - len(paths)
-            screen = _Screen(settings) if results_file is None else None
+            screen = _Screen(settings, tags=classifier.names_tags) if results_file is None else None
             advance = stack.enter_context(_render.progress(len(paths), quiet=settings.quiet))
             for result in _results(wanted.failures, paths, classifier, settings.jobs):
                 tally.count(result)
                 if results_file is not None:
-                    results_file.add(_record(result, settings))
+                    results_file.add(_record(result, settings, tags=classifier.names_tags))
                 if screen is not None:
                     screen.show(result)
                 _plot(result, settings.plot)
@@ -75,6 +75,7 @@ def _open_output(stack: ExitStack, settings: Settings, classifier: Classifier) -
             {"model": classifier.model, "coverage": settings.coverage, "model_sha256": classifier.model_sha256},
             resume=settings.resume,
             overwrite=settings.overwrite,
+            tags=classifier.names_tags,
         )
     )
 
@@ -87,10 +88,11 @@ def _results(failures: tuple[Failure, ...], paths: list[str], classifier: Classi
 class _Screen:
     """Prints results on standard output in the format asked for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tags: bool) -> None:
         self._settings = settings
+        self._tags = tags
         if settings.kind == "csv":
-            typer.echo(csv_header(resumable=False), nl=False)
+            typer.echo(csv_header(resumable=False, tags=tags), nl=False)
 
     def show(self, result: Result) -> None:
         settings = self._settings
@@ -98,7 +100,8 @@ class _Screen:
             _render.table_row(result, top=settings.top, timeline=settings.timeline)
         else:
             kind: Format = "csv" if settings.kind == "csv" else "json"
-            typer.echo(format_line(_record(result, settings), kind, only_ascii=not _render.is_unicode()), nl=False)
+            record = _record(result, settings, tags=self._tags)
+            typer.echo(format_line(record, kind, only_ascii=not _render.is_unicode()), nl=False)
 
 
 def _plot(result: Result, path: Path | None) -> None:
@@ -109,10 +112,10 @@ def _plot(result: Result, path: Path | None) -> None:
         typer.echo(f"drew {path}", err=True)
 
 
-def _record(result: Result, settings: Settings) -> dict[str, Any]:
+def _record(result: Result, settings: Settings, *, tags: bool) -> dict[str, Any]:
     if isinstance(result, Answer):
         return result.as_dict(top=settings.top, timeline=settings.timeline)
-    return result.as_dict()
+    return {**result.as_dict(), "chosen": []} if tags else result.as_dict()
 
 
 class _Tally:

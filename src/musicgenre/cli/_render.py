@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -18,6 +18,7 @@ from musicgenre.inference.batch import Failure, Result
 _NAME_WIDTH = 36
 _GENRE_WIDTH = 10
 _BAR, _PLAIN_BAR = "█", "#"
+_SHADES, _PLAIN_SHADES = "·░▒▓█", ".:+*#"
 _CONTINUES, _PLAIN_CONTINUES = "…", "~"
 
 
@@ -27,14 +28,65 @@ def table_row(result: Result, *, top: int, timeline: bool) -> None:
         typer.echo(f"{_fit(result.path, _NAME_WIDTH)}  {_paint('failed', typer.colors.RED):<{_GENRE_WIDTH}}")
         return
     name = _fit(result.path or "-", _NAME_WIDTH)
+    if result.names_tags:
+        _tag_rows(result, name, top=top, timeline=timeline)
+        return
     colour = typer.colors.GREEN if result.is_sure else typer.colors.YELLOW
     genre = _paint(f"{printable(result.genre):<{_GENRE_WIDTH}}", colour)
     typer.echo(f"{name}  {genre}  {result.confidence:4.0%}  {_details(result, top)}".rstrip())
-    for warning in result.warnings:
-        typer.echo(f"{'':{_NAME_WIDTH}}  note: {printable(warning)}")
+    _notes(result)
     if timeline:
         for line in timeline_lines(result.timeline, result.duration_s, _columns() - 30):
             typer.echo(line)
+
+
+def _notes(answer: Answer) -> None:
+    for warning in answer.warnings:
+        typer.echo(f"{'':{_NAME_WIDTH}}  note: {printable(warning)}")
+
+
+def _tag_rows(answer: Answer, name: str, *, top: int, timeline: bool) -> None:
+    """Print a tagger's answer: the tags it chose, then the next most probable ones in brackets."""
+    others = [tag for tag in list(answer.tags)[:top] if tag not in answer.chosen]
+    chosen = _paint(_scored(answer, answer.chosen), typer.colors.GREEN) if answer.chosen else ""
+    parts = [chosen, f"[{_scored(answer, others)}]" if others else ""]
+    typer.echo(f"{name}  {' '.join(part for part in parts if part)}".rstrip())
+    _notes(answer)
+    if timeline:
+        for line in tag_timeline_lines(answer, [*answer.chosen, *others], _columns() - 30):
+            typer.echo(line)
+
+
+def _scored(answer: Answer, tags: Sequence[str]) -> str:
+    return printable(", ".join(f"{tag} {answer.tags[tag]:.0%}" for tag in tags))
+
+
+def tag_timeline_lines(answer: Answer, tags: Sequence[str], width: int) -> list[str]:
+    """Draw tags over time: one line a tag, the darker the more probable; what was not heard stays empty.
+
+    Parameters
+    ----------
+    answer : Answer
+        A tagger's.
+    tags : sequence of str
+        Which of its tags.
+    width : int
+        Columns that stand for the whole track.
+    """
+    columns = max(10, width)
+    shades = _SHADES if is_unicode() else _PLAIN_SHADES
+    last_s = max([answer.duration_s, *(segment.end_s for segment in answer.timeline)])
+    name_width = max((len(printable(tag)) for tag in tags), default=0)
+    lines = []
+    for tag in tags:
+        cells = [" "] * columns
+        for segment in answer.timeline:
+            left = min(columns - 1, int(columns * segment.start_s / last_s))
+            right = max(left + 1, min(columns, round(columns * segment.end_s / last_s)))
+            shade = shades[min(len(shades) - 1, int(segment.tags[tag] * len(shades)))]
+            cells[left:right] = shade * (right - left)
+        lines.append(f"  {printable(tag):<{name_width}} {answer.tags[tag]:4.0%} {''.join(cells)}".rstrip())
+    return lines
 
 
 def timeline_lines(segments: tuple[TimelineSegment, ...], duration_s: float, width: int) -> list[str]:

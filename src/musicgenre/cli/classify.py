@@ -28,12 +28,14 @@ def classify(
         list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
     ],
     output_format: Annotated[OutputFormat | None, typer.Option("--format", help="Default: table.")] = None,
-    top: Annotated[int, typer.Option("--top", min=0, max=50, help="How many tags to name.")] = 3,
+    top: Annotated[int, typer.Option("--top", min=0, max=1000, help="How many tags to name.")] = 3,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show the genre over time.")] = False,
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="'default', a taught model, or a bundle file.")] = "default",
+    model: Annotated[
+        str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
+    ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line a track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,

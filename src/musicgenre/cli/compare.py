@@ -20,7 +20,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs on the same test tracks: difference, its 95 % interval, and a paired test."""
-    from musicgenre.evaluation.compare import compare as compare_runs
+    from musicgenre.evaluation.run_reports import compare_runs
 
     comparison = compare_runs(first, second, how=None if pooling is None else pooling.value)
     text = json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False) + "\n" if as_json else comparison.to_text()

@@ -150,6 +150,23 @@ def validate(
     raise typer.Exit(0 if result.ok else 1)
 
 
+@app.command("targets")
+def targets(
+    manifest: Annotated[Path, typer.Argument(help="The manifest.")],
+    answers: Annotated[Path, typer.Argument(help="JSON lines that `musicgenre classify` wrote with a tagger.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of into it.")] = None,
+) -> None:
+    """Add what a tagger says of each track as soft targets (columns target:TAG), to train another model on them."""
+    from musicgenre.data.manifest import read_manifest, write_manifest
+    from musicgenre.data.targets import TARGET_PREFIX
+    from musicgenre.data.teacher import with_teacher
+
+    taught = with_teacher(read_manifest(manifest), answers)
+    written = write_manifest(taught, output or manifest)
+    n_tags = sum(name.startswith(TARGET_PREFIX) for name in taught.extra_columns)
+    typer.echo(f"{_shown(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
+
+
 @app.command("split")
 def split(
     manifest: Annotated[Path, typer.Argument(help="The manifest; the split is written into it.")],

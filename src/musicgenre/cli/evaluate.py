@@ -14,6 +14,7 @@ from musicgenre.errors import UsageError
 if TYPE_CHECKING:
     from musicgenre.evaluation.report import Report
     from musicgenre.evaluation.study import Study
+    from musicgenre.evaluation.tags.report import TagReport
 
 
 class Part(StrEnum):
@@ -55,8 +56,8 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Write the report here (.txt, .json or .html).")
     ] = None,
 ) -> None:
-    """Score a run: accuracy with its 95 % interval, per-class scores, confusion matrix, spread over seeds."""
-    from musicgenre.evaluation.evaluate import evaluate as evaluate_run
+    """Score a run with 95 % intervals: accuracy and confusion matrix, or areas and decisions tag by tag."""
+    from musicgenre.evaluation.run_reports import report_on
     from musicgenre.evaluation.study import evaluate_study, is_study
 
     kind = _choose_format(output_format, output)
@@ -64,10 +65,10 @@ def evaluate(
         study = evaluate_study(run, part=part.value, how=None if pooling is None else pooling.value)
         _write(_render_study(study, kind), output)
         return
-    report = evaluate_run(run, part=part.value, how=None if pooling is None else pooling.value)
+    report = report_on(run, part=part.value, how=None if pooling is None else pooling.value)
     _write(_render(report, kind), output)
     if output is not None:
-        typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting})")
+        typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
 
@@ -101,14 +102,14 @@ def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFo
     return _BY_SUFFIX[output.suffix.lower()]
 
 
-def _render(report: Report, kind: ReportFormat) -> str:
+def _render(report: Report | TagReport, kind: ReportFormat) -> str:
     if kind is ReportFormat.json:
         return report.to_json()
     if kind is ReportFormat.text:
         return report.to_text()
-    from musicgenre.evaluation.html_report import render_html
+    from musicgenre.evaluation.run_reports import render
 
-    return render_html(report)
+    return render(report)
 
 
 def _render_study(study: Study, kind: ReportFormat) -> str:

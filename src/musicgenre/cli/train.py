@@ -73,7 +73,7 @@ def _conclude(folder: Path) -> int:
     from musicgenre.evaluation.run_reports import write_reports
 
     for report in write_reports(folder):
-        typer.echo(f"{report.recipe}: track-level accuracy {report.accuracy} ({report.setting})", err=True)
+        typer.echo(f"{report.recipe}: {report.short} ({report.setting})", err=True)
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
     skipped = _skipped_tracks(folder)

@@ -8,6 +8,7 @@ makes it. The files of a store are never changed, only replaced under new names,
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from musicgenre.data.rows import FeatureRows, Normalisation, measure_normalisation
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
+from musicgenre.data.targets import TagRows, Targets
 from musicgenre.errors import DataError
 
 FORMAT_VERSION = 1
@@ -49,7 +51,7 @@ class PartView:
     features : FeatureRows
         The features, still on disk, shape (n_rows, *shape).
     labels : ndarray of int64
-        Index of the label in ``label_names``.
+        Index of the label in ``label_names``; -1 for a row of a manifest of tags.
     track_ids, source_ids : ndarray of str
         The track, and the original it comes from (itself, unless it is augmented).
     starts_s : ndarray of float64
@@ -60,6 +62,8 @@ class PartView:
         All labels of the store, sorted.
     label_sets : ndarray of str
         All labels of each row, joined by ``;``.
+    tags : TagRows, optional
+        Targets of tagging; ``label_names`` are the tags then.
     """
 
     features: FeatureRows
@@ -70,6 +74,7 @@ class PartView:
     augmented: NDArray[np.bool_]
     label_names: tuple[str, ...]
     label_sets: Strings
+    tags: TagRows | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,14 +90,31 @@ class PartView:
             self.augmented[rows],
             self.label_names,
             self.label_sets[rows],
+            None if self.tags is None else self.tags.take(rows),
         )
 
+    def with_tags(self, targets: Targets) -> PartView:
+        """Return the same rows with the targets of tagging, found by their tracks."""
+        return dataclasses.replace(self, label_names=targets.tags, tags=targets.of_rows(self.track_ids))
+
+    def truth(self, rows: slice | NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Return what some rows are learnt from.
+
+        Class numbers, shape (n,); with ``tags`` their values, shape (n, n_tags): from 0 to 1, NaN where unknown.
+        """
+        return self.labels[rows] if self.tags is None else self.tags[rows]
+
     def targets(self) -> NDArray[np.float32]:
-        """Return 1 for every label of a row and 0 for the others, shape (n_rows, n_labels)."""
+        """Return the targets of all rows, shape (n_rows, n_labels).
+
+        Those of ``tags`` where there are any; else 1 for every label of a row and 0 for the others.
+        """
+        if self.tags is not None:
+            return self.tags[:]
         column = {name: index for index, name in enumerate(self.label_names)}
         targets = np.zeros((len(self), len(column)), np.float32)
         for row, names in enumerate(self.label_sets):
-            targets[row, [column[name] for name in names.split(";")]] = 1.0
+            targets[row, [column[name] for name in names.split(";") if name]] = 1.0
         return targets
 
 
@@ -238,7 +260,7 @@ class Store:
         self._fold = np.array([row["fold"] or -1 for row in rows], np.int64)
         self.everything = PartView(
             features,
-            np.array([number[row["label"]] for row in rows], np.int64),
+            np.array([number.get(row["label"], -1) for row in rows], np.int64),
             np.array([row["track_id"] for row in rows], np.str_),
             np.array([row["source_id"] for row in rows], np.str_),
             np.array([row["start_s"] for row in rows], np.float64),

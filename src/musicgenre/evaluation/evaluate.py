@@ -120,7 +120,7 @@ def build_report(
         weighted=_mean_score("weighted", metrics, [seed.weighted() for seed in metrics]),
         confusion=np.mean(confusions, axis=0, dtype=np.float64),
         balance=_balance(manifests[0]) if manifests else {},
-        curves=tuple(Curve(_curve_name(run), columns) for run in runs if (columns := run.curves())),
+        curves=tuple(Curve(run.curve_name, columns) for run in runs if (columns := run.curves())),
     )
 
 
@@ -169,7 +169,3 @@ def _balance(manifest: Manifest) -> dict[str, dict[str, int]]:
     order = ("train", "train (augmented)", "validation", "test", "unassigned")
     parts = sorted(counts, key=lambda part: (order.index(part) if part in order else len(order), part))
     return {part: dict(sorted(counts[part].items())) for part in parts}
-
-
-def _curve_name(run: Run) -> str:
-    return f"seed {run.seed}" + ("" if run.fold is None else f", fold {run.fold}")

@@ -31,13 +31,18 @@ def render_html(report: Report) -> str:
     sections = [
         _headline(report, title),
         _seeds(report),
-        _section("Per class", _class_table(report)),
-        _section("Confusion matrix", _confusion(report)),
-        _section("Learning curves", _curves(report.curves)),
-        _section(
+        section("Per class", _class_table(report)),
+        section("Confusion matrix", _confusion(report)),
+        section("Learning curves", _curves(report.curves)),
+        section(
             "Class balance", stacked_bars("Rows of the manifest by label and part", report.balance, report.labels)
         ),
     ]
+    return page(title, sections)
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """Put sections, empty ones left out, into a page with its style."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -72,7 +77,7 @@ def _seeds(report: Report) -> str:
         return ""
     rows = [(f"seed {entry.seed}", entry.accuracy) for entry in report.seeds]
     bars = [(name, entry.value, entry.low, entry.high) for name, entry in [*rows, ("mean", report.accuracy)]]
-    return _section("Seeds", interval_chart("Track-level accuracy with 95 % intervals", bars))
+    return section("Seeds", interval_chart("Track-level accuracy with 95 % intervals", bars))
 
 
 def _class_table(report: Report) -> str:
@@ -121,5 +126,6 @@ def _curves(curves: Sequence[Curve]) -> str:
     return "".join(drawn)
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """Put a heading over content; nothing where there is none."""
     return f"<h2>{escape(title)}</h2>\n{content}" if content else ""

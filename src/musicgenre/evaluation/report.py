@@ -163,6 +163,15 @@ class Report:
         seeds = f"{len(self.seeds)} seeds ({listed})" if len(self.seeds) > 1 else f"one seed ({listed})"
         return f"protocol {self.protocol}{leak}, {self.part} part, {self.n_tracks} tracks, {seeds}{folds}"
 
+    def measures(self) -> tuple[tuple[str, Estimate], ...]:
+        """Name and value of the headline, for the card of an exported model."""
+        return (("track-level accuracy", self.accuracy),)
+
+    @property
+    def short(self) -> str:
+        """The headline in one line."""
+        return f"track-level accuracy {self.accuracy}"
+
     @property
     def has_segments(self) -> bool:
         """Whether tracks were heard in more than one segment."""

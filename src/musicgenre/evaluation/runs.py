@@ -12,6 +12,7 @@ from typing import Any, cast
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError
 from musicgenre.evaluation.predictions import POOLINGS, Pooling, Predictions, read_predictions
+from musicgenre.evaluation.tags.predictions import TagPredictions, read_tag_predictions
 
 RUN_FORMAT_VERSION = 1
 """Newest run folder this version reads."""
@@ -67,6 +68,16 @@ class Run:
         return str(self.info["protocol"])
 
     @property
+    def is_tagging(self) -> bool:
+        """Whether it names any number of tags a track."""
+        return bool(self.info.get("task") == "multi_label")
+
+    @property
+    def curve_name(self) -> str:
+        """Seed and fold, as a legend names them."""
+        return f"seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+
+    @property
     def scoring(self) -> Pooling:
         """How the recipe lets the segments of a track score together."""
         how = self.info.get("scoring", "mean")
@@ -87,15 +98,29 @@ class Run:
 
     def predictions(self, part: str = "test") -> Predictions:
         """Predictions for the ``test`` or ``validation`` part, one row a segment."""
-        predictions = read_predictions(self.folder / f"predictions_{part}.csv")
-        if predictions.labels != self.labels:
+        if self.is_tagging:
             raise RunError(
-                f"predictions_{part}.csv in {self.folder} has the labels {', '.join(predictions.labels)}",
+                f"{self.folder} names tags (task: multi_label), not one label a track",
+                valid="a run with task: single_label; 'musicgenre evaluate' and 'musicgenre compare' take both",
+            )
+        predictions = read_predictions(self.folder / f"predictions_{part}.csv")
+        self._check_predictions(part, predictions.labels, len(predictions))
+        return predictions
+
+    def tag_predictions(self, part: str = "test") -> TagPredictions:
+        """Predictions of a tagger for the ``test`` or ``validation`` part, one row a segment."""
+        predictions = read_tag_predictions(self.folder / f"predictions_{part}.csv")
+        self._check_predictions(part, predictions.tags, len(predictions))
+        return predictions
+
+    def _check_predictions(self, part: str, labels: tuple[str, ...], n_rows: int) -> None:
+        if labels != self.labels:
+            raise RunError(
+                f"predictions_{part}.csv in {self.folder} has the labels {', '.join(labels)}",
                 valid=f"those of its run.json: {', '.join(self.labels)}",
             )
-        if not len(predictions):
+        if not n_rows:
             raise RunError(f"predictions_{part}.csv in {self.folder} has no rows")
-        return predictions
 
     def curves(self) -> dict[str, list[float | None]]:
         """Learning curves: column name to one value an epoch (None where not measured); empty without a log."""

@@ -12,7 +12,7 @@ from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.predictions import Pooling
 from musicgenre.evaluation.report import Report
-from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, children_of, read_versioned_json
+from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, children_of, open_runs, read_versioned_json
 
 STUDY_FILE = "study.json"
 
@@ -81,6 +81,11 @@ def evaluate_study(folder: str | Path, *, part: str = "test", how: Pooling | Non
         raise RunError(f"{folder} holds no study: it has no {STUDY_FILE}")
     content = read_versioned_json(folder / STUDY_FILE, RUN_FORMAT_VERSION)
     paths: Sequence[Path] = children_of(folder, content, STUDY_FILE)
+    if open_runs(paths[0])[0].is_tagging:
+        raise RunError(
+            f"{folder} is a study of taggers, which have no accuracy to list",
+            next_step=f"Compare two variants at a time: musicgenre compare {paths[0]} {paths[-1]}",
+        )
     return Study(
         recipe=str(content.get("recipe", folder.name)),
         variants=tuple(path.name for path in paths),

@@ -22,12 +22,15 @@ class TimelineSegment:
         The most probable genre of this segment alone (never ``unsure``).
     confidence : float
         Its probability in [0, 1]. A segment alone is judged less reliably than a track.
+    tags : mapping of str to float
+        From a tagger: probability of every tag, most probable first; ``genre`` is empty then.
     """
 
     start_s: float
     end_s: float
     genre: str
     confidence: float
+    tags: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,11 @@ class Answer:
     heard_s : float
         How much of it was heard, in seconds.
     genre : str
-        The most probable genre, or ``unsure`` below the model's threshold.
+        The most probable genre, or ``unsure`` below the model's threshold; empty from a tagger, which names none.
     confidence : float
-        Calibrated probability of the most probable genre, in [0, 1].
+        Calibrated probability of the most probable genre, in [0, 1]; 0 from a tagger.
     scores : mapping of str to float
-        Probability of every genre, most probable first; they sum to one unless the model is multi-label.
+        Probability of every genre, most probable first; they sum to one. Empty from a tagger.
     tags : mapping of str to float
         Probability of every tag, most probable first; empty for models without tags.
     style : str or None
@@ -58,6 +61,11 @@ class Answer:
         What a person should know: truncated file, silence, repeated sound ...
     model : str
         Name of the model that answered.
+    chosen : tuple of str
+        From a tagger: the tags that reach their thresholds, most probable first. Always empty for the published
+        taggers, which have no thresholds.
+    names_tags : bool
+        Whether a tagger answered: there is no genre, and nothing to be unsure about.
     """
 
     path: str | None
@@ -71,11 +79,13 @@ class Answer:
     timeline: tuple[TimelineSegment, ...] = ()
     warnings: tuple[str, ...] = ()
     model: str = ""
+    chosen: tuple[str, ...] = ()
+    names_tags: bool = False
 
     @property
     def is_sure(self) -> bool:
-        """Whether the model committed itself to a genre."""
-        return self.genre != UNSURE
+        """Whether the model committed itself to a genre; a tagger never does."""
+        return self.genre != UNSURE and not self.names_tags
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -89,35 +99,41 @@ class Answer:
         Parameters
         ----------
         top : int, optional
-            Keep only this many tags (the most probable).
+            Keep only this many tags (the most probable), and those that were chosen.
         timeline : bool
             Whether to include the heard segments.
         """
+        kept = self._shown_tags(top)
         record: dict[str, Any] = {
             "path": self.path,
             "duration_s": round(self.duration_s, 3),
             "heard_s": round(self.heard_s, 3),
-            "genre": self.genre,
-            "confidence": round(self.confidence, 4),
+            "genre": self.genre or None,
+            "confidence": None if self.names_tags else round(self.confidence, 4),
             "candidates": list(self.candidates),
             "style": self.style,
             "scores": _rounded(self.scores),
-            "tags": _rounded(dict(list(self.tags.items())[:top])),
+            "tags": _rounded(kept),
             "warnings": list(self.warnings),
             "model": self.model,
             "error": None,
         }
+        if self.names_tags:
+            record["chosen"] = list(self.chosen)
         if timeline:
-            record["timeline"] = [
-                {
-                    "start_s": round(s.start_s, 3),
-                    "end_s": round(s.end_s, 3),
-                    "genre": s.genre,
-                    "confidence": round(s.confidence, 4),
-                }
-                for s in self.timeline
-            ]
+            record["timeline"] = [self._segment(segment, kept) for segment in self.timeline]
         return record
+
+    def _shown_tags(self, top: int | None) -> dict[str, float]:
+        """Tags that were chosen, and the most probable ones."""
+        names = list(self.tags)[:top]
+        return {tag: score for tag, score in self.tags.items() if tag in names or tag in self.chosen}
+
+    def _segment(self, segment: TimelineSegment, kept: Mapping[str, float]) -> dict[str, Any]:
+        times = {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3)}
+        if self.names_tags:
+            return {**times, "tags": _rounded({tag: segment.tags[tag] for tag in kept})}
+        return {**times, "genre": segment.genre, "confidence": round(segment.confidence, 4)}
 
 
 def ranked(names: tuple[str, ...], values: Any) -> dict[str, float]:

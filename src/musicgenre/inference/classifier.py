@@ -15,6 +15,7 @@ from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.inference.framing import Coverage, Framing
 from musicgenre.inference.hearing import Ear, Heard, Source
 from musicgenre.inference.listeners import Judgement, Listener, Outputs, load_listener
+from musicgenre.inference.taggers import TagListener, tag_answer
 
 # Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
 DEFAULT_COVERAGE_S = 18.0
@@ -26,8 +27,9 @@ class Classifier:
     Parameters
     ----------
     model : str
-        ``default`` (MusiCNN with the genre head of this package), the name of a taught model, or the path of a
-        bundle (``.onnx``) or taught head (``.json``).
+        ``default`` (MusiCNN with the genre head of this package), the name of a taught model, that of a published
+        tagger (``msd-musicnn``, ``mtt-musicnn``, ``msd-vgg``, ``mtt-vgg``), or the path of a bundle (``.onnx``) or
+        taught head (``.json``).
     coverage : float, ``full`` or None
         Seconds of each track to hear, evenly spread, or ``full`` for everything. None takes the measured default.
     threads : int, optional
@@ -67,8 +69,13 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Genres the model can name."""
+        """Genres the model can name; none for a tagger."""
         return self._listener.labels
+
+    @property
+    def names_tags(self) -> bool:
+        """Whether the model is a tagger: it names any number of tags and no genre."""
+        return isinstance(self._listener, TagListener)
 
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.
@@ -93,12 +100,14 @@ class Classifier:
         path = None if isinstance(source, np.ndarray) else _name_of(source)
         with np.errstate(invalid="ignore"):
             judgement = self._listener.judge(heard.outputs)
-        if not np.isfinite(judgement.scores).all():
+        if not (np.isfinite(judgement.scores).all() and np.isfinite(judgement.tags).all()):
             raise AudioError(
                 f"{audio.printable(path) if path else 'the sound'} gives no answer that is a number",
                 valid="Samples near full scale, which is 1",
                 next_step="Divide its samples by their largest, or export it again",
             )
+        if isinstance(self._listener, TagListener):
+            return tag_answer(self._listener, path, heard, judgement)
         return self._answer(path, heard, judgement, self._listener.framing)
 
     def hear(self, source: str | os.PathLike[str] | BinaryIO) -> tuple[Outputs, tuple[str, ...]]:

@@ -107,8 +107,8 @@ class ClassifierListener:
         card = bundle.card
         if card.kind != "classifier":
             raise BundleError(
-                f"{card.name} names no genres: it is an {card.kind} bundle that a genre head stands on",
-                valid="'default', a taught model, or an exported classifier",
+                f"{card.name} is no classifier but an {card.kind} bundle",
+                valid="an exported classifier",
             )
         self.name = card.name
         self.sha256 = card.sha256
@@ -125,9 +125,7 @@ class ClassifierListener:
 
     def judge(self, outputs: Outputs) -> Judgement:
         """Average the segments' probabilities."""
-        card = self._bundle.card
-        logits = outputs["logits"].astype(np.float64) / card.temperature
-        probabilities = _sigmoid(logits) if card.activation == "sigmoid" else _softmax(logits)
+        probabilities = self._bundle.card.probabilities(outputs["logits"])
         return Judgement(probabilities.mean(axis=0), probabilities, np.zeros(0))
 
 
@@ -137,7 +135,8 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
     Parameters
     ----------
     model : str
-        ``default``, the name of a taught head, or the path of a bundle or head file.
+        ``default``, the name of a taught head or of a published tagger (``mtt-musicnn``), or the path of a bundle or
+        head file.
     threads : int, optional
         Threads one inference may use; all cores by default.
 
@@ -147,22 +146,30 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
         When the model does not exist, is damaged or needs something that is not installed.
     """
     from musicgenre.bundle.load import load_bundle
+    from musicgenre.bundle.musicnn import PUBLISHED
     from musicgenre.bundle.store import ensure_bundle
+    from musicgenre.inference.taggers import TagListener
+    from musicgenre.inference.taught import list_taught, load_head
 
     path = Path(model)
     if path.suffix == ".onnx":
         bundle = load_bundle(path, threads=threads)
-        return ClassifierListener(bundle)
-    from musicgenre.inference.taught import load_head
-
+        return TagListener(bundle) if bundle.card.names_tags else ClassifierListener(bundle)
+    if model in PUBLISHED and model not in list_taught():
+        return TagListener(load_bundle(_published_bundle(model), threads=threads))
     head = load_head(model)
     return HeadListener(load_bundle(ensure_bundle(head.bundle_name), threads=threads), head)
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+def _published_bundle(name: str) -> Path:
+    """Where a published tagger is; an error that names the command which provides it."""
+    from musicgenre.bundle.store import ensure_bundle
 
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
+    try:
+        return ensure_bundle(name)
+    except BundleError as error:
+        raise BundleError(
+            error.problem,
+            valid=error.valid,
+            next_step=f"Get it with: musicgenre bundles get {name}. {error.next_step}",
+        ) from error

@@ -36,6 +36,7 @@ _CSV_COLUMNS = (
     "model",
     "error",
 )
+_TAG_COLUMNS = ("path", "chosen", "tags", "duration_s", "heard_s", "warnings", "model", "error")
 
 
 def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = False) -> str:
@@ -43,16 +44,20 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
     if kind == "json":
         return json.dumps(_printable(record), ensure_ascii=only_ascii) + "\n"
     extra = [record[name] for name in _RESUMABLE if name in record]
-    cells = [_cell(record.get(name)) for name in _CSV_COLUMNS] + extra
+    cells = [_cell(record.get(name)) for name in _columns("chosen" in record)] + extra
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow([_on_one_line(_printable(cell)) for cell in cells])
     return stream.getvalue()
 
 
-def csv_header(*, resumable: bool) -> str:
-    """First line of a CSV result."""
-    columns = _CSV_COLUMNS + (_RESUMABLE if resumable else ())
+def csv_header(*, resumable: bool, tags: bool = False) -> str:
+    """First line of a CSV result; ``tags``: that of a tagger, whose records have ``chosen`` tags and no genre."""
+    columns = _columns(tags) + (_RESUMABLE if resumable else ())
     return ",".join(columns) + "\n"
+
+
+def _columns(tags: bool) -> tuple[str, ...]:
+    return _TAG_COLUMNS if tags else _CSV_COLUMNS
 
 
 class ResultFile:
@@ -70,6 +75,8 @@ class ResultFile:
         Go on with an existing file. Without it, an existing file is refused.
     overwrite : bool
         Replace an existing file.
+    tags : bool
+        Whether a tagger's records go into it.
 
     Raises
     ------
@@ -79,10 +86,18 @@ class ResultFile:
     """
 
     def __init__(
-        self, path: Path, kind: Format, settings: Mapping[str, str], *, resume: bool, overwrite: bool
+        self,
+        path: Path,
+        kind: Format,
+        settings: Mapping[str, str],
+        *,
+        resume: bool,
+        overwrite: bool,
+        tags: bool = False,
     ) -> None:
         self._path = path
         self._kind = kind
+        self._header = csv_header(resumable=True, tags=tags)
         self._settings = dict(settings)
         self._by_path: dict[str, dict[str, Any]] = {}
         self._by_hash: dict[str, dict[str, Any]] = {}
@@ -98,7 +113,7 @@ class ResultFile:
             self._read_done()
         self._stream = self._open(fresh=overwrite)
         if kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
-            self._write(csv_header(resumable=True))
+            self._write(self._header)
 
     def close(self) -> None:
         """Close the file."""
@@ -187,6 +202,8 @@ class ResultFile:
         whole = content[: content.rfind(b"\n") + 1]
         if content and not whole and not content.startswith(_FIRST_BYTES[self._kind]):
             raise _not_ours(self._path, self._kind, "no whole line in it")
+        if self._kind == "csv" and whole and whole.split(b"\n")[0] + b"\n" != self._header.encode():
+            raise _not_ours(self._path, self._kind, "its columns are those of another kind of model")
         for record in _records(whole.decode("utf-8", "surrogateescape"), self._kind, self._path):
             if not record["error"] and self._made_alike(record):
                 self._remember(record)

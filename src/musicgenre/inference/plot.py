@@ -46,15 +46,35 @@ def plot_answer(answer: Answer, path: Path) -> None:
     spectrogram, genres, tags = figure.subplots(3, 1, height_ratios=(3, 2, 2))
     drawn_s = min(answer.duration_s, _DRAWN_AT_MOST_S)
     _draw_spectrogram(spectrogram, answer.path, drawn_s)
-    _draw_genres(genres, answer, drawn_s)
+    if answer.names_tags:
+        _draw_tags(genres, answer, drawn_s)
+    else:
+        _draw_genres(genres, answer, drawn_s)
     _draw_bars(tags, dict(list(answer.tags.items())[:_N_TAGS]) or dict(answer.scores))
     name = audio.printable(Path(answer.path).name)
-    figure.suptitle(f"{name}: {answer.genre} ({answer.confidence:.0%})", parse_math=False)
+    figure.suptitle(f"{name}: {_said(answer)}", parse_math=False)
     try:
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=100)
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror})", next_step="Choose another --plot") from error
+
+
+def _said(answer: Answer) -> str:
+    if answer.names_tags:
+        return audio.printable(", ".join(answer.chosen or list(answer.tags)[:3]))
+    return f"{answer.genre} ({answer.confidence:.0%})"
+
+
+def _draw_tags(axes: Any, answer: Answer, drawn_s: float) -> None:
+    """One row for each of the most probable tags, the darker the more probable at that time."""
+    tags = list(answer.tags)[:_N_TAGS][::-1]
+    for segment in answer.timeline:
+        width_s = segment.end_s - segment.start_s
+        for row, tag in enumerate(tags):
+            axes.barh(row, width_s, left=segment.start_s, alpha=max(0.05, segment.tags[tag]), color="C0")
+    axes.set_yticks(range(len(tags)), tags, parse_math=False)
+    axes.set(title="tags of the heard segments", xlabel="seconds", xlim=(0, drawn_s))
 
 
 def _draw_spectrogram(axes: Any, path: str, drawn_s: float) -> None:

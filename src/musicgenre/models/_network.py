@@ -53,7 +53,7 @@ class Network(nn.Module):
         return [{"params": [weight for weight in self.parameters() if weight.requires_grad], "lr": learning_rate}]
 
     def penalty(self) -> Tensor | None:
-        """Return what training adds to the loss of each batch, a single number; ``None``, the default: nothing."""
+        """Return what the training adds to the loss of every step; nothing by default."""
         return None
 
 

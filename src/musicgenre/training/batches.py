@@ -22,7 +22,7 @@ _READ_AHEAD = 4
 
 
 class Batches:
-    """Iterate over one part of the store in mini-batches of (features, class numbers).
+    """Iterate over one part of the store in mini-batches of (features, targets), see :meth:`PartView.truth`.
 
     A part that fits is held in memory as one tensor and batches are gathered from it; a larger one is read from the
     memory-mapped files by a thread that stays a few batches ahead.
@@ -70,7 +70,6 @@ class Batches:
         self.rank, self.world = rank, world
         self.change = change
         self.waited_s = 0.0
-        self._labels = torch.from_numpy(np.asarray(part.labels, np.int64))
         size_mb = np.prod(part.features.shape, dtype=np.float64) * part.features.dtype.itemsize / 2**20
         self._held = (
             _laid_out(torch.from_numpy(part.features[:])) if size_mb <= in_memory_mb and change is None else None
@@ -111,7 +110,7 @@ class Batches:
             else:
                 raw = self.part.features[rows].astype(np.float32, copy=False)
                 features = torch.from_numpy(raw if self.change is None else self.change(raw, rows, epoch))
-            yield features, self._labels[where]
+            yield features, torch.from_numpy(self.part.truth(rows))
 
 
 def _laid_out(features: Tensor) -> Tensor:

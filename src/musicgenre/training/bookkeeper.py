@@ -14,7 +14,7 @@ from musicgenre._files import replacing
 from musicgenre.errors import RunError
 from musicgenre.training.checkpoint import write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
-from musicgenre.training.module import SingleLabelModule
+from musicgenre.training.module import TrainingModule
 from musicgenre.training.recipes import TrainingSection
 from musicgenre.training.run import RunFolder
 
@@ -63,14 +63,14 @@ class Bookkeeper(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the epoch, keep the weights if they are the best, stop if nothing improves."""
-        assert isinstance(pl_module, SingleLabelModule)
+        assert isinstance(pl_module, TrainingModule)
         row = {"epoch": float(trainer.current_epoch), **pl_module.take_scores()}
         row["seconds"] = time.perf_counter() - self._started
         row["waiting_share"] = (_waited(trainer) - self._waited) / row["seconds"]
         self.rows.append(row)
         self._check_finite(row)
         wanted = row[self.settings.monitor]
-        score = -wanted if self.settings.monitor == "validation_accuracy" else wanted
+        score = -wanted if self.settings.is_better_higher else wanted
         improved = score < self.best
         if improved:
             self.best, self.best_epoch = score, trainer.current_epoch

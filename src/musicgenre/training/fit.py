@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -23,13 +24,17 @@ from musicgenre.training.batches import Batches
 from musicgenre.training.bookkeeper import Bookkeeper, EpochProgress, arrays_of
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
-from musicgenre.training.module import SingleLabelModule, balanced_weights
+from musicgenre.training.module import SingleLabelModule, TrainingModule, balanced_weights
+from musicgenre.training.multi_label import MultiLabelModule, balanced_positive_weights
 from musicgenre.training.normalise import Normalise
 from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import TrainingSection
 from musicgenre.training.run import RunFolder
 
 _PREDICTION_BATCH = 64
+
+Activation = Literal["softmax", "sigmoid"]
+"""What turns logits into probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,9 @@ def fit_network(
         ``best_epoch`` and ``epochs``, for the run's description.
     """
     settings = data.settings
-    weights = None
-    if settings.class_weights:
-        weights = balanced_weights(torch.from_numpy(data.parts.train.labels), data.parts.n_classes)
     # a spawned process cannot draw on this one's terminal
     books = Bookkeeper(folder, settings, progress if hardware.devices == 1 else None)
-    module = SingleLabelModule(as_channels_last(network), settings, weights)
+    module = _module(as_channels_last(network), data)
     state = folder.resume_state if resume and folder.resume_state.is_file() else None
     with _quiet_and_repeatable(hardware):
         trainer = _trainer(folder, settings, hardware, books)
@@ -87,8 +89,22 @@ def fit_network(
         trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
     restore(network, read_safetensors(folder.weights)[0])
     watched = folder.read_metrics(settings.monitor)
-    best = max(watched) if settings.monitor == "validation_accuracy" else min(watched)
+    best = max(watched) if settings.is_better_higher else min(watched)
     return {"best_epoch": watched.index(best), "epochs": len(watched)}
+
+
+def _module(network: Network, data: StoreDataModule) -> TrainingModule:
+    """Choose what the network is taught by: the task is that of the data's targets."""
+    settings, train = data.settings, data.parts.train
+    if train.tags is not None:
+        weights = None
+        if settings.positive_weights == "balanced":
+            weights = balanced_positive_weights(train.targets(), settings.positive_weight_cap)
+        return MultiLabelModule(network, settings, weights)
+    class_weights = None
+    if settings.class_weights:
+        class_weights = balanced_weights(torch.from_numpy(train.labels), data.parts.n_classes)
+    return SingleLabelModule(network, settings, class_weights)
 
 
 def fit_classical(
@@ -118,13 +134,18 @@ def normalised(part: PartView, normalise: Normalise) -> NDArray[np.float32]:
 
 
 def probabilities(
-    network: torch.nn.Module, normalise: Normalise, part: PartView, device: torch.device
+    network: torch.nn.Module,
+    normalise: Normalise,
+    part: PartView,
+    device: torch.device,
+    activation: Activation = "softmax",
 ) -> NDArray[np.float32]:
-    """Softmax of the logits of every row, shape (n_rows, n_classes)."""
+    """Softmax, or sigmoid, of the logits of every row, shape (n_rows, n_classes)."""
+    activate = torch.sigmoid if activation == "sigmoid" else partial(torch.softmax, dim=1)
     network, normalise = network.to(device).eval(), normalise.to(device)
     with torch.inference_mode():
         made = [
-            network(normalise(x.to(device))).float().softmax(dim=1).cpu()
+            activate(network(normalise(x.to(device))).float()).cpu()
             for x, _ in Batches(part, _PREDICTION_BATCH, in_memory_mb=0)
         ]
     return torch.cat(made).numpy()

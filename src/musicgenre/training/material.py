@@ -16,6 +16,7 @@ from musicgenre.augment.registry import get_chain
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import protocol_of, split, take_fold
 from musicgenre.data.store import Store
+from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError
 from musicgenre.features.base import Representation
 from musicgenre.features.columns import missing_columns
@@ -54,6 +55,8 @@ class Material:
         What asked for it.
     sound : Store or None
         The waveforms of the same segments, for online augmentation of the sound.
+    targets : Targets or None
+        What is true of every tag of every track, in tagging.
     """
 
     manifest: Manifest
@@ -62,6 +65,7 @@ class Material:
     representation: Representation
     recipe: Recipe
     sound: Store | None = None
+    targets: Targets | None = None
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -78,7 +82,7 @@ class Material:
         if fold is not None:
             share = float(options.get("validation_size", _FOLD_VALIDATION))
             manifest = take_fold(manifest, fold, validation_size=share, seed=seed)
-        return manifest, parts_of(self.store, manifest)
+        return manifest, parts_of(self.store, manifest, self.targets)
 
 
 def gather_material(
@@ -111,6 +115,7 @@ def gather_material(
         See `Progress`.
     """
     manifest = data if isinstance(data, Manifest) else read_manifest(data)
+    _check_task(recipe, manifest)
     manifest = _with_split(recipe, _chosen(recipe, manifest), folds)
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
@@ -130,7 +135,26 @@ def gather_material(
         sound = prepared(_sound_under(representation), None, "float32")
     record = protocol_of(manifest)
     protocol = record.protocol if record else MANIFEST_SPLIT
-    return Material(manifest, features, protocol, representation, recipe, sound)
+    targets = tag_targets(manifest, recipe.data.targets, recipe.data.labels) if recipe.is_tagging else None
+    return Material(manifest, features, protocol, representation, recipe, sound, targets)
+
+
+def _check_task(recipe: Recipe, manifest: Manifest) -> None:
+    """Hold the manifest against the recipe's task before anything is computed."""
+    if recipe.is_tagging:
+        tag_targets(manifest, recipe.data.targets, recipe.data.labels)
+        if recipe.data.targets == "labels" and all(track.labels == (track.label,) for track in manifest.tracks):
+            raise DataError(
+                "every track of the manifest has one label, and the recipe names any number of tags",
+                valid="A manifest whose column labels lists tags; see docs/tagging.md",
+                next_step="Choose a recipe with task: single_label, or list the tags",
+            )
+    elif tagged := [track.track_id for track in manifest.tracks if not track.label]:
+        raise DataError(
+            f"{len(tagged)} tracks of the manifest have tags and no label ({tagged[0]} is one)",
+            valid="A recipe with task: multi_label, or a label on every row",
+            next_step="'musicgenre recipes' lists recipes; --set task=multi_label makes one of most",
+        )
 
 
 def _representation(recipe: Recipe, manifest: Manifest) -> Representation:
@@ -158,7 +182,7 @@ def _sound_under(representation: Representation) -> Representation:
 
 
 def _chosen(recipe: Recipe, manifest: Manifest) -> Manifest:
-    if recipe.data.labels:
+    if recipe.data.labels and not recipe.is_tagging:
         manifest = manifest.with_labels(recipe.data.labels)
     left_out = set(recipe.data.exclude)
     return manifest.with_tracks(track for track in manifest.tracks if track.source_id not in left_out)

@@ -1,7 +1,8 @@
-"""The one Lightning module for models that name a single label."""
+"""The Lightning modules: what every training shares, and the one for models that name a single label."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,25 +19,21 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass
 class _Sums:
-    """Loss, hits and examples of one part in one epoch, summed where the model runs: no step waits for them."""
+    """Figures of one part in one epoch, summed where the model runs: no step waits for them."""
 
     totals: Tensor | None = None
 
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        truth = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        hits = (logits.detach().argmax(dim=1) == truth).sum()
-        count = torch.tensor(float(len(truth)), device=logits.device)
-        step = torch.stack([loss.detach().float() * count, hits.float(), count])
+    def add(self, step: Tensor) -> None:
         self.totals = step if self.totals is None else self.totals + step
 
     def take(self) -> Tensor | None:
-        """Return (summed loss, hits, examples) and start anew."""
+        """Return the sums and start anew."""
         totals, self.totals = self.totals, None
         return totals
 
 
-class SingleLabelModule(L.LightningModule):
-    """Cross-entropy on logits; the reports' softmax in front of it only when asked for by name.
+class TrainingModule(L.LightningModule):
+    """A network, its optimiser and its scores; what it is taught is left to those that inherit from it.
 
     Parameters
     ----------
@@ -44,15 +41,12 @@ class SingleLabelModule(L.LightningModule):
         (batch, *shape) to logits (batch, n_classes).
     settings : TrainingSection
         The recipe's section.
-    class_weights : Tensor, optional
-        Shape (n_classes,).
     """
 
-    def __init__(self, network: Network, settings: TrainingSection, class_weights: Tensor | None = None) -> None:
+    def __init__(self, network: Network, settings: TrainingSection) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
-        self.register_buffer("class_weights", class_weights, persistent=False)
         self._sums = {"train": _Sums(), "validation": _Sums()}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,8 +55,10 @@ class SingleLabelModule(L.LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of a batch."""
-        return self._step("train", batch)
+        """Loss of a batch, with what the network asks for beside it."""
+        loss = self._step("train", batch)
+        penalty = self.network.penalty()
+        return loss if penalty is None else loss + penalty
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count a batch of the validation part."""
@@ -85,21 +81,57 @@ class SingleLabelModule(L.LightningModule):
         )
 
     def take_scores(self) -> dict[str, float]:
-        """Return loss and accuracy of both parts since the last call, over all processes."""
+        """Return the scores of both parts since the last call, over all processes."""
         scores: dict[str, float] = {}
         for part, sums in self._sums.items():
             totals = sums.take()
             if totals is not None:
-                loss, hits, count = self._over_processes(totals).tolist()
-                scores |= {f"{part}_loss": loss / count, f"{part}_accuracy": hits / count}
+                scores |= self.scores(part, self._over_processes(totals).tolist())
         return scores
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+
+    @abstractmethod
+    def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Figures of one batch that add up over an epoch."""
+
+    @abstractmethod
+    def scores(self, part: str, totals: list[float]) -> dict[str, float]:
+        """Scores of a part, by the names of the learning curves, from the sums of :meth:`count`."""
 
     def _step(self, part: str, batch: Batch) -> Tensor:
         x, targets = batch
         logits = self(x)
         loss = self.loss(logits, targets)
-        self._sums[part].add(loss, logits, targets)
+        self._sums[part].add(self.count(loss.detach(), logits.detach(), targets))
         return loss
+
+    def _over_processes(self, totals: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return totals
+        gathered: Any = self.all_gather(totals)
+        summed: Tensor = gathered.sum(dim=0)
+        return summed
+
+
+class SingleLabelModule(TrainingModule):
+    """Cross-entropy on logits; the reports' softmax in front of it only when asked for by name.
+
+    Parameters
+    ----------
+    network : Network
+        (batch, *shape) to logits (batch, n_classes).
+    settings : TrainingSection
+        The recipe's section.
+    class_weights : Tensor, optional
+        Shape (n_classes,).
+    """
+
+    def __init__(self, network: Network, settings: TrainingSection, class_weights: Tensor | None = None) -> None:
+        super().__init__(network, settings)
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy; ``targets`` are class numbers (batch,) or shares (batch, n_classes)."""
@@ -108,12 +140,17 @@ class SingleLabelModule(L.LightningModule):
         weights: Any = self.class_weights
         return functional.cross_entropy(logits, targets, weight=weights)
 
-    def _over_processes(self, totals: Tensor) -> Tensor:
-        if self.trainer.world_size == 1:
-            return totals
-        gathered: Any = self.all_gather(totals)
-        summed: Tensor = gathered.sum(dim=0)
-        return summed
+    def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Summed loss, hits, examples."""
+        truth = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        hits = (logits.argmax(dim=1) == truth).sum()
+        count = torch.tensor(float(len(truth)), device=logits.device)
+        return torch.stack([loss.float() * count, hits.float(), count])
+
+    def scores(self, part: str, totals: list[float]) -> dict[str, float]:
+        """Loss and accuracy."""
+        loss, hits, count = totals
+        return {f"{part}_loss": loss / count, f"{part}_accuracy": hits / count}
 
 
 def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:

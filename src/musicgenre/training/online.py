@@ -66,8 +66,12 @@ class SpectrogramAugment:
         self.n_classes = n_classes
 
     def __call__(self, x: Tensor, labels: Tensor) -> Batch:
-        """Change a batch; the labels become shares (batch, n_classes)."""
-        return self.together(x, functional.one_hot(labels, self.n_classes).to(x.dtype), torch.default_generator)
+        """Change a batch; class numbers become shares (batch, n_classes), the values of tags stay shares.
+
+        Blended with an unknown tag (NaN), a tag is unknown.
+        """
+        shares = labels if labels.ndim == 2 else functional.one_hot(labels, self.n_classes)
+        return self.together(x, shares.to(x.dtype), torch.default_generator)
 
 
 def _step(name: str, options: Mapping[str, Any], representation: Representation) -> Any:

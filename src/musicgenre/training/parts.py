@@ -6,11 +6,13 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.rows import Normalisation
 from musicgenre.data.splits import segment_leaky_parts
 from musicgenre.data.store import PartView, Store
+from musicgenre.data.targets import Targets
 from musicgenre.errors import DataError
 
 LEAKY = "segment-leaky"
@@ -44,12 +46,23 @@ class Parts:
         return len(self.train.label_names)
 
 
-def parts_of(store: Store, manifest: Manifest) -> Parts:
-    """Take the parts that the manifest's column split names; augmented rows train only."""
+def parts_of(store: Store, manifest: Manifest, targets: Targets | None = None) -> Parts:
+    """Take the parts that the manifest's column split names; augmented rows train only.
+
+    Parameters
+    ----------
+    store : Store
+        The features.
+    manifest : Manifest
+        The split.
+    targets : Targets, optional
+        Those of tagging, see :func:`musicgenre.data.targets.tag_targets`.
+    """
     found: dict[str, PartView] = {}
     for name in ("train", "validation", "test"):
         tracks = manifest.part(name).tracks
-        found[name] = store.of_tracks({track.track_id for track in tracks if name == "train" or not track.augmented})
+        part = store.of_tracks({track.track_id for track in tracks if name == "train" or not track.augmented})
+        found[name] = part if targets is None else part.with_tags(targets)
     return _checked(store, found)
 
 
@@ -73,12 +86,28 @@ def _checked(store: Store, parts: dict[str, PartView]) -> Parts:
                 next_step="Split the manifest again with a larger part, or add tracks",
             )
     train = parts["train"]
-    absent = [label for index, label in enumerate(train.label_names) if not (train.labels == index).any()]
+    absent = [label for label, count in zip(train.label_names, present(train), strict=True) if not count]
     if absent:
         raise DataError(
-            f"no track of the training part has the label {', '.join(absent)}",
+            f"no track of the training part has the {'label' if train.tags is None else 'tag'} {', '.join(absent)}",
             next_step="Split again, add tracks, or choose other labels with --set data.labels=[...]",
         )
     if len(train.label_names) < 2:
         raise DataError(f"all tracks have the label {train.label_names[0]}", valid="Two labels at least")
     return Parts(train, parts["validation"], parts["test"], store.normalisation_of(train))
+
+
+def present(part: PartView) -> NDArray[np.float64]:
+    """Rows of a part that have each label (with soft targets the sum of their degrees), shape (n_labels,)."""
+    if part.tags is None:
+        return np.bincount(part.labels, minlength=len(part.label_names)).astype(np.float64)
+    counts: NDArray[np.float64] = np.nansum(part.targets(), axis=0, dtype=np.float64)
+    return counts
+
+
+def missing_tags(part: PartView) -> tuple[str, ...]:
+    """Tags of which a part has no example, or of which it has nothing else: no curve can be drawn for them."""
+    targets = part.targets()
+    known = (~np.isnan(targets)).sum(axis=0)
+    counts = present(part)
+    return tuple(tag for tag, count, of in zip(part.label_names, counts, known, strict=True) if not 0 < count < of)

@@ -39,13 +39,18 @@ class DataSection(_Section):
     Parameters
     ----------
     labels : tuple of str
-        Keep the tracks of these labels; empty: all.
+        Keep the tracks of these labels; empty: all. In tagging they are the tags, in the order of the outputs, and all
+        tracks stay.
     exclude : tuple of str
         Track ids to leave out.
+    targets : {"labels", "columns"}
+        Tagging: whether a track's tags are those its column ``labels`` lists, or soft targets from the columns
+        ``target:TAG``. See docs/tagging.md.
     """
 
     labels: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    targets: Literal["labels", "columns"] = "labels"
 
 
 class RepresentationSection(_Section):
@@ -126,12 +131,18 @@ class TrainingSection(_Section):
         ``momentum`` is Adam's first beta too.
     batch_size, epochs, patience
         ``patience`` epochs without a better ``monitor`` end the training; ``None``: never.
-    monitor : {"validation_loss", "validation_accuracy"}
-        What chooses the weights that are kept.
+    monitor : {"validation_loss", "validation_accuracy", "validation_roc_auc", "validation_pr_auc"}
+        What chooses the weights that are kept. The two areas are means over tags, of single segments, in tagging only;
+        the accuracy is not for tagging.
     class_weights : bool
         Weigh the loss by the inverse frequency of the class.
+    positive_weights : {"none", "balanced"}
+        Tagging: ``balanced`` weighs a tag where it is present by (absent / present) in the training part.
+    positive_weight_cap : float
+        Largest such weight.
     softmax_in_loss : bool
-        Put a softmax in front of the cross-entropy, as some reports did. It slows learning; never the default.
+        Put a softmax in front of the loss, as some reports did. It slows learning, and in tagging it contradicts
+        several tags at once; never the default.
     seed : int
         Of weights, order, dropout and online augmentation.
     fit_on : {"train", "train+validation"}
@@ -147,12 +158,21 @@ class TrainingSection(_Section):
     batch_size: int = Field(default=32, ge=1)
     epochs: int = Field(default=100, ge=1)
     patience: int | None = Field(default=None, ge=1)
-    monitor: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    monitor: Literal["validation_loss", "validation_accuracy", "validation_roc_auc", "validation_pr_auc"] = (
+        "validation_loss"
+    )
     class_weights: bool = False
+    positive_weights: Literal["none", "balanced"] = "none"
+    positive_weight_cap: float = Field(default=20.0, ge=1)
     softmax_in_loss: bool = False
     seed: int = Field(default=0, ge=0)
     fit_on: Literal["train", "train+validation"] = "train"
     in_memory_mb: int = Field(default=2048, ge=0)
+
+    @property
+    def is_better_higher(self) -> bool:
+        """Whether more of ``monitor`` is better."""
+        return self.monitor != "validation_loss"
 
 
 class ProtocolSection(_Section):
@@ -190,14 +210,17 @@ class Recipe(_Section):
         One line.
     systems : tuple of str
         Row codes of the published systems it rebuilds.
+    task : {"single_label", "multi_label"}
+        Whether a track has one label, or any number of tags.
     scoring : {"mean", "max", "vote"}
-        How the segments of a track score together.
+        How the segments of a track score together; tagging takes no vote.
     """
 
     name: str
     summary: str
     systems: tuple[str, ...]
     notes: str = ""
+    task: Literal["single_label", "multi_label"] = "single_label"
     data: DataSection = DataSection()
     representation: RepresentationSection
     augmentation: AugmentationSection = AugmentationSection()
@@ -206,6 +229,11 @@ class Recipe(_Section):
     protocol: ProtocolSection = ProtocolSection()
     scoring: Literal["mean", "max", "vote"] = "mean"
     study: StudySection = StudySection()
+
+    @property
+    def is_tagging(self) -> bool:
+        """Whether a track may have any number of tags."""
+        return self.task == "multi_label"
 
     def variants(self) -> dict[str, Recipe]:
         """Return the recipes of the study by name; empty when it is none."""
@@ -252,9 +280,35 @@ def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
         made = Recipe.model_validate({**plain, "name": name})
     except ValidationError as error:
         raise _explained(error, name) from error
+    _check_task(made)
     if made.study.variants:
         made.variants()
     return made
+
+
+def _check_task(recipe: Recipe) -> None:
+    """Refuse settings that have no meaning for the recipe's task."""
+    training = recipe.training
+    wrong = {
+        "training.monitor=validation_accuracy": training.monitor == "validation_accuracy",
+        "training.class_weights": training.class_weights,
+        "scoring=vote": recipe.scoring == "vote",
+        "protocol.name=segment-leaky": recipe.protocol.name == "segment-leaky",
+    }
+    if recipe.data.targets == "columns":  # degrees: no tag is simply there or not
+        wrong[f"data.targets=columns with training.monitor={training.monitor}"] = training.monitor.endswith("_auc")
+    if not recipe.is_tagging:
+        wrong = {
+            f"training.monitor={training.monitor}": training.monitor.endswith("_auc"),
+            "training.positive_weights": training.positive_weights != "none",
+            "data.targets=columns": recipe.data.targets == "columns",
+        }
+    for setting, is_set in wrong.items():
+        if is_set:
+            raise RecipeError(
+                f"the recipe {recipe.name} has {setting}, which means nothing with task: {recipe.task}",
+                next_step="Leave it out, or change the task; docs/tagging.md says what tagging takes",
+            )
 
 
 def _explained(error: ValidationError, name: str) -> RecipeError:

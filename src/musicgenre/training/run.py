@@ -27,6 +27,8 @@ METRICS = (
     "validation_loss",
     "train_accuracy",
     "validation_accuracy",
+    "validation_roc_auc",
+    "validation_pr_auc",
     "seconds",
     "waiting_share",
 )
@@ -92,15 +94,34 @@ class RunFolder:
             return [float(row[name]) for row in csv.DictReader(stream)]
 
     def write_predictions(self, part: str, rows: PartView, scores: NDArray[np.floating[Any]]) -> None:
-        """Write probabilities (n_rows, n_labels), one line a segment."""
-        names = rows.label_names
-        table = [["track_id", "start_s", "label", *(f"score_{name}" for name in names)]]
-        for track_id, start_s, label, row in zip(rows.track_ids, rows.starts_s, rows.labels, scores, strict=True):
-            table.append([str(track_id), f"{start_s:.6g}", names[label], *(f"{score:.8g}" for score in row)])
+        """Write probabilities (n_rows, n_labels), one line a segment, with what is true of it."""
+        head, truths = _truths(rows)
+        table = [["track_id", "start_s", *head, *(f"score_{name}" for name in rows.label_names)]]
+        for track_id, start_s, truth, row in zip(rows.track_ids, rows.starts_s, truths, scores, strict=True):
+            table.append([str(track_id), f"{start_s:.6g}", *truth, *(f"{score:.8g}" for score in row)])
         write_text_atomic(self.predictions(part), csv_text(table))
 
     def _describe(self, facts: Mapping[str, Any]) -> None:
         write_text_atomic(self.description, _json({"format_version": FORMAT_VERSION, **facts}))
+
+
+def _truths(rows: PartView) -> tuple[list[str], list[list[str]]]:
+    """Columns that hold what is true, and their cells row by row: a label; tags and unknown ones; or degrees."""
+    names = rows.label_names
+    if rows.tags is None:
+        return ["label"], [[names[label]] for label in rows.labels]
+    targets = rows.targets()
+    if rows.tags.soft:
+        return (
+            [f"target_{name}" for name in names],
+            [["" if np.isnan(value) else f"{value:.6g}" for value in row] for row in targets],
+        )
+    cells = [(row == 1.0, np.isnan(row)) for row in targets]
+    return ["labels", "unknown"], [[_joined(names, present), _joined(names, unknown)] for present, unknown in cells]
+
+
+def _joined(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+    return ";".join(name for name, wanted in zip(names, chosen, strict=True) if wanted)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

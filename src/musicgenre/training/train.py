@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
-from musicgenre.errors import MusicgenreError, RunError, UsageError
+from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
 from musicgenre.models._fitted import ClassicalModel
-from musicgenre.models._network import count_parameters
+from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.material import Material, Progress, Tell, gather_material
 from musicgenre.training.normalise import Normalise
 from musicgenre.training.online import SpectrogramAugment, WaveformChange
-from musicgenre.training.parts import Parts, parts_of
+from musicgenre.training.parts import Parts, missing_tags, parts_of
 from musicgenre.training.recipes import Recipe, load_recipe
 from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
 
@@ -180,6 +180,8 @@ class _Session:
             shape = material.representation.shape()
             normalise = Normalise(recipe.representation.normalise, len(shape), parts.normalisation)
             network = create_model(recipe.model.name, shape, parts.n_classes, **recipe.model.options)
+            if recipe.is_tagging:
+                check_tagger(network, recipe, parts, self.tell)
             facts = _facts(material, recipe, parts, fold)
             classical = isinstance(network, ClassicalModel)
             facts["parameters"] = None if classical else count_parameters(network)
@@ -194,8 +196,22 @@ class _Session:
                 found = fit_network(network, data, folder, self.hardware, resume=self.resume, progress=watch)
             device = torch.device("cpu") if classical else self.hardware.device()
             for name, part in (("validation", parts.validation), ("test", parts.test)):
-                folder.write_predictions(name, part, probabilities(network, normalise, part, device))
+                scores = probabilities(network, normalise, part, device, facts["activation"])
+                folder.write_predictions(name, part, scores)
             folder.finish(found)
+
+
+def check_tagger(network: Network, recipe: Recipe, parts: Parts, tell: Tell) -> None:
+    """Refuse a model that cannot name several tags; say which tags the smaller parts cannot measure."""
+    if isinstance(network, ClassicalModel):
+        raise RecipeError(
+            f"the model {recipe.model.name} is fitted to one label a track, not to tags",
+            valid="A network, such as mlp, cnn1d or cnn2d",
+            next_step="'musicgenre recipes' lists recipes with task: multi_label",
+        )
+    for name, part in (("validation", parts.validation), ("test", parts.test)):
+        if missing := missing_tags(part):
+            tell(f"the {name} part tells nothing about {len(missing)} tags: {', '.join(missing)}")
 
 
 def _data_module(
@@ -205,7 +221,7 @@ def _data_module(
     change = None
     if material.sound is not None and online.waveform is not None:
         change = WaveformChange(online.waveform, material.representation, recipe.training.seed)
-        parts = replace(parts, train=parts_of(material.sound, manifest).train)
+        parts = replace(parts, train=parts_of(material.sound, manifest, material.targets).train)
     augment = None
     if online.spectrogram:
         augment = SpectrogramAugment(online.spectrogram, material.representation, parts.n_classes)
@@ -229,6 +245,9 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -
     return {
         "recipe": recipe.name,
         "systems": list(recipe.systems),
+        "task": recipe.task,
+        "targets": recipe.data.targets,
+        "activation": "sigmoid" if recipe.is_tagging and not recipe.training.softmax_in_loss else "softmax",
         "labels": list(parts.train.label_names),
         "seed": recipe.training.seed,
         "fold": fold,

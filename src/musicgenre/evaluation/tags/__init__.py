@@ -1,0 +1,1 @@
+"""Evaluation of tagging: any number of tags a track, or agreement with soft targets."""

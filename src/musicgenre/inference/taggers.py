@@ -1,0 +1,88 @@
+"""Taggers: models that say of every tag how likely it is, and name those that reach their threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre.inference.answer import Answer, TimelineSegment, ranked
+from musicgenre.inference.framing import Framing
+from musicgenre.inference.hearing import Heard
+
+if TYPE_CHECKING:
+    from musicgenre.bundle.load import Bundle
+    from musicgenre.inference.listeners import Float32, Judgement, Outputs
+
+
+class TagListener:
+    """A published tagger (an embedding bundle, whose tags have no thresholds) or an exported one.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    """
+
+    labels: tuple[str, ...] = ()
+    unsure_threshold = 0.0
+    style_tags: frozenset[str] = frozenset()
+    tag_threshold = 1.0
+
+    def __init__(self, bundle: Bundle) -> None:
+        card = bundle.card
+        self.name = card.name
+        self.sha256 = card.sha256
+        self.tag_names = tuple(card.labels)
+        self.tag_thresholds = tuple(card.thresholds)
+        self.framing = Framing(
+            card.sample_rate_hz,
+            card.segment_samples,
+            card.hop_samples,
+            card.lead_samples,
+            repeat_short=card.kind == "embedding",
+        )
+        self._bundle = bundle
+
+    def hear(self, rows: Float32) -> Outputs:
+        """Give ``tags`` or ``logits`` (n, n_tags)."""
+        return self._bundle.run(rows)
+
+    def judge(self, outputs: Outputs) -> Judgement:
+        """Average the segments' probabilities."""
+        from musicgenre.inference.listeners import Judgement
+
+        probabilities = self._probabilities(outputs)
+        return Judgement(np.zeros(0), probabilities, probabilities.mean(axis=0))
+
+    def _probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
+        if "tags" in outputs:
+            return outputs["tags"].astype(np.float64)
+        return self._bundle.card.probabilities(outputs["logits"])
+
+
+def tag_answer(listener: TagListener, path: str | None, heard: Heard, judgement: Judgement) -> Answer:
+    """Put an answer together that names tags and no genre."""
+    names = listener.tag_names
+    thresholds = dict(zip(names, listener.tag_thresholds, strict=False))
+    tags = ranked(names, judgement.tags)
+    framing = listener.framing
+    timeline = tuple(
+        TimelineSegment(*framing.times_s(index), genre="", confidence=0.0, tags=ranked(names, row))
+        for index, row in zip(heard.indices, judgement.timeline, strict=True)
+    )
+    return Answer(
+        path=path,
+        duration_s=heard.duration_s,
+        heard_s=min(heard.duration_s, len(heard.indices) * framing.hop_s),
+        genre="",
+        confidence=0.0,
+        scores={},
+        tags=tags,
+        chosen=tuple(tag for tag, score in tags.items() if tag in thresholds and score >= thresholds[tag]),
+        names_tags=True,
+        timeline=timeline,
+        warnings=heard.warnings,
+        model=listener.name,
+    )
