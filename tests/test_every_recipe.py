@@ -27,6 +27,7 @@ SMALLER = {
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [f"representation.options.parts={_JOINED}"],
     "mfcc": [],
+    "vggish": [],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
@@ -37,7 +38,17 @@ IMAGENET = {
     "e6-resnext101": _FRESH,
     "e6-squeezenet": _FRESH,
 }
-LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
+# three examples in place of the thirty of a bundle's row for whole tracks
+_UNTRAINED = ["representation.options.weights=untrained", "representation.options.n_examples=3"]
+VGGISH = {
+    "d4": _FRESH,
+    "d4-third-block": _FRESH,
+    "d4-autopool": _FRESH,
+    "d4-scratch": _FRESH,
+    "vggish-logistic-regression": _UNTRAINED,
+    "vggish-svm": _UNTRAINED,
+}
+LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101", "d4", "d4-third-block", "d4-scratch", "vggish-svm"}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",
@@ -62,7 +73,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reduced(name: str) -> list[str]:
     """Overrides that make a recipe small, everything else as it is."""
     recipe = load_recipe(name)
-    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *IMAGENET.get(name, [])]
+    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *IMAGENET.get(name, []), *VGGISH.get(name, [])]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
     if recipe.model.name == "random-forest":
