@@ -67,3 +67,22 @@ def make_tagged(folder: Path, *, n_tracks: int = 18, duration_s: float = 3.0) ->
         tracks.append(Track(path.stem, path, "", tags, columns=columns))
     write_manifest(Manifest(None, tuple(tracks)), folder / "tagged.csv")
     return folder / "tagged.csv"
+
+
+def make_tag_table(path: Path, names: tuple[str, ...], *, n_tracks: int = 60) -> Manifest:
+    """Write a manifest of tags with made-up features that tell the tags; some values are unknown."""
+    rng = np.random.default_rng(14)
+    directions = rng.normal(size=(len(TAGS), len(names)))
+    tracks = []
+    for number in range(n_tracks):
+        present = rng.random(len(TAGS)) < (0.5, 0.35, 0.25)
+        values = present @ directions + rng.normal(scale=0.5, size=len(names))
+        columns = {name: f"{value:.6f}" for name, value in zip(names, values, strict=True)}
+        tags = tuple(tag for tag, is_there in zip(TAGS, present, strict=True) if is_there)
+        hidden = TAGS[number % 3]
+        columns["unknown"] = hidden if number % 5 == 0 and hidden not in tags else ""
+        for tag, is_there in zip(TAGS, present, strict=True):
+            columns[f"target:{tag}"] = f"{0.1 + 0.6 * is_there + 0.1 * rng.random():.4f}"
+        tracks.append(Track(f"track{number:03d}", path, "", tags, columns=columns))
+    write_manifest(Manifest(None, tuple(tracks)), path)
+    return read_manifest(path)

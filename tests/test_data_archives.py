@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import stat
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicgenre.data._pieces import open_joined
 from musicgenre.data.archives import is_archive, unpack
 from musicgenre.errors import DataError
 
@@ -156,3 +159,52 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DataError, match="the disk is full"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
+
+
+def _cut(path: Path, sizes: list[int]) -> list[Path]:
+    """Cut a file into pieces of these sizes; the last takes the rest."""
+    data = path.read_bytes()
+    pieces = []
+    for n, size in enumerate([*sizes, len(data)], 1):
+        pieces.append(path.with_name(f"{path.name}.{n:03d}"))
+        pieces[-1].write_bytes(data[:size])
+        data = data[size:]
+    return pieces
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [700, 5], [0, 300]])
+def test_pieces_of_a_zip_are_read_in_place(tmp_path: Path, sizes: list[int]) -> None:
+    files = {f"{n:x}/clip.mp3": bytes([n]) * 5000 + str(n).encode() for n in range(16)}
+    pieces = _cut(make_zip(tmp_path / "mp3.zip", files), sizes)
+    (tmp_path / "mp3.zip").unlink()
+    unpack(pieces, tmp_path / "mp3")
+    assert {
+        p.relative_to(tmp_path / "mp3").as_posix(): p.read_bytes() for p in (tmp_path / "mp3").rglob("*.mp3")
+    } == files
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["mp3", *(p.name for p in pieces)])
+
+
+def test_pieces_in_the_wrong_order_or_cut_off(tmp_path: Path) -> None:
+    pieces = _cut(make_zip(tmp_path / "mp3.zip", {"a.mp3": bytes(range(256)) * 200}), [200, 200])
+    for bad in (pieces[::-1], pieces[:2], [*pieces[:2], tmp_path / "none"]):
+        with pytest.raises(DataError, match=r"damaged or cut off|cannot be unpacked"):
+            unpack(bad, tmp_path / "mp3")
+        assert not (tmp_path / "mp3").exists()
+    unsafe = _cut(make_zip(tmp_path / "bad.zip", {"../a.mp3": b"a" * 2000}), [20])
+    with pytest.raises(DataError, match="leads elsewhere"):
+        unpack(unsafe, tmp_path / "mp3")
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4), st.integers(0, 220), st.integers(1, 90))
+@settings(max_examples=60, deadline=None)
+def test_pieces_read_like_the_whole(data: bytes, cuts: list[int], start: int, length: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        paths = [Path(folder, str(n)) for n in range(len(edges) - 1)]
+        for path, (one, other) in zip(paths, itertools.pairwise(edges), strict=True):
+            path.write_bytes(data[one:other])
+        with open_joined(paths) as stream:
+            assert stream.read() == data
+            stream.seek(start)
+            assert stream.read(length) == data[start : start + length]
+            assert stream.seek(0, io.SEEK_END) == len(data)

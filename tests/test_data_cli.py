@@ -176,3 +176,72 @@ def test_errors_are_one_line_and_exit_with_2(tmp_path: Path) -> None:
     assert "line 3, column track_id: 'a'" in message
     assert "line 3, column label: ''" in message
     assert message.count("\n") == 1
+
+
+ANNOTATIONS = """"clip_id"\t"guitar"\t"weird"\t"strange"\t"mp3_path"
+"2"\t"1"\t"0"\t"1"\t"f/ann-first-01-song-0-29.mp3"
+"6"\t"1"\t"0"\t"0"\t"f/ann-first-01-song-29-58.mp3"
+"10"\t"0"\t"0"\t"0"\t"c/ann-second-01-tune-0-29.mp3"
+"11"\t"0"\t"1"\t"0"\t"0/bob-third-02-other-0-29.mp3"
+"12"\t"0"\t"1"\t"0"\t"0/bob-third-03-absent-0-29.mp3"
+"""
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """A folder with MagnaTagATune's table of five clips, four of them at hand."""
+    table = tmp_path / "annotations_final.csv"
+    table.write_text(ANNOTATIONS)
+    for seed, line in enumerate(ANNOTATIONS.splitlines()[1:5]):
+        path = tmp_path / line.split("\t")[-1].strip('"')
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, music(0.2, 16000, 1, seed=seed), 16000, format="MP3")
+    return tmp_path
+
+
+def test_from_a_table_of_tags_to_a_split(clips: Path) -> None:
+    manifest = clips / "manifest.csv"
+    result = run("index", clips / "annotations_final.csv", "--tags", "all", "-o", manifest)
+    assert result.exit_code == 1, "a clip is absent"
+    assert "4 tracks (guitar 2, strange 1, weird 1)" in result.stdout
+    assert "Creative Commons" in result.stderr
+    assert "cite: E. Law" in result.stderr
+    assert "bob-third-03-absent-0-29.mp3: there is no such file" in result.stderr
+    assert "note: 1 of 4 tracks have none of the 3 tags and are kept" in result.stderr
+    result = run("split", manifest, "--protocol", "mtat-folders")
+    assert result.exit_code == 0
+    assert "(untagged)          0          1          0          0" in result.stdout
+    assert "WARNING: 3 labels have no track in validation: guitar, strange, weird" in result.stderr
+    assert "comparable with: Results on the 12:1:3 split" in result.stdout
+    result = run("audit", manifest)
+    assert result.exit_code == 1
+    assert "group on several sides: ann (test, validation)" in result.stdout
+    assert "3 tags have no track in validation" in result.stdout
+    assert run("split", manifest, "--protocol", "song", "--test-size", "0.5").exit_code == 0
+    assert "song on several sides" not in run("audit", manifest).stdout
+    assert run("validate", manifest).exit_code == 0
+    options = ("--merge-synonyms", "--drop-untagged", "--group-by", "album", "--no-files", "--overwrite")
+    merged = run("index", clips / "annotations_final.csv", *options, "-o", manifest)
+    assert merged.exit_code == 0
+    assert "4 tracks (guitar 2, weird 3)" in merged.stdout
+    assert {track.group for track in read_manifest(manifest).tracks} == {"ann-first", "bob-third"}
+    result = run("get", "magnatagatune", "--from", clips, "--folder", clips / "set", "--tags", "weird,guitar")
+    assert result.exit_code == 1
+    assert "25863 in 188 tags: no voice, singer" in result.stdout
+    assert "4 tracks (guitar 2, weird 1)" in result.stdout
+
+
+def test_options_of_tables_of_tags_go_with_them_alone(clips: Path, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"a folder of genres or a CSV of one's own takes no --tags"):
+        run("index", folder / "music", "--tags", "all", "-o", folder / "m.csv")
+    with pytest.raises(UsageError, match="takes no --no-files"):
+        run("index", folder / "music", "--no-files", "-o", folder / "m.csv")
+    with pytest.raises(UsageError, match="mtg-jamendo takes no --merge-synonyms"):
+        run("get", "mtg-jamendo", "--merge-synonyms", "--from", folder, "--folder", folder / "set")
+    with pytest.raises(UsageError, match="gtzan takes no --group-by"):
+        run("get", "gtzan", "--group-by", "album", "--from", folder, "--folder", folder / "set")
+    with pytest.raises(UsageError, match="--labels goes with genres"):
+        run("index", clips / "annotations_final.csv", "--labels", "guitar", "-o", clips / "m.csv")
+    with pytest.raises(UsageError, match="takes no --number"):
+        run("index", folder / "music", "-o", folder / "m.csv")
+        run("split", folder / "m.csv", "--protocol", "track", "--number", "1")

@@ -201,12 +201,19 @@ def test_checksum_of_a_copy(tmp_path: Path) -> None:
 
 
 def test_every_card_is_whole() -> None:
-    assert [data_set.name for data_set in list_sets()] == ["fma-small", "gtzan", "gtzan-mini"]
+    assert [data_set.name for data_set in list_sets()] == [
+        "fma-small",
+        "gtzan",
+        "gtzan-mini",
+        "magnatagatune",
+        "mtg-jamendo",
+    ]
     for data_set in list_sets():
         card = data_set.card()
         assert data_set.licence in card
         assert data_set.citation in card
-        assert all(url.startswith("https://") for archive in data_set.archives for url in archive.urls)
+        files = (*data_set.archives, *data_set.files)
+        assert all(url.startswith("https://") for archive in files for url in archive.urls)
         assert len(set(data_set.track_ids())) in (0, data_set.n_tracks)
     with pytest.raises(UsageError, match="Did you mean 'gtzan'"):
         get_set("gtzn")
@@ -242,3 +249,60 @@ def test_fma_small_takes_split_and_artists_from_its_table(tmp_path: Path) -> Non
     (tmp_path / "set/fma_metadata/fma_metadata/tracks.csv").write_text("a,b\nc,d\n")
     with pytest.raises(DataError, match=r"has no column set.subset"):
         data_set.index(tmp_path / "set")
+
+
+def _pieces(folder: Path) -> Path:
+    """MagnaTagATune's three pieces and its table, of one clip."""
+    data = make_zip(folder / "made.zip", {"f/ann-first-01-song-0-29.mp3": _mp3(folder)}).read_bytes()
+    (folder / "made.zip").unlink()
+    for n in range(3):
+        (folder / f"mp3.zip.00{n + 1}").write_bytes(data[n * 100 : (n + 1) * 100 if n < 2 else None])
+    (folder / "annotations_final.csv").write_text("clip_id\tguitar\tmp3_path\n2\t1\tf/ann-first-01-song-0-29.mp3\n")
+    return folder
+
+
+def _mp3(folder: Path) -> bytes:
+    path = folder / "tmp.mp3"
+    soundfile.write(path, music(0.1, 16000, 1), 16000, format="MP3")
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def test_an_archive_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    source = _pieces(tmp_path / "copy")
+    data_set = get_set("magnatagatune")
+    found = get_data_set(data_set, tmp_path / "set", source=source, tags="all")
+    assert [track.labels for track in found.manifest.tracks] == [("guitar",)]
+    assert found.manifest.tracks[0].path == tmp_path / "set/mp3/f/ann-first-01-song-0-29.mp3"
+    assert (tmp_path / "set/annotations_final.csv").is_file()
+    assert sorted(p.name for p in (tmp_path / "set").iterdir()) == ["annotations_final.csv", "mp3"]
+    unpacked = get_data_set(data_set, tmp_path / "other", source=tmp_path / "set", tags="guitar")
+    assert unpacked.manifest == found.manifest
+    (source / "mp3.zip.002").unlink()
+    with pytest.raises(DataError, match=r"holds mp3\.zip\.001 but not mp3\.zip\.002"):
+        get_data_set(data_set, tmp_path / "third", source=source)
+    make_zip(source / "mp3.zip", {"f/ann-first-01-song-0-29.mp3": _mp3(tmp_path)})
+    joined = get_data_set(data_set, tmp_path / "fourth", source=source, tags="all")
+    assert len(joined.manifest) == 1, "pieces that somebody has joined"
+
+
+def test_pieces_over_http(server: Server, tmp_path: Path) -> None:
+    server.body = b"clip_id"
+    data_set = get_set("magnatagatune")
+    local = tuple(dataclasses.replace(piece, urls=(server.url,)) for piece in data_set.archives)
+    files = tuple(dataclasses.replace(file, urls=(server.url,)) for file in data_set.files)
+    with pytest.raises(DataError, match=r"mp3\.zip\.001 \+ mp3\.zip\.002 \+ mp3\.zip\.003 is damaged"):
+        get_data_set(dataclasses.replace(data_set, archives=local, files=files), tmp_path / "set")
+    assert sorted(p.name for p in (tmp_path / "set").iterdir()) == [
+        "annotations_final.csv",
+        "clip_info_final.csv",
+        "downloads",
+    ]
+    assert sorted(p.name for p in (tmp_path / "set/downloads").iterdir()) == [piece.filename for piece in local]
+
+
+def test_a_set_that_is_not_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mtg-jamendo is not downloaded.*get mtg-jamendo --from FOLDER"):
+        get_data_set(get_set("mtg-jamendo"), tmp_path)

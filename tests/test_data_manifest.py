@@ -235,3 +235,12 @@ def test_any_bytes_are_a_manifest_or_a_clear_error(tmp_path_factory: pytest.Temp
         assert str(path) in str(error)
     else:
         assert len(manifest) > 0
+
+
+def test_a_manifest_of_tags_may_hold_a_track_without_any(tmp_path: Path) -> None:
+    tracks = (Track("a", tmp_path / "a.mp3", "", ("pop", "rock")), Track("b", tmp_path / "b.mp3", ""))
+    path = write_manifest(Manifest(None, tracks), tmp_path / "m.csv")
+    assert read_manifest(path).tracks == tracks
+    path.write_text("path,label,labels\na.mp3,pop,\nb.mp3,,\n")
+    with pytest.raises(DataError, match="line 3, column label"):
+        read_manifest(path)

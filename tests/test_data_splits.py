@@ -56,7 +56,10 @@ def _by_label(manifest: Manifest, part: str) -> Counter[str]:
 
 def test_registry_names_and_errors() -> None:
     names = [protocol.name for protocol in list_protocols()]
-    assert names == ["artist", "artist-kfold", "fault-filtered", "kfold", "segment-leaky", "stratified-500", "track"]
+    assert names == [
+        *("artist", "artist-kfold", "fault-filtered", "kfold", "mtat-clean", "mtat-folders", "mtg-jamendo"),
+        *("segment-leaky", "song", "stratified-500", "track"),
+    ]
     assert all(protocol.summary and protocol.comparable for protocol in list_protocols())
     assert get_protocol("segment-leaky").leaky
     with pytest.raises(UsageError, match="Did you mean 'track'"):

@@ -27,29 +27,31 @@ SMALLER = {
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [f"representation.options.parts={_JOINED}"],
     "mfcc": [],
+    "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "vggish": [],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
-IMAGENET = {
+# three examples in place of the thirty of a bundle's row for whole tracks
+_VGGISH = ["representation.options.weights=none", "representation.options.n_examples=3"]
+PRETRAINED = {
     "b8": [*_FRESH, "model.options.size=32"],
     "b8-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
     "e6-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
     "e6-resnext101": _FRESH,
-    "e6-squeezenet": _FRESH,
-}
-# three examples in place of the thirty of a bundle's row for whole tracks
-_UNTRAINED = ["representation.options.weights=untrained", "representation.options.n_examples=3"]
-VGGISH = {
     "d4": _FRESH,
-    "d4-third-block": _FRESH,
     "d4-autopool": _FRESH,
-    "d4-scratch": _FRESH,
-    "vggish-logistic-regression": _UNTRAINED,
-    "vggish-svm": _UNTRAINED,
+    "d4-third-block": _FRESH,
+    "e6-squeezenet": _FRESH,
+    "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
+    "vggish-logistic-regression": _VGGISH,
+    "vggish-svm": _VGGISH,
 }
-LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101", "d4", "d4-third-block", "d4-scratch", "vggish-svm"}
-RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
+LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
+# other weights, or another block or model, alone tell these from their neighbours
+TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
+TWINS |= {"d4", "d4-third-block", "d4-scratch", "vggish-svm"}
+RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",
     "training.epochs=1",
@@ -73,9 +75,11 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reduced(name: str) -> list[str]:
     """Overrides that make a recipe small, everything else as it is."""
     recipe = load_recipe(name)
-    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *IMAGENET.get(name, []), *VGGISH.get(name, [])]
+    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *PRETRAINED.get(name, [])]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
+    if recipe.protocol.name == "artist":  # the collection names no artists
+        wanted.append("protocol.name=track")
     if recipe.model.name == "random-forest":
         wanted.append("model.options.n_trees=10")
     return wanted

@@ -20,9 +20,10 @@ SMALL = {
     "joined": {"parts": [{"name": "mfcc"}, {"name": "table"}]},
     "melspectrogram": {"segment_s": 3.0},
     "mfcc": {},
+    "musicnn": {"weights": "none"},
     "picture": {"segment_s": 3.0, "size": 32},
     "table": {"segment_s": 3.0, "rhythm": True},
-    "vggish": {"n_examples": 2, "weights": "untrained"},
+    "vggish": {"n_examples": 2, "weights": "none"},
     "waveform": {"segment_s": 3.0, "scale": "standard"},
 }
 NAMES = list_representations()
@@ -84,7 +85,7 @@ def test_another_version_is_refused() -> None:
         representation_from_settings({**settings, "version": 99})
 
 
-@pytest.mark.parametrize("name", ["melspectrogram", "mfcc", "table", "picture", "waveform", "joined"])
+@pytest.mark.parametrize("name", ["melspectrogram", "mfcc", "table", "picture", "waveform", "joined", "musicnn"])
 def test_unknown_options_name_the_nearest(name: str) -> None:
     with pytest.raises(UsageError, match="segment_sec"):
         create_representation(name, segment_sec=3.0)
@@ -93,7 +94,7 @@ def test_unknown_options_name_the_nearest(name: str) -> None:
 def test_unknown_names_name_the_nearest() -> None:
     with pytest.raises(UsageError, match="Nearest: 'mfcc'"):
         create_representation("mfccs")
-    with pytest.raises(UsageError, match="Valid: a5, b1, vggish"):
+    with pytest.raises(UsageError, match="Valid: a5, b1, musicnn, vggish"):
         create_representation("melspectrogram", preset="a6")
 
 

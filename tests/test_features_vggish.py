@@ -166,7 +166,7 @@ def test_quantised_is_pca_clipped_and_rounded_down(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_network")
 def test_quantised_output_and_its_settings(tmp_path: Path) -> None:
     write_pca(tmp_path / "pca.npz")
-    made = Vggish(output="quantised", n_examples=3, pool="none", weights="untrained", pca=str(tmp_path / "pca.npz"))
+    made = Vggish(output="quantised", n_examples=3, pool="none", weights="none", pca=str(tmp_path / "pca.npz"))
     values = made.compute(noise(3.0))
     assert values.shape == made.shape() == (3, 128) and values.dtype == np.float32
     assert np.array_equal(values, np.floor(values)) and values.min() >= 0 and values.max() <= 255

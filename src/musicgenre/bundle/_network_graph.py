@@ -23,7 +23,9 @@ except ModuleNotFoundError as error:  # the light install has no torch
 
 from musicgenre._onnx_graph import OPSET, GraphBuilder
 from musicgenre.bundle.card import Activation
-from musicgenre.features import picture
+from musicgenre.features import musicnn, picture
+from musicgenre.features._musicnn.graph import add_track_output
+from musicgenre.features._musicnn.published import published
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.base import Representation
 from musicgenre.features.melspectrogram import VGGISH
@@ -155,6 +157,16 @@ def _picture(graph: GraphBuilder, waveform: str, representation: Any) -> str:
     return colours if representation.channels_first else graph.transpose(colours, [0, 2, 3, 1])
 
 
+def _musicnn(graph: GraphBuilder, waveform: str, representation: Any) -> str:
+    """Put the published network inside; what is shorter than a patch is repeated, as the representation does."""
+    n_samples, wanted = segment_length(representation), musicnn.SHORTEST_SAMPLES
+    if n_samples < wanted:
+        repeated = graph.op("Concat", *[waveform] * -(-wanted // n_samples), axis=1)
+        waveform = graph.slice(repeated, 1, 0, wanted)
+    read = musicnn.network_variables(representation.model, representation.weights).__getitem__
+    return add_track_output(graph, waveform, published(representation.model).family, read, representation.output)
+
+
 def _coloured(graph: GraphBuilder, height: str) -> str:
     """(rows, 1, size, size) from 0 to 1, to colours (rows, 3, size, size): ramps between the knots, mixed linearly."""
     knots = np.linspace(0.0, 1.0, len(picture.COLOURS), dtype=np.float32)
@@ -171,6 +183,7 @@ def _coloured(graph: GraphBuilder, height: str) -> str:
 _FRONT_ENDS = {
     "melspectrogram": _mel,
     "mfcc": _mfcc,
+    "musicnn": _musicnn,
     "picture": _picture,
     "vggish": _examples,
     "waveform": _waveform,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from musicgenre.bundle._run_calibration import FEWEST_TRACKS
 from musicgenre.evaluation.runs import Run
 from musicgenre.evaluation.tags.evaluate import fitted_thresholds
-from musicgenre.evaluation.tags.predictions import N_TOP_TAGS, TagPredictions
+from musicgenre.evaluation.tags.predictions import TagPredictions, n_top_tags
 
 _SMALLEST = 1e-9
 _N_STEPS = 30
@@ -45,7 +45,7 @@ def calibrate_tags(run: Run) -> TagCalibration:
         return TagCalibration(note="There are no thresholds: the run has no validation part")
     segments = run.tag_predictions("validation")
     where = f"{segments.n_tracks} validation tracks, which also chose the checkpoint"
-    kept = f"the teacher's {N_TOP_TAGS} top tags" if segments.soft else "the largest F1"
+    kept = f"the teacher's {n_top_tags(len(segments.tags))} top tags" if segments.soft else "the largest F1"
     if segments.n_tracks < FEWEST_TRACKS or run.info.get("activation") != "sigmoid":
         thresholds = _rounded(fitted_thresholds(segments.by_track("mean")))
         note = f"Thresholds by {kept} from {where}; probabilities are not calibrated"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from musicgenre.cli import _tag_lists as tag_lists
+from musicgenre.cli._balance import echo_balance
 from musicgenre.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from musicgenre.data.index import Index
-    from musicgenre.data.manifest import Manifest
 
 app = typer.Typer(help="Get, list, check, audit and split labelled music.", no_args_is_help=True)
 
-_SHOWN_GROUPS = 20
+_SHOWN_LINES = 20
+_SHOWN_LABELS = 20
 _Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
@@ -26,7 +30,7 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 @app.command("index")
 def index(
-    source: Annotated[Path, typer.Argument(help="A folder with one folder a genre (GTZAN's layout too), or a CSV.")],
+    source: Annotated[Path, typer.Argument(help="A folder with one folder a genre (GTZAN's layout too), or a list.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path("manifest.csv"),
     labels: _Labels = None,
     artists: _Artists = None,
@@ -37,6 +41,12 @@ def index(
     id_column: Annotated[
         str | None, typer.Option("--id-column", help="The CSV's column with unique names (--table: filename).")
     ] = None,
+    clips: tag_lists.Clips = None,
+    files: tag_lists.Files = True,
+    tags: tag_lists.Tags = None,
+    merge_synonyms: tag_lists.Merge = False,
+    drop_untagged: tag_lists.Drop = False,
+    group_by: tag_lists.GroupBy = None,
     checksums: Annotated[
         bool, typer.Option("--checksums/--no-checksums", help="Add md5, by which copies are found.")
     ] = True,
@@ -48,6 +58,9 @@ def index(
     from musicgenre.data import index as indexing
 
     _refuse_overwrite(output, overwrite)
+    asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
+    if (found := tag_lists.read(source, asked, labels, artists, checksums=checksums, quiet=quiet)) is not None:
+        _write(found, output)
     chosen, groups = _split_names(labels), indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
@@ -76,36 +89,44 @@ def index(
 
 @app.command("get")
 def get(
-    name: Annotated[str, typer.Argument(help="A data set: gtzan, gtzan-mini, fma-small.")],
+    name: Annotated[str, typer.Argument(help="A data set: see `musicgenre data info`.")],
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE|FOLDER", help="A copy at hand instead of the network.")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Where to (default: data/NAME).")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER/manifest.csv.")] = None,
     labels: _Labels = None,
+    tags: tag_lists.Tags = None,
+    merge_synonyms: tag_lists.Merge = False,
+    drop_untagged: tag_lists.Drop = False,
+    group_by: tag_lists.GroupBy = None,
     artists: _Artists = None,
     overwrite: _Overwrite = False,
     quiet: _Quiet = False,
 ) -> None:
     """Provide a published data set: download or take a copy, unpack, list. Exit code 1 if tracks are missing."""
-    from musicgenre.cli._progress import transferring
-    from musicgenre.data.download import checksum_problem, get_data_set
+    from musicgenre.cli._progress import counting, transferring
+    from musicgenre.data.download import checksum_problem, fetch_data_set
     from musicgenre.data.index import read_artists
     from musicgenre.data.sets import get_set
 
     data_set = get_set(name)
+    options = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by).options(data_set, labels)
     folder = folder or Path("data") / name
     target = output or folder / "manifest.csv"
     _refuse_overwrite(target, overwrite)
     typer.echo(data_set.card())
-    if source is not None and source.is_file() and (problem := checksum_problem(source, data_set.archives[0])):
+    whole = source is not None and source.is_file() and len(data_set.archives) == 1
+    if source is not None and whole and (problem := checksum_problem(source, data_set.archives[0])):
         typer.echo(f"note: {problem}; `musicgenre data validate` compares the tracks one by one", err=True)
     groups = read_artists(artists) if artists else None
-    with transferring(quiet=quiet) as progress:
-        found = get_data_set(data_set, folder, source=source, artists=groups, progress=progress)
+    with transferring(quiet=quiet) as transferred:
+        place = fetch_data_set(data_set, folder, source=source, progress=transferred)
+    with counting("read", quiet=quiet) as progress:
+        found = data_set.index(place, artists=groups, progress=progress, **options)
     absent = sorted(set(data_set.track_ids()) - {track.track_id for track in found.manifest.tracks})
     if chosen := _split_names(labels):
-        found = type(found)(found.manifest.with_labels(chosen), found.skipped)
+        found = dataclasses.replace(found, manifest=found.manifest.with_labels(chosen))
     for track_id in absent[:20]:
         typer.echo(f"missing: {track_id}", err=True)
     if len(absent) > 20:
@@ -189,6 +210,7 @@ def split(
         bool, typer.Option("--random-test", help="Draw the test part with the labels out of proportion.")
     ] = False,
     folds: Annotated[int | None, typer.Option("--folds", help="How many folds (default 5).")] = None,
+    number: Annotated[int | None, typer.Option("--number", help="Which of several published splits.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead.")] = None,
 ) -> None:
     """Split tracks under a named protocol; identical files and copies stay on one side."""
@@ -208,11 +230,12 @@ def split(
         validation_per_class=validation_per_class,
         stratify_test=False if random_test else None,
         folds=folds,
+        number=number,
     )
     written = write_manifest(done, output or manifest)
     if chosen.leaky:
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
-    _echo_balance(done)
+    echo_balance(done)
     typer.echo(f"comparable with: {chosen.comparable}")
     typer.echo(f"{_shown(written)}: {protocol}, seed {seed}")
 
@@ -231,15 +254,13 @@ def audit(
     with counting("read", quiet=quiet) as progress:
         manifest = index_folder(path, progress=progress).manifest if path.is_dir() else read_manifest(path)
         found = audit_manifest(manifest, progress=progress)
-    _echo_balance(manifest)
+    echo_balance(manifest)
     for ids in found.duplicates:
         where = ", in different parts: A LEAK" if ids in found.copies_across else ""
         label = ", with different labels" if ids in found.conflicts else ""
         typer.echo(f"same content: {', '.join(ids)}{label}{where}")
-    for group, places in list(found.groups_across.items())[:_SHOWN_GROUPS]:
-        typer.echo(f"group on several sides: {group} ({', '.join(places)})")
-    if len(found.groups_across) > _SHOWN_GROUPS:
-        typer.echo(f"group on several sides: {len(found.groups_across) - _SHOWN_GROUPS} more")
+    _echo_first([f"group on several sides: {name} ({', '.join(at)})" for name, at in found.groups_across.items()])
+    _echo_first([f"song on several sides: {name} ({', '.join(at)})" for name, at in found.songs_across.items()])
     if found.n_test_with_known_group:
         share = found.n_test_with_known_group / found.n_test
         typer.echo(
@@ -247,8 +268,7 @@ def audit(
         )
     for track_id in found.augmented_outside_train:
         typer.echo(f"augmented outside train: {track_id}")
-    for track_id in found.missing:
-        typer.echo(f"missing: {track_id}")
+    _echo_first([f"missing: {track_id}" for track_id in found.missing])
     for warning in found.warnings:
         typer.echo(f"note: {warning}")
     typer.echo("no leak, no contradiction found" if found.ok else "look at the lines above before trusting a result")
@@ -292,30 +312,31 @@ def _split_names(labels: str | None) -> list[str] | None:
     return names
 
 
-def _write(found: Index, output: Path, *, failed: bool = False) -> None:
+def _echo_first(lines: list[str]) -> None:
+    """Print the first lines of one kind and count the others."""
+    for line in lines[:_SHOWN_LINES]:
+        typer.echo(line)
+    if (more := len(lines) - _SHOWN_LINES) > 0:
+        typer.echo(f"{lines[0].partition(':')[0]}: {more} more")
+
+
+def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
     from musicgenre.data.manifest import write_manifest
 
     written = write_manifest(found.manifest, output)
-    for path, reason in found.skipped:
+    for path, reason in (*found.expected, *found.skipped):
         typer.echo(f"left out: {_shown(path)}: {reason}", err=True)
-    counts = ", ".join(f"{label} {count}" for label, count in found.manifest.counts().items())
-    typer.echo(f"{_shown(written)}: {len(found.manifest)} tracks ({counts})")
+    if len(left_out := [*found.expected, *found.skipped]) > 1:
+        reasons = Counter(reason.rpartition(", ")[2].rpartition(": ")[2] for _, reason in left_out)
+        typer.echo(f"left out: {len(left_out)} ({', '.join(f'{n} {why}' for why, n in reasons.items())})", err=True)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    counts = found.manifest.counts()
+    more = max(0, len(counts) - _SHOWN_LABELS)
+    shown = sorted(counts, key=lambda label: -counts[label])[:_SHOWN_LABELS] if more else list(counts)
+    named = ", ".join(f"{label} {counts[label]}" for label in shown) + (f" and {more} more labels" if more else "")
+    typer.echo(f"{_shown(written)}: {len(found.manifest)} tracks ({named})")
     raise typer.Exit(1 if found.skipped or failed else 0)
-
-
-def _echo_balance(manifest: Manifest) -> None:
-    """Print how many tracks each label has in each part or fold."""
-    folds = sorted({track.fold for track in manifest.tracks if track.fold is not None})
-    by_fold = bool(folds) and not any(track.split for track in manifest.tracks)
-    parts = [str(fold) for fold in folds] if by_fold else ["train", "validation", "test"]
-    names = [f"fold {part}" if by_fold else part for part in parts] + ["none"]
-    width = max([len(label) for label in manifest.labels] + [5])
-    typer.echo(" ".join([" " * width, *(f"{name:>10}" for name in names)]))
-    for label in (*manifest.labels, "all"):
-        tracks = [track for track in manifest.tracks if label in (*track.labels, "all")]
-        places = [("" if t.fold is None else str(t.fold)) if by_fold else t.split for t in tracks]
-        cells = [places.count(part) for part in [*parts, ""]]
-        typer.echo(" ".join([f"{label:<{width}}", *(f"{cell:>10}" for cell in cells)]))
 
 
 def _shown(path: Path) -> str:

@@ -56,6 +56,31 @@ def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
     return header, rows, problems
 
 
+def read_cells(path: Path, columns: Sequence[str], valid: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line on which the row begins, cells) of every row that is not blank, the header's first.
+
+    The separator is the one that makes ``columns`` stand in the header: a tab, a comma or a semicolon.
+    """
+    text = _read_text(path)
+    if not text.strip():
+        raise DataError(f"{path} is empty", valid=valid)
+    mark = separator_with(text, columns)
+    if not mark:
+        shown = text.lstrip("\r\n").splitlines()[0][:80]
+        raise DataError(f"{path} has no column {' or '.join(columns)}: it begins {shown!r}", valid=valid)
+    return _numbered(path, text, mark)
+
+
+def separator_with(text: str, columns: Sequence[str]) -> str:
+    """Find the separator under which all ``columns`` stand in the header; empty when there is none."""
+    line = next(iter(text.removeprefix("\ufeff").lstrip("\r\n").splitlines()), "")
+    for mark in "\t,;":
+        header = next(csv.reader([line], delimiter=mark), [])
+        if set(columns) <= set(header):
+            return mark
+    return ""
+
+
 def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
     """Raise one error that names the problems by line and column, if there are any."""
     if not problems:
@@ -98,9 +123,9 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _numbered(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _delimiter(text), strict=True)
     line = 1
     while True:
         try:

@@ -16,12 +16,13 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from musicgenre.data._pieces import open_joined
 from musicgenre.errors import DataError
 
 MAX_BYTES = 64 * 10**9
@@ -49,7 +50,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(
-    archive: Path,
+    archive: Path | Sequence[Path],
     folder: Path,
     *,
     max_bytes: int = MAX_BYTES,
@@ -60,8 +61,8 @@ def unpack(
 
     Parameters
     ----------
-    archive : Path
-        The archive.
+    archive : Path or sequence of Path
+        The archive, or the consecutive pieces of a zip archive, which are read in place, without joining them on disk.
     folder : Path
         Where to; it must not exist, or be empty.
     max_bytes, max_files : int, optional
@@ -78,27 +79,33 @@ def unpack(
         raise DataError(f"{folder} is there already and not empty", next_step="Choose another folder or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    pieces = [archive] if isinstance(archive, Path) else list(archive)
+    name = pieces[0]
     try:
-        with _members(archive) as members:
-            _check(archive, members, max_bytes, max_files)
-            _write_all(archive, members, temporary, progress)
+        with _members(pieces) as members:
+            _check(name, members, max_bytes, max_files, sum(piece.stat().st_size for piece in pieces))
+            _write_all(name, members, temporary, progress)
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()
         temporary.rename(folder)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise DataError(f"{archive} cannot be unpacked into {folder}: {reason}") from error
+        raise DataError(f"{name} cannot be unpacked into {folder}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 @contextmanager
-def _members(archive: Path) -> Iterator[list[_Member]]:
+def _members(pieces: Sequence[Path]) -> Iterator[list[_Member]]:
     """Open an archive and list its files; what its reader finds damaged becomes one error."""
+    archive = pieces[0]
     try:
-        if zipfile.is_zipfile(archive):
+        if len(pieces) > 1:
+            with open_joined(pieces) as stream, zipfile.ZipFile(stream) as zipped:
+                yield [_zip_member(archive, zipped, info) for info in zipped.infolist() if not info.is_dir()]
+        elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
                 yield [_zip_member(archive, zipped, info) for info in zipped.infolist() if not info.is_dir()]
         elif archive.is_file() and tarfile.is_tarfile(archive):
@@ -108,8 +115,9 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
             what = "is no zip or tar archive" if archive.is_file() else "does not exist"
             raise DataError(f"{archive} {what}", valid=".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz")
     except _DAMAGED as error:
+        names = " + ".join([str(archive), *(piece.name for piece in pieces[1:])])
         raise DataError(
-            f"{archive} is damaged or cut off: {error or type(error).__name__}", next_step="Get the file again"
+            f"{names} is damaged or cut off: {error or type(error).__name__}", next_step="Get the file again"
         ) from error
 
 
@@ -155,13 +163,13 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
-def _check(archive: Path, members: list[_Member], max_bytes: int, max_files: int) -> None:
+def _check(archive: Path, members: list[_Member], max_bytes: int, max_files: int, packed_bytes: int) -> None:
     if len(members) > max_files:
         raise DataError(f"{archive} holds {len(members)} files", valid=f"At most {max_files}")
     total = sum(member.size_bytes for member in members)
     if total > max_bytes:
         raise DataError(f"{archive} unpacks to {total / 1e9:.1f} GB", valid=f"At most {max_bytes / 1e9:.1f} GB")
-    packed = max(1, archive.stat().st_size)
+    packed = max(1, packed_bytes)
     if total > _RATIO_FROM_BYTES and total / packed > _MAX_RATIO:
         raise DataError(
             f"{archive} unpacks to {total / packed:.0f} times its size",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 
 from musicgenre._files import md5_of
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
 _FEW_TRACKS = 10
+_SAME_TAG = 0.9  # share of the tracks of either tag that have both
 _LOPSIDED = 5.0  # the largest class against the smallest
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 Progress = Callable[[int, int], None]  # (done, all)
@@ -34,6 +36,8 @@ class Audit:
         Those of them that stand in different parts (or folds).
     groups_across : dict of str to tuple of str
         Groups (artists) that stand in training and in another part (or in several folds), with the parts.
+    songs_across : dict of str to tuple of str
+        The same of songs or tracks that several rows were cut from (the column parent).
     n_test_with_known_group : int
         Test tracks whose group stands in training as well.
     n_test : int
@@ -53,6 +57,7 @@ class Audit:
     conflicts: tuple[tuple[str, ...], ...]
     copies_across: tuple[tuple[str, ...], ...]
     groups_across: dict[str, tuple[str, ...]]
+    songs_across: dict[str, tuple[str, ...]]
     n_test_with_known_group: int
     n_test: int
     augmented_outside_train: tuple[str, ...]
@@ -63,7 +68,7 @@ class Audit:
     @property
     def leaks(self) -> bool:
         """Whether something stands on both sides of the split."""
-        return bool(self.copies_across or self.groups_across or self.augmented_outside_train)
+        return bool(self.copies_across or self.groups_across or self.songs_across or self.augmented_outside_train)
 
     @property
     def ok(self) -> bool:
@@ -89,7 +94,7 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
     originals = [track for track in manifest.tracks if not track.augmented]
     missing = tuple(track.track_id for track in manifest.missing_files())
     duplicates = _duplicates(originals, _marks(originals, progress))
-    groups = _groups_across(originals)
+    groups = _across(originals, lambda track: track.group)
     test = [track for track in originals if track.split == "test"]
     trained_groups = {track.group for track in originals if track.split == "train"} - {""}
     return Audit(
@@ -98,6 +103,7 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
         conflicts=tuple(_ids(tracks) for tracks in duplicates if len({t.labels for t in tracks}) > 1),
         copies_across=tuple(_ids(tracks) for tracks in duplicates if len(_places(tracks)) > 1),
         groups_across=groups,
+        songs_across=_across(originals, lambda track: track.columns.get("parent", "")),
         n_test_with_known_group=sum(track.group in trained_groups for track in test),
         n_test=len(test),
         augmented_outside_train=_augmented_outside_train(manifest),
@@ -141,12 +147,13 @@ def _places(tracks: Iterable[Track]) -> set[str]:
     return parts or {f"fold {track.fold}" for track in tracks if track.fold is not None}
 
 
-def _groups_across(tracks: list[Track]) -> dict[str, tuple[str, ...]]:
+def _across(tracks: list[Track], key: Callable[[Track], str]) -> dict[str, tuple[str, ...]]:
+    """Find what stands in several places; an empty key is nothing."""
     members: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:
-        if track.group:
-            members[track.group].append(track)
-    return {group: tuple(sorted(_places(own))) for group, own in sorted(members.items()) if len(_places(own)) > 1}
+        if name := key(track):
+            members[name].append(track)
+    return {name: tuple(sorted(_places(own))) for name, own in sorted(members.items()) if len(_places(own)) > 1}
 
 
 def _augmented_outside_train(manifest: Manifest) -> tuple[str, ...]:
@@ -161,19 +168,21 @@ def _augmented_outside_train(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _balance(tracks: list[Track]) -> dict[str, dict[str, int]]:
-    counts = Counter((track.label, track.split) for track in tracks)
-    parts = sorted({split for _, split in counts}, key=("train", "validation", "test", "").index)
-    return {label: {part: counts[label, part] for part in parts} for label in sorted({t.label for t in tracks})}
+    counts = Counter((label, track.split) for track in tracks for label in track.labels)
+    parts = sorted({track.split for track in tracks}, key=("train", "validation", "test", "").index)
+    return {label: {part: counts[label, part] for part in parts} for label in sorted({name for name, _ in counts})}
 
 
 def _warnings(tracks: list[Track]) -> Iterable[str]:
-    counts = Counter(track.label for track in tracks)
+    counts = Counter(label for track in tracks for label in track.labels)
     if len(counts) < 2:
         yield f"there is one label only: {', '.join(counts) or 'none'}"
     for label, count in sorted(counts.items()):
         if count < _FEW_TRACKS:
             yield f"{label!r} has {count} tracks only: its score will say little"
-    if counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
+    if any(len(track.labels) != 1 for track in tracks):
+        yield from _tag_warnings(tracks, counts)
+    elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
         yield (
             f"the largest label has {max(counts.values())} tracks, the smallest {min(counts.values())}: look at the "
             "macro F1, not at the accuracy, and consider class weights"
@@ -181,6 +190,27 @@ def _warnings(tracks: list[Track]) -> Iterable[str]:
     without = sum(not track.group for track in tracks)
     if without:
         yield f"{without} of {len(tracks)} tracks have no group (artist): whether theirs repeat is not known"
+
+
+def _tag_warnings(tracks: list[Track], counts: Mapping[str, int]) -> Iterable[str]:
+    """What makes scores of several labels a track untrue: parts without a tag, pairs that are one tag or too rare."""
+    if untagged := sum(not track.labels for track in tracks):
+        yield f"{untagged} of {len(tracks)} tracks have no tag at all"
+    for part in ("train", "validation", "test"):
+        own = [track for track in tracks if track.split == part]
+        present = {label for track in own for label in track.labels}
+        if own and (never := [label for label in sorted(counts) if label not in present]):
+            yield f"{len(never)} tags have no track in {part}, so no score there: {', '.join(never)}"
+    pairs = Counter(pair for track in tracks for pair in combinations(sorted(track.labels), 2))
+    rare = sum(count < _FEW_TRACKS for count in pairs.values())
+    if rare:
+        yield (
+            f"{rare} of {len(pairs)} pairs of tags that occur together do so in fewer than {_FEW_TRACKS} tracks: a "
+            "result on combinations of tags will say little"
+        )
+    for (one, other), both in sorted(pairs.items()):
+        if both >= max(_FEW_TRACKS, _SAME_TAG * (counts[one] + counts[other] - both)):
+            yield f"{one!r} and {other!r} nearly always occur together ({both} tracks): two scores, one tag"
 
 
 def _ids(tracks: Iterable[Track]) -> tuple[str, ...]:

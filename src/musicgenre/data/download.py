@@ -12,6 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Protocol
 
+from musicgenre._files import replacing
 from musicgenre.data.archives import is_archive, unpack
 from musicgenre.data.index import Index
 from musicgenre.data.sets.registry import Archive, DataSet
@@ -41,8 +42,35 @@ def get_data_set(
     source: Path | None = None,
     artists: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    **options: object,
 ) -> Index:
     """Provide a data set in a folder and list its tracks.
+
+    Parameters
+    ----------
+    data_set : DataSet
+        Which one.
+    folder, source, progress
+        As in `fetch_data_set`.
+    artists : Mapping of str to str, optional
+        Artist group of track ids.
+    **options
+        What else the set's index takes, see `DataSet.options`.
+
+    Returns
+    -------
+    Index
+        The tracks, not yet written to a manifest.
+    """
+    return data_set.index(
+        fetch_data_set(data_set, folder, source=source, progress=progress), artists=artists, **options
+    )
+
+
+def fetch_data_set(
+    data_set: DataSet, folder: Path, *, source: Path | None = None, progress: Progress | None = None
+) -> Path:
+    """Download and unpack a data set, or take a copy at hand.
 
     Parameters
     ----------
@@ -53,29 +81,47 @@ def get_data_set(
     source : Path, optional
         A copy at hand: an archive, a folder with the archives in it, or a folder that is unpacked already (used
         where it is, nothing is copied).
-    artists : Mapping of str to str, optional
-        Artist group of track ids.
     progress : callable, optional
         Told (what, bytes done, bytes in all).
 
     Returns
     -------
-    Index
-        The tracks, not yet written to a manifest.
+    Path
+        The folder that the set's index reads.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links in the path stay as they are
     if source is None:
+        if not data_set.archives:
+            raise DataError(
+                f"{data_set.name} is not downloaded by this command (origin: {data_set.origin})",
+                next_step=f"With a copy of your own: musicgenre data get {data_set.name} --from FOLDER",
+            )
         archives = [download(archive, folder / "downloads", progress=progress) for archive in data_set.archives]
+        for file in data_set.files:
+            download(file, folder, progress=progress)
     else:
         archives = _archives_in(data_set, source)
         if not archives:
-            return data_set.index(source, artists=artists)
-    for path in archives:
-        target = folder / _stem(path)
+            return source
+        _take_files(data_set, source, folder)
+    units = [tuple(archives)] if data_set.joined else [(archive,) for archive in archives]
+    unpacked = (lambda done, total: progress("unpack", done, total)) if progress else None
+    for pieces in units:
+        target = folder / _stem(Path(data_set.joined) if data_set.joined else pieces[0])
         if not target.exists():
-            unpack(path, target, progress=(lambda done, total: progress("unpack", done, total)) if progress else None)
-    inner = folder / _stem(archives[0])
-    return data_set.index(inner if len(archives) == 1 else folder, artists=artists)
+            unpack(pieces, target, progress=unpacked)
+    return folder if data_set.joined or len(archives) > 1 else folder / _stem(archives[0])
+
+
+def _take_files(data_set: DataSet, source: Path, folder: Path) -> None:
+    """Copy the files that a set has beside its archives; those that are needed and absent are named by its index."""
+    beside = source if source.is_dir() else source.parent
+    for file in data_set.files:
+        found, target = beside / file.filename, folder / file.filename
+        if found.is_file() and not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as temporary:
+                shutil.copyfile(found, temporary)
 
 
 def download(archive: Archive, folder: Path, *, progress: Progress | None = None) -> Path:
@@ -165,7 +211,9 @@ def _archives_in(data_set: DataSet, source: Path) -> list[Path]:
     """Find the archives of a copy at hand, checked; none for a folder that is unpacked."""
     if not source.exists():
         raise DataError(f"there is no {source}", valid="An archive, or a folder with the archives or their files")
-    if source.is_dir():
+    if data_set.joined and (whole := source / data_set.joined if source.is_dir() else source).is_file():
+        present = [whole]  # somebody has joined the pieces already
+    elif source.is_dir():
         found = [source / archive.filename for archive in data_set.archives]
         present = [path for path in found if path.is_file()]
         if not present:
@@ -173,7 +221,7 @@ def _archives_in(data_set: DataSet, source: Path) -> list[Path]:
         if len(present) < len(found):
             missing = ", ".join(path.name for path in found if path not in present)
             raise DataError(
-                f"{source} holds {present[0].name} but not {missing}", next_step="Put both into one folder"
+                f"{source} holds {present[0].name} but not {missing}", next_step="Put all of them into one folder"
             )
     elif is_archive(source):
         if len(data_set.archives) > 1:

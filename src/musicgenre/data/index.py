@@ -32,10 +32,16 @@ class Index:
         The tracks.
     skipped : tuple of (Path, str)
         Files left out, each with the reason.
+    expected : tuple of (Path, str)
+        Files left out as known faults of the data set, or on demand.
+    notes : tuple of str
+        What else to know of the tracks.
     """
 
     manifest: Manifest
     skipped: tuple[tuple[Path, str], ...] = ()
+    expected: tuple[tuple[Path, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def index_folder(

@@ -134,7 +134,8 @@ def validate_set(
     Validation
         Tracks of the set that the folder lacks are missing; files of other names are extra.
     """
-    index = data_set.index(folder, checksums=False)
+    every_tag = {"tags": "all"} if "tags" in data_set.options else {}
+    index = data_set.index(folder, checksums=False, **every_tag)
     manifest = index.manifest
     expected = set(data_set.track_ids()) or set(checksums or ())
     own = manifest.with_tracks(track for track in manifest.tracks if not expected or track.track_id in expected)
@@ -148,8 +149,9 @@ def validate_set(
     named = {finding.path for finding in checked.findings}
     foreign = [track for track in manifest.tracks if expected and track.track_id not in expected]
     extra = [Finding("extra", "", t.path, f"no track of {data_set.name}") for t in foreign if t.path not in named]
-    others = [Finding("extra", "", finding.path, finding.reason) for finding in unusable.values()]
-    skipped = {path for path, _ in index.skipped}
+    others = [Finding(_kind(found.path), "", found.path, found.reason) for found in unusable.values()]
+    others += [Finding("odd", "", path, why) for path, why in index.expected]
+    skipped = {path for path, _ in (*index.skipped, *index.expected)}
     found = [finding for finding in checked.findings if finding.path not in skipped]
     findings = [_with_fault(finding, data_set) for finding in (*absent, *found, *extra, *others)]
     return Validation(len(expected or present), checked.n_compared, tuple(findings))
@@ -242,6 +244,13 @@ def _check(track: Track, expected: str, decode: bool) -> Iterable[Finding]:
         reason = "; ".join(["its checksum is another one", *warnings])
         return [Finding("changed", track.track_id, track.path, reason)]
     return [Finding("odd", track.track_id, track.path, warning) for warning in warnings]
+
+
+def _kind(path: Path) -> str:
+    """What a file is that the index of its set left out."""
+    if not path.is_file():
+        return "missing"
+    return "extra" if path.stat().st_size else "corrupt"
 
 
 def _digest(path: Path, expected: str) -> str:

@@ -84,9 +84,8 @@ def load_published(network: VGGish, path: Path) -> None:
     load_strictly(network, path, valid="the names and shapes of torchvggish's VGGish, as in vggish-10086976.pth")
 
 
-def initialise(network: nn.Module, seed: int | None = None) -> None:
-    """Draw fresh weights that keep the size of the signal, from PyTorch's generator or from a seed of their own."""
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+def initialise(network: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Draw fresh weights that keep the size of the signal."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
@@ -95,13 +94,13 @@ def initialise(network: nn.Module, seed: int | None = None) -> None:
 
 
 @lru_cache(maxsize=1)
-def network_of(path: Path | None, sha256: str, seed: int) -> VGGish:
-    """Make the network of a file, or one that was never trained; kept for the next call (it is 288 MB)."""
+def network_of(path: Path | None, sha256: str) -> VGGish:
+    """Make the network of a file, or an untrained one, always the same; kept for the next call (it is 289 MB)."""
     with torch.device("meta"):
         network = VGGish()
     if path is None:
         network.to_empty(device="cpu")
-        initialise(network, seed)
+        initialise(network, torch.Generator().manual_seed(0))
     else:
         load_published(network, path)
     return network.eval().requires_grad_(False)

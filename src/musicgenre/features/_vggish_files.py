@@ -10,6 +10,12 @@ from musicgenre.errors import BundleError
 PUBLISHED = "published"
 """What an option says for the file at its usual address."""
 
+NONE = "none"
+"""What it says for an untrained network."""
+
+WEIGHTS_CARD, PCA_CARD = "vggish/published", "vggish-pca/published"
+"""Names of the files' cards."""
+
 WEIGHTS = WeightFile(
     file="vggish-10086976.pth",
     url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
@@ -23,6 +29,11 @@ PCA = WeightFile(
     sha256="",
 )
 """PCA with whitening of the embedding; no hash is published."""
+
+
+def weight_cards(weights: str) -> tuple[str, ...]:
+    """Names of the cards of what the option ``weights`` says; none for a file that is not the published one."""
+    return (WEIGHTS_CARD,) if weights == PUBLISHED or Path(weights).name == WEIGHTS.file else ()
 
 
 def find_file(given: str, published: WeightFile, option: str) -> Path:

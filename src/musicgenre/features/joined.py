@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre.errors import UsageError
-from musicgenre.features.base import Float32, Representation, fit_length
+from musicgenre.features.base import Float32, Representation, fit_length, make_ready
 from musicgenre.features.registry import create_representation, register, representation_from_settings
 from musicgenre.features.segments import segment_samples
 
@@ -55,6 +55,16 @@ class Joined:
         if self.segment_s is not None:
             waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
         return np.concatenate([part.compute(waveform).reshape(-1) for part in self.parts])
+
+    @property
+    def weight_cards(self) -> tuple[str, ...]:
+        """Names of the cards of the published weights that the parts use."""
+        return tuple(name for part in self.parts for name in getattr(part, "weight_cards", ()))
+
+    def make_ready(self) -> None:
+        """Let every part fetch what it needs."""
+        for part in self.parts:
+            make_ready(part)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of every part."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from musicgenre._files import sha256_of
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features._vggish_files import PCA, PUBLISHED, WEIGHTS, find_file
+from musicgenre.features._vggish_files import NONE, PCA, PCA_CARD, PUBLISHED, WEIGHTS, find_file, weight_cards
 from musicgenre.features.base import Float32, fit_length, needing
 from musicgenre.features.melspectrogram import VGGISH, fast_melspectrogram
 from musicgenre.features.registry import register, unknown
@@ -26,9 +26,6 @@ VERSION = 1
 N_FRAMES, WIDTH = 96, 128
 HOP_S = 0.96
 """From one example to the next."""
-
-UNTRAINED = "untrained"
-"""Value of ``weights`` for a network that learnt nothing, drawn from ``seed``: to try the chain without a file."""
 
 _OUTPUTS = ("embedding", "quantised", "examples")
 _POOLS = ("mean", "none")
@@ -49,12 +46,10 @@ class Vggish:
     pool : {"mean", "none"}
         The mean of the embeddings over the examples, (128,), or each of them, (n_examples, 128).
     weights : str
-        ``published``: ``vggish-10086976.pth``; the path of a file with the same names and shapes; ``untrained``, with
-        ``seed``: no weights at all, to try the chain.
+        ``published``: ``vggish-10086976.pth``; the path of a file with the same names and shapes; or ``none``: an
+        untrained network, always the same, to try things out without the weights.
     pca : str
         For ``quantised``: ``published`` (``vggish_pca_params.npz``), or a path.
-    seed : int
-        Of ``untrained`` weights.
     weights_sha256, pca_sha256 : str
         What the files' checksums must begin with; ``settings`` gives them, so that other files cannot slip in later.
     """
@@ -70,7 +65,6 @@ class Vggish:
         pool: str = "mean",
         weights: str = PUBLISHED,
         pca: str = PUBLISHED,
-        seed: int = 0,
         weights_sha256: str = "",
         pca_sha256: str = "",
     ) -> None:
@@ -82,11 +76,26 @@ class Vggish:
         if n_examples is None and (output == "examples" or pool == "none"):
             raise UsageError("n_examples is not given", valid="A number, where arrays are not pooled over a track")
         self.output, self.n_examples, self.pool = output, n_examples, pool
-        self.weights, self.pca, self.seed = weights, pca, seed
+        self.weights, self.pca = weights, pca
         self._expected = {"weights": weights_sha256, "pca": pca_sha256}
         self.segment_s: float | None = None if n_examples is None else samples_of(n_examples) / self.sample_rate_hz
         self.row_axis: int | None = len(self.shape()) - 1  # bands, or values of the embedding
         self.extra = "features" if output == "examples" else "train"
+
+    @property
+    def weight_cards(self) -> tuple[str, ...]:
+        """Names of the cards of the published files in use."""
+        if self.output == "examples":
+            return ()
+        of_pca = (PCA_CARD,) if self.output == "quantised" and Path(self.pca).name in (PUBLISHED, PCA.file) else ()
+        return weight_cards(self.weights) + of_pca
+
+    def make_ready(self) -> None:
+        """Fetch the files unless they are at hand: once, before worker processes start."""
+        if self.output != "examples" and self.weights != NONE:
+            self._checked("weights", self.weights, WEIGHTS)
+        if self.output == "quantised":
+            self._checked("pca", self.pca, PCA)
 
     def shape(self) -> tuple[int, ...]:
         """(n_examples, 96, 64), (n_examples, 128) or (128,)."""
@@ -107,8 +116,8 @@ class Vggish:
             return examples
         with needing("embedding by VGGish", "train"):
             from musicgenre.features import _vggish
-        path, sha256 = self._checked("weights", self.weights, WEIGHTS) if self.weights != UNTRAINED else (None, "")
-        embeddings = _vggish.embed(_vggish.network_of(path, sha256, self.seed), examples)
+        path, sha256 = self._checked("weights", self.weights, WEIGHTS) if self.weights != NONE else (None, "")
+        embeddings = _vggish.embed(_vggish.network_of(path, sha256), examples)
         if self.output == "quantised":
             embeddings = _vggish.quantised(embeddings, _vggish.read_pca(self._checked("pca", self.pca, PCA)[0]))
         return embeddings.mean(axis=0) if self.pool == "mean" else embeddings
@@ -130,9 +139,7 @@ class Vggish:
         if self.output == "examples":
             return made
         made |= {"pool": self.pool, "weights": self.weights}
-        if self.weights == UNTRAINED:
-            made["seed"] = self.seed
-        else:
+        if self.weights != NONE:
             made["weights_sha256"] = self._sha256("weights", self.weights, WEIGHTS)
         if self.output == "quantised":
             made |= {"pca": self.pca, "pca_sha256": self._sha256("pca", self.pca, PCA)}

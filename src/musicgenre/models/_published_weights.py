@@ -51,6 +51,15 @@ def find_weights(weights: str, model: str) -> Path:
     return cached_or_fetched(WeightFile(card.file, card.url, card.sha256), "model.options.weights")
 
 
+def card_names(weights: str, model: str) -> tuple[str, ...]:
+    """Names of the cards of these weights; none for fresh ones, or for a file that is none of the published."""
+    if weights in ("imagenet", "weakly-supervised"):
+        return (f"{model}/{weights}",)
+    known = {card.file: card.name for card in (*IMAGENET.values(), *WEAKLY_SUPERVISED.values())}
+    name = Path(weights).name
+    return (known[name],) if name in known else ()
+
+
 def load_strictly(network: nn.Module, path: Path) -> None:
     """Put a file's tensors in the place of a network's own; see `musicgenre._weight_files.load_strictly`."""
     _weight_files.load_strictly(network, path, valid="torchvision's names and shapes, with 1,000 classes")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
 from musicgenre.features import _vggish
-from musicgenre.features._vggish_files import WEIGHTS, find_file
+from musicgenre.features._vggish_files import NONE, WEIGHTS, find_file, weight_cards
 from musicgenre.models._network import Network
 from musicgenre.models._tagger import TaggingNetwork
 from musicgenre.models.registry import register
@@ -84,7 +84,9 @@ def vggish(
     network = _made(weights, frames, bands, hidden)
     for part in _frozen(frozen, {"convolutions": [network.features], "body": [network]}):
         part.requires_grad_(False)
-    return Network(_MeanEmbedding(network), input_shape, n_classes)
+    made = Network(_MeanEmbedding(network), input_shape, n_classes)
+    made.weight_cards = weight_cards(str(weights))
+    return made
 
 
 @register("vggish-tagger", tiny_shape=(2, 32, 16), dims=(2, 3))
@@ -118,14 +120,14 @@ def vggish_tagger(
     alpha_limit, alpha_weight
         Of the constrained and the regularised auto-pool.
     """
-    if weights == "none":
+    if weights == NONE:
         convolutions = _vggish.convolutions()
         _vggish.initialise(convolutions)
     else:
         convolutions = _made(weights, _vggish.N_FRAMES, _vggish.N_BANDS, _vggish.HIDDEN).features
     for part in _frozen(frozen, {"convolutions": [convolutions]}):
         part.requires_grad_(False)
-    return TaggingNetwork(
+    made = TaggingNetwork(
         _MapMoments(convolutions),
         input_shape,
         n_classes,
@@ -136,11 +138,13 @@ def vggish_tagger(
         alpha_limit=alpha_limit,
         alpha_weight=alpha_weight,
     )
+    made.weight_cards = weight_cards(str(weights))
+    return made
 
 
 def _made(weights: str, n_frames: int, n_bands: int, hidden: Sequence[int]) -> _vggish.VGGish:
     """Make the network, with weights of a file or fresh ones."""
-    if weights == "none":
+    if weights == NONE:
         network = _vggish.VGGish(n_frames, n_bands, hidden)
         _vggish.initialise(network)
         return network

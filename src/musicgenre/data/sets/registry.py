@@ -13,6 +13,7 @@ from musicgenre.data.index import Index
 from musicgenre.errors import UsageError
 
 _SETS: dict[str, DataSet] = {}
+_SHOWN_LABELS = 20
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,21 @@ class DataSet:
     n_tracks : int
         Tracks when complete.
     labels : tuple of str
-        Its genres.
+        Its genres, or tags.
     archives : tuple of Archive
         What to download and unpack.
+    joined : str
+        Name of the one archive that ``archives`` are consecutive pieces of; empty when each is whole.
+    files : tuple of Archive
+        What else to download, used as it is.
+    label_kind : str
+        What to call the labels.
     index : callable
         ``index(folder, artists=..., progress=...)`` lists its tracks.
+    reads : callable
+        ``reads(path)`` tells whether ``index`` takes this file: the set's own list.
+    options : tuple of str
+        Further options that ``index`` takes.
     track_ids : callable
         Gives the ids of all its tracks when they are known beforehand, else none.
     checksums : Archive or None
@@ -79,6 +90,11 @@ class DataSet:
     labels: tuple[str, ...]
     archives: tuple[Archive, ...]
     index: Callable[..., Index]
+    joined: str = ""
+    files: tuple[Archive, ...] = ()
+    label_kind: str = "genres"
+    reads: Callable[[Path], bool] = lambda _path: False
+    options: tuple[str, ...] = ()
     track_ids: Callable[[], tuple[str, ...]] = tuple
     checksums: Archive | None = None
     local_checksums: Callable[[Path], dict[str, str]] | None = None
@@ -87,15 +103,17 @@ class DataSet:
 
     def card(self) -> str:
         """Describe the set in a few lines: licence and citation first of all."""
+        more = f" and {len(self.labels) - _SHOWN_LABELS} more" if len(self.labels) > _SHOWN_LABELS else ""
+        named = ", ".join(self.labels[:_SHOWN_LABELS]) + more
         lines = [
             f"{self.title} ({self.name})",
-            f"  tracks    {self.n_tracks} in {len(self.labels)} genres: {', '.join(self.labels)}",
+            f"  tracks    {self.n_tracks} in {len(self.labels)} {self.label_kind}: {named}",
             f"  licence   {self.licence}",
             f"  citation  {self.citation}",
             f"  origin    {self.origin}",
             f"  download  {self.size_bytes / 1e9:.1f} GB",
         ]
-        for archive in self.archives:
+        for archive in (*self.archives, *self.files):
             checked = f"{archive.checksum}, published by {archive.checksum_origin}" if archive.checksum else "none"
             lines.append(f"  archive   {archive.filename} from {' or '.join(archive.urls)} (checksum: {checked})")
         lines += [f"  fault     {track}: {what}" for track, what in self.faults.items()]
@@ -114,6 +132,11 @@ def list_sets() -> tuple[DataSet, ...]:
     """All data sets, by name."""
     _load_all()
     return tuple(_SETS[name] for name in sorted(_SETS))
+
+
+def set_that_reads(path: Path) -> DataSet | None:
+    """Find the data set whose own list a file is."""
+    return next((data_set for data_set in list_sets() if data_set.reads(path)), None)
 
 
 def get_set(name: str) -> DataSet:

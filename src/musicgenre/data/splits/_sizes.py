@@ -50,7 +50,7 @@ class Sizes:
         _check_rest(rest, counts, test, validation)
         train = rest
         if self.train is not None:
-            n_train = _total("train", self.train, len(tracks))
+            n_train = count_of("train", self.train, len(tracks))
             if n_train > sum(rest.values()):
                 taken = sum(test.values()) + sum(validation.values())
                 raise DataError(
@@ -74,7 +74,7 @@ class Sizes:
             if per_class < 0:
                 raise UsageError(f"--{name}-per-class {per_class} is negative", valid="A number of tracks")
             return dict.fromkeys(counts, per_class)
-        total = _total(name, size, sum(counts.values()))
+        total = count_of(name, size, sum(counts.values()))
         if 0 < size < 1:
             total = max(total, len(counts))  # a share of a small set still holds every label
         return self._shares(name, total, counts, most, seed) if total else dict.fromkeys(counts, 0)
@@ -99,7 +99,8 @@ class Sizes:
         return shares
 
 
-def _total(name: str, size: float, n_tracks: int) -> int:
+def count_of(name: str, size: float, n_tracks: int) -> int:
+    """Turn a share below 1, or a number of tracks, into a number of tracks."""
     if size < 0 or (size >= 1 and size != int(size)):
         raise UsageError(f"--{name}-size {size:g} is no size", valid="A share below 1, or a number of tracks")
     return round(size * n_tracks) if size < 1 else int(size)

@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 from musicgenre._files import write_text_atomic
 from musicgenre.errors import RunError, UsageError
 
-N_TOP_TAGS = 5
-"""How many of a teacher's tags of one track count as present, where soft targets are held against a yes or no."""
-
 POOLINGS = ("mean", "max")
 """How the segments of a track score together; a vote would need one answer a segment."""
 
@@ -112,14 +109,22 @@ class TagPredictions:
     def presence(self) -> Float64:
         """What is present, as 1 or 0, and NaN where unknown; shape (n, k).
 
-        Of soft targets the :data:`N_TOP_TAGS` highest of a row count as present.
+        Of soft targets the :func:`n_top_tags` highest of a row count as present.
         """
         if not self.soft:
             return self.truth
         ranked = np.argsort(-np.nan_to_num(self.truth, nan=-1.0), axis=1, kind="stable")
         top = np.zeros_like(self.truth)
-        np.put_along_axis(top, ranked[:, :N_TOP_TAGS], 1.0, axis=1)
+        np.put_along_axis(top, ranked[:, : n_top_tags(len(self.tags))], 1.0, axis=1)
         return np.where(np.isnan(self.truth), np.nan, top)
+
+
+def n_top_tags(n_tags: int) -> int:
+    """How many of a teacher's tags of one track count as present, where soft targets are held against a yes or no.
+
+    Five, and never more than a quarter of the tags (yet one at least).
+    """
+    return min(5, max(1, n_tags // 4))
 
 
 def concatenate_tags(parts: Sequence[TagPredictions]) -> TagPredictions:

@@ -8,7 +8,7 @@ from typing import Any
 
 from musicgenre.evaluation._estimate import Estimate
 from musicgenre.evaluation.report import Curve, describe
-from musicgenre.evaluation.tags.predictions import N_TOP_TAGS
+from musicgenre.evaluation.tags.predictions import n_top_tags
 
 TAG_REPORT_FORMAT_VERSION = 1
 
@@ -197,7 +197,7 @@ class TagReport:
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the table."""
         decided = self.decisions
-        against = f" against the teacher's {N_TOP_TAGS} top tags" if self.agreement else ""
+        against = f" against the teacher's {n_top_tags(len(self.tags))} top tags" if self.agreement else ""
         rows = [
             (f"mean ROC-AUC{against}", describe(self.roc_auc) + _spread(self.roc_auc_sd, self.seeds)),
             (f"mean PR-AUC{against}", describe(self.pr_auc) + _spread(self.pr_auc_sd, self.seeds)),

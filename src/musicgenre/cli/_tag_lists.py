@@ -1,0 +1,102 @@
+"""Plumbing of the data commands: options for lists with many tags a clip, and reading such a list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.data.index import Index
+    from musicgenre.data.sets import DataSet
+
+Tags = Annotated[
+    str | None,
+    typer.Option("--tags", metavar="SET|A,B,C", help="Lists of tags: top50, all, a category, or names (see the set)."),
+]
+Merge = Annotated[bool, typer.Option("--merge-synonyms", help="Lists of tags: words for the same thing are one tag.")]
+Drop = Annotated[bool, typer.Option("--drop-untagged", help="Lists of tags: leave out clips with none of the tags.")]
+GroupBy = Annotated[
+    str | None, typer.Option("--group-by", metavar="artist|album", help="Lists of tags: what the groups are.")
+]
+Clips = Annotated[
+    Path | None,
+    typer.Option("--clips", metavar="FOLDER", help="Lists of tags: where the clips are."),
+]
+Files = Annotated[
+    bool, typer.Option("--files/--no-files", help="Lists of tags: look for the clips, or list every row without.")
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options for lists of tags asked for.
+
+    Parameters
+    ----------
+    tags, merge_synonyms, drop_untagged, group, clips, files
+        The options, at their defaults where they were not given.
+    """
+
+    tags: str | None = None
+    merge_synonyms: bool = False
+    drop_untagged: bool = False
+    group: str | None = None
+    clips: Path | None = None
+    files: bool = True
+
+    def options(self, data_set: DataSet | None, labels: str | None) -> dict[str, object]:
+        """Give the options that were given, if the set takes them; ``labels``: what ``--labels`` says."""
+        given = {
+            "tags": self.tags,
+            "merge_synonyms": self.merge_synonyms or None,
+            "drop_untagged": self.drop_untagged or None,
+            "group": self.group,
+            "clips": self.clips,
+            "files": None if self.files else False,
+        }
+        taken = (*data_set.options, "clips", "files") if data_set is not None and data_set.options else ()
+        options: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+        if unknown := [name for name in options if name not in taken]:
+            flag = {"group": "group-by", "files": "no-files"}.get(unknown[0], unknown[0].replace("_", "-"))
+            what = data_set.name if data_set else "a folder of genres or a CSV of one's own"
+            raise UsageError(f"{what} takes no --{flag}", valid="A list of tags, see `musicgenre data info`")
+        if taken and labels is not None:
+            raise UsageError("--labels goes with genres", valid="--tags for a list of tags")
+        return options
+
+
+def read(
+    source: Path, asked: Asked, labels: str | None, artists: Path | None, *, checksums: bool, quiet: bool
+) -> Index | None:
+    """Index a list of tags, such as MagnaTagATune's annotations; None when the source is no such list.
+
+    Parameters
+    ----------
+    source : Path
+        A file or folder.
+    asked : Asked
+        The options for lists of tags.
+    labels : str or None
+        What ``--labels`` says.
+    artists : Path or None
+        A CSV of artist groups.
+    checksums, quiet : bool
+        Whether to add md5; whether to show no progress.
+    """
+    from musicgenre.cli._progress import counting
+    from musicgenre.data.index import read_artists
+    from musicgenre.data.sets import set_that_reads
+
+    data_set = set_that_reads(source) if source.is_file() else None
+    options = asked.options(data_set, labels)
+    if data_set is None:
+        return None
+    typer.echo(f"{data_set.title}, {data_set.licence}\ncite: {data_set.citation}", err=True)
+    groups = read_artists(artists) if artists else None
+    with counting("read", quiet=quiet) as progress:
+        return data_set.index(source, artists=groups, checksums=checksums, progress=progress, **options)
