@@ -66,10 +66,10 @@ import plain_loop  # noqa: E402
 from musicgenre.data.rows import FeatureRows, Normalisation  # noqa: E402
 from musicgenre.data.store import PartView  # noqa: E402
 from musicgenre.models.registry import create_model  # noqa: E402
-from musicgenre.training.batches import Batches  # noqa: E402
 from musicgenre.training.datamodule import StoreDataModule  # noqa: E402
 from musicgenre.training.fit import Hardware, fit_network  # noqa: E402
 from musicgenre.training.normalise import Normalise  # noqa: E402
+from musicgenre.training.order import Examples, Shuffled  # noqa: E402
 from musicgenre.training.parts import Parts  # noqa: E402
 from musicgenre.training.recipes import TrainingSection  # noqa: E402
 from musicgenre.training.run import RunFolder  # noqa: E402
@@ -163,7 +163,7 @@ def measure(case: Case, folder: Path) -> bool:
     )
     torch.manual_seed(0)
     start = create_model(case.model, case.shape, N_CLASSES).state_dict()
-    order = Batches(parts.train, case.batch_size, shuffle=True, seed=0).order
+    order = Shuffled(Examples(parts.train), seed=0).rows
     best_ours, best_plain, difference, waiting = np.inf, np.inf, 0.0, 0.0
     for turn in range(OPTIONS.rounds):
         run = folder / f"run-{turn}"

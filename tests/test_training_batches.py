@@ -14,6 +14,7 @@ from musicgenre.data.rows import FeatureRows, Normalisation
 from musicgenre.data.store import PartView
 from musicgenre.training.batches import Batches, read_ahead
 from musicgenre.training.normalise import Normalise, normalise_from_dict
+from musicgenre.training.order import Examples, Shuffled
 
 
 def part_of(folder: Path, count: int, shape: tuple[int, ...] = (2, 3), dtype: str = "float32") -> PartView:
@@ -36,12 +37,17 @@ def part_of(folder: Path, count: int, shape: tuple[int, ...] = (2, 3), dtype: st
     )
 
 
+def shuffled(part: PartView, seed: int = 0) -> Shuffled:
+    return Shuffled(Examples(part), seed)
+
+
 @given(count=st.integers(1, 40), size=st.integers(1, 9), shuffle=st.booleans(), in_memory=st.booleans())
 def test_every_row_comes_once(
     tmp_path_factory: pytest.TempPathFactory, count: int, size: int, shuffle: bool, in_memory: bool
 ) -> None:
     part = part_of(tmp_path_factory.mktemp("part"), count)
-    batches = Batches(part, size, shuffle=shuffle, in_memory_mb=100 if in_memory else 0)
+    order = shuffled(part) if shuffle else None
+    batches = Batches(part, size, order=order, training=shuffle, in_memory_mb=100 if in_memory else 0)
     got = list(batches)
     seen = torch.cat([x for x, _ in got])[:, 0, 0].numpy() / 6
     single = shuffle and size > 1 and count % size == 1 and count > 1
@@ -54,8 +60,8 @@ def test_every_row_comes_once(
 def test_memory_and_disk_give_the_same(tmp_path: Path, shape: tuple[int, ...]) -> None:
     part = part_of(tmp_path, 23, shape, dtype="float16")
     pairs = zip(
-        Batches(part, 4, shuffle=True, seed=3),
-        Batches(part, 4, shuffle=True, seed=3, in_memory_mb=0),
+        Batches(part, 4, order=shuffled(part, 3), training=True),
+        Batches(part, 4, order=shuffled(part, 3), training=True, in_memory_mb=0),
         strict=True,
     )
     for (x, y), (other_x, other_y) in pairs:
@@ -66,17 +72,22 @@ def test_memory_and_disk_give_the_same(tmp_path: Path, shape: tuple[int, ...]) -
 
 def test_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
     part = part_of(tmp_path, 30)
-    one, two = Batches(part, 4, shuffle=True, seed=1), Batches(part, 7, shuffle=True, seed=1)
-    assert one.order(5).tolist() == two.order(5).tolist()
-    assert one.order(5).tolist() != one.order(6).tolist()
-    assert one.order(5).tolist() != Batches(part, 4, shuffle=True, seed=2).order(5).tolist()
-    assert Batches(part, 4).order(9).tolist() == list(range(30))
+    one = shuffled(part, 1)
+    assert one.rows(5).tolist() == np.concatenate(list(one.chunks(5, 7))).tolist()
+    assert one.rows(5).tolist() == shuffled(part, 1).rows(5).tolist()
+    assert one.rows(5).tolist() != one.rows(6).tolist()
+    assert one.rows(5).tolist() != shuffled(part, 2).rows(5).tolist()
+    assert np.concatenate(list(Batches(part, 4).order.chunks(9, 7))).tolist() == list(range(30))
 
 
 def test_processes_share_an_epoch_without_overlap(tmp_path: Path) -> None:
     part = part_of(tmp_path, 32)
     shares = [
-        {int(value) for x, _ in Batches(part, 4, shuffle=True, seed=1, rank=rank, world=2) for value in x[:, 0, 0]}
+        {
+            int(value)
+            for x, _ in Batches(part, 4, order=shuffled(part, 1), training=True, rank=rank, world=2)
+            for value in x[:, 0, 0]
+        }
         for rank in range(2)
     ]
     assert len(shares[0]) == len(shares[1]) == 16

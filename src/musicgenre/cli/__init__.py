@@ -27,6 +27,7 @@ from musicgenre.cli import (
     export,
     prepare,
     recipes,
+    shard,
     show,
     similar,
     teach,
@@ -97,6 +98,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
+app.command("shard")(shard.shard)
 app.command("show")(show.show)
 app.command("similar")(similar.similar)
 app.command("teach")(teach.teach)

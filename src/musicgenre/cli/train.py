@@ -10,7 +10,7 @@ import typer
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A name of 'musicgenre recipes', or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="The manifest, a CSV; see: musicgenre data index.")],
+    data: Annotated[str, typer.Option("--data", help="The manifest, a CSV (see: musicgenre data index), or shards.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key of the recipe, section.key=value; repeatable.")
     ] = None,

@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from musicgenre.errors import DataError
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -61,6 +63,52 @@ def run_jobs(
                 alone = deque([index])
                 if (yield from _until_broken(function, shared, items, alone, 1)):
                     yield index, None
+
+
+class OrderedPool:
+    """Processes that live long and work on items as they come; results keep the items' order.
+
+    Parameters
+    ----------
+    function, shared
+        As in :func:`run_jobs`.
+    n_jobs : int
+        Processes.
+    """
+
+    def __init__(self, function: Callable[[Shared, Item], Result], shared: Shared, n_jobs: int) -> None:
+        self._ahead = _AHEAD * n_jobs
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_start, initargs=(function, shared))
+
+    def run(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield ``function(shared, item)`` of every item in turn.
+
+        Raises
+        ------
+        DataError
+            A process died (it was killed, or memory ran out). Errors of ``function`` are raised as they are.
+        """
+        pending: deque[Future[Any]] = deque()
+        try:
+            for item in items:
+                with _one_thread_each():
+                    pending.append(self._pool.submit(_call, item))
+                if len(pending) == self._ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that reads the data died", next_step="Try fewer, if it was for want of memory"
+            ) from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _until_broken(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ _CHUNK_BYTES = 16 << 20
 _SMALLEST_STD = 1e-8
 
 Features = NDArray[np.float16] | NDArray[np.float32]
+Change = Callable[[NDArray[np.float32], NDArray[np.int64], int], NDArray[np.float32]]
+"""Turns raw features (batch, ...) of the given rows in the given epoch into what the model reads."""
 
 
 class FeatureRows:
@@ -54,6 +56,11 @@ class FeatureRows:
         """(n_rows, *row_shape)."""
         return (len(self._row_of), *self.row_shape)
 
+    @property
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of the file of each row, and number of the row in it."""
+        return self._file_of, self._row_of
+
     def __len__(self) -> int:
         return len(self._row_of)
 
@@ -86,6 +93,15 @@ class FeatureRows:
         if number not in self._maps:
             self._maps[number] = np.load(self.files[number], mmap_mode="r", allow_pickle=False)
         return self._maps[number]
+
+
+def read_rows(
+    shared: tuple[FeatureRows, Change | None], wanted: tuple[NDArray[np.int64], int]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Gather rows of an epoch as float32; it runs in a thread or, without torch, in a process of its own."""
+    (features, change), (rows, epoch) = shared, wanted
+    raw = features[rows].astype(np.float32, copy=False)
+    return rows, raw if change is None else change(raw, rows, epoch)
 
 
 @dataclass(frozen=True)

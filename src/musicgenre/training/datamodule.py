@@ -7,10 +7,15 @@ from collections.abc import Callable
 import lightning as L
 from torch import Tensor
 
-from musicgenre.training.batches import Batches, Change
+from musicgenre.data.rows import Change
+from musicgenre.data.shards import ShardSet
+from musicgenre.training.batches import Batches
 from musicgenre.training.normalise import Normalise
+from musicgenre.training.order import Examples, Order, Shuffled
 from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import TrainingSection
+from musicgenre.training.shard_batches import ShardBatches
+from musicgenre.training.stream import Multiplexed
 
 Batch = tuple[Tensor, Tensor]
 Augment = Callable[[Tensor, Tensor], Batch]
@@ -32,6 +37,8 @@ class StoreDataModule(L.LightningDataModule):
         Online augmentation of normalised training batches.
     change : callable, optional
         Online augmentation of the waveform: see :class:`~musicgenre.training.batches.Batches`.
+    shards : ShardSet, optional
+        Where the features of the training part are, if they are not in a store.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class StoreDataModule(L.LightningDataModule):
         *,
         augment: Augment | None = None,
         change: Change | None = None,
+        shards: ShardSet | None = None,
     ) -> None:
         super().__init__()
         self.parts = parts
@@ -49,27 +57,51 @@ class StoreDataModule(L.LightningDataModule):
         self.settings = settings
         self.augment = augment
         self.change = change
-        self.train_batches: Batches | None = None
+        self.shards = shards
+        self.train_batches: Batches | ShardBatches | None = None
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Batches | ShardBatches:
         """Batches of the training part, in a new order every epoch."""
-        self.train_batches = Batches(
-            self.parts.train,
-            self.settings.batch_size,
-            shuffle=True,
-            seed=self.settings.seed,
-            epoch=self._epoch,
-            in_memory_mb=self.settings.in_memory_mb,
-            change=self.change,
-            rank=0 if self.trainer is None else int(self.trainer.global_rank),
-            world=1 if self.trainer is None else int(self.trainer.world_size),
-        )
+        settings, train = self.settings, self.parts.train
+        examples = Examples(train, "fresh" if settings.examples == "fresh" else "all")
+        rank = 0 if self.trainer is None else int(self.trainer.global_rank)
+        world = 1 if self.trainer is None else int(self.trainer.world_size)
+        if self.shards is not None:
+            self.train_batches = ShardBatches(
+                self.shards,
+                train,
+                examples,
+                settings.batch_size,
+                seed=settings.seed,
+                settings=settings.stream,
+                epoch=self._epoch,
+                rank=rank,
+                world=world,
+            )
+        else:
+            self.train_batches = Batches(
+                train,
+                settings.batch_size,
+                order=self._order(examples),
+                training=True,
+                epoch=self._epoch,
+                rank=rank,
+                world=world,
+                in_memory_mb=self._in_memory_mb,
+                workers=settings.stream.workers,
+                change=self.change,
+            )
         return self.train_batches
 
     def val_dataloader(self) -> Batches:
         """Batches of the validation part, in order and never augmented."""
         # whole in every process: their sums give the same mean, however many there are
-        return Batches(self.parts.validation, self.settings.batch_size, in_memory_mb=self.settings.in_memory_mb)
+        return Batches(self.parts.validation, self.settings.batch_size, in_memory_mb=self._in_memory_mb)
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that read."""
+        if self.train_batches is not None:
+            self.train_batches.close()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise, then augment, on the device of the model."""
@@ -78,6 +110,18 @@ class StoreDataModule(L.LightningDataModule):
         if self.augment is not None and self.trainer is not None and self.trainer.training:
             return self.augment(x, labels)
         return x, labels
+
+    @property
+    def _in_memory_mb(self) -> int:
+        """Nothing is held where the training streams."""
+        streams = self.settings.stream.active or self.shards is not None
+        return 0 if streams else self.settings.in_memory_mb
+
+    def _order(self, examples: Examples) -> Order:
+        stream, seed = self.settings.stream, self.settings.seed
+        if not stream.active:
+            return Shuffled(examples, seed)
+        return Multiplexed(examples, stream.active, seed, rate=stream.rate, n_examples=stream.epoch_examples)
 
     def _epoch(self) -> int:
         return 0 if self.trainer is None else int(self.trainer.current_epoch)

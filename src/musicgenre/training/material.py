@@ -77,12 +77,22 @@ class Material:
         options = self.recipe.protocol.options
         seed = self.recipe.protocol.seed
         if self.protocol == LEAKY:
+            if self.recipe.training.examples == "stored":
+                raise RecipeError(
+                    f"training.examples=stored does not go with the protocol {LEAKY}, which deals single segments",
+                    valid="all or fresh",
+                )
             return self.manifest, leaking_parts(self.store, seed, **_leaky_options(options))
         manifest = self.manifest
         if fold is not None:
             share = float(options.get("validation_size", _FOLD_VALIDATION))
             manifest = take_fold(manifest, fold, validation_size=share, seed=seed)
-        return manifest, parts_of(self.store, manifest, self.targets)
+        return manifest, self.parts(self.store, manifest)
+
+    def parts(self, store: Store, manifest: Manifest) -> Parts:
+        """Take the parts of ``store`` or of ``sound``; one segment a training track if the recipe wants that."""
+        one = self.recipe.training.examples == "stored"
+        return parts_of(store, manifest, self.targets, one_example_seed=self.recipe.protocol.seed if one else None)
 
 
 def gather_material(
@@ -115,11 +125,11 @@ def gather_material(
         See `Progress`.
     """
     manifest = data if isinstance(data, Manifest) else read_manifest(data)
-    _check_task(recipe, manifest)
+    check_task(recipe, manifest)
     manifest = _with_split(recipe, _chosen(recipe, manifest), folds)
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
-    representation = _representation(recipe, manifest)
+    representation = representation_of(recipe, manifest)
 
     def prepared(read: Representation, folder: Path | None, dtype: str) -> Store:
         place = folder or cache_folder() / "stores" / _digest(manifest, [read.settings(), section.hop_s, dtype])
@@ -139,7 +149,7 @@ def gather_material(
     return Material(manifest, features, protocol, representation, recipe, sound, targets)
 
 
-def _check_task(recipe: Recipe, manifest: Manifest) -> None:
+def check_task(recipe: Recipe, manifest: Manifest) -> None:
     """Hold the manifest against the recipe's task before anything is computed."""
     if recipe.is_tagging:
         tag_targets(manifest, recipe.data.targets, recipe.data.labels)
@@ -157,7 +167,7 @@ def _check_task(recipe: Recipe, manifest: Manifest) -> None:
         )
 
 
-def _representation(recipe: Recipe, manifest: Manifest) -> Representation:
+def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
     """Make the recipe's representation; a manifest of ready columns or of pictures is read as such."""
     name, options = recipe.representation.name, recipe.representation.options
     if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):

@@ -20,7 +20,7 @@ from musicgenre.training.datamodule import Batch
 
 
 class WaveformChange:
-    """Augment waveforms and compute a representation of them; a :data:`~musicgenre.training.batches.Change`.
+    """Augment waveforms and compute a representation of them; a :data:`~musicgenre.data.rows.Change`.
 
     What happens to a waveform depends on the seed, the epoch and its row alone.
 

@@ -14,6 +14,7 @@ from musicgenre.data.splits import segment_leaky_parts
 from musicgenre.data.store import PartView, Store
 from musicgenre.data.targets import Targets
 from musicgenre.errors import DataError
+from musicgenre.training.order import one_a_track
 
 LEAKY = "segment-leaky"
 LEAKY_WARNING = (
@@ -46,7 +47,9 @@ class Parts:
         return len(self.train.label_names)
 
 
-def parts_of(store: Store, manifest: Manifest, targets: Targets | None = None) -> Parts:
+def parts_of(
+    store: Store, manifest: Manifest, targets: Targets | None = None, *, one_example_seed: int | None = None
+) -> Parts:
     """Take the parts that the manifest's column split names; augmented rows train only.
 
     Parameters
@@ -57,12 +60,17 @@ def parts_of(store: Store, manifest: Manifest, targets: Targets | None = None) -
         The split.
     targets : Targets, optional
         Those of tagging, see :func:`musicgenre.data.targets.tag_targets`.
+    one_example_seed : int, optional
+        A track of the training part keeps one segment, drawn from this seed and its name; mean and deviation are
+        measured over what is kept.
     """
     found: dict[str, PartView] = {}
     for name in ("train", "validation", "test"):
         tracks = manifest.part(name).tracks
         part = store.of_tracks({track.track_id for track in tracks if name == "train" or not track.augmented})
         found[name] = part if targets is None else part.with_tags(targets)
+    if one_example_seed is not None:
+        found["train"] = one_a_track(found["train"], one_example_seed)
     return _checked(store, found)
 
 

@@ -122,6 +122,33 @@ class ModelSection(_Section):
     options: dict[str, Any] = {}
 
 
+class StreamSection(_Section):
+    """Training data larger than memory; see docs/streaming.md.
+
+    Parameters
+    ----------
+    active : int
+        Tracks that are open at a time, multiplexed at random; 0 switches streaming from the store off.
+    rate : float, optional
+        Mean number of examples that an open track yields before it gives way to another; all of them by default.
+    epoch_examples : int, optional
+        Examples in an epoch; each one at hand once by default. More go round again, less end the epoch earlier.
+    workers : int
+        Processes that read; 0: a thread.
+    buffer : int
+        Shards only: examples that are mixed while they are read.
+    bad_shards : {"stop", "skip"}
+        Shards only: what a damaged or missing one does.
+    """
+
+    active: int = Field(default=0, ge=0)
+    rate: float | None = Field(default=None, ge=1)
+    epoch_examples: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=0, ge=0, le=256)
+    buffer: int = Field(default=1000, ge=1)
+    bad_shards: Literal["stop", "skip"] = "stop"
+
+
 class TrainingSection(_Section):
     """How the weights are found.
 
@@ -149,6 +176,11 @@ class TrainingSection(_Section):
         Classical models: what they are fitted on.
     in_memory_mb : int
         Parts up to this size are held in memory, larger ones read from the store.
+    examples : {"all", "stored", "fresh"}
+        Of the segments of a training track: all; one, drawn once and the same in every epoch; or one drawn anew for
+        every epoch. The other parts always score all segments.
+    stream : StreamSection
+        Training data larger than memory.
     """
 
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -168,6 +200,8 @@ class TrainingSection(_Section):
     seed: int = Field(default=0, ge=0)
     fit_on: Literal["train", "train+validation"] = "train"
     in_memory_mb: int = Field(default=2048, ge=0)
+    examples: Literal["all", "stored", "fresh"] = "all"
+    stream: StreamSection = StreamSection()
 
     @property
     def is_better_higher(self) -> bool:

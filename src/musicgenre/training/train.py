@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
+from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
 from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network, count_parameters
@@ -23,14 +24,15 @@ from musicgenre.training.fit import Hardware, fit_classical, fit_network, probab
 from musicgenre.training.material import Material, Progress, Tell, gather_material
 from musicgenre.training.normalise import Normalise
 from musicgenre.training.online import SpectrogramAugment, WaveformChange
-from musicgenre.training.parts import Parts, missing_tags, parts_of
+from musicgenre.training.parts import Parts, missing_tags
 from musicgenre.training.recipes import Recipe, load_recipe
 from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
+from musicgenre.training.shard_material import material_of_shards
 
 
 def train(
     recipe: str | Path | Recipe,
-    data: Manifest | Path,
+    data: Manifest | Path | str,
     *,
     output: Path | None = None,
     overrides: Iterable[str] = (),
@@ -49,8 +51,8 @@ def train(
     ----------
     recipe : str, Path or Recipe
         A name of ``list_recipes``, the path of a YAML file, or a recipe.
-    data : Manifest or Path
-        The tracks.
+    data : Manifest, Path or str
+        The tracks; or the folder, address or brace pattern of shards.
     output : Path, optional
         The run folder; ``runs/RECIPE`` by default, with a number behind it where that exists.
     overrides : iterable of str
@@ -114,18 +116,10 @@ class _Session:
         self.command, self.seeds, self.folds, self.resume = command, seeds, folds, resume
         self.hardware, self.store, self.jobs, self.tell, self.progress = hardware, store, jobs, tell, progress
 
-    def train_group(self, recipe: Recipe, data: Manifest | Path, folder: Path) -> Path:
+    def train_group(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> Path:
         """Train all seeds and folds of one recipe."""
         check_options(recipe.model.name, recipe.model.options)
-        material = gather_material(
-            recipe,
-            data,
-            folds=self.folds,
-            store=self.store,
-            jobs=self.jobs,
-            tell=self.tell,
-            progress=self.progress,
-        )
+        material = self._material(recipe, data)
         first = recipe.training.seed
         children = []
         for seed in range(first, first + self.seeds):
@@ -138,6 +132,21 @@ class _Session:
             facts = {"recipe": recipe.name, "seeds": self.seeds, "folds": self.folds}
             write_group(folder, children, facts)
         return folder
+
+    def _material(self, recipe: Recipe, data: Manifest | Path | str) -> Material:
+        if isinstance(data, Manifest) or not looks_like_shards(data):
+            return gather_material(
+                recipe,
+                data if isinstance(data, Manifest) else Path(data),
+                folds=self.folds,
+                store=self.store,
+                jobs=self.jobs,
+                tell=self.tell,
+                progress=self.progress,
+            )
+        if self.store is not None:
+            raise UsageError("shards hold the features: there is no store to make", next_step="Leave --store out")
+        return material_of_shards(recipe, data, folds=self.folds)
 
     def train_one(self, material: Material, seed: int, fold: int | None, path: Path) -> None:
         """Train one seed on one fold, and leave a run folder that says how it ended."""
@@ -185,6 +194,11 @@ class _Session:
                 check_tagger(network, recipe, parts, self.tell)
             facts = _facts(material, recipe, parts, fold)
             classical = isinstance(network, ClassicalModel)
+            if classical and isinstance(material.store, ShardSet):
+                raise UsageError(
+                    f"the model {recipe.model.name} is fitted on all examples at once and cannot read shards",
+                    next_step="Train it from the manifest",
+                )
             facts["parameters"] = None if classical else count_parameters(network)
             facts["weights"] = [card.as_dict() for card in cards_in_use(material.representation, network)]
             facts |= {"hardware": asdict(self.hardware), "command": self.command}
@@ -223,21 +237,22 @@ def _data_module(
     change = None
     if material.sound is not None and online.waveform is not None:
         change = WaveformChange(online.waveform, material.representation, recipe.training.seed)
-        parts = replace(parts, train=parts_of(material.sound, manifest, material.targets).train)
+        parts = replace(parts, train=material.parts(material.sound, manifest).train)
     augment = None
     if online.spectrogram:
         augment = SpectrogramAugment(online.spectrogram, material.representation, parts.n_classes)
-    return StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change)
+    shards = material.store if isinstance(material.store, ShardSet) else None
+    return StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change, shards=shards)
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
 
 
-def _command(name: str, data: Manifest | Path, overrides: Sequence[str], seeds: int, folds: int) -> str:
+def _command(name: str, data: Manifest | Path | str, overrides: Sequence[str], seeds: int, folds: int) -> str:
     """Write down the command that repeats this, without the folders of this machine."""
     path = data.path if isinstance(data, Manifest) else data
-    words = ["musicgenre", "train", name, "--data", path.name if path else "MANIFEST"]
+    words = ["musicgenre", "train", name, "--data", PurePath(path).name if path else "MANIFEST"]
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--seeds", str(seeds)] * (seeds > 1) + ["--folds", str(folds)] * (folds > 0)
     return shlex.join(words)
