@@ -8,13 +8,15 @@ import pytest
 
 from musicgenre import Classifier
 from musicgenre.bundle.export import export_run
-from musicgenre.data.manifest import read_manifest
+from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.runs import open_run
+from musicgenre.evaluation.tags.evaluate import evaluate_tags
 from musicgenre.training.recipes import list_recipes, load_recipe
 from musicgenre.training.run import read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
-from tests.labelled_music import LABELS, make_collection
+from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
 
 SEGMENT_S = 3.0
 _JOINED = (
@@ -85,6 +87,24 @@ def reduced(name: str) -> list[str]:
     return wanted
 
 
+def manifest_for(name: str, collection: Path) -> Path:
+    """The collection, or one with tags, or with soft targets, as the recipe's task wants it."""
+    recipe = load_recipe(name)
+    if not recipe.is_tagging:
+        return collection
+    path = collection.parent / f"{recipe.data.targets}.csv"
+    if not path.is_file():
+        tagged = read_manifest(make_tagged(collection.parent))
+        if recipe.data.targets == "columns":
+            soft = [
+                {f"target:{tag}": "0.8" if tag in track.labels else "0.1" for tag in TAGS} for track in tagged.tracks
+            ]
+            pairs = zip(tagged.tracks, soft, strict=True)
+            tagged = tagged.with_tracks(track.with_columns(**columns) for track, columns in pairs)
+        write_manifest(tagged, path)
+    return path
+
+
 def runs_in(folder: Path) -> list[Path]:
     """The run itself, or the runs of its variants."""
     return sorted(path.parent for path in folder.rglob("run.json"))
@@ -96,18 +116,22 @@ def test_recipe_from_wav_to_answer(
     name: str, collection: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(shared_cache))
-    output = train(name, collection, output=tmp_path / "run", overrides=reduced(name))
+    data = manifest_for(name, collection)
+    output = train(name, data, output=tmp_path / "run", overrides=reduced(name))
     runs = runs_in(output)
     assert len(runs) == max(1, len(load_recipe(name).variants()))
     for run in runs:
         assert read_description(run)["status"] == "finished"
-        assert load_trained(run).labels == LABELS
+        assert load_trained(run).labels == (TAGS if load_recipe(name).is_tagging else LABELS)
         assert len(read_manifest(run / "manifest.csv")) >= 18
-        check_use_of(run, collection.parent / "jazz" / "jazz.00000.wav")
+        check_use_of(run, data.parent / ("tagged/track07.wav" if data != collection else "jazz/jazz.00000.wav"))
 
 
 def check_use_of(run: Path, track: Path) -> None:
     """Evaluate a run, export it, and hear a track with the bundle."""
+    if open_run(run).is_tagging:
+        check_use_of_tagger(run, track)
+        return
     report = evaluate(run)
     assert report.n_tracks >= 5
     assert 0.0 <= report.accuracy.low <= report.accuracy.value <= report.accuracy.high <= 1.0
@@ -116,3 +140,15 @@ def check_use_of(run: Path, track: Path) -> None:
     assert exported.checked_on and exported.largest_difference <= 1e-3
     answer = Classifier(str(exported.path), threads=1).classify(track)
     assert set(answer.scores) == set(LABELS) and sum(answer.scores.values()) == pytest.approx(1.0)
+
+
+def check_use_of_tagger(run: Path, track: Path) -> None:
+    """Evaluate a tagger, export it, and hear a track with the bundle."""
+    report = evaluate_tags(run)
+    assert report.n_tracks >= 5
+    assert 0.0 <= report.roc_auc.low <= report.roc_auc.high <= 1.0
+    exported = export_run(run)
+    assert exported.checked_on and exported.largest_difference <= 1e-3
+    answer = Classifier(str(exported.path), threads=1).classify(track)
+    assert set(answer.tags) == set(TAGS) and answer.names_tags and not answer.genre
+    assert set(answer.chosen) <= set(TAGS) and all(0.0 <= score <= 1.0 for score in answer.tags.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,8 +16,20 @@ RATE_HZ = 8_000
 SEGMENT = 8_000  # one second
 
 
-def save_toy(path: Path, *, unsure_threshold: float = 0.0, labels: tuple[str, str] = ("loud", "quiet")) -> Path:
-    """Write the toy classifier: logits (20 m - 2, 2 - 20 m), m the segment's mean absolute amplitude."""
+def save_toy(
+    path: Path,
+    *,
+    unsure_threshold: float = 0.0,
+    labels: tuple[str, str] = ("loud", "quiet"),
+    thresholds: tuple[float, ...] = (),
+    **card_values: Any,
+) -> Path:
+    """Write the toy classifier: logits (20 m - 2, 2 - 20 m), m the segment's mean absolute amplitude.
+
+    With ``thresholds`` it is a tagger.
+    """
+    if thresholds:
+        card_values |= {"task": "multi_label", "activation": "sigmoid", "thresholds": thresholds}
     weights = numpy_helper.from_array(np.array([[20.0, -20.0]], dtype=np.float32), "weights")
     bias = numpy_helper.from_array(np.array([-2.0, 2.0], dtype=np.float32), "bias")
     nodes = [
@@ -39,6 +52,7 @@ def save_toy(path: Path, *, unsure_threshold: float = 0.0, labels: tuple[str, st
         hop_samples=SEGMENT,
         unsure_threshold=unsure_threshold,
         licence="Apache-2.0",
+        **card_values,
     )
     save_bundle(path, model.SerializeToString(), card)
     return path
