@@ -15,14 +15,17 @@ import pytest
 import torch
 from torch.nn import functional
 
+from musicgenre.audio import load
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features import _vggish, reference
 from musicgenre.features import vggish as representation
 from musicgenre.features._vggish_files import PCA, WEIGHTS
+from musicgenre.features.base import make_ready
 from musicgenre.features.melspectrogram import VGGISH
 from musicgenre.features.registry import create_representation, representation_from_settings
 from musicgenre.features.segments import cut
 from musicgenre.features.vggish import HOP_S, Vggish, examples_of, samples_of
+from musicgenre.models.cards import cards_in_use
 from tests.published_vggish import write_network, write_pca
 
 
@@ -87,6 +90,13 @@ def test_front_end_is_the_published_formula() -> None:
     assert expected.shape == (3, 96, 64)
     np.testing.assert_allclose(exact, expected, atol=1e-12, rtol=1e-12)
     np.testing.assert_allclose(examples_of(waveform), expected, atol=2e-5)
+
+
+def test_front_end_on_a_real_track(shared_data: Path) -> None:
+    waveform = load(shared_data / "gtzan-mini" / "genres" / "blues" / "blues.00000.wav", 16_000).waveform
+    examples = examples_of(waveform)
+    assert examples.shape == (31, 96, 64)
+    np.testing.assert_allclose(examples, examples_by_formula(waveform.astype(np.float64)), atol=1e-4)
 
 
 def test_filters_have_no_unit_area_and_leave_the_lowest_bin_out() -> None:
@@ -239,6 +249,22 @@ def test_a_damaged_published_file_is_refused(cache: Path) -> None:
     kept.write_bytes(b"something else")
     with pytest.raises(BundleError, match="should begin with 10086976"):
         Vggish().compute(noise(1.0))
+
+
+def test_cards_name_the_published_files_in_use(tmp_path: Path) -> None:
+    assert [card.file for card in cards_in_use(Vggish(output="quantised"))] == [WEIGHTS.file, PCA.file]
+    assert [card.sha256 for card in cards_in_use(Vggish(weights=str(tmp_path / WEIGHTS.file)))] == ["10086976"]
+    for own in ({"weights": "mine.pth"}, {"weights": "none"}, {"output": "examples", "n_examples": 1}):
+        assert not cards_in_use(Vggish(**own))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("offline", "cache")
+def test_files_are_asked_for_before_the_work_begins() -> None:
+    with pytest.raises(BundleError, match=r"vggish-10086976.pth are not in"):
+        make_ready(Vggish())
+    with pytest.raises(BundleError, match=r"vggish_pca_params.npz are not in"):
+        make_ready(Vggish(output="quantised", weights="none"))
+    make_ready(Vggish(output="examples", n_examples=1))
 
 
 def test_wrong_options_say_what_would_be_right() -> None:

@@ -19,6 +19,8 @@ from musicgenre.models._autopool import limit_for
 from musicgenre.models._network import count_parameters
 from musicgenre.models._tagger import POOLINGS, MomentNorm, TaggingNetwork
 from musicgenre.models.registry import create_model, create_to_restore
+from musicgenre.training.multi_label import MultiLabelModule
+from musicgenre.training.recipes import load_recipe
 from tests.published_vggish import SHAPES, write_network
 
 AUTO = [pooling for pooling in POOLINGS if pooling != "average"]
@@ -150,6 +152,16 @@ def test_only_regularised_auto_pool_has_a_penalty() -> None:
     assert penalty is not None and float(penalty.detach()) == pytest.approx(0.5 * 4 * 4.0)
 
 
+def test_training_adds_the_penalty_to_the_loss() -> None:
+    made = tagger(pooling="auto-regularised", alpha_weight=0.5, dropout=0.0)
+    with torch.no_grad():
+        made.head.get_submodule("pool").get_parameter("alpha").fill_(2.0)
+    module = MultiLabelModule(made, load_recipe("d4-autopool").training)
+    batch = (torch.randn(4, *TINY), torch.randint(0, 2, (4, 4)).float())
+    plain = module.loss(module(batch[0]), batch[1])
+    torch.testing.assert_close(module.training_step(batch, 0) - plain, torch.tensor(8.0))
+
+
 def test_the_constrained_limit_comes_from_the_number_of_moments() -> None:
     pool = tagger((30, 32, 16), pooling="auto-constrained").head.get_submodule("pool")
     assert pool.limit == limit_for(60)
@@ -207,7 +219,7 @@ def test_examples_that_are_too_small_are_refused() -> None:
             tagger(shape)
 
 
-@pytest.mark.parametrize("pooling", ["average", "auto-plain"])
+@pytest.mark.parametrize("pooling", ["average", pytest.param("auto-plain", marks=pytest.mark.slow)])
 def test_over_fits_a_few_examples(pooling: str) -> None:
     torch.manual_seed(0)
     made = tagger((1, 32, 16), dropout=0.0, pooling=pooling).train()
