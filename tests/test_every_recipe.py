@@ -30,20 +30,29 @@ SMALLER = {
     "joined": [f"representation.options.parts={_JOINED}"],
     "mfcc": [],
     "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
+    "vggish": [],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
+# three examples in place of the thirty of a bundle's row for whole tracks
+_VGGISH = ["representation.options.weights=none", "representation.options.n_examples=3"]
 PRETRAINED = {
     "b8": [*_FRESH, "model.options.size=32"],
     "b8-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
     "e6-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
     "e6-resnext101": _FRESH,
+    "d4": _FRESH,
+    "d4-autopool": _FRESH,
+    "d4-third-block": _FRESH,
     "e6-squeezenet": _FRESH,
     "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
+    "vggish-logistic-regression": _VGGISH,
+    "vggish-svm": _VGGISH,
 }
 LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
-# other weights alone tell these from their neighbours, and fresh weights are what is tried here
+# other weights, or another block or model, alone tell these from their neighbours
 TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
+TWINS |= {"d4", "d4-third-block", "d4-scratch", "vggish-svm"}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",

@@ -30,7 +30,9 @@ specs = st.builds(
     center=st.booleans(),
     pad_mode=st.sampled_from(["constant", "reflect"]),
     mel_scale=st.sampled_from(["slaney", "htk"]),
+    frame=st.sampled_from(["n_fft", "window"]),
     mel_norm=st.sampled_from(["slaney", None]),
+    mel_slopes=st.sampled_from(["hz", "mel"]),
     scaling=st.sampled_from(["power", "decibel", "log10_1p", "log_offset"]),
     top_db=st.sampled_from([None, 80.0]),
 )
@@ -47,7 +49,7 @@ def test_agrees_with_the_reference(spec: MelSpec, n_samples: int, seed: int, sho
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 if spec.scaling != "power" else 1e-6)
 
 
-@pytest.mark.parametrize(("preset", "shape"), [("a5", (128, 301)), ("b1", (128, 173))])
+@pytest.mark.parametrize(("preset", "shape"), [("a5", (128, 301)), ("b1", (128, 173)), ("vggish", (64, 96))])
 def test_presets(preset: str, shape: tuple[int, int]) -> None:
     assert create_representation("melspectrogram", preset=preset).shape() == shape
 

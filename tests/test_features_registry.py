@@ -23,6 +23,7 @@ SMALL = {
     "musicnn": {"weights": "none"},
     "picture": {"segment_s": 3.0, "size": 32},
     "table": {"segment_s": 3.0, "rhythm": True},
+    "vggish": {"n_examples": 2, "weights": "none"},
     "waveform": {"segment_s": 3.0, "scale": "standard"},
 }
 NAMES = list_representations()
@@ -93,7 +94,7 @@ def test_unknown_options_name_the_nearest(name: str) -> None:
 def test_unknown_names_name_the_nearest() -> None:
     with pytest.raises(UsageError, match="Nearest: 'mfcc'"):
         create_representation("mfccs")
-    with pytest.raises(UsageError, match="Valid: a5, b1, musicnn"):
+    with pytest.raises(UsageError, match="Valid: a5, b1, musicnn, vggish"):
         create_representation("melspectrogram", preset="a6")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from musicgenre.features.melspectrogram import VGGISH
 from musicgenre.features.reference import melspectrogram
 from musicgenre.features.specification import MelSpec
 
@@ -17,7 +18,8 @@ SPECS = {
     "musicnn": MelSpec(sample_rate_hz=16_000, n_fft=512, hop_length=256, n_mels=96, scaling="log10_1p"),
     "librosa": MelSpec(sample_rate_hz=22_050, n_fft=2048, hop_length=512, n_mels=128, top_db=80.0),
     "mfcc": MelSpec(sample_rate_hz=22_050, n_fft=2048, hop_length=512, n_mels=128, top_db=80.0, n_mfcc=20),
-    "vggish": MelSpec(
+    "vggish": VGGISH,
+    "htk": MelSpec(
         sample_rate_hz=16_000,
         n_fft=512,
         win_length=400,
@@ -31,6 +33,10 @@ SPECS = {
         mel_norm=None,
         scaling="log_offset",
     ),
+    "short frames": MelSpec(
+        sample_rate_hz=8_000, n_fft=256, win_length=201, hop_length=64, n_mels=32, center=False, frame="window"
+    ),
+    "mel slopes": MelSpec(sample_rate_hz=8_000, n_fft=256, hop_length=64, n_mels=32, mel_slopes="mel"),
     "reflect": MelSpec(sample_rate_hz=22_050, n_fft=1024, hop_length=256, n_mels=64, pad_mode="reflect"),
     "odd": MelSpec(sample_rate_hz=8_000, n_fft=402, win_length=401, hop_length=77, n_mels=32, power=1.5),
     "one hop a frame": MelSpec(sample_rate_hz=8_000, n_fft=256, hop_length=256, n_mels=32, scaling="power"),

@@ -16,8 +16,8 @@ from musicgenre.models.registry import create_model, list_models, model_entry, r
 
 MODELS = list_models()
 NETWORKS = [name for name in MODELS if model_entry(name).family not in ("classical", "trees")]
-# those for photographs are large; tests/test_models_imagenet.py trains them
-LEARNERS = [name for name in NETWORKS if model_entry(name).family != "imagenet"]
+# large ones are trained in tests/test_models_imagenet.py and tests/test_models_vggish.py
+LEARNERS = [name for name in NETWORKS if model_entry(name).family not in ("imagenet", "vggish")]
 FULL_SHAPES = {
     "mel-cnn": (128, 301),
     "mel-cnn-table": (128 * 301 + 57,),
@@ -27,6 +27,7 @@ FULL_SHAPES = {
     "gru": (130, 13),
     "table-mlp": (57,),
     "picture-cnn": (3, 224, 224),
+    "tagger": (128, 173),
     "cnn1d-baseline": (128, 173),
     "cnn1d": (128, 173),
     "cnn2d": (128, 173),

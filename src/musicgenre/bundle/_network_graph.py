@@ -28,6 +28,7 @@ from musicgenre.features._musicnn.graph import add_track_output
 from musicgenre.features._musicnn.published import published
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.base import Representation
+from musicgenre.features.melspectrogram import VGGISH
 
 _SMALLEST_SAMPLE = 1e-7
 
@@ -45,7 +46,7 @@ def probabilities(
 
 def has_graph_front_end(settings: dict[str, Any]) -> bool:
     """Whether a representation with these settings can be computed inside a graph."""
-    return settings["name"] in _FRONT_ENDS
+    return settings["name"] in _FRONT_ENDS and settings.get("output", "examples") == "examples"
 
 
 def write_graph(network: nn.Module, representation: Representation) -> bytes:
@@ -126,6 +127,12 @@ def _mfcc(graph: GraphBuilder, waveform: str, representation: Any) -> str:
     return graph.transpose(add_melspectrogram(graph, waveform, representation.spec), [0, 2, 1])
 
 
+def _examples(graph: GraphBuilder, waveform: str, representation: Any) -> str:
+    """VGGish's examples; its network stays in Python."""
+    frames = graph.transpose(add_melspectrogram(graph, waveform, VGGISH), [0, 2, 1])  # (rows, frames, bands)
+    return graph.reshape(frames, [0, *representation.shape()])
+
+
 def _waveform(graph: GraphBuilder, waveform: str, representation: Any) -> str:
     if representation.scale == "peak":
         loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
@@ -173,4 +180,11 @@ def _coloured(graph: GraphBuilder, height: str) -> str:
     return graph.op("Conv", mixed, graph.floats(slopes.T[:, :, None, None]), graph.floats(values[0]))
 
 
-_FRONT_ENDS = {"melspectrogram": _mel, "mfcc": _mfcc, "waveform": _waveform, "picture": _picture, "musicnn": _musicnn}
+_FRONT_ENDS = {
+    "melspectrogram": _mel,
+    "mfcc": _mfcc,
+    "musicnn": _musicnn,
+    "picture": _picture,
+    "vggish": _examples,
+    "waveform": _waveform,
+}

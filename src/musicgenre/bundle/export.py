@@ -204,7 +204,7 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
         scores=_scores(run),
         weights=tuple(run.info.get("weights", ())),
         notes=". ".join([said.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
-        extra="" if inside else "features",
+        extra="" if inside else getattr(representation, "extra", "features"),
     )
 
 

@@ -68,13 +68,14 @@ def pad(waveform: Float32, spec: MelSpec) -> Float32:
     """
     if not np.isfinite(np.dot(waveform, waveform)):  # one pass; also where squares would overflow
         raise UsageError("the waveform holds values that are not finite", valid="Samples are numbers, usually -1 to 1")
-    n_samples, width = len(waveform), spec.n_fft // 2 if spec.center else 0
-    if spec.pad_mode == "reflect" and n_samples <= width:
+    n_samples, (width, behind) = len(waveform), spec.padding
+    mirrored = spec.center and spec.pad_mode == "reflect"
+    if mirrored and n_samples <= width:
         raise UsageError(f"{n_samples} samples are too few to pad by reflection", valid=f"More than {width} samples")
     needed = (rounded_up(spec.n_frames(n_samples)) - 1) * spec.hop_length + spec.n_fft
-    padded = np.zeros(max(needed, n_samples + 2 * width), np.float32)
+    padded = np.zeros(max(needed, n_samples + width + behind), np.float32)
     padded[width : width + n_samples] = waveform
-    if spec.pad_mode == "reflect" and width:
+    if mirrored and width:
         padded[:width] = waveform[width:0:-1]
         padded[width + n_samples : 2 * width + n_samples] = waveform[-2 : -width - 2 : -1]
     return padded

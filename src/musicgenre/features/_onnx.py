@@ -35,9 +35,10 @@ def add_melspectrogram(graph: GraphBuilder, waveform: str, spec: MelSpec) -> str
     str
         Tensor of shape (batch, spec.n_rows, frames).
     """
-    if spec.center:
-        margin = spec.n_fft // 2
-        waveform = graph.op("Pad", waveform, graph.integers([0, margin, 0, margin]), mode=spec.pad_mode)
+    left, right = spec.padding
+    if left or right:
+        mode = spec.pad_mode if spec.center else "constant"
+        waveform = graph.op("Pad", waveform, graph.integers([0, left, 0, right]), mode=mode)
     spectrum, bins = (
         _add_folded_spectrum(graph, waveform, spec) if _folds(spec) else _add_spectrum(graph, waveform, spec)
     )

@@ -1,8 +1,10 @@
 """Log-mel spectrograms, the picture of sound that most networks read.
 
 Presets: ``a5`` (16 kHz, 30 s -> 128 x 301), ``b1`` (22,050 Hz, 4 s -> 128 x 173), ``musicnn`` (what the published
-MusiCNN reads: 16 kHz, 3 s -> 96 x 188, one patch of 187 frames and one frame over). The reports leave the window of A5
-and the number of bands of B1 open; ours: 2,048 samples (128 ms, so that the hop of 100 ms skips nothing), 128 bands.
+MusiCNN reads: 16 kHz, 3 s -> 96 x 188, one patch of 187 frames and one frame over), ``vggish`` (what the published
+VGGish reads, D2: 16 kHz, 0.975 s -> 64 x 96; cut every 0.96 s, the segments are its examples). The reports leave the
+window of A5 and the number of bands of B1 open; ours: 2,048 samples (128 ms, so that the hop of 100 ms skips nothing),
+128 bands.
 """
 
 from __future__ import annotations
@@ -19,10 +21,29 @@ from musicgenre.features.specification import MelSpec
 
 VERSION = 1
 
+VGGISH = MelSpec(
+    sample_rate_hz=16_000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    n_mels=64,
+    fmin_hz=125.0,
+    fmax_hz=7_500.0,
+    power=1.0,
+    center=False,
+    frame="window",
+    mel_scale="htk",
+    mel_norm=None,
+    mel_slopes="mel",
+    scaling="log_offset",
+    log_offset=0.01,
+)
+
 PRESETS: dict[str, tuple[MelSpec, float]] = {
     "a5": (MelSpec(sample_rate_hz=16_000, n_fft=2_048, hop_length=1_600, n_mels=128, top_db=80.0), 30.0),
     "b1": (MelSpec(sample_rate_hz=22_050, n_fft=1_024, hop_length=512, n_mels=128, top_db=80.0), 4.0),
     "musicnn": (MUSICNN_SPEC, 3.0),
+    "vggish": (VGGISH, 0.975),
 }
 
 
@@ -32,7 +53,7 @@ class MelSpectrogram:
 
     Parameters
     ----------
-    preset : {"a5", "b1", "musicnn"}
+    preset : {"a5", "b1", "musicnn", "vggish"}
         Where the settings start from.
     segment_s : float, optional
         Segment length; the preset's own by default.

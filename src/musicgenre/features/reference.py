@@ -35,13 +35,18 @@ def mel_to_hz(mels: Float64, scale: str) -> Float64:
 
 def mel_filters(spec: MelSpec) -> Float64:
     """Triangular mel filter bank, shape (n_mels, 1 + n_fft // 2)."""
-    bins_hz = np.linspace(0.0, spec.sample_rate_hz / 2, 1 + spec.n_fft // 2)
+    bins = np.linspace(0.0, spec.sample_rate_hz / 2, 1 + spec.n_fft // 2)  # Hz
     ends = hz_to_mel(np.array([spec.fmin_hz, spec.highest_hz]), spec.mel_scale)
-    edges_hz = mel_to_hz(np.linspace(ends[0], ends[1], spec.n_mels + 2), spec.mel_scale)
-    widths_hz = np.diff(edges_hz)
-    ramps = edges_hz[:, None] - bins_hz[None, :]
-    rising = -ramps[:-2] / widths_hz[:-1, None]
-    falling = ramps[2:] / widths_hz[1:, None]
+    edges = np.linspace(ends[0], ends[1], spec.n_mels + 2)  # mels
+    edges_hz = mel_to_hz(edges, spec.mel_scale)
+    if spec.mel_slopes == "mel":
+        bins = hz_to_mel(bins, spec.mel_scale)
+    else:
+        edges = edges_hz
+    widths = np.diff(edges)
+    ramps = edges[:, None] - bins[None, :]
+    rising = -ramps[:-2] / widths[:-1, None]
+    falling = ramps[2:] / widths[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling))
     if spec.mel_norm == "slaney":
         filters *= (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]
@@ -66,10 +71,8 @@ def dct_matrix(n_rows: int, n_columns: int) -> Float64:
 
 def frames(waveform: Float64, spec: MelSpec) -> Float64:
     """Cut the (padded) waveform into frames, shape (n_frames, n_fft)."""
-    if spec.center:
-        pad = spec.n_fft // 2
-        waveform = np.pad(waveform, pad, mode=spec.pad_mode)
-    n_frames = max(0, 1 + (len(waveform) - spec.n_fft) // spec.hop_length)
+    n_frames = spec.n_frames(len(waveform))
+    waveform = np.pad(waveform, spec.padding, mode=spec.pad_mode if spec.center else "constant")
     if n_frames == 0:
         return np.zeros((0, spec.n_fft))
     view = np.lib.stride_tricks.sliding_window_view(waveform, spec.n_fft)

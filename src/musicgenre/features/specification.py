@@ -15,6 +15,9 @@ PadMode = Literal["constant", "reflect"]
 MelScale = Literal["slaney", "htk"]
 Scaling = Literal["power", "decibel", "log10_1p", "log_offset"]
 
+# fields that came later: left out of `as_dict` at these values, so that settings stored before stay equal to ours
+_LATER = {"frame": "n_fft", "mel_slopes": "hz"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MelSpec:
@@ -36,8 +39,13 @@ class MelSpec:
     center, pad_mode
         With ``center``, ``n_fft // 2`` samples are padded on both sides: frame ``t`` is centred on sample
         ``t * hop_length``.
+    frame : {"n_fft", "window"}
+        What a frame holds without ``center``: ``n_fft`` samples, as in librosa, or only those under the window, so
+        that frame ``t`` begins at sample ``t * hop_length``, as in TensorFlow; zeros fill it up to ``n_fft``.
     mel_scale, mel_norm
         Slaney's or HTK's mel formula; ``slaney`` normalises every filter to unit area, ``None`` leaves a peak of 1.
+    mel_slopes : {"hz", "mel"}
+        Whether the triangles' sides are straight over Hz, as in librosa, or over mels, as in HTK and TensorFlow.
     scaling : {"power", "decibel", "log10_1p", "log_offset"}
         ``power``: as it is. ``decibel``: ``10 log10(max(amin, x))``, floored ``top_db`` below the maximum if given.
         ``log10_1p``: ``log10(1 + log_multiplier x)``. ``log_offset``: ``ln(x + log_offset)``.
@@ -55,8 +63,10 @@ class MelSpec:
     power: float = 2.0
     center: bool = True
     pad_mode: PadMode = "constant"
+    frame: Literal["n_fft", "window"] = "n_fft"
     mel_scale: MelScale = "slaney"
     mel_norm: Literal["slaney"] | None = "slaney"
+    mel_slopes: Literal["hz", "mel"] = "hz"
     scaling: Scaling = "decibel"
     amin: float = 1e-10
     top_db: float | None = None
@@ -94,11 +104,20 @@ class MelSpec:
         """Rows of the result: mel bands, or cepstral coefficients."""
         return self.n_mels if self.n_mfcc is None else self.n_mfcc
 
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Samples put in front of the waveform and behind it."""
+        if self.center:
+            return self.n_fft // 2, self.n_fft // 2
+        if self.frame == "n_fft":
+            return 0, 0
+        left = (self.n_fft - self.window_length) // 2  # a short window is centred: these samples it multiplies by 0
+        return left, self.n_fft - self.window_length - left
+
     def n_frames(self, n_samples: int) -> int:
         """Number of frames that ``n_samples`` samples give."""
-        padded = n_samples + 2 * (self.n_fft // 2) if self.center else n_samples
-        return max(0, 1 + (padded - self.n_fft) // self.hop_length)
+        return max(0, 1 + (n_samples + sum(self.padding) - self.n_fft) // self.hop_length)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON and for hashing."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if _LATER.get(name) != value}

@@ -44,9 +44,8 @@ class MelFrontEnd(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Map (batch, n_samples) to (batch, rows, n_frames)."""
         x = waveform[:, None, :]  # (batch, 1, n_samples)
-        if self.spec.center:
-            pad = self.spec.n_fft // 2
-            x = nn.functional.pad(x, (pad, pad), mode=self.spec.pad_mode)
+        if any(self.spec.padding):
+            x = nn.functional.pad(x, self.spec.padding, mode=self.spec.pad_mode if self.spec.center else "constant")
         parts = nn.functional.conv1d(x, self.kernels, stride=self.spec.hop_length)  # (batch, 2 n_bins, n_frames)
         real, imaginary = parts.chunk(2, dim=1)
         power = real * real + imaginary * imaginary

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
+from musicgenre._weight_files import hash_in_name
 from musicgenre.models.cards import WeightCard
 
 ADDRESS = "https://download.pytorch.org/models/"
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 
 _VGG = "Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, 2014"
 _RESNET = "He, Zhang, Ren and Sun, Deep residual learning for image recognition, 2015"
 _RESNEXT = "Xie, Girshick, Dollar, Tu and He, Aggregated residual transformations for deep neural networks, 2016"
 _SQUEEZENET = "Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters, 2016"
 _WSL = "Mahajan et al., Exploring the limits of weakly supervised pretraining, 2018"
-
-
-def hash_in_name(name: str) -> str:
-    """Digits of a SHA-256 at the end of a file's name, as ``vgg19-dcbb9e9d.pth``; empty without."""
-    found = _HASH_IN_NAME.search(name)
-    return found[1] if found else ""
 
 
 def _card(

@@ -1,0 +1,187 @@
+"""Published weight files: where they lie, how they are fetched, and how they are read without running any code.
+
+The hash that a file's name carries, or that its card gives, is compared before a byte is unpacked. Then PyTorch reads
+tensors and plain values alone (``weights_only=True``).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+from musicgenre._files import cache_folder, replacing, sha256_of
+from musicgenre.errors import BundleError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|npz)$")
+_BLOCK_BYTES = 1 << 18
+_TIMEOUT_S = 30.0
+_SHOWN = 3
+# what PyTorch's and NumPy's readers let through of a file that is something else or cut short
+UNREADABLE = (
+    pickle.UnpicklingError,
+    BadZipFile,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One published file.
+
+    Parameters
+    ----------
+    file : str
+        Its name.
+    url : str
+        The usual address.
+    sha256 : str
+        Checksum, or the digits it is published with; empty where none is published.
+    """
+
+    file: str
+    url: str
+    sha256: str
+
+
+def hash_in_name(name: str) -> str:
+    """Digits of a SHA-256 at the end of a file's name, as ``vgg19-dcbb9e9d.pth``; empty without."""
+    found = _HASH_IN_NAME.search(name)
+    return found[1] if found else ""
+
+
+def cached_or_fetched(published: WeightFile, option: str) -> Path:
+    """Find a published file in the cache folder's ``weights``, fetched where need be.
+
+    Parameters
+    ----------
+    published : WeightFile
+        The file.
+    option : str
+        Name of the setting that takes another path, for the message, as ``model.options.weights``.
+
+    Raises
+    ------
+    BundleError
+        If it is not there and cannot be fetched.
+    """
+    path = cache_folder() / "weights" / published.file
+    if not path.is_file():
+        _download(published, path, option)
+    return path
+
+
+def check_hash(path: Path) -> None:
+    """Compare a file with the hash that its name carries, if it carries one.
+
+    Raises
+    ------
+    BundleError
+        If they differ.
+    """
+    expected = hash_in_name(path.name)
+    if expected and not (found := sha256_of(path)).startswith(expected):
+        raise BundleError(
+            f"{path} has another SHA-256 than its name says ({found[: len(expected)]})",
+            valid=f"It should begin with {expected}",
+            next_step="It is damaged or not the published file: delete it and fetch it again",
+        )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file that ``torch.save`` wrote from a ``state_dict``; a hash in its name is compared first.
+
+    Raises
+    ------
+    BundleError
+        If the hash is another one, or the file holds anything else than tensors by name.
+    """
+    import torch
+
+    check_hash(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BundleError(
+            f"{path} cannot be read as weights ({first})", valid="a state_dict that torch.save wrote"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise BundleError(f"{path} holds no tensors by name", valid="a state_dict that torch.save wrote")
+    return {str(name): value.float() if value.is_floating_point() else value for name, value in content.items()}
+
+
+def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
+    """Put a file's tensors in the place of a network's own; every name and shape must agree.
+
+    Parameters
+    ----------
+    network : nn.Module
+        May lie on the ``meta`` device.
+    path : Path
+        A file for :func:`read_weights`.
+    valid : str
+        What the file should hold, for the message.
+
+    Raises
+    ------
+    BundleError
+        Naming what is missing, what is too much and what has another shape.
+    """
+    import torch
+
+    wanted = network.state_dict()
+    # files older than PyTorch 0.4.1 do not count the batches that a norm has seen; only momentum=None would use it
+    counts = (name for name in wanted if name.endswith(".num_batches_tracked"))
+    arrays = dict.fromkeys(counts, torch.tensor(0)) | read_weights(path)
+    missing = [name for name in wanted if name not in arrays]
+    unknown = [name for name in arrays if name not in wanted]
+    shapes = [
+        f"{name} {tuple(arrays[name].shape)} for {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in arrays and arrays[name].shape != wanted[name].shape
+    ]
+    problems = [
+        f"{what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
+        if names
+    ]
+    if problems:
+        raise BundleError(f"{path} does not fit this network ({'; '.join(problems)})", valid=valid)
+    network.load_state_dict(arrays, strict=True, assign=True)
+
+
+def _download(published: WeightFile, path: Path, option: str) -> None:
+    """Fetch a file to ``path``; it is put there only if its hash is the published one."""
+    request = urllib.request.Request(published.url, headers={"User-Agent": "musicgenre"})
+    try:
+        with replacing(path) as temporary:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response, temporary.open("wb") as sink:
+                while block := response.read(_BLOCK_BYTES):
+                    sink.write(block)
+            if not sha256_of(temporary).startswith(published.sha256):
+                raise ValueError("what came has another SHA-256 than published, and was thrown away")
+    except (OSError, HTTPException, ValueError) as error:
+        raise BundleError(
+            f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",
+            next_step=f"Fetch {published.url} where there is a network, then put it into that folder or name it: "
+            f"--set {option}=FILE",
+        ) from error
