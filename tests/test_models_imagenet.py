@@ -321,7 +321,7 @@ def test_frozen_stages_are_no_group_and_the_optimiser_takes_the_rest() -> None:
         ("resnet18", (2, 32, 32), {}, "1 or 3 channels"),
         ("resnet18", (3, 32, 32), {"input_channels": 1}, "1 or 3 channels"),
         ("resnet18", (32, 32), {"imagenet_scale": True}, "three channels"),
-        ("resnet18", (3, 32, 32), {"stage_rate": 0.0}, "stage_rate above 0"),
+        ("resnet18", (3, 32, 32), {"stage_rate": 0.0}, "above 0 and up to 1"),
         ("resnet18", (3, 32, 32), {"dropout": 1.0}, "dropout from 0"),
         ("resnet18", (3, 32, 32), {"wieghts": "none"}, "Nearest: 'weights'"),
         ("resnet18", (32,), {}, "2 or 3 dimensions"),
