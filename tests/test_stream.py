@@ -13,11 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicgenre.data.rows import draw_example
 from musicgenre.data.store import PartView, Store
 from musicgenre.errors import DataError, RecipeError
 from musicgenre.training.batches import Batches
 from musicgenre.training.checkpoint import read_safetensors
-from musicgenre.training.order import Examples, Shuffled, draw_example, one_a_track
+from musicgenre.training.material import gather_material
+from musicgenre.training.order import Examples, Shuffled, one_a_track
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.run import RunFolder
 from musicgenre.training.stream import Multiplexed
@@ -253,6 +255,25 @@ def test_evaluation_scores_all_segments_whatever_trains(tmp_path: Path, music: P
         lines = (run / "predictions_test.csv").read_text("utf-8").splitlines()
         assert len(lines) - 1 == 2 * 6  # two segments of each of the six test tracks
         assert RunFolder(run).read_metrics("waiting_share")[0] > 0
+
+
+def test_stored_examples_are_drawn_in_preparation(tmp_path: Path, music: Path) -> None:
+    """The store holds one segment a training track, the one that a draw over a full store would have taken."""
+    chosen = load_recipe("e3", [*QUICK, "training.examples=stored"])
+    material = gather_material(chosen, music, store=tmp_path / "one")
+    assert len(material.store.part("train")) == 9
+    assert len(material.store.part("test")) == 2 * 6
+    full = gather_material(load_recipe("e3", QUICK), music, store=tmp_path / "full")
+    drawn = one_a_track(full.store.part("train"), 0)
+    (_, parts), (_, again) = material.round(None), full.round(None)
+    assert parts.train.starts_s.tolist() == drawn.starts_s.tolist()
+    assert (parts.train.features[:] == drawn.features[:]).all()
+    assert len(again.train) == 18
+    folds = gather_material(chosen, music, folds=3, store=tmp_path / "folds")
+    assert len(folds.store.everything) == 36
+    _, one_fold = folds.round(0)
+    assert len(one_fold.train) == len(set(one_fold.train.track_ids))
+    assert len(one_fold.test) == 2 * len(set(one_fold.test.track_ids))
 
 
 def test_stored_examples_do_not_go_with_single_segments(tmp_path: Path, music: Path) -> None:
