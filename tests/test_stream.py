@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre.data.rows import draw_example
+from musicgenre.data.shards import write_shards
 from musicgenre.data.store import PartView, Store
 from musicgenre.errors import DataError, RecipeError
 from musicgenre.training.batches import Batches
 from musicgenre.training.checkpoint import read_safetensors
+from musicgenre.training.fit import Hardware
 from musicgenre.training.material import gather_material
 from musicgenre.training.order import Examples, Shuffled, one_a_track
 from musicgenre.training.recipes import load_recipe
@@ -284,3 +286,18 @@ def test_stored_examples_do_not_go_with_single_segments(tmp_path: Path, music: P
 def test_an_empty_part_is_no_stream(part: PartView) -> None:
     with pytest.raises(DataError, match="no examples"):
         Examples(part.take(np.zeros(0, np.int64)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["store", "shards"])
+def test_two_devices_train_on_a_stream(tmp_path: Path, music: Path, source: str) -> None:
+    chosen = [*QUICK, "training.epochs=3"]
+    data = music
+    if source == "shards":
+        material = gather_material(load_recipe("e3", QUICK), music)
+        write_shards(material.store, material.manifest, tmp_path / "shards", shard_mb=0.05)
+        data = tmp_path / "shards"
+    run = train("e3", data, output=tmp_path / "run", overrides=chosen, hardware=Hardware(devices=2))
+    losses = RunFolder(run).read_metrics("train_loss")
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
