@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import pickle
+import sys
 import tarfile
 import threading
 import warnings
@@ -24,7 +25,7 @@ from musicgenre.cli import app
 from musicgenre.data.manifest import read_manifest
 from musicgenre.data.shards import Shard, ShardSet, looks_like_shards, open_shards, write_shards
 from musicgenre.data.store import Store
-from musicgenre.errors import DataError, MusicgenreError, RecipeError, UsageError
+from musicgenre.errors import DataError, MissingExtraError, MusicgenreError, RecipeError, UsageError
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.features.table import COLUMNS
 from musicgenre.training.material import gather_material
@@ -441,6 +442,17 @@ def test_shards_of_another_kind_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         train(recipe, written, output=tmp_path / "run", overrides=overrides, folds=folds)
+
+
+def test_without_webdataset_the_extra_is_named(
+    tmp_path: Path, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "webdataset"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        open_shards(folder)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        write_shards(store, None, tmp_path / "other")
 
 
 def test_classical_models_want_the_store(tmp_path: Path) -> None:

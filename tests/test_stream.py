@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicgenre.data._pool import OrderedPool
 from musicgenre.data.rows import draw_example
 from musicgenre.data.shards import write_shards
 from musicgenre.data.store import PartView, Store
-from musicgenre.errors import DataError, RecipeError
+from musicgenre.errors import DataError, MissingExtraError, RecipeError, UsageError
+from musicgenre.features.table import COLUMNS
 from musicgenre.training.batches import Batches
 from musicgenre.training.checkpoint import read_safetensors
 from musicgenre.training.fit import Hardware
@@ -26,7 +30,7 @@ from musicgenre.training.recipes import load_recipe
 from musicgenre.training.run import RunFolder
 from musicgenre.training.stream import Multiplexed
 from musicgenre.training.train import train
-from tests.labelled_music import make_collection
+from tests.labelled_music import make_collection, make_table
 from tests.small_store import make_store
 
 QUICK = [
@@ -281,6 +285,35 @@ def test_stored_examples_are_drawn_in_preparation(tmp_path: Path, music: Path) -
 def test_stored_examples_do_not_go_with_single_segments(tmp_path: Path, music: Path) -> None:
     with pytest.raises(RecipeError, match="segment-leaky"):
         train("e3-leaky", music, output=tmp_path / "run", overrides=["training.examples=stored", "data.exclude=[]"])
+
+
+@pytest.mark.parametrize("setting", ["training.stream.active=4", "training.examples=fresh"])
+def test_models_without_epochs_do_not_stream(tmp_path: Path, setting: str) -> None:
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    with pytest.raises(UsageError, match=setting.partition("=")[0]):
+        train("classical-knn-30s", table, output=tmp_path / "run", overrides=[setting, "data.exclude=[]"])
+
+
+def test_without_pescador_the_extra_is_named(part: PartView, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pescador", None)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        Multiplexed(Examples(part), 4, 0)
+
+
+def end_process(shared: int, item: int) -> int:
+    """Die of one item, as a process does that the system kills."""
+    if item == shared:
+        os._exit(9)
+    return item
+
+
+def test_a_worker_that_dies_is_an_error() -> None:
+    pool = OrderedPool(end_process, 2, 1)
+    try:
+        with pytest.raises(DataError, match="a process that reads the data died"):
+            list(pool.run(range(5)))
+    finally:
+        pool.close()
 
 
 def test_an_empty_part_is_no_stream(part: PartView) -> None:
