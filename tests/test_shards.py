@@ -202,6 +202,7 @@ def test_devices_share_every_batch(folder: Path) -> None:
 def test_object_storage_gives_the_same(address: str, folder: Path) -> None:
     near, far = open_shards(folder), open_shards(address)
     assert far.place.remote
+    assert values_in(batches_of(open_shards(f"file://{folder}"))) == values_in(batches_of(near))
     assert values_in(batches_of(far)) == values_in(batches_of(near))
     assert (far.part("test").features[:] == near.part("test").features[:]).all()
 
@@ -339,6 +340,18 @@ def test_no_shard_at_all_ends_even_where_bad_ones_are_passed_over(folder: Path) 
 def test_damaged_index_is_named(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
     damage_index(folder, change)
     with pytest.raises(DataError, match=message):
+        open_shards(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("train,0,", "train,1,"), ("train,0,", "other,0,"), (",jazz,", ",polka,"), (",3.0,", ",late,")]
+)
+def test_index_that_does_not_fit_is_named(folder: Path, old: str, new: str) -> None:
+    path = folder / "index.csv"
+    path.write_text(path.read_text("utf-8").replace(old, new, 1), "utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    damage_index(folder, lambda index: index.update(index_sha256=digest))
+    with pytest.raises(DataError, match=r"index.csv does not fit its shards.json"):
         open_shards(folder)
 
 
