@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import pickle
+import sys
 import tarfile
 import threading
 import warnings
@@ -24,7 +25,7 @@ from musicgenre.cli import app
 from musicgenre.data.manifest import read_manifest
 from musicgenre.data.shards import Shard, ShardSet, looks_like_shards, open_shards, write_shards
 from musicgenre.data.store import Store
-from musicgenre.errors import DataError, MusicgenreError, RecipeError, UsageError
+from musicgenre.errors import DataError, MissingExtraError, MusicgenreError, RecipeError, UsageError
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.features.table import COLUMNS
 from musicgenre.training.material import gather_material
@@ -201,6 +202,7 @@ def test_devices_share_every_batch(folder: Path) -> None:
 def test_object_storage_gives_the_same(address: str, folder: Path) -> None:
     near, far = open_shards(folder), open_shards(address)
     assert far.place.remote
+    assert values_in(batches_of(open_shards(f"file://{folder}"))) == values_in(batches_of(near))
     assert values_in(batches_of(far)) == values_in(batches_of(near))
     assert (far.part("test").features[:] == near.part("test").features[:]).all()
 
@@ -341,6 +343,18 @@ def test_damaged_index_is_named(folder: Path, change: Callable[[dict[str, Any]],
         open_shards(folder)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("train,0,", "train,1,"), ("train,0,", "other,0,"), (",jazz,", ",polka,"), (",3.0,", ",late,")]
+)
+def test_index_that_does_not_fit_is_named(folder: Path, old: str, new: str) -> None:
+    path = folder / "index.csv"
+    path.write_text(path.read_text("utf-8").replace(old, new, 1), "utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    damage_index(folder, lambda index: index.update(index_sha256=digest))
+    with pytest.raises(DataError, match=r"index.csv does not fit its shards.json"):
+        open_shards(folder)
+
+
 def test_validation_shards_are_checked_before_training(folder: Path) -> None:
     (folder / "validation-000000.tar").unlink()
     with pytest.raises(DataError, match=r"validation-000000.tar cannot be read"):
@@ -441,6 +455,17 @@ def test_shards_of_another_kind_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         train(recipe, written, output=tmp_path / "run", overrides=overrides, folds=folds)
+
+
+def test_without_webdataset_the_extra_is_named(
+    tmp_path: Path, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "webdataset"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        open_shards(folder)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        write_shards(store, None, tmp_path / "other")
 
 
 def test_classical_models_want_the_store(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,16 +15,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicgenre.data._pool import OrderedPool
+from musicgenre.data.rows import draw_example
+from musicgenre.data.shards import write_shards
 from musicgenre.data.store import PartView, Store
-from musicgenre.errors import DataError, RecipeError
+from musicgenre.errors import DataError, MissingExtraError, RecipeError, UsageError
+from musicgenre.features.table import COLUMNS
 from musicgenre.training.batches import Batches
 from musicgenre.training.checkpoint import read_safetensors
-from musicgenre.training.order import Examples, Shuffled, draw_example, one_a_track
+from musicgenre.training.fit import Hardware
+from musicgenre.training.material import gather_material
+from musicgenre.training.order import Examples, Shuffled, one_a_track
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.run import RunFolder
 from musicgenre.training.stream import Multiplexed
 from musicgenre.training.train import train
-from tests.labelled_music import make_collection
+from tests.labelled_music import make_collection, make_table
 from tests.small_store import make_store
 
 QUICK = [
@@ -255,11 +263,74 @@ def test_evaluation_scores_all_segments_whatever_trains(tmp_path: Path, music: P
         assert RunFolder(run).read_metrics("waiting_share")[0] > 0
 
 
+def test_stored_examples_are_drawn_in_preparation(tmp_path: Path, music: Path) -> None:
+    """The store holds one segment a training track, the one that a draw over a full store would have taken."""
+    chosen = load_recipe("e3", [*QUICK, "training.examples=stored"])
+    material = gather_material(chosen, music, store=tmp_path / "one")
+    assert len(material.store.part("train")) == 9
+    assert len(material.store.part("test")) == 2 * 6
+    full = gather_material(load_recipe("e3", QUICK), music, store=tmp_path / "full")
+    drawn = one_a_track(full.store.part("train"), 0)
+    (_, parts), (_, again) = material.round(None), full.round(None)
+    assert parts.train.starts_s.tolist() == drawn.starts_s.tolist()
+    assert (parts.train.features[:] == drawn.features[:]).all()
+    assert len(again.train) == 18
+    folds = gather_material(chosen, music, folds=3, store=tmp_path / "folds")
+    assert len(folds.store.everything) == 36
+    _, one_fold = folds.round(0)
+    assert len(one_fold.train) == len(set(one_fold.train.track_ids))
+    assert len(one_fold.test) == 2 * len(set(one_fold.test.track_ids))
+
+
 def test_stored_examples_do_not_go_with_single_segments(tmp_path: Path, music: Path) -> None:
     with pytest.raises(RecipeError, match="segment-leaky"):
         train("e3-leaky", music, output=tmp_path / "run", overrides=["training.examples=stored", "data.exclude=[]"])
 
 
+@pytest.mark.parametrize("setting", ["training.stream.active=4", "training.examples=fresh"])
+def test_models_without_epochs_do_not_stream(tmp_path: Path, setting: str) -> None:
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    with pytest.raises(UsageError, match=setting.partition("=")[0]):
+        train("classical-knn-30s", table, output=tmp_path / "run", overrides=[setting, "data.exclude=[]"])
+
+
+def test_without_pescador_the_extra_is_named(part: PartView, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pescador", None)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        Multiplexed(Examples(part), 4, 0)
+
+
+def end_process(shared: int, item: int) -> int:
+    """Die of one item, as a process does that the system kills."""
+    if item == shared:
+        os._exit(9)
+    return item
+
+
+def test_a_worker_that_dies_is_an_error() -> None:
+    pool = OrderedPool(end_process, 2, 1)
+    try:
+        with pytest.raises(DataError, match="a process that reads the data died"):
+            list(pool.run(range(5)))
+    finally:
+        pool.close()
+
+
 def test_an_empty_part_is_no_stream(part: PartView) -> None:
     with pytest.raises(DataError, match="no examples"):
         Examples(part.take(np.zeros(0, np.int64)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["store", "shards"])
+def test_two_devices_train_on_a_stream(tmp_path: Path, music: Path, source: str) -> None:
+    chosen = [*QUICK, "training.epochs=3"]
+    data = music
+    if source == "shards":
+        material = gather_material(load_recipe("e3", QUICK), music)
+        write_shards(material.store, material.manifest, tmp_path / "shards", shard_mb=0.05)
+        data = tmp_path / "shards"
+    run = train("e3", data, output=tmp_path / "run", overrides=chosen, hardware=Hardware(devices=2))
+    losses = RunFolder(run).read_metrics("train_loss")
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]

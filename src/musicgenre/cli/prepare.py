@@ -33,6 +33,10 @@ def prepare(
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder of rows computed before; default in the cache folder.")
     ] = None,
+    one_example: Annotated[
+        int | None,
+        typer.Option("--one-example", min=0, help="Store one segment a training track, drawn from this seed."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Compute a representation of every track into a store. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
@@ -58,6 +62,7 @@ def prepare(
             jobs=jobs or usable_cores(),
             cache=cache,
             progress=advance,
+            one_example_seed=one_example,
         )
     report_skipped("Decoded with a warning", done.warnings)
     report_skipped("Skipped", done.skipped)

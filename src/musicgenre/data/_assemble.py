@@ -27,11 +27,20 @@ TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-??
 
 @dataclass(frozen=True)
 class ReadyTrack:
-    """A track whose rows can be had under ``key``; ``starts_s`` (n,) says how many there are."""
+    """A track whose rows can be had under ``key``; ``starts_s`` (n,) says how many there are.
+
+    ``only`` is the number of the one row that is wanted of them all, if just one is.
+    """
 
     track: Track
     key: str
     starts_s: NDArray[np.float64]
+    only: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What decides its rows, as text."""
+        return self.key if self.only is None else f"{self.key}:{self.only}"
 
 
 def write_store(
@@ -56,7 +65,7 @@ def write_store(
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
     for name, members in _by_part(tracks).items():
-        file = f"{name}-{_digest([track.key for track in members])}.npy"
+        file = f"{name}-{_digest([track.name for track in members])}.npy"
         n_rows = sum(len(track.starts_s) for track in members)
         _write_part(folder / file, members, rows_of, (n_rows, *shape), dtype)
         parts[name] = {"file": file, "rows": n_rows, "bytes": (folder / file).stat().st_size}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,15 @@ def read_rows(
     (features, change), (rows, epoch) = shared, wanted
     raw = features[rows].astype(np.float32, copy=False)
     return rows, raw if change is None else change(raw, rows, epoch)
+
+
+def draw_example(seed: int, track_id: str, count: int) -> int:
+    """Draw one of ``count`` examples of a track, from the seed and the track's name alone.
+
+    Other tracks, their number and their order do not matter, so a track keeps its example when the data grow.
+    """
+    digest = hashlib.sha256(f"{seed}:{track_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % count
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ class ShardSet(Store):
         self.shards = tuple(shards)
         self.streamed = _wanted(place, shards)
         super().__init__(folder)
+        file_of, row_of = self.everything.features.places
+        for number, (name, n_rows) in enumerate(self._n_rows.items()):
+            if sorted(row_of[file_of == number].tolist()) != list(range(n_rows)):
+                raise ValueError(f"the part {name} has not the rows 0 to {n_rows - 1}, each once")
         self._keep_streamed()
 
     @cached_property
@@ -129,7 +133,13 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
     folder = (cache or cache_folder() / "shards") / digest_of(content)
     with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=600.0):
         _copy(place, description, shards, folder)
-    return ShardSet(folder, place, shards)
+    try:
+        return ShardSet(folder, place, shards)
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(
+            f"{place.where(description['index'])} does not fit its {SHARDS_FILE} ({error})",
+            next_step="Write the shards again",
+        ) from error
 
 
 def _fetch_description(place: Place) -> bytes:

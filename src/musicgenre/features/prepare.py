@@ -24,7 +24,7 @@ from musicgenre.data._cache import ContentHashes, RowCache, default_cache
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
 from musicgenre.data._pool import run_jobs
 from musicgenre.data.manifest import Manifest, Track
-from musicgenre.data.rows import Features
+from musicgenre.data.rows import Features, draw_example
 from musicgenre.data.store import Store, open_store
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features._batched_jobs import hears_many, run_batched
@@ -106,6 +106,7 @@ def prepare(
     cache: Path | None = None,
     progress: Progress | None = None,
     wait_s: float = 0.0,
+    one_example_seed: int | None = None,
 ) -> Preparation:
     """Compute ``representation`` of every track of ``manifest`` into the store ``folder``.
 
@@ -131,6 +132,9 @@ def prepare(
         Called with (tracks done, all tracks).
     wait_s : float
         How long to wait for another preparation of the same store.
+    one_example_seed : int, optional
+        Of every track of the training part store one segment only, drawn from this seed and the track's name
+        (:func:`~musicgenre.data.rows.draw_example`); of the others all.
 
     Returns
     -------
@@ -149,7 +153,7 @@ def prepare(
     tracks = _used(manifest)
     with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):
         remove_stale(folder, _assemble.TEMPORARY)
-        work = _Work(representation, cut, cache or default_cache(), progress)
+        work = _Work(representation, cut, cache or default_cache(), progress, one_example_seed)
         ready = work.from_columns(tracks) if reads_of(representation) == "columns" else work.run(tracks, jobs)
         if not ready:
             raise _nothing_prepared(work.skipped)
@@ -171,10 +175,18 @@ def prepare(
 class _Work:
     """One preparation under way: which rows are known, which are computed, which failed."""
 
-    def __init__(self, representation: Representation, cut: Cut, cache: Path, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        representation: Representation,
+        cut: Cut,
+        cache: Path,
+        progress: Progress | None,
+        one_example_seed: int | None = None,
+    ) -> None:
         self.representation = representation
         self.cut = cut
         self.cache = RowCache(cache)
+        self.one_example_seed = one_example_seed
         self.progress = progress or (lambda done, total: None)
         self.computed = self.reused = 0
         self.skipped: list[Skipped] = []
@@ -238,7 +250,10 @@ class _Work:
         self.reused += outcome.reused
         self.computed += not outcome.reused
         self.warnings += [Skipped(track.track_id, track.path, text) for text in outcome.warnings]
-        return ReadyTrack(track, outcome.key, starts_s)
+        if self.one_example_seed is None or track.split != "train":
+            return ReadyTrack(track, outcome.key, starts_s)
+        only = draw_example(self.one_example_seed, track.track_id, len(starts_s))
+        return ReadyTrack(track, outcome.key, starts_s[[only]], only)
 
     def from_columns(self, tracks: Sequence[Track]) -> list[ReadyTrack]:
         """Take the rows from the manifest's own columns: quick, so nothing is cached."""
@@ -262,13 +277,16 @@ class _Work:
         if ready.key in self._in_memory:
             return self._in_memory[ready.key]
         found = self.cache.read(ready.key)
-        if found is None or len(found[1]) != len(ready.starts_s):
+        rows = None if found is None else found[1]
+        if rows is not None and ready.only is not None:
+            rows = rows[ready.only : ready.only + 1]
+        if rows is None or len(rows) != len(ready.starts_s):
             self.cache.path_of(ready.key).unlink(missing_ok=True)
             raise DataError(
                 f"the cached features of {ready.track.track_id} are damaged",
                 next_step="Run the same command again: they are removed and will be computed anew",
             )
-        return found[1]
+        return rows
 
 
 def _checked_dtype(dtype: str) -> str:

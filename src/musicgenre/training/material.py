@@ -130,11 +130,23 @@ def gather_material(
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
     representation = representation_of(recipe, manifest)
+    # with folds every track tests once, and then all its segments score: one is drawn when the parts are made
+    one = recipe.protocol.seed if recipe.training.examples == "stored" and not folds else None
 
     def prepared(read: Representation, folder: Path | None, dtype: str) -> Store:
-        place = folder or cache_folder() / "stores" / _digest(manifest, [read.settings(), section.hop_s, dtype])
+        settings = [read.settings(), section.hop_s, dtype, *([] if one is None else [one])]
+        place = folder or cache_folder() / "stores" / _digest(manifest, settings)
         watch = _watching(progress, f"preparing {read.name}")
-        done = prepare(manifest, read, place, hop_s=section.hop_s, dtype=dtype, jobs=jobs, progress=watch)
+        done = prepare(
+            manifest,
+            read,
+            place,
+            hop_s=section.hop_s,
+            dtype=dtype,
+            jobs=jobs,
+            progress=watch,
+            one_example_seed=one,
+        )
         for skip in done.skipped:
             tell(f"skipped {skip.track_id}: {skip.reason}")
         return done.open()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.data.rows import draw_example
 from musicgenre.data.store import PartView
 from musicgenre.errors import DataError
 
@@ -121,17 +121,8 @@ def in_chunks(rows: Rows, size: int) -> Iterator[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def draw_example(seed: int, track_id: str, count: int) -> int:
-    """Draw one of ``count`` examples of a track, from the seed and the track's name alone.
-
-    Other tracks, their number and their order do not matter, so a track keeps its example when the data grow.
-    """
-    digest = hashlib.sha256(f"{seed}:{track_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % count
-
-
 def one_a_track(part: PartView, seed: int) -> PartView:
-    """Keep one row of every track, the same whenever it is drawn (:func:`draw_example`)."""
+    """Keep one row of every track, the same whenever it is drawn (:func:`~musicgenre.data.rows.draw_example`)."""
     by_track: dict[str, list[int]] = {}
     for row in np.lexsort((part.starts_s, part.track_ids)):
         by_track.setdefault(str(part.track_ids[row]), []).append(int(row))

@@ -194,11 +194,8 @@ class _Session:
                 check_tagger(network, recipe, parts, self.tell)
             facts = _facts(material, recipe, parts, fold)
             classical = isinstance(network, ClassicalModel)
-            if classical and isinstance(material.store, ShardSet):
-                raise UsageError(
-                    f"the model {recipe.model.name} is fitted on all examples at once and cannot read shards",
-                    next_step="Train it from the manifest",
-                )
+            if classical:
+                _check_at_once(material, recipe)
             facts["parameters"] = None if classical else count_parameters(network)
             facts["weights"] = [card.as_dict() for card in cards_in_use(material.representation, network)]
             facts |= {"hardware": asdict(self.hardware), "command": self.command}
@@ -243,6 +240,20 @@ def _data_module(
         augment = SpectrogramAugment(online.spectrogram, material.representation, parts.n_classes)
     shards = material.store if isinstance(material.store, ShardSet) else None
     return StoreDataModule(parts, normalise, recipe.training, augment=augment, change=change, shards=shards)
+
+
+def _check_at_once(material: Material, recipe: Recipe) -> None:
+    """Refuse what a model without epochs cannot do."""
+    wanted = {
+        "cannot read shards": isinstance(material.store, ShardSet),
+        "cannot stream (training.stream.active)": recipe.training.stream.active > 0,
+        "has no epochs (training.examples=fresh)": recipe.training.examples == "fresh",
+    }
+    if refused := [what for what, asked in wanted.items() if asked]:
+        raise UsageError(
+            f"the model {recipe.model.name} is fitted on all examples at once and {refused[0]}",
+            next_step="Train it from the manifest, without these keys",
+        )
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
