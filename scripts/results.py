@@ -254,7 +254,7 @@ _TAG_COLUMNS = (
     "mean absolute error (always each tag's mean)",
     "mean ROC-AUC, 95 % interval",
     "mean PR-AUC, 95 % interval (a random order)",
-    "right decisions (never naming a tag)",
+    "right, or agreeing, decisions (never naming a tag)",
     "seeds",
     "protocol",
     "tracks",

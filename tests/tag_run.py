@@ -15,7 +15,7 @@ TAGS = ("drums", "flute", "slow")
 
 
 def make_tag_predictions(
-    seed: int, *, n_tracks: int = 60, skill: float = 1.5, soft: bool = False, prefix: str = "t", n_segments: int = 2
+    seed: int, *, n_tracks: int = 60, skill: float = 0.7, soft: bool = False, prefix: str = "t", n_segments: int = 2
 ) -> TagPredictions:
     """Predictions whose truth depends on the prefix alone, and whose scores on ``seed`` too; a few values unknown."""
     truth_random, random = np.random.default_rng(len(prefix)), np.random.default_rng([seed, len(prefix)])
@@ -36,7 +36,7 @@ def make_tag_predictions(
 
 
 def make_tag_run(
-    folder: Path, *, seed: int = 0, skill: float = 1.5, soft: bool = False, n_validation: int = 60, **info: Any
+    folder: Path, *, seed: int = 0, skill: float = 0.7, soft: bool = False, n_validation: int = 60, **info: Any
 ) -> Path:
     """Write a run folder of a tagger."""
     (folder / "logs").mkdir(parents=True)

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from tests.make_run import make_group, make_run, random_answers
+from tests.tag_run import make_tag_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,3 +141,51 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist() -> No
         assert not variant or variant in recipe.variants()
         assert row.code in recipe.systems
         assert get_protocol(row.protocol).leaky == (row.protocol == "segment-leaky")
+
+
+TAG_ROWS = """
+[data.taught]
+title = "a few tracks with a teacher"
+manifest = "taught.csv"
+index = "musicgenre data index {source}"
+then = ["musicgenre data targets taught.csv said.jsonl"]
+settings = []
+seeds = 1
+[section.D]
+title = "D: taggers"
+task = "multi_label"
+text = "Agreement is no accuracy."
+"""
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_rows_of_taggers_have_columns_of_their_own(results: ModuleType, tmp_path: Path, soft: bool) -> None:
+    row = """
+[[row]]
+section = "D"
+code = "D6"
+system = "tagger"
+recipe = "tiny-tags"
+data = "taught"
+protocols = ["track"]
+[[row]]
+section = "D"
+code = "D4"
+system = "large tagger"
+recipe = "large"
+data = "taught"
+protocols = ["track"]
+claimed = "0.98"
+unmeasured = "no audio"
+"""
+    (results.FOLDER / "rows.toml").write_text("format_version = 1\n" + TAG_ROWS + row, encoding="utf-8")
+    run = make_tag_run(tmp_path / "run", soft=soft)
+    assert results.main(["add", str(run), "taught"]) == 0
+    assert results.main([]) == 0
+    page = results.PAGE.read_text(encoding="utf-8")
+    record = json.loads(next(results.FOLDER.glob("tiny-tags--*.json")).read_text(encoding="utf-8"))
+    (line,) = [line for line in page.splitlines() if line.startswith("| D6")]
+    assert f"{record['decisions']['accuracy']:.4f} ({record['decisions']['zeros_accuracy']:.4f})" in line
+    assert f"{record['roc_auc']['value']:.3f} [" in line and line.endswith("| 3 of 3 |")
+    assert (f"**{record['agreement']['pearson']['value']:.3f} [" in line) if soft else record["agreement"] is None
+    assert "not measured: no audio" in page and results.main(["--check"]) == 0

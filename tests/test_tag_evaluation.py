@@ -114,6 +114,38 @@ def test_a_report_holds_scikit_learns_figures(tmp_path: Path) -> None:
     assert report.decisions.micro_f1 == pytest.approx(f1_score(tracks.truth[known], named[known]))
 
 
+def test_intervals_hold_their_value_and_narrow_with_tracks(tmp_path: Path) -> None:
+    report = evaluate_tags(make_tag_run(tmp_path / "run"))
+    for found in (report.roc_auc, report.pr_auc, *(entry.pr_auc for entry in report.scores if entry.pr_auc)):
+        assert found.low <= found.value <= found.high
+    assert report.roc_auc.low < report.roc_auc.value < report.roc_auc.high
+    rare = make_tag_predictions(3, n_tracks=60)
+    truth = np.nan_to_num(rare.truth)
+    truth[4:] = 0.0  # two tracks have tags, and many draws neither
+    truth[:4] = 1.0
+    folder = make_tag_run(tmp_path / "rare")
+    rewrite(folder, "test", replace(rare, truth=truth))
+    found = evaluate_tags(folder).pr_auc
+    assert found.low <= found.value <= found.high
+    widths = []
+    for n_tracks in (60, 960):
+        rewrite(folder, "test", make_tag_predictions(3, n_tracks=n_tracks))
+        area = evaluate_tags(folder).roc_auc
+        widths.append(area.high - area.low)
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.35)  # sixteen times the tracks
+
+
+def test_a_perfect_score_says_that_its_interval_is_none(tmp_path: Path) -> None:
+    folder = make_tag_run(tmp_path / "run")
+    tracks = open_run(folder).tag_predictions("test")
+    rewrite(folder, "test", replace(tracks, scores=np.nan_to_num(tracks.truth) * 0.9))
+    report = evaluate_tags(folder)
+    assert report.roc_auc.value == 1.0 and any("the interval says nothing" in text for text in report.warnings)
+    assert not any(
+        "the interval says nothing" in text for text in evaluate_tags(make_tag_run(tmp_path / "b")).warnings
+    )
+
+
 def test_thresholds_come_from_the_validation_part_alone(tmp_path: Path) -> None:
     folder = make_tag_run(tmp_path / "run")
     before = evaluate_tags(folder)

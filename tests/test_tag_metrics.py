@@ -21,7 +21,7 @@ def test_areas_are_those_of_scikit_learn(rows: list[tuple[float, int, int]]) -> 
     truth, scores, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     known = ~np.isnan(truth)
     draws = np.stack([np.ones(len(rows)), weights])
-    roc, average = areas(truth, scores / 8, draws)
+    roc, average = areas(truth, scores / 8, draws.T)
     for found_roc, found_average, weight in zip(roc, average, draws, strict=True):
         present, absent = weight[known & (truth == 1)].sum(), weight[known & (truth == 0)].sum()
         if not present or not absent:

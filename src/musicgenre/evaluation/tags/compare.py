@@ -17,6 +17,7 @@ from musicgenre.evaluation.tags.evaluate import (
     Answers,
     Float64,
     answers_of,
+    centred,
     drawn_areas,
     nanmean,
     require_tagger,
@@ -36,7 +37,7 @@ class Difference:
     first, second : float
         Mean over tags and seeds.
     difference : Estimate
-        Second minus first, with the 95 % interval of a paired bootstrap over tracks.
+        Second minus first, with the 95 % interval of a paired, centred bootstrap over tracks.
     p_value : float
         Twice the smaller share of draws on either side of no difference, as that bootstrap has it.
     """
@@ -162,9 +163,8 @@ def _chosen(seed: Answers, shared: Sequence[str], tags: tuple[str, ...]) -> Answ
 
 
 def _difference(measure: str, first: Float64, second: Float64, n_tracks: int) -> Difference:
-    draws = second[1:] - first[1:]
-    draws = draws[~np.isnan(draws)]
     value = float(second[0] - first[0])
+    draws = centred(second - first)
     low, high = np.quantile(draws, [0.025, 0.975])
     smaller = min((draws <= 0).sum(), (draws >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(smaller)) / (1 + len(draws)))

@@ -24,7 +24,7 @@ def areas(presence: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
         1 or 0; NaN where unknown: such rows count for nothing.
     scores : array_like, shape (n,)
         Higher means more likely present. Equal scores are one step of the curve.
-    weights : array_like, shape (n_draws, n), optional
+    weights : array_like, shape (n, n_draws), optional
         How often each row counts; once by default.
 
     Returns
@@ -33,24 +33,24 @@ def areas(presence: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
         Shape (n_draws,) each; NaN where a draw holds no present row, or no absent one.
     """
     truth, values = np.asarray(presence, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    counts = np.ones((1, len(truth))) if weights is None else np.asarray(weights, dtype=np.float64)
+    counts = np.ones((len(truth), 1)) if weights is None else np.asarray(weights, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(truth))
     if not known.size:
-        nothing = np.full(len(counts), np.nan)
+        nothing = np.full(counts.shape[1], np.nan)
         return nothing, nothing
     order = known[np.argsort(-values[known], kind="stable")]
     steps = np.flatnonzero(np.diff(values[order], prepend=np.inf) != 0)  # where each group of equal scores begins
-    present = np.add.reduceat(counts[:, order] * truth[order], steps, axis=1)  # (n_draws, n_steps)
-    absent = np.add.reduceat(counts[:, order] * (1.0 - truth[order]), steps, axis=1)
-    all_present, all_absent = present.sum(axis=1), absent.sum(axis=1)
-    above = np.cumsum(absent, axis=1) - absent  # absent rows that score higher
-    lower = all_absent[:, None] - above - 0.5 * absent
-    answered = np.cumsum(present + absent, axis=1)
-    precision = np.cumsum(present, axis=1) / np.maximum(answered, 1e-300)
+    drawn = counts[order]  # (n, n_draws), the highest score first
+    present = np.add.reduceat(drawn * truth[order, None], steps, axis=0)  # (n_steps, n_draws)
+    answered = np.cumsum(np.add.reduceat(drawn, steps, axis=0), axis=0)
+    hits = np.cumsum(present, axis=0)
+    all_present, all_absent = hits[-1], answered[-1] - hits[-1]
+    false = answered - hits  # absent rows that score as high or higher
+    before = np.vstack([np.zeros((1, false.shape[1])), false[:-1]])
     measurable = (all_present > 0) & (all_absent > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        roc = (present * lower).sum(axis=1) / (all_present * all_absent)
-        average = (present * precision).sum(axis=1) / all_present
+        roc = (present * (all_absent - 0.5 * (false + before))).sum(axis=0) / (all_present * all_absent)
+        average = (present * hits / np.maximum(answered, 1e-300)).sum(axis=0) / all_present
     return np.where(measurable, roc, np.nan), np.where(measurable, average, np.nan)
 
 
