@@ -15,6 +15,7 @@ from musicgenre.training.run import read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection
+from tests.tiny_transformers import make_model
 
 SEGMENT_S = 3.0
 _JOINED = (
@@ -27,6 +28,8 @@ SMALLER = {
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [f"representation.options.parts={_JOINED}"],
     "mfcc": [],
+    "waveform": [f"representation.options.segment_s={SEGMENT_S}"],
+    "transformer": [f"representation.options.segment_s={SEGMENT_S}"],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
@@ -36,6 +39,15 @@ IMAGENET = {
     "e6-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
     "e6-resnext101": _FRESH,
     "e6-squeezenet": _FRESH,
+}
+TINY = {
+    "wav2vec2-base": "wav2vec2",
+    "distilhubert": "distilhubert",
+    "hubert-base-ls960": "hubert",
+    "wavlm-base-plus": "wavlm",
+    "MERT-v1-95M": "mert",
+    "ast-finetuned-audioset-10-10-0.4593": "ast",
+    "clap-htsat-unfused": "clap",
 }
 LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
@@ -55,8 +67,11 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features are prepared once for all recipes."""
-    return tmp_path_factory.mktemp("cache")
+    """Features are prepared once for all recipes; tiny models lie where the published ones would be kept."""
+    folder = tmp_path_factory.mktemp("cache")
+    for published, family in TINY.items():
+        make_model(folder / "models", family).rename(folder / "models" / published)
+    return folder
 
 
 def reduced(name: str) -> list[str]:

@@ -192,7 +192,7 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
         front_end=settings,
         scores=_scores(run),
         notes=". ".join([calibration.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
-        extra="" if inside else "features",
+        extra="" if inside else getattr(representation, "extra", "features"),
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.errors import MusicgenreError, RunError, UsageError
 from musicgenre.models._fitted import ClassicalModel
-from musicgenre.models._network import count_parameters
+from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
@@ -180,7 +180,9 @@ class _Session:
             shape = material.representation.shape()
             normalise = Normalise(recipe.representation.normalise, len(shape), parts.normalisation)
             network = create_model(recipe.model.name, shape, parts.n_classes, **recipe.model.options)
+            _check_rate(network, recipe.model.name, material.representation.sample_rate_hz)
             facts = _facts(material, recipe, parts, fold)
+            facts["model"]["options"] |= network.options_to_restore()
             classical = isinstance(network, ClassicalModel)
             facts["parameters"] = None if classical else count_parameters(network)
             facts |= {"hardware": asdict(self.hardware), "command": self.command}
@@ -196,6 +198,16 @@ class _Session:
             for name, part in (("validation", parts.validation), ("test", parts.test)):
                 folder.write_predictions(name, part, probabilities(network, normalise, part, device))
             folder.finish(found)
+
+
+def _check_rate(network: Network, name: str, rate_hz: int) -> None:
+    """Refuse to feed a network that hears sound itself at another rate than its own."""
+    wanted_hz = network.sample_rate_hz
+    if wanted_hz is not None and wanted_hz != rate_hz:
+        raise UsageError(
+            f"the model {name} hears sound at {wanted_hz} Hz, and the representation gives {rate_hz} Hz",
+            next_step=f"Set representation.options.sample_rate_hz={wanted_hz}",
+        )
 
 
 def _data_module(
@@ -239,7 +251,7 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -
         "hop_s": material.store.hop_s,
         "model": {
             "name": recipe.model.name,
-            "options": recipe.model.options,
+            "options": dict(recipe.model.options),
             "input_shape": list(material.representation.shape()),
             "n_classes": parts.n_classes,
         },

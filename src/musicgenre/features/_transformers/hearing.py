@@ -34,12 +34,15 @@ class Wanted:
         The model's own summary, the mean over time, or the sequence.
     scale : {"processor", "none", "peak", "standard"}
         What happens to the waveform first; ``processor``: what the model's processor says.
+    n_samples : int or None
+        The length in samples, in place of ``segment_s``.
     """
 
     segment_s: float | None = None
     layers: str | int = "last"
     pool: str = "model"
     scale: str = "processor"
+    n_samples: int | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
@@ -70,8 +73,9 @@ class Hearing(nn.Module):
     def __init__(self, config: Any, processor: Any, wanted: Wanted) -> None:
         super().__init__()
         self.sample_rate_hz = int(processor.sampling_rate)
-        self.segment_s = float(wanted.segment_s or self.window_s(config, processor) or DEFAULT_SEGMENT_S)
-        self.n_samples = max(1, round(self.segment_s * self.sample_rate_hz))
+        length_s = wanted.segment_s or self.window_s(config, processor) or DEFAULT_SEGMENT_S
+        self.n_samples = wanted.n_samples or max(1, round(length_s * self.sample_rate_hz))
+        self.segment_s = self.n_samples / self.sample_rate_hz if wanted.n_samples else float(length_s)
         self.wanted = wanted
         self.front = self.make_front(config, processor)
         self.model = self.make_model(config)
@@ -124,7 +128,7 @@ class Hearing(nn.Module):
 
     def shape(self) -> tuple[int, ...]:
         """Shape of what comes out for one segment; costs a pass over it unless the network is on ``meta``."""
-        device = next(self.parameters()).device
+        device = next(self.layer_list()[0].parameters()).device
         with torch.no_grad():
             given = self.eval()(torch.zeros(1, self.n_samples, device=device))
         return tuple(int(size) for size in given.shape[1:])

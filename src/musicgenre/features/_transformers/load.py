@@ -78,9 +78,9 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
         It cannot give what is wanted.
     """
     family, described = _described(config)
-    named = processor.get("feature_extractor_type", family.processor.__name__)
-    if named != family.processor.__name__:
-        raise BundleError(f"its processor is a {named}", valid=f"{family.processor.__name__} for {config['model_type']}")
+    expected = family.processor.__name__
+    if (named := processor.get("feature_extractor_type", expected)) != expected:
+        raise BundleError(f"its processor is a {named}", valid=f"{expected} for {config['model_type']}")
     extractor = family.processor.from_dict(dict(processor))
     told_hz = config.get("sample_rate", extractor.sampling_rate)
     if told_hz != extractor.sampling_rate:
@@ -183,12 +183,13 @@ def _tensors(published: Published) -> dict[str, Tensor]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' progress bars and reports to itself; what matters is checked here."""
-    level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    told: Any = logging
+    level, had_bars = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        told.set_verbosity(level)
         if had_bars:
-            logging.enable_progress_bar()
+            told.enable_progress_bar()
