@@ -113,6 +113,8 @@ class TransformerNetwork(Network):
         self._n_held = _count_held(frozen, len(self._stages), len(hearing.layer_list()))
         for weight in (each for stage in self._stages[: self._n_held] for part in stage for each in part.parameters()):
             weight.requires_grad_(False)
+        if self._n_held and hasattr(hearing.model.config, "layerdrop"):
+            hearing.model.config.layerdrop = 0.0  # it would leave out layers that are held
 
     def train(self, mode: bool = True) -> TransformerNetwork:
         """Switch to training or evaluation; what is held neither drops out nor counts."""
@@ -221,7 +223,7 @@ def _count_held(frozen: str | int, n_stages: int, n_layers: int) -> int:
     named = {"none": 0, "features": 1, "body": n_stages}
     if isinstance(frozen, str) and frozen in named:
         return named[frozen]
-    if isinstance(frozen, int) and 0 <= frozen <= n_layers:
+    if isinstance(frozen, int) and not isinstance(frozen, bool) and 0 <= frozen <= n_layers:
         return n_stages - n_layers + frozen
     raise UsageError(
         f"frozen={frozen!r} names nothing that can be held",

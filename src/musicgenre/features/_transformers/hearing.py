@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +68,11 @@ class Hearing(nn.Module):
         The model's own feature extractor; only its settings are used.
     wanted : Wanted
         What to give.
+    empty : bool
+        Draw no weights: those of a file come next.
     """
 
-    def __init__(self, config: Any, processor: Any, wanted: Wanted) -> None:
+    def __init__(self, config: Any, processor: Any, wanted: Wanted, *, empty: bool = False) -> None:
         super().__init__()
         self.sample_rate_hz = int(processor.sampling_rate)
         length_s = wanted.segment_s or self.window_s(config, processor) or DEFAULT_SEGMENT_S
@@ -78,7 +80,8 @@ class Hearing(nn.Module):
         self.segment_s = self.n_samples / self.sample_rate_hz if wanted.n_samples else float(length_s)
         self.wanted = wanted
         self.front = self.make_front(config, processor)
-        self.model = self.make_model(config)
+        with torch.device("meta") if empty else nullcontext():
+            self.model = self.make_model(config)
         count = len(self.layer_list())
         if wanted.layers not in ("last", "all") and not (
             isinstance(wanted.layers, int) and 0 <= wanted.layers <= count

@@ -21,7 +21,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 # its code is never needed: the network is a HuBERT, see hearing.py
 MERT = "mert_model"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 _TIMEOUT_S = 5.0
 
 
@@ -85,7 +85,7 @@ def _folder_of(name: str) -> Path:
     own = Path(name).expanduser()
     kept = cache_folder() / "models" / own.name
     for folder in (own, kept):
-        if folder.is_dir():
+        if name and folder.is_dir():
             return folder
     if not _HUB_NAME.fullmatch(name):
         raise BundleError(

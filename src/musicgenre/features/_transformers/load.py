@@ -13,6 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers.utils import logging
 
@@ -60,7 +61,7 @@ FAMILIES = {
 """By the ``model_type`` of a model's configuration."""
 
 
-def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wanted) -> Hearing:
+def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wanted, *, empty: bool = False) -> Hearing:
     """Make a network with fresh weights.
 
     Parameters
@@ -69,6 +70,8 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
         Contents of ``config.json`` and ``preprocessor_config.json``.
     wanted : Wanted
         What to give.
+    empty : bool
+        Draw no weights: those of a file come next.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
     told_hz = config.get("sample_rate", extractor.sampling_rate)
     if told_hz != extractor.sampling_rate:
         raise BundleError(f"its configuration says {told_hz} Hz, its processor {extractor.sampling_rate} Hz")
-    return family.hearing(described, extractor, wanted)
+    return family.hearing(described, extractor, wanted, empty=empty)
 
 
 def load(published: Published, wanted: Wanted) -> Hearing:
@@ -96,11 +99,11 @@ def load(published: Published, wanted: Wanted) -> Hearing:
     BundleError
         The weights cannot be read or do not fit: every number that the network has must be there.
     """
-    hearing = build(published.config, published.processor, wanted)
+    hearing = build(published.config, published.processor, wanted, empty=True)
     with _quiet():
         try:
             if published.config["model_type"] == MERT:
-                hearing.model.load_state_dict(_tensors(published), strict=True)
+                hearing.model.load_state_dict(_tensors(published), strict=True, assign=True)
             else:
                 hearing.model = _pretrained(published, hearing.model)
         except _UNREADABLE as error:
@@ -122,8 +125,10 @@ def _described(config: Mapping[str, Any]) -> tuple[Family, Any]:
         plain = _as_hubert(plain)
     try:
         described = FAMILIES[kind].config.from_dict(plain)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"the configuration of this {kind} makes no sense ({error})") from error
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise BundleError(
+            f"the configuration of this {kind} makes no sense ({' '.join(str(error).split())})"
+        ) from error
     return FAMILIES[kind], described.audio_config if kind == "clap" else described
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import transformers
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank, window_function
 
@@ -35,16 +37,7 @@ class AstHearing(Hearing):
                 valid=f"from {_KALDI_WINDOW_S} to {processor.max_length * _KALDI_HOP_S:g} s",
             )
         n_fft = 1 << (length - 1).bit_length()
-        filters = mel_filter_bank(
-            n_fft // 2 + 1,
-            processor.num_mel_bins,
-            _KALDI_LOWEST_HZ,
-            rate_hz // 2,
-            rate_hz,
-            norm=None,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
+        filters = _kaldi_filters(n_fft, processor.num_mel_bins, rate_hz)
         frames = kaldi_frames(window_function(length, "hann", periodic=False), _KALDI_PREEMPHASIS)
         floor = float(np.finfo(np.float32).eps)
         spectrum = Spectrum(frames, n_fft, hop, filters, center=False, floor=floor, decibels=False)
@@ -134,3 +127,20 @@ class ClapHearing(Hearing):
         """The embedding that CLAP compares with texts."""
         embedding: Tensor = output.audio_embeds
         return embedding
+
+
+def _kaldi_filters(n_fft: int, n_mels: int, rate_hz: int) -> NDArray[np.float64]:
+    """Kaldi's mel filters, (bins, n_mels); the lowest ones are narrower than a bin and may be empty, as published."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="At least one mel filter", category=UserWarning)
+        filters: NDArray[np.float64] = mel_filter_bank(
+            n_fft // 2 + 1,
+            n_mels,
+            _KALDI_LOWEST_HZ,
+            rate_hz // 2,
+            rate_hz,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+    return filters

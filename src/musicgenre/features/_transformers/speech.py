@@ -51,7 +51,7 @@ class SpeechHearing(Hearing):
         """Convolutions, projection with positions, then the layers."""
         encoder = self.model.encoder
         parts: list[list[nn.Module]] = [[self.model.feature_extractor]]
-        parts += [[self.model.feature_projection, encoder.pos_conv_embed]]
+        parts += [[self.model.feature_projection, encoder.pos_conv_embed, encoder.dropout]]
         parts += [[layer] for layer in self.layer_list()]
         parts[-1 if self.model.config.do_stable_layer_norm else 1].append(encoder.layer_norm)
         adapter = getattr(self.model, "adapter", None)
