@@ -133,13 +133,11 @@ def _described(config: Mapping[str, Any]) -> tuple[Family, Any]:
 
 
 def _as_hubert(config: dict[str, Any]) -> dict[str, Any]:
-    """MERT is a HuBERT where none of its own options is on, as in MERT-v1-95M."""
-    own = {
-        "feature_extractor_cqt": config.get("feature_extractor_cqt", False),
-        "deepnorm": config.get("deepnorm", False),
-        "attention_relax": config.get("attention_relax", -1.0) > 0,
-    }
-    used = [name for name, is_on in own.items() if is_on]
+    """MERT is a HuBERT where none of its own options is on, as in MERT-v1-95M.
+
+    Its ``attention_relax`` is left aside: it takes the largest score off before the softmax, which changes no value.
+    """
+    used = [name for name in ("feature_extractor_cqt", "deepnorm") if config.get(name, False)]
     if used:
         raise BundleError(
             f"this MERT needs {', '.join(used)}, which no HuBERT has, and MERT's own code is never run",
