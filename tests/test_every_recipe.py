@@ -17,6 +17,7 @@ from musicgenre.training.run import read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
+from tests.tiny_transformers import make_model
 
 SEGMENT_S = 3.0
 _JOINED = (
@@ -31,6 +32,8 @@ SMALLER = {
     "mfcc": [],
     "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "vggish": [],
+    "waveform": [f"representation.options.segment_s={SEGMENT_S}"],
+    "transformer": [f"representation.options.segment_s={SEGMENT_S}"],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
@@ -48,6 +51,15 @@ PRETRAINED = {
     "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
     "vggish-logistic-regression": _VGGISH,
     "vggish-svm": _VGGISH,
+}
+TINY = {
+    "wav2vec2-base": "wav2vec2",
+    "distilhubert": "distilhubert",
+    "hubert-base-ls960": "hubert",
+    "wavlm-base-plus": "wavlm",
+    "MERT-v1-95M": "mert",
+    "ast-finetuned-audioset-10-10-0.4593": "ast",
+    "clap-htsat-unfused": "clap",
 }
 LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
 # other weights, or another block or model, alone tell these from their neighbours
@@ -70,8 +82,11 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features are prepared once for all recipes."""
-    return tmp_path_factory.mktemp("cache")
+    """Features are prepared once for all recipes; tiny models lie where the published ones would be kept."""
+    folder = tmp_path_factory.mktemp("cache")
+    for published, family in TINY.items():
+        make_model(folder / "models", family).rename(folder / "models" / published)
+    return folder
 
 
 def reduced(name: str) -> list[str]:

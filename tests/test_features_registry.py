@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from musicgenre.errors import UsageError
 from musicgenre.features import registry
 from musicgenre.features.base import Representation
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
+from tests.tiny_transformers import make_model
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "columns": {},
     "joined": {"parts": [{"name": "mfcc"}, {"name": "table"}]},
     "melspectrogram": {"segment_s": 3.0},
@@ -23,10 +25,17 @@ SMALL = {
     "musicnn": {"weights": "none"},
     "picture": {"segment_s": 3.0, "size": 32},
     "table": {"segment_s": 3.0, "rhythm": True},
+    "transformer": {"segment_s": 3.0},
     "vggish": {"n_examples": 2, "weights": "none"},
     "waveform": {"segment_s": 3.0, "scale": "standard"},
 }
 NAMES = list_representations()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make the model that the representation of hearing networks is tested with."""
+    SMALL["transformer"]["model"] = str(make_model(tmp_path_factory.mktemp("models"), "distilhubert"))
 
 
 def sound(rng: np.random.Generator, representation: Representation, seconds: float = 3.0) -> np.ndarray:

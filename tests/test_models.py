@@ -31,7 +31,12 @@ FULL_SHAPES = {
     "cnn1d-baseline": (128, 173),
     "cnn1d": (128, 173),
     "cnn2d": (128, 173),
+    "linear-probe": (13, 768),
+    "transformer": (4_000,),
 }
+_TINY = model_entry("transformer").tiny_options
+# a network of a published size is no test; this one is wider than the tiny one
+FULL_OPTIONS = {"transformer": {**_TINY, "config": {**_TINY["config"], "hidden_size": 64, "conv_dim": [32, 32]}}}
 
 
 def examples(shape: tuple[int, ...], count: int = 8, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,7 +117,8 @@ def test_over_fits_eight_examples(name: str) -> None:
 @pytest.mark.parametrize("name", FULL_SHAPES)
 def test_over_fits_eight_examples_at_full_size(name: str) -> None:
     torch.manual_seed(0)
-    assert train_to_perfection(create_model(name, FULL_SHAPES[name], 4), steps=60, learning_rate=1e-3) == 1.0
+    network = create_model(name, FULL_SHAPES[name], 4, **FULL_OPTIONS.get(name, {}))
+    assert train_to_perfection(network, steps=60, learning_rate=1e-3) == 1.0
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(NETWORKS)))

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
+_PACKAGES = {
+    "features": ("numba",),
+    "train": ("torch",),
+    "plot": ("matplotlib",),
+    "pretrained": ("torch", "transformers"),
+}
+"""What the front end of a bundle imports, by the extra on its card."""
+
 _OUTPUTS = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
 
 
@@ -191,7 +199,7 @@ def _available_cores() -> int:
 def _python_front_end(card: BundleCard) -> PythonFrontEnd:
     from importlib.util import find_spec
 
-    needed = {"features": ("numba",), "train": ("torch",), "plot": ("matplotlib",)}.get(card.extra, ())
+    needed = _PACKAGES.get(card.extra, ())
     if any(find_spec(name) is None for name in needed):
         raise MissingExtraError(f"the bundle {card.name}", card.extra)
     from musicgenre.bundle.front_end import PythonFrontEnd

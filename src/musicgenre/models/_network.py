@@ -22,20 +22,27 @@ class Network(nn.Module):
         Shape of one input, without the batch.
     n_classes : int
         Number of logits.
+    embedding_width : int, optional
+        What ``body`` gives, where it is known; found by a dry run otherwise.
 
     Attributes
     ----------
     weight_cards : tuple of str or WeightCard
         Cards of the published weights that were loaded, or their names; see :mod:`musicgenre.models.cards`.
+    sample_rate_hz : int or None
+        Rate of the sound that it must be fed; ``None`` for all that do not hear sound themselves.
     """
 
     weight_cards: tuple[str | WeightCard, ...] = ()
+    sample_rate_hz: int | None = None
 
-    def __init__(self, body: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> None:
+    def __init__(
+        self, body: nn.Module, input_shape: tuple[int, ...], n_classes: int, embedding_width: int | None = None
+    ) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.body = body
-        self.embedding_width = width_after(body, input_shape)
+        self.embedding_width = width_after(body, input_shape) if embedding_width is None else embedding_width
         self.head: nn.Module = nn.Linear(self.embedding_width, n_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -55,6 +62,10 @@ class Network(nn.Module):
     def reset_head(self, n_classes: int) -> None:
         """Replace the last layer by a fresh one with ``n_classes`` outputs."""
         self.head = nn.Linear(self.embedding_width, n_classes)
+
+    def options_to_restore(self) -> dict[str, Any]:
+        """Further options (JSON) that make the same layers again without what the first making looked up."""
+        return {}
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weights to be learnt, in groups as an optimiser takes them, each with its learning rate."""

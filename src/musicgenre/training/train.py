@@ -192,7 +192,9 @@ class _Session:
             network = create_model(recipe.model.name, shape, parts.n_classes, **recipe.model.options)
             if recipe.is_tagging:
                 check_tagger(network, recipe, parts, self.tell)
+            _check_rate(network, recipe.model.name, material.representation.sample_rate_hz)
             facts = _facts(material, recipe, parts, fold)
+            facts["model"]["options"] |= network.options_to_restore()
             classical = isinstance(network, ClassicalModel)
             if classical:
                 _check_at_once(material, recipe)
@@ -225,6 +227,16 @@ def check_tagger(network: Network, recipe: Recipe, parts: Parts, tell: Tell) -> 
     for name, part in (("validation", parts.validation), ("test", parts.test)):
         if missing := missing_tags(part):
             tell(f"the {name} part tells nothing about {len(missing)} tags: {', '.join(missing)}")
+
+
+def _check_rate(network: Network, name: str, rate_hz: int) -> None:
+    """Refuse to feed a network that hears sound itself at another rate than its own."""
+    wanted_hz = network.sample_rate_hz
+    if wanted_hz is not None and wanted_hz != rate_hz:
+        raise UsageError(
+            f"the model {name} hears sound at {wanted_hz} Hz, and the representation gives {rate_hz} Hz",
+            next_step=f"Set representation.options.sample_rate_hz={wanted_hz}",
+        )
 
 
 def _data_module(
@@ -286,7 +298,7 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -
         "hop_s": material.store.hop_s,
         "model": {
             "name": recipe.model.name,
-            "options": recipe.model.options,
+            "options": dict(recipe.model.options),
             "input_shape": list(material.representation.shape()),
             "n_classes": parts.n_classes,
         },

@@ -1,0 +1,156 @@
+"""Find a published model: a folder of yours, our cache, the cache of the Hugging Face hub, then the hub itself.
+
+Only JSON and weights are ever read of a model; a model that brings code along is refused. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from musicgenre._files import cache_folder, sha256_of
+from musicgenre.errors import BundleError
+from musicgenre.features.base import needing
+
+EXTRA = "pretrained"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+# its code is never needed: the network is a HuBERT, see hearing.py
+MERT = "mert_model"
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model that was found.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its files lie.
+    config, processor : dict
+        What its two JSON files say: its layers, and what it wants to be fed.
+    weights : Path
+        Its weights.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    processor: dict[str, Any]
+    weights: Path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights: what identifies the model."""
+        found = self.weights.stat()
+        return _sha256(self.weights, found.st_size, found.st_mtime_ns)
+
+
+def find_model(name: str) -> Published:
+    """Find a model and read what it says about itself.
+
+    Parameters
+    ----------
+    name : str
+        A folder, or the model's name on the hub (``facebook/wav2vec2-base``). For either, a folder of the last part
+        of its name in ``models/`` of our cache folder will do.
+
+    Raises
+    ------
+    BundleError
+        It is not there and cannot be fetched, is not whole, or wants to run code of its own.
+    """
+    folder = _folder_of(name)
+    config = _read_json(folder / CONFIG)
+    processor = _read_json(folder / PROCESSOR)
+    wants_code = "auto_map" in processor or ("auto_map" in config and config.get("model_type") != MERT)
+    if wants_code:
+        raise BundleError(
+            f"the model {name} wants to run code of its own (auto_map in its configuration), and none is ever run",
+            valid="a model of a type that transformers itself knows",
+            next_step="Take one of those that docs/transformers.md lists",
+        )
+    weights = next((folder / file for file in WEIGHT_FILES if (folder / file).is_file()), None)
+    if weights is None:
+        raise BundleError(f"{folder} holds no weights", valid=f"{' or '.join(WEIGHT_FILES)}")
+    return Published(folder, config, processor, weights)
+
+
+def _folder_of(name: str) -> Path:
+    own = Path(name).expanduser()
+    kept = cache_folder() / "models" / own.name
+    for folder in (own, kept):
+        if name and folder.is_dir():
+            return folder
+    if not _HUB_NAME.fullmatch(name):
+        raise BundleError(
+            f"there is no model folder {name!r}, and none named {own.name!r} in {kept.parent}",
+            valid=f"a folder with {CONFIG}, {PROCESSOR} and {WEIGHT_FILES[0]}, or OWNER/NAME on huggingface.co",
+        )
+    with needing(f"the model {name}", EXTRA):
+        from huggingface_hub import constants
+    whole = _from_hub(name, local_files_only=True)
+    if whole is not None:
+        return whole
+    try:
+        fetched = _from_hub(name, local_files_only=False)
+    except (OSError, ValueError) as error:  # no network, no such model, not allowed
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BundleError(
+            f"the model {name} is not in {constants.HF_HUB_CACHE} and could not be fetched ({first})",
+            next_step=f"Where there is a network, save {CONFIG}, {PROCESSOR} and {WEIGHT_FILES[0]} (or "
+            f"{WEIGHT_FILES[1]}) of https://huggingface.co/{name} into a folder; then put it in place as {kept}, or "
+            "name it in place of the model",
+        ) from error
+    if fetched is None:
+        raise BundleError(f"https://huggingface.co/{name} is not whole", valid=f"{CONFIG}, {PROCESSOR} and weights")
+    return fetched
+
+
+def _from_hub(name: str, *, local_files_only: bool) -> Path | None:
+    """Ask the hub, or its cache, for the files we read and no others; ``None`` where they are not all there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for weights in WEIGHT_FILES:
+        try:
+            folder = Path(
+                snapshot_download(
+                    name,
+                    allow_patterns=[CONFIG, PROCESSOR, weights],
+                    local_files_only=local_files_only,
+                    etag_timeout=_TIMEOUT_S,
+                )
+            )
+        except LocalEntryNotFoundError:
+            if local_files_only:
+                return None
+            raise
+        if all((folder / file).is_file() for file in (CONFIG, PROCESSOR, weights)):
+            return folder
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path.parent} is no model folder: it has no {path.name}",
+            valid=f"{CONFIG}, {PROCESSOR} and {WEIGHT_FILES[0]} or {WEIGHT_FILES[1]}",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read ({error})", next_step="Fetch it anew") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} is no JSON object", next_step="Fetch it anew")
+    return content
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified_ns: int) -> str:
+    return sha256_of(path)
