@@ -16,6 +16,8 @@ from musicgenre.data.rows import Features
 from musicgenre.errors import AudioError, DataError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.segments import cut as cut_waveform
+from musicgenre.features.segments import segment_spans
+from musicgenre.features.track_sound import TrackRepresentation, TrackSound, mean_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Outcome:
 
 
 def reads_of(representation: Representation) -> str:
-    """Say what the representation reads: ``waveform`` (the default), ``file`` or ``columns``."""
+    """Say what the representation reads: ``waveform`` (the default), ``track``, ``file`` or ``columns``."""
     return str(getattr(representation, "reads", "waveform"))
 
 
@@ -62,7 +64,7 @@ def cut_of(representation: Representation, segment_s: float | None, hop_s: float
             next_step=f"Make it with segment_s={segment_s}",
         )
     length_s = own_s if segment_s is None else segment_s
-    if reads_of(representation) != "waveform" or length_s is None:
+    if reads_of(representation) not in ("waveform", "track") or length_s is None:
         return Cut(None, None, dtype)
     return Cut(length_s, length_s if hop_s is None else hop_s, dtype)
 
@@ -84,7 +86,7 @@ def make_rows(shared: tuple[Representation, Cut, RowCache], job: Job) -> Outcome
     if key in cache:
         return Outcome(key, sha256, signature, reused=True)
     try:
-        starts_s, rows, warnings = _compute(representation, cut, job.path)
+        starts_s, rows, warnings = _compute(representation, cut, job.path, _CachedTrack(job.path, sha256, cache))
     except (AudioError, DataError) as error:
         return Outcome(sha256=sha256, signature=signature, problem=str(error))
     cache.write(key, starts_s, rows)
@@ -97,18 +99,46 @@ def rows_of_columns(representation: Representation, cut: Cut, columns: Mapping[s
     return _stored([row], representation, cut.dtype)
 
 
+class _CachedTrack(TrackSound):
+    """A track whose descriptions as a whole are kept in the cache, under the key they have when prepared alone.
+
+    So an embedding is computed once, however many joined representations it is part of.
+    """
+
+    def __init__(self, path: Path, sha256: str, cache: RowCache) -> None:
+        from musicgenre import audio
+
+        super().__init__(lambda rate_hz: audio.load(path, rate_hz))
+        self._job, self._cache = Job(path, sha256), cache
+
+    def whole(self, representation: Representation) -> NDArray[np.float32]:
+        """Take the rows of the representation from the cache, or put them there; their mean."""
+        cut = cut_of(representation, None, None, "float32")
+        for _ in range(2):  # an entry that is damaged is made once more
+            outcome = make_rows((representation, cut, self._cache), self._job)
+            found = None if outcome.problem else self._cache.read(outcome.key)
+            if found is not None:
+                return mean_of(found[1].astype(np.float32, copy=False))
+            if outcome.key:
+                self._cache.path_of(outcome.key).unlink(missing_ok=True)
+        return super().whole(representation)  # which raises what is wrong
+
+
 def _compute(
-    representation: Representation, cut: Cut, path: Path
+    representation: Representation, cut: Cut, path: Path, track: TrackSound
 ) -> tuple[NDArray[np.float64], Features, tuple[str, ...]]:
     if reads_of(representation) == "file":
         row = cast("Any", representation).compute_file(path)
         return np.zeros(1), _stored([row], representation, cut.dtype), ()
-    from musicgenre.audio import load
-
-    sound = load(path, representation.sample_rate_hz)
-    starts_s, segments = cut_waveform(sound.waveform, sound.sample_rate_hz, cut.segment_s, cut.hop_s)
-    rows = [representation.compute(segment) for segment in segments]
-    return starts_s, _stored(rows, representation, cut.dtype), tuple(sound.warnings)
+    waveform, rate_hz = track.at(representation.sample_rate_hz), representation.sample_rate_hz
+    if reads_of(representation) == "track":
+        spans = segment_spans(len(waveform), rate_hz, cut.segment_s, cut.hop_s)
+        starts_s = np.array([start / rate_hz for start, _ in spans])
+        rows = cast("TrackRepresentation", representation).compute_track(track, starts_s.tolist(), cut.segment_s)
+    else:
+        starts_s, segments = cut_waveform(waveform, rate_hz, cut.segment_s, cut.hop_s)
+        rows = [representation.compute(segment) for segment in segments]
+    return starts_s, _stored(rows, representation, cut.dtype), track.warnings
 
 
 def _stored(rows: list[NDArray[np.float32]], representation: Representation, dtype: str) -> Features:

@@ -17,6 +17,7 @@ from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import protocol_of, split, take_fold
 from musicgenre.data.store import Store
 from musicgenre.errors import DataError, RecipeError
+from musicgenre.features._row_jobs import reads_of
 from musicgenre.features.base import Representation
 from musicgenre.features.columns import missing_columns
 from musicgenre.features.prepare import prepare
@@ -151,6 +152,12 @@ def _sound_under(representation: Representation) -> Representation:
         raise RecipeError(
             f"the representation {representation.name} of whole tracks cannot be augmented online",
             next_step="Give it a segment length, or use augmentation.offline",
+        )
+    if reads_of(representation) == "track":
+        raise RecipeError(
+            f"the representation {representation.name} knows the whole track, of which an epoch draws segments",
+            valid="augmentation.online.waveform with parts of one rate that describe the segment",
+            next_step="Use augmentation.offline: its copies are whole tracks",
         )
     return create_representation(
         "waveform", sample_rate_hz=representation.sample_rate_hz, segment_s=representation.segment_s
