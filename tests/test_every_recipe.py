@@ -20,15 +20,13 @@ from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
 from tests.tiny_transformers import make_model
 
 SEGMENT_S = 3.0
-_JOINED = (
-    "[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, segment_s: 3.0}, "
-    "{name: table, segment_s: 3.0}]"
-)
+_SMALL_MEL = "{name: melspectrogram, preset: %s, segment_s: 3.0, n_mels: 32}"
+_EMBEDDING = "{name: musicnn, weights: none, whole_track: true}"
 SMALLER = {
     "melspectrogram": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.n_mels=32"],
     "picture": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.size=64"],
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
-    "joined": [f"representation.options.parts={_JOINED}"],
+    "joined": [],
     "mfcc": [],
     "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "vggish": [],
@@ -61,7 +59,27 @@ TINY = {
     "ast-finetuned-audioset-10-10-0.4593": "ast",
     "clap-htsat-unfused": "clap",
 }
-LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
+_B9 = [f"representation.options.parts=[{_SMALL_MEL % 'b1'}, {_EMBEDDING}]", "model.options.bands=32"]
+JOINED = {
+    "a8-joined": [
+        "representation.options.parts=[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, "
+        "segment_s: 3.0}, {name: table}]"
+    ],
+    "a8-fused": [
+        f"representation.options.parts=[{_SMALL_MEL % 'a5'}, {{name: table}}, {_EMBEDDING}]",
+        "model.options.bands=32",
+    ],
+    "musicnn-tags-table": [
+        "representation.options.parts=[{name: musicnn, output: tags, weights: none}, {name: table}]"
+    ],
+    "b9-cnn1d": _B9,
+    "b9-cnn2d": _B9,
+    "b9-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
+}
+LARGE = {
+    "b8", "b8-depth-study", "e6-vgg19", "e6-resnext101",
+    *(name for name in list_recipes() if name.startswith("b9-resnet34")),
+}  # fmt: skip
 # other weights, or another block or model, alone tell these from their neighbours
 TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
 TWINS |= {"d4", "d4-third-block", "d4-scratch", "vggish-svm"}
@@ -93,6 +111,7 @@ def reduced(name: str) -> list[str]:
     """Overrides that make a recipe small, everything else as it is."""
     recipe = load_recipe(name)
     wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *PRETRAINED.get(name, [])]
+    wanted += [setting for stem, settings in JOINED.items() if name.startswith(stem) for setting in settings]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
     if recipe.protocol.name == "artist":  # the collection names no artists

@@ -15,11 +15,18 @@ from musicgenre.errors import UsageError
 from musicgenre.features import registry
 from musicgenre.features.base import Representation
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
+from musicgenre.features.track_sound import TrackRepresentation, TrackSound
 from tests.tiny_transformers import make_model
 
 SMALL: dict[str, dict[str, Any]] = {
     "columns": {},
-    "joined": {"parts": [{"name": "mfcc"}, {"name": "table"}]},
+    "joined": {
+        "parts": [
+            {"name": "mfcc"},
+            {"name": "melspectrogram", "preset": "a5", "segment_s": 3.0},
+            {"name": "table", "whole_track": True},
+        ]
+    },
     "melspectrogram": {"segment_s": 3.0},
     "mfcc": {},
     "musicnn": {"weights": "none"},
@@ -86,6 +93,24 @@ def test_settings_make_it_again(name: str, rng: np.random.Generator) -> None:
     waveform = sound(rng, representation)
     assert np.array_equal(again.compute(waveform), representation.compute(waveform))
     assert np.array_equal(sent.compute(waveform), representation.compute(waveform))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_those_that_want_the_whole_track_say_so(name: str, rng: np.random.Generator) -> None:
+    representation = create_representation(name, **SMALL[name])
+    reads = getattr(representation, "reads", "waveform")
+    assert isinstance(representation, TrackRepresentation) == hasattr(representation, "compute_track")
+    if reads != "track":
+        return
+    waveform = sound(rng, representation, seconds=2.0 * (representation.segment_s or 3.0))
+    before = waveform.copy()
+    track = TrackSound.of_waveform(waveform, representation.sample_rate_hz)
+    first, second = representation.compute_track(track, [0.0, 3.0], 3.0)  # type: ignore[attr-defined]
+    assert first.shape == second.shape == representation.shape() and first.dtype == np.float32
+    assert not np.array_equal(first, second), "segments differ"
+    alone = representation.compute_track(track, [3.0], 3.0)[0]  # type: ignore[attr-defined]
+    assert np.array_equal(alone, second), "a segment does not depend on which others are asked for"
+    assert np.array_equal(waveform, before)
 
 
 def test_another_version_is_refused() -> None:

@@ -33,6 +33,7 @@ FULL_SHAPES = {
     "cnn2d": (128, 173),
     "linear-probe": (13, 768),
     "transformer": (4_000,),
+    "spec-and-embed": (128 * 173 + 200,),
 }
 _TINY = model_entry("transformer").tiny_options
 # a network of a published size is no test; this one is wider than the tiny one

@@ -16,12 +16,15 @@ from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle._run_calibration import calibrate
 from musicgenre.bundle._tag_calibration import calibrate_tags
 from musicgenre.bundle.card import Activation, BundleCard
-from musicgenre.bundle.load import load_bundle
+from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, UsageError
 from musicgenre.evaluation._estimate import Estimate
+from musicgenre.evaluation.ensemble import refuse_ensemble
 from musicgenre.evaluation.run_reports import report_on
 from musicgenre.evaluation.runs import Run, open_run
+from musicgenre.features._row_jobs import reads_of
 from musicgenre.features.registry import representation_from_settings
+from musicgenre.features.track_sound import TrackSound
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,6 +124,7 @@ def export_run(
         The bundle does not agree with the training-time model: nothing is written.
     """
     run = _open_single(Path(folder))
+    refuse_ensemble(run, "a bundle")
     path = run.folder / f"{run.recipe}.onnx" if output is None else Path(output)
     if path.suffix != ".onnx":
         raise UsageError(f"{path.name} cannot be the name of a bundle", valid="a name that ends in .onnx")
@@ -203,9 +207,20 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
         front_end=settings,
         scores=_scores(run),
         weights=tuple(run.info.get("weights", ())),
-        notes=". ".join([said.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
+        notes=". ".join([said.note, *([] if inside else _python_notes(representation))]) + ".",
         extra="" if inside else getattr(representation, "extra", "features"),
     )
+
+
+def _python_notes(representation: Representation) -> list[str]:
+    """What a front end outside the graph needs where the bundle is used."""
+    notes = [_PYTHON_NOTE.format(representation.name)]
+    if weights := getattr(representation, "weight_cards", ()):
+        names = ", ".join(weights)
+        notes.append(f"It hears through published weights ({names}), which 'musicgenre bundles get' provides")
+    if reads_of(representation) == "track":
+        notes.append("Each segment meets what all that is heard of the track says")
+    return notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,4 +328,13 @@ def _largest_difference(
     expected = probabilities(network, features, activation)
     bundle = load_bundle(trial, threads=1)
     plain = replace(bundle.card, temperature=1.0, tag_scales=(), tag_biases=())  # as it was before calibration
-    return float(np.abs(plain.probabilities(bundle.run(rows)["logits"]) - expected).max())
+    return float(np.abs(plain.probabilities(_logits(bundle, rows)) - expected).max())
+
+
+def _logits(bundle: Bundle, rows: Float32) -> Float32:
+    """What a bundle says of segments, each of them a track of its own where it wants whole tracks."""
+    if not bundle.hears_tracks:
+        return bundle.run(rows)["logits"]
+    rate_hz = bundle.card.sample_rate_hz
+    tracks = [TrackSound.of_waveform(row, rate_hz) for row in rows]
+    return np.concatenate([bundle.run_track(track, [0.0], None)["logits"] for track in tracks])

@@ -23,6 +23,7 @@ from musicgenre.cli import (
     data,
     doctor,
     embed,
+    ensemble,
     evaluate,
     export,
     models,
@@ -95,6 +96,7 @@ app.command("classify")(classify.classify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("embed")(embed.embed)
+app.command("ensemble")(ensemble.ensemble)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("models")(models.models)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from musicgenre._files import replacing, write_text_atomic
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
-from musicgenre.data.rows import FeatureRows, Features, measure_normalisation
+from musicgenre.data.rows import FeatureRows, Features, blocks_of, measure_normalisation
 from musicgenre.data.store import FORMAT_VERSION, INDEX_COLUMNS, STORE_FILE
 
 _OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
@@ -77,7 +77,7 @@ def write_store(
         **description,
         "parts": parts,
         "index": index_file,
-        "normalisation": _normalisation(folder, parts, shape, dtype, description["row_axis"]),
+        "normalisation": _normalisation(folder, parts, description),
     }
     write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
     _remove_superseded(folder, {STORE_FILE, index_file, *(part["file"] for part in parts.values())})
@@ -136,11 +136,7 @@ def _index_rows(parts: Mapping[str, Sequence[ReadyTrack]]) -> list[list[str]]:
 
 
 def _normalisation(
-    folder: Path,
-    parts: Mapping[str, Mapping[str, Any]],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    axis: int | None,
+    folder: Path, parts: Mapping[str, Mapping[str, Any]], description: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Measure the training part, augmented rows included: that is what the model will see."""
     train = {name: part for name, part in parts.items() if name == "train" or name.startswith("train-")}
@@ -149,12 +145,12 @@ def _normalisation(
     counts = [part["rows"] for part in train.values()]
     rows = FeatureRows(
         [folder / part["file"] for part in train.values()],
-        shape,
-        dtype,
+        tuple(description["shape"]),
+        np.dtype(description["dtype"]),
         np.repeat(np.arange(len(counts)), counts),
         np.concatenate([np.arange(count) for count in counts]),
     )
-    return measure_normalisation(rows, axis).as_dict()
+    return measure_normalisation(rows, description["row_axis"], blocks_of(description)).as_dict()
 
 
 def _remove_superseded(folder: Path, kept: set[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,20 +116,54 @@ def draw_example(seed: int, track_id: str, count: int) -> int:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Some values of a flat row that belong together, such as a spectrogram followed by something else.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Their shape before they were laid flat.
+    row_axis : int or None
+        Axis of it that is normalised entry by entry; ``None``: all its values share one pair.
+    """
+
+    shape: tuple[int, ...]
+    row_axis: int | None
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lists and numbers, for JSON."""
+        return {"shape": list(self.shape), "row_axis": self.row_axis}
+
+
+def blocks_of(description: Mapping[str, Any]) -> tuple[Block, ...]:
+    """Read the blocks of a JSON object that may have some."""
+    return tuple(Block(tuple(entry["shape"]), entry["row_axis"]) for entry in description.get("blocks", ()))
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """Mean and standard deviation of every band, coefficient or column.
 
     Parameters
     ----------
     mean, std : ndarray of float64, shape (n,)
-        ``n`` is the length of ``row_axis``, or 1 without one. A constant row has ``std`` 1.
+        ``n`` is the length of ``row_axis``, or 1 without one. A constant row has ``std`` 1. With blocks, those of all
+        blocks one after the other.
     row_axis : int or None
         The axis of one row of features they belong to; ``None``: all values share one pair.
+    blocks : tuple of Block
+        What a flat row consists of; they decide then, not ``row_axis``.
     """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     row_axis: int | None
+    blocks: tuple[Block, ...] = ()
 
     def apply(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Subtract the mean and divide by the deviation; shape (n_rows, *row_shape) stays."""
@@ -137,38 +172,89 @@ class Normalisation:
 
     def broadcast(self, n_dims: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and deviation, shaped to meet rows of ``n_dims`` dimensions."""
-        shape = [1] * n_dims
-        if self.row_axis is not None:
-            shape[self.row_axis] = len(self.mean)
-        return self.mean.astype(np.float32).reshape(shape), self.std.astype(np.float32).reshape(shape)
+        mean, std = self.mean.astype(np.float32), self.std.astype(np.float32)
+        if self.blocks:
+            return _laid_flat(mean, self.blocks), _laid_flat(std, self.blocks)
+        shape = _row_shape(n_dims, self.row_axis, len(self.mean))
+        return mean.reshape(shape), std.reshape(shape)
 
     def as_dict(self) -> dict[str, Any]:
         """Lists and numbers, for JSON."""
-        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "row_axis": self.row_axis}
+        blocks = {"blocks": [block.as_dict() for block in self.blocks]} if self.blocks else {}
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "row_axis": self.row_axis, **blocks}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Normalisation:
         """Undo :meth:`as_dict`."""
-        return cls(np.array(data["mean"], np.float64), np.array(data["std"], np.float64), data["row_axis"])
+        mean, std = np.array(data["mean"], np.float64), np.array(data["std"], np.float64)
+        return cls(mean, std, data["row_axis"], blocks_of(data))
 
 
-def measure_normalisation(features: FeatureRows, row_axis: int | None) -> Normalisation:
+def measure_normalisation(features: FeatureRows, row_axis: int | None, blocks: Sequence[Block] = ()) -> Normalisation:
     """Measure mean and deviation in float64, a few megabytes at a time."""
     row_bytes = max(1, int(np.prod(features.row_shape)) * 8)
     step = max(1, _CHUNK_BYTES // row_bytes)
-    count, mean, spread = 0, np.zeros(1), np.zeros(1)
+    measured = [_Moments() for _ in blocks or (None,)]
     for start in range(0, len(features), step):
-        values = _by_row(features[start : start + step], row_axis)  # (n, values)
-        n, chunk_mean = values.shape[1], values.mean(axis=1)
-        chunk_spread = ((values - chunk_mean[:, None]) ** 2).sum(axis=1)
+        chunk = features[start : start + step]
+        for moments, values in zip(measured, _pieces(chunk, row_axis, blocks), strict=True):
+            moments.add(values)
+    mean = np.concatenate([moments.mean for moments in measured])
+    std = np.concatenate([moments.std for moments in measured])
+    return Normalisation(mean, std, row_axis, tuple(blocks))
+
+
+class _Moments:
+    """Mean and squared deviations of some rows of numbers, of which ever more arrive."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._spread = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take further values in, shape (n_rows, n_values)."""
+        n, mean = values.shape[1], values.mean(axis=1)
+        spread = ((values - mean[:, None]) ** 2).sum(axis=1)
         # Joining means and squared deviations, unlike sums of squares, loses no digits to a large mean.
-        delta = chunk_mean - mean
-        spread = spread + chunk_spread + delta**2 * (count * n / (count + n))
-        mean = mean + delta * (n / (count + n))
-        count += n
-    std = np.sqrt(spread / max(count, 1))
-    constant = std <= _SMALLEST_STD * np.maximum(1.0, np.abs(mean))
-    return Normalisation(mean, np.where(constant, 1.0, std), row_axis)
+        delta = mean - self.mean
+        self._spread = self._spread + spread + delta**2 * (self.count * n / (self.count + n))
+        self.mean = self.mean + delta * (n / (self.count + n))
+        self.count += n
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Standard deviation of each row; 1 where it is constant."""
+        std = np.sqrt(self._spread / max(self.count, 1))
+        constant = std <= _SMALLEST_STD * np.maximum(1.0, np.abs(self.mean))
+        return np.where(constant, 1.0, std)
+
+
+def _pieces(features: Features, row_axis: int | None, blocks: Sequence[Block]) -> Iterator[NDArray[np.float64]]:
+    """Values by row, one array a block; one in all without blocks."""
+    if not blocks:
+        yield _by_row(features, row_axis)
+    begin = 0
+    for block in blocks:
+        own = features[:, begin : begin + block.size].reshape(-1, *block.shape)
+        yield _by_row(own, block.row_axis)
+        begin += block.size
+
+
+def _row_shape(n_dims: int, row_axis: int | None, length: int) -> list[int]:
+    shape = [1] * n_dims
+    if row_axis is not None:
+        shape[row_axis] = length
+    return shape
+
+
+def _laid_flat(values: NDArray[np.float32], blocks: Sequence[Block]) -> NDArray[np.float32]:
+    """One value for every number of a flat row, from one for every row of every block."""
+    parts, begin = [], 0
+    for block in blocks:
+        n_rows = 1 if block.row_axis is None else block.shape[block.row_axis]
+        own = values[begin : begin + n_rows].reshape(_row_shape(len(block.shape), block.row_axis, n_rows))
+        parts.append(np.broadcast_to(own, block.shape).reshape(-1))
+        begin += n_rows
+    return np.concatenate(parts)
 
 
 def _by_row(features: Features, row_axis: int | None) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.data.rows import FeatureRows, Normalisation, measure_normalisation
+from musicgenre.data.rows import FeatureRows, Normalisation, blocks_of, measure_normalisation
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.data.targets import TagRows, Targets
 from musicgenre.errors import DataError
@@ -136,6 +136,8 @@ class Store:
         Shape of one row of features.
     row_axis : int or None
         Axis of one row that is normalised entry by entry.
+    blocks : tuple of Block
+        What a joined row consists of, each normalised by itself; empty for all others.
     labels : tuple of str
         All labels, sorted: row ``labels`` count along it.
     normalisation : Normalisation or None
@@ -153,6 +155,7 @@ class Store:
         self.shape: tuple[int, ...] = tuple(description["shape"])
         self.dtype: np.dtype[Any] = np.dtype(description["dtype"])
         self.row_axis: int | None = description["row_axis"]
+        self.blocks = blocks_of(description)
         self.labels: tuple[str, ...] = tuple(description["labels"])
         self.skipped: list[dict[str, str]] = description["skipped"]
         normalisation = description["normalisation"]
@@ -230,7 +233,7 @@ class Store:
 
     def normalisation_of(self, part: PartView) -> Normalisation:
         """Measure the normalisation of some rows: those a model is trained on."""
-        return measure_normalisation(part.features, self.row_axis)
+        return measure_normalisation(part.features, self.row_axis, self.blocks)
 
     def _check_files(self, description: dict[str, Any]) -> None:
         for name, part in description["parts"].items():

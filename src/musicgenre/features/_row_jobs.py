@@ -17,6 +17,7 @@ from musicgenre.data.rows import Features
 from musicgenre.errors import AudioError, DataError, MusicgenreError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.segments import cut as cut_waveform
+from musicgenre.features.track_sound import TrackSound, mean_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Outcome:
 
 
 def reads_of(representation: Representation) -> str:
-    """Say what the representation reads: ``waveform`` (the default), ``file`` or ``columns``."""
+    """Say what the representation reads: ``waveform`` (the default), ``track``, ``file`` or ``columns``."""
     return str(getattr(representation, "reads", "waveform"))
 
 
@@ -63,7 +64,7 @@ def cut_of(representation: Representation, segment_s: float | None, hop_s: float
             next_step=f"Make it with segment_s={segment_s}",
         )
     length_s = own_s if segment_s is None else segment_s
-    if reads_of(representation) != "waveform" or length_s is None:
+    if reads_of(representation) not in ("waveform", "track") or length_s is None:
         return Cut(None, None, dtype)
     return Cut(length_s, length_s if hop_s is None else hop_s, dtype)
 
@@ -73,29 +74,65 @@ def key_of(content_sha256: str, representation: Representation, cut: Cut) -> str
     return entry_key(content_sha256, {"representation": representation.settings(), **asdict(cut)})
 
 
+class CachedTrack(TrackSound):
+    """A track whose descriptions as a whole are kept in the cache, under the key they have when prepared alone.
+
+    So an embedding is computed once, however many joined representations it is part of.
+    """
+
+    def __init__(self, path: Path, sha256: str, cache: RowCache) -> None:
+        from musicgenre import audio
+
+        super().__init__(lambda rate_hz: audio.load(path, rate_hz))
+        self._job, self._cache = Job(path, sha256), cache
+
+    def whole(self, representation: Representation) -> NDArray[np.float32]:
+        """Take the rows of the representation from the cache, or put them there; their mean."""
+        cut = cut_of(representation, None, None, "float32")
+        for _ in range(2):  # an entry that is damaged is made once more
+            outcome = make_rows((representation, cut, self._cache), self._job)
+            found = None if outcome.problem else self._cache.read(outcome.key)
+            if found is not None:
+                return mean_of(found[1].astype(np.float32, copy=False))
+            if outcome.key:
+                self._cache.path_of(outcome.key).unlink(missing_ok=True)
+        return super().whole(representation)  # which raises what is wrong
+
+
 Shared = tuple[Representation, Cut, RowCache]
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A file decoded and cut, whose rows are not computed yet; ``segments`` (n_segments, n_samples)."""
+    """A file decoded and cut, whose rows are not computed yet; ``segments`` (n_segments, n_samples).
+
+    ``track`` is the whole of it; a file that is not sound has none.
+    """
 
     key: str
     sha256: str
     signature: Signature
     starts_s: NDArray[np.float64]
     segments: NDArray[np.float32]
-    warnings: tuple[str, ...]
+    track: CachedTrack | None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the decoder noticed so far."""
+        return () if self.track is None else self.track.warnings
 
 
 def make_rows(shared: Shared, job: Job) -> Outcome:
     """Put the rows of a file into the cache, unless they are there. A file at fault is an outcome, not an error."""
-    representation = shared[0]
+    representation, cut, _ = shared
     heard = hear(shared, job)
     if isinstance(heard, Outcome):
         return heard
     if reads_of(representation) == "file":
         return keep(shared, heard, lambda: [cast("Any", representation).compute_file(job.path)])
+    if reads_of(representation) == "track":
+        whole = cast("Any", representation).compute_track
+        return keep(shared, heard, lambda: whole(heard.track, heard.starts_s.tolist(), cut.segment_s))
     return keep(shared, heard, lambda: [representation.compute(segment) for segment in heard.segments])
 
 
@@ -111,15 +148,14 @@ def hear(shared: Shared, job: Job) -> Heard | Outcome:
     if key in cache:
         return Outcome(key, sha256, signature, reused=True)
     if reads_of(representation) == "file":
-        return Heard(key, sha256, signature, np.zeros(1), np.zeros((1, 0), np.float32), ())
-    from musicgenre.audio import load
-
+        return Heard(key, sha256, signature, np.zeros(1), np.zeros((1, 0), np.float32), None)
+    track, rate_hz = CachedTrack(job.path, sha256, cache), representation.sample_rate_hz
     try:
-        sound = load(job.path, representation.sample_rate_hz)
+        waveform = track.at(rate_hz)
     except AudioError as error:
         return Outcome(sha256=sha256, signature=signature, problem=str(error))
-    starts_s, segments = cut_waveform(sound.waveform, sound.sample_rate_hz, cut.segment_s, cut.hop_s)
-    return Heard(key, sha256, signature, starts_s, segments, tuple(sound.warnings))
+    starts_s, segments = cut_waveform(waveform, rate_hz, cut.segment_s, cut.hop_s)
+    return Heard(key, sha256, signature, starts_s, segments, track)
 
 
 def keep(shared: Shared, heard: Heard, compute: Callable[[], list[NDArray[np.float32]]]) -> Outcome:

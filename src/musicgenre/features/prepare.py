@@ -311,6 +311,7 @@ def _describe(
         "dtype": cut.dtype,
         "shape": list(representation.shape()),
         "row_axis": representation.row_axis,
+        "blocks": [block.as_dict() for block in getattr(representation, "blocks", ())],
         "labels": list(manifest.labels),
         "skipped": [{"track_id": skip.track_id, "reason": skip.reason} for skip in skipped],
     }

@@ -18,7 +18,17 @@ from musicgenre.errors import UsageError
 from musicgenre.features.base import Representation
 
 _SUPPORT = frozenset(
-    {"base", "prepare", "reference", "registry", "rhythm", "segments", "specification", "torch_frontend"}
+    {
+        "base",
+        "prepare",
+        "reference",
+        "registry",
+        "rhythm",
+        "segments",
+        "specification",
+        "torch_frontend",
+        "track_sound",
+    }
 )
 _FACTORIES: dict[str, Callable[..., Representation]] = {}
 

@@ -18,6 +18,7 @@ from musicgenre.data.splits import protocol_of, split, take_fold
 from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError
+from musicgenre.features._row_jobs import reads_of
 from musicgenre.features.base import Representation
 from musicgenre.features.columns import missing_columns
 from musicgenre.features.prepare import prepare
@@ -130,6 +131,7 @@ def gather_material(
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
     representation = representation_of(recipe, manifest)
+    heard = None if recipe.augmentation.online.waveform is None else _sound_under(representation)
     # with folds every track tests once, and then all its segments score: one is drawn when the parts are made
     one = recipe.protocol.seed if recipe.training.examples == "stored" and not folds else None
 
@@ -152,9 +154,7 @@ def gather_material(
         return done.open()
 
     features = prepared(representation, store, section.dtype)
-    sound = None
-    if recipe.augmentation.online.waveform is not None:
-        sound = prepared(_sound_under(representation), None, "float32")
+    sound = None if heard is None else prepared(heard, None, "float32")
     record = protocol_of(manifest)
     protocol = record.protocol if record else MANIFEST_SPLIT
     targets = tag_targets(manifest, recipe.data.targets, recipe.data.labels) if recipe.is_tagging else None
@@ -184,11 +184,11 @@ def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
     name, options = recipe.representation.name, recipe.representation.options
     if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):
         return create_representation(name, **{**options, "source": "file"})
-    if name == "table" and options.get("segment_s") is None:
-        columns = create_representation(name, **options).columns  # type: ignore[attr-defined]
-        if not missing_columns(columns, manifest.extra_columns):
-            return create_representation("columns", names=list(columns))
-    return create_representation(name, **options)
+    made = create_representation(name, **options)
+    columns: tuple[str, ...] = getattr(made, "columns", ())
+    if columns and made.segment_s is None and not missing_columns(columns, manifest.extra_columns):
+        return create_representation("columns", names=list(columns))
+    return made
 
 
 def _sound_under(representation: Representation) -> Representation:
@@ -197,6 +197,12 @@ def _sound_under(representation: Representation) -> Representation:
         raise RecipeError(
             f"the representation {representation.name} of whole tracks cannot be augmented online",
             next_step="Give it a segment length, or use augmentation.offline",
+        )
+    if reads_of(representation) == "track":
+        raise RecipeError(
+            f"the representation {representation.name} knows the whole track, of which an epoch draws segments",
+            valid="augmentation.online.waveform with parts of one rate that describe the segment",
+            next_step="Use augmentation.offline: its copies are whole tracks",
         )
     return create_representation(
         "waveform", sample_rate_hz=representation.sample_rate_hz, segment_s=representation.segment_s

@@ -310,7 +310,7 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -
 
 def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
     """Refuse to go on with a run that was begun with something else."""
-    if folder.recipe.read_text(encoding="utf-8") != recipe.as_yaml():
+    if not folder.recipe.is_file() or folder.recipe.read_text(encoding="utf-8") != recipe.as_yaml():
         raise RunError(
             f"{folder.folder} was begun with another recipe or other settings",
             next_step="Resume it with the same, or give another --output",

@@ -1,0 +1,164 @@
+"""Plumbing of ensembles: which runs may answer together, and their answers in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from musicgenre.data.manifest import Manifest
+from musicgenre.errors import RunError, UsageError
+from musicgenre.evaluation._mixing import FITTED
+from musicgenre.evaluation.predictions import Predictions
+from musicgenre.evaluation.protocols import is_leaky
+from musicgenre.evaluation.runs import Run, open_runs
+
+_IN_BOTH = "train+validation"
+
+
+def open_members(folders: Sequence[Path]) -> list[tuple[Run, ...]]:
+    """Open every folder; the runs of all of them stand in the same order of seeds and folds.
+
+    Raises
+    ------
+    UsageError
+        Fewer than two, or one of them twice.
+    RunError
+        One cannot be read, or they differ in labels, protocol, seeds or folds.
+    """
+    for number, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:number]]:
+            raise UsageError(f"{folder} is given twice", valid="Different runs")
+    if len(folders) < 2:
+        raise UsageError(
+            f"{len(folders)} run makes no ensemble",
+            valid="Two runs or more",
+            next_step="Name another run of the split",
+        )
+    groups = [open_runs(folder) for folder in folders]
+    for folder, group in zip(folders[1:], groups[1:], strict=True):
+        _check_same_question(folders[0], groups[0], folder, group)
+    return groups
+
+
+def check_members(members: Sequence[Run]) -> list[Manifest]:
+    """Return the manifests of the members; without them nobody could tell a leak.
+
+    Raises
+    ------
+    RunError
+        One has no manifest, or its protocol leaks by design.
+    """
+    manifests = []
+    for run in members:
+        if is_leaky(run.protocol):
+            raise RunError(
+                f"{run.folder} was split by {run.protocol}: its test tracks are training tracks too",
+                valid="Runs under an honest protocol",
+                next_step="Train the recipe without -leaky",
+            )
+        manifest = run.manifest()
+        if manifest is None:
+            raise RunError(
+                f"{run.folder} has no manifest.csv: nobody can tell what it was trained on",
+                next_step="Train this run again",
+            )
+        manifests.append(manifest)
+    return manifests
+
+
+def aligned(members: Sequence[Run], part: str) -> list[Predictions]:
+    """One row a track for each member, all with the tracks and labels of the first, in its order.
+
+    Raises
+    ------
+    RunError
+        A track is missing in one of them, or has another label there.
+    """
+    first = members[0].predictions(part).by_track(members[0].scoring)
+    found = [first]
+    for run in members[1:]:
+        other = run.predictions(part).by_track(run.scoring)
+        row = {track_id: number for number, track_id in enumerate(other.track_ids)}
+        apart = sorted(set(first.track_ids) ^ set(other.track_ids))
+        if apart:
+            has, lacks = (members[0], run) if apart[0] in set(first.track_ids) else (run, members[0])
+            raise RunError(
+                f"track {apart[0]!r} stands in the {part} part of {has.folder}, not of {lacks.folder}",
+                valid=f"Runs with the same {part} tracks; {len(apart)} differ",
+                next_step="Train all of them on one manifest that carries its split or folds",
+            )
+        rows = np.array([row[track_id] for track_id in first.track_ids], dtype=np.intp)
+        columns = [other.labels.index(label) for label in first.labels]
+        truth = np.array([first.labels.index(label) for label in other.labels], dtype=np.intp)[other.truth[rows]]
+        for track_id, one, two in zip(first.track_ids, first.truth, truth, strict=True):
+            if one != two:
+                raise RunError(
+                    f"track {track_id!r} is {first.labels[one]} in {members[0].folder} and "
+                    f"{first.labels[two]} in {run.folder}",
+                    valid="One label a track",
+                )
+        found.append(Predictions(first.labels, first.track_ids, first.starts_s, truth, other.scores[rows][:, columns]))
+    return found
+
+
+def check_unseen(
+    parts: Sequence[Predictions], part: str, members: Sequence[Run], manifests: Sequence[Manifest]
+) -> None:
+    """Refuse a track of ``part`` that any member has learnt from, or, where something is fitted, was fitted to.
+
+    Raises
+    ------
+    RunError
+        It names the first such track and the run.
+    """
+    used = ("train", "validation") if part == "test" else ("train",)
+    asked = set(parts[0].track_ids)
+    for run, manifest in zip(members, manifests, strict=True):
+        for track in manifest.tracks:
+            if track.split in used and track.source_id in asked:
+                raise RunError(
+                    f"LEAK: {part} track {track.source_id!r} stands in the {track.split} part of {run.folder}",
+                    valid=f"Runs none of which has seen the {part} tracks",
+                    next_step="Train all of them on one manifest that carries its split or folds",
+                )
+        if part == "validation" and (reason := _fitted_to_validation(run)):
+            raise RunError(
+                f"{run.folder} {reason}: its validation answers are flattered, and nothing can be fitted to them",
+                next_step="Use --how mean, or leave it out",
+            )
+
+
+def _fitted_to_validation(run: Run) -> str:
+    """Why the answers to validation tracks are no honest ones; empty where they are."""
+    if run.info.get("ensemble", {}).get("how") in FITTED:
+        return "is an ensemble that was fitted to its validation tracks"
+    recipe = run.folder / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    return "was fitted to its validation tracks too" if f"fit_on: {_IN_BOTH}" in text else ""
+
+
+def _check_same_question(one: Path, first: Sequence[Run], other: Path, second: Sequence[Run]) -> None:
+    for what, mine, theirs in _facts(first, second):
+        if mine != theirs:
+            raise RunError(
+                f"{one} and {other} have different {what}: {mine} against {theirs}",
+                valid=f"Runs that share their {what}",
+                next_step="Train all of them on one manifest, with the same --folds and --seeds",
+            )
+
+
+def _facts(first: Sequence[Run], second: Sequence[Run]) -> Iterator[tuple[str, str, str]]:
+    yield "labels", ", ".join(sorted(first[0].labels)), ", ".join(sorted(second[0].labels))
+    yield "protocols", first[0].protocol, second[0].protocol
+    yield "folds", _listed({run.fold for run in first}), _listed({run.fold for run in second})
+    seeds = [{run.seed for run in group} for group in (first, second)]
+    if max(map(len, seeds)) > 1:  # single seeds may differ: that is one way to make an ensemble
+        yield "seeds", _listed(seeds[0]), _listed(seeds[1])
+    yield "runs", str(len(first)), str(len(second))
+
+
+def _listed(values: set[int] | set[int | None]) -> str:
+    known = sorted(value for value in values if value is not None)
+    return ", ".join(map(str, known)) if known else "none"

@@ -1,0 +1,241 @@
+"""Ensembles: mixing, what they refuse, and that the result is a run like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from musicgenre.bundle.export import export_run
+from musicgenre.cli import app
+from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
+from musicgenre.errors import RunError, UsageError
+from musicgenre.evaluation._mixing import mixture_weights, stacked, weighted
+from musicgenre.evaluation.compare import compare
+from musicgenre.evaluation.ensemble import ensemble
+from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.predictions import read_predictions, write_predictions
+from musicgenre.evaluation.runs import open_run
+from musicgenre.features.table import COLUMNS
+from musicgenre.training.train import train
+from tests.cli import run as run_command
+from tests.labelled_music import LABELS, make_table
+from tests.make_run import make_group, make_predictions, make_run, random_answers
+
+QUICK = ["protocol.options={test_size: 0.34, validation_size: 0.25}", "data.labels=[]"]
+
+
+def pair(folder: Path, **second: object) -> tuple[Path, Path]:
+    """Two runs on the same tracks that answer differently."""
+    one = make_run(folder / "one", random_answers(1, right=0.6), recipe="first")
+    other = make_run(folder / "other", random_answers(2, right=0.6), recipe="second", **second)  # type: ignore[arg-type]
+    return one, other
+
+
+def test_weights_are_those_of_the_most_likely_mixture() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, 400)
+    good = np.where(np.eye(3)[truth] > 0, 0.8, 0.1)
+    noise = rng.dirichlet(np.ones(3), 400)
+    members = np.stack([good, noise])
+    weights = mixture_weights(members, truth)
+    assert weights.sum() == pytest.approx(1.0) and weights[0] > 0.9
+    own = members[:, np.arange(400), truth]
+    likelihoods = [np.log(share * own[0] + (1 - share) * own[1]).sum() for share in np.linspace(0, 1, 101)]
+    found = np.log(weights @ own).sum()
+    assert found >= max(likelihoods) - 1e-3
+
+
+def test_weights_do_not_depend_on_the_order() -> None:
+    rng = np.random.default_rng(4)
+    members, truth = rng.dirichlet(np.ones(3), (3, 60)), rng.integers(0, 3, 60)
+    assert np.allclose(mixture_weights(members, truth)[::-1], mixture_weights(members[::-1], truth), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_stacking_learns_that_a_model_is_always_wrong(n_labels: int) -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, n_labels, 90)
+    turned = np.where(np.eye(n_labels)[(truth + 1) % n_labels] > 0, 0.9, 0.1 / (n_labels - 1))[None]
+    labels = ["a", "b", "c"][:n_labels]
+    probabilities = stacked(turned, truth, labels)(turned)
+    assert (probabilities.argmax(axis=1) == truth).all() and np.allclose(probabilities.sum(axis=1), 1.0)
+    with pytest.raises(RunError, match=r"no validation track has the label a.*--how mean"):
+        stacked(turned[:, truth > 0], truth[truth > 0], labels)
+
+
+def test_equal_weights_are_the_mean() -> None:
+    members = np.random.default_rng(6).dirichlet(np.ones(4), (2, 5))
+    assert np.allclose(weighted(np.array([0.5, 0.5]))(members), members.mean(axis=0))
+
+
+def test_a_mean_is_a_run_like_any_other(tmp_path: Path) -> None:
+    one, other = pair(tmp_path)
+    made = ensemble([one, other], tmp_path / "both", command="musicgenre ensemble one other")
+    assert made.members == ("first", "second") and made.weights == ((0.5, 0.5),) and made.warnings == ()
+    run = open_run(tmp_path / "both")
+    assert (run.recipe, run.systems, run.parameter_count) == ("ensemble-mean", ("A8",), 2468)
+    expected = (read_predictions(one / "predictions_test.csv").by_track().scores
+                + read_predictions(other / "predictions_test.csv").by_track().scores) / 2  # fmt: skip
+    assert np.allclose(run.predictions().scores, expected, atol=1e-7)
+    report = evaluate(tmp_path / "both")
+    assert (report.n_tracks, report.n_segments) == (60, 60) and not report.leaky
+    assert compare(one, tmp_path / "both").n_tracks == 60
+    members = json.loads((tmp_path / "both" / "run.json").read_text(encoding="utf-8"))["ensemble"]["members"]
+    assert [member["folder"] for member in members] == ["../one", "../other"]
+    with pytest.raises(RunError, match=r"an ensemble of 2 runs, and a bundle holds one model.*one\."):
+        export_run(tmp_path / "both")
+    again = ensemble([tmp_path / "both", make_run(tmp_path / "third", random_answers(3))], tmp_path / "nested")
+    assert evaluate(again.folder).n_tracks == 60
+
+
+def test_labels_and_tracks_may_stand_in_another_order(tmp_path: Path) -> None:
+    answers = random_answers(1)
+    one = make_run(tmp_path / "one", answers)
+    turned = dict(reversed(answers.items()))
+    other = make_run(tmp_path / "other", turned, labels=("pop", "blues", "jazz"))
+    ensemble([one, other], tmp_path / "both")
+    mixed, alone = (read_predictions(path / "predictions_test.csv").by_track() for path in (tmp_path / "both", one))
+    assert mixed.labels == alone.labels and mixed.track_ids == alone.track_ids
+    assert np.allclose(mixed.scores, alone.scores, atol=1e-7)
+
+
+def test_groups_meet_fold_by_fold(tmp_path: Path) -> None:
+    tracks = list(random_answers(1))
+
+    def answers(seed: int, fold: int) -> dict[str, tuple[str, list[str]]]:
+        return {track: said for track, said in random_answers(seed).items() if tracks.index(track) % 2 == fold}
+
+    def group(name: str, start: int, seeds: tuple[int, ...] = (0, 1)) -> Path:
+        children = {
+            f"seed-{seed}/fold-{fold}": {"test": answers(start + seed, fold), "seed": seed, "fold": fold}
+            for seed in seeds
+            for fold in (0, 1)
+        }
+        return make_group(tmp_path / name, children)
+
+    one, other = group("one", 1), group("other", 5)
+    made = ensemble([one, other], tmp_path / "both", how="weighted")
+    assert len(made.weights) == 4 and "few to fit weighted on" in made.warnings[0]
+    assert "over 4 runs" in made.to_text()
+    report = evaluate(tmp_path / "both")
+    assert (report.n_tracks, report.n_folds, len(report.seeds)) == (60, 2, 2)
+    assert (tmp_path / "both" / "seed-1" / "fold-0" / "run.json").is_file()
+    with pytest.raises(RunError, match="different seeds: 0, 1 against 0"):
+        ensemble([one, group("less", 7, seeds=(0,))], tmp_path / "no")
+    with pytest.raises(RunError, match="different folds: 0, 1 against none"):
+        ensemble([one, make_run(tmp_path / "alone", random_answers(1))], tmp_path / "no")
+
+
+def moved(track: str, split: str) -> Callable[[Path], None]:
+    """Put a track that is tested elsewhere into a part of this run."""
+
+    def change(run: Path) -> None:
+        manifest = read_manifest(run / "manifest.csv")
+        old = next(row for row in manifest.tracks if row.track_id == "train-jazz")
+        new = type(old)("copy-of-it", old.path, old.label, split=split, augmented=True, source_id=track)
+        write_manifest(Manifest(None, (*manifest.tracks, new)), run / "manifest.csv")
+
+    return change
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_leaks_are_refused_by_name(tmp_path: Path, split: str) -> None:
+    one, other = pair(tmp_path)
+    moved("pop.00005", split)(other)
+    with pytest.raises(RunError, match=rf"LEAK: test track 'pop.00005' stands in the {split} part of .*other"):
+        ensemble([one, other], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
+def test_validation_tracks_must_be_unseen_where_something_is_fitted(tmp_path: Path) -> None:
+    runs = pair(tmp_path)
+    validation = make_predictions({"heard": ("jazz", ["jazz"]), "other": ("pop", ["pop"]), "b": ("blues", ["pop"])})
+    for run in runs:
+        write_predictions(validation, run / "predictions_validation.csv")
+    moved("heard", "train")(runs[1])
+    assert ensemble(runs, tmp_path / "mean").weights
+    for how in ("weighted", "stacking"):
+        with pytest.raises(RunError, match="LEAK: validation track 'heard'"):
+            ensemble(runs, tmp_path / "both", how=how)  # type: ignore[arg-type]
+
+
+def test_answers_that_were_fitted_to_are_not_fitted_to_again(tmp_path: Path) -> None:
+    one, other = pair(tmp_path)
+    ensemble([one, other], tmp_path / "first", how="stacking")
+    third = make_run(tmp_path / "third", random_answers(3))
+    with pytest.raises(RunError, match=r"fitted to its validation tracks: .*--how mean"):
+        ensemble([tmp_path / "first", third], tmp_path / "second", how="weighted")
+    (third / "recipe.yaml").write_text("training:\n  fit_on: train+validation\n", encoding="utf-8")
+    with pytest.raises(RunError, match="was fitted to its validation tracks too"):
+        ensemble([one, third], tmp_path / "second", how="stacking")
+    assert ensemble([tmp_path / "first", third], tmp_path / "second").folder.is_dir()
+
+
+def unfinished(run: Path) -> None:
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"labels": ("blues", "jazz", "pop", "rock")}, "different labels"),
+        ({"protocol": "artist"}, "different protocols: track against artist"),
+        ({"fold": 1}, "different folds: none against 1"),
+    ],
+)
+def test_other_questions_are_refused(tmp_path: Path, second: dict[str, object], message: str) -> None:
+    one, other = pair(tmp_path, **second)
+    with pytest.raises(RunError, match=message):
+        ensemble([one, other], tmp_path / "both")
+
+
+def test_other_refusals(tmp_path: Path) -> None:
+    one, other = pair(tmp_path)
+    with pytest.raises(UsageError, match="given twice"):
+        ensemble([one, other, tmp_path / "other" / ".." / "one"], tmp_path / "both")
+    with pytest.raises(UsageError, match="1 run makes no ensemble"):
+        ensemble([one], tmp_path / "both")
+    with pytest.raises(UsageError, match="one of mean, weighted, stacking"):
+        ensemble([one, other], tmp_path / "both", how="median")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="not empty"):
+        ensemble([one, other], other)
+    fewer = make_run(tmp_path / "fewer", random_answers(2, n_tracks=30))
+    with pytest.raises(RunError, match=r"'blues.00030' stands in the test part of .*one, not of .*fewer.* 30 differ"):
+        ensemble([one, fewer], tmp_path / "both")
+    changed = {**random_answers(2), "pop.00005": ("jazz", ["jazz"])}
+    with pytest.raises(RunError, match=r"'pop.00005' is pop in .* and jazz in"):
+        ensemble([one, make_run(tmp_path / "changed", changed)], tmp_path / "both")
+    leaky = [make_run(tmp_path / name, random_answers(1), protocol="segment-leaky") for name in ("a", "b")]
+    with pytest.raises(RunError, match="split by segment-leaky"):
+        ensemble(leaky, tmp_path / "both")
+    (other / "manifest.csv").unlink()
+    with pytest.raises(RunError, match=r"other has no manifest.csv"):
+        ensemble([one, other], tmp_path / "both")
+    unfinished(other)
+    with pytest.raises(RunError, match="did not finish"):
+        ensemble([one, other], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
+def test_command_over_trained_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    runs = []
+    for recipe in ("classical-naive-bayes-30s", "classical-logistic-regression-30s"):
+        runs.append(train(recipe, table, output=tmp_path / recipe, overrides=QUICK))
+    output = tmp_path / "both"
+    done = run_command("ensemble", *runs, "--output", output, "--how", "stacking", "--name", "two-classics")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == str(output)
+    assert b"stacking of 2 runs" in done.stderr and b"few to fit stacking on" in done.stderr
+    assert (output / "report.html").is_file()
+    assert open_run(output).labels == LABELS and open_run(output).recipe == "two-classics"
+    assert "--name two-classics" in open_run(output).info["command"]
+    refused = CliRunner().invoke(app, ["ensemble", str(runs[0]), "--output", str(tmp_path / "no")])
+    assert isinstance(refused.exception, UsageError) and "makes no ensemble" in str(refused.exception)
