@@ -77,3 +77,11 @@ def test_representations_name_their_cards() -> None:
     parts = [{"name": "musicnn", "model": "mtt-vgg"}, {"name": "musicnn", "weights": "none"}]
     assert [card.name for card in cards_in_use(create_representation("joined", parts=parts))] == ["mtt-vgg"]
     assert cards_in_use(create_representation("mfcc")) == []
+
+
+def test_weights_that_lie_here_have_a_card_too() -> None:
+    told = {"model": "transformer", "sha256": "ab", "reads": "mono sound", "sample_rate_hz": 16_000, "window_s": 10.0}
+    known = cards.card_of(name="facebook/wav2vec2-base", **told)
+    assert known.sha256 == "ab" and known.licence == "Apache-2.0"
+    ours = cards.card_of(name="my-folder", **told)
+    assert ours.sha256 == "ab" and "not known" in ours.licence and not ours.url

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,8 +216,8 @@ def _python_notes(representation: Representation) -> list[str]:
     """What a front end outside the graph needs where the bundle is used."""
     notes = [_PYTHON_NOTE.format(representation.name)]
     if weights := getattr(representation, "weight_cards", ()):
-        names = ", ".join(weights)
-        notes.append(f"It hears through published weights ({names}), which 'musicgenre bundles get' provides")
+        names = ", ".join(weight["name"] if isinstance(weight, Mapping) else weight for weight in weights)
+        notes.append(f"It hears through published weights ({names}), which must be at hand where it is used")
     if reads_of(representation) == "track":
         notes.append("Each segment meets what all that is heard of the track says")
     return notes

@@ -99,7 +99,7 @@ class Joined:
         return [np.concatenate([array.reshape(-1) for array in row]) for row in zip(*columns, strict=True)]
 
     @property
-    def weight_cards(self) -> tuple[str, ...]:
+    def weight_cards(self) -> tuple[str | Mapping[str, Any], ...]:
         """Names of the cards of the published weights that the parts use."""
         return tuple(name for part in self.parts for name in getattr(part.representation, "weight_cards", ()))
 

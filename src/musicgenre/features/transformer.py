@@ -75,6 +75,15 @@ class Transformer:
         """Leave the network behind: a worker loads its own."""
         return {**self.__dict__, "_hearing": None}
 
+    @property
+    def weight_cards(self) -> tuple[dict[str, Any], ...]:
+        """What these weights say of themselves, for ``musicgenre.models.cards.card_of``."""
+        return (self._published.described(self.model, self.sample_rate_hz, self.segment_s),)
+
+    def make_ready(self) -> None:
+        """Find the model before workers start; each loads its own."""
+        find_model(self.model)
+
     def shape(self) -> tuple[int, ...]:
         """(width,), (layers, width) or (frames, width)."""
         return self._shape

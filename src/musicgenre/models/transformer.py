@@ -17,6 +17,7 @@ from musicgenre.errors import UsageError
 from musicgenre.features._transformers.hub import EXTRA, find_model
 from musicgenre.features.base import needing
 from musicgenre.models._network import Network
+from musicgenre.models.cards import card_of
 from musicgenre.models.registry import register
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def transformer(
         raise UsageError(
             f"layers={layers!r}, pool={pool!r}", valid="layers: weighted, last or a number; pool: model or mean"
         )
+    published = None
     wanted = Wanted(None, "all" if layers == "weighted" else layers, pool, scale, input_shape[0])
     if config is not None and processor is not None and weights == "none":
         described: Json = {"config": dict(config), "processor": dict(processor)}
@@ -209,7 +211,11 @@ def transformer(
             valid="model: NAME or FOLDER, or config and processor with weights: none",
             next_step="For example --set model.options.model=facebook/wav2vec2-base",
         )
-    return TransformerNetwork(hearing, hidden, dropout, frozen, stage_rate, described, input_shape, n_classes)
+    made = TransformerNetwork(hearing, hidden, dropout, frozen, stage_rate, described, input_shape, n_classes)
+    if published is not None and weights == "published":
+        rate_hz = hearing.sample_rate_hz
+        made.weight_cards = (card_of(**published.described(model, rate_hz, input_shape[0] / rate_hz)),)
+    return made
 
 
 def _fresh(described: Json, wanted: Wanted) -> Hearing:

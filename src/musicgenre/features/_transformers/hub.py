@@ -50,6 +50,17 @@ class Published:
         found = self.weights.stat()
         return _sha256(self.weights, found.st_size, found.st_mtime_ns)
 
+    def described(self, name: str, sample_rate_hz: int, window_s: float | None) -> dict[str, Any]:
+        """What a card of these weights can tell."""
+        return {
+            "name": name if "/" in name and not Path(name).is_dir() else Path(name).name,
+            "model": "transformer",
+            "sha256": self.sha256,
+            "reads": f"mono sound, {sample_rate_hz:,} Hz",
+            "sample_rate_hz": sample_rate_hz,
+            "window_s": window_s,
+        }
+
 
 def find_model(name: str) -> Published:
     """Find a model and read what it says about itself.

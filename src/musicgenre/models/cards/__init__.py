@@ -9,7 +9,8 @@ import difflib
 import fnmatch
 import importlib
 import pkgutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def cards_in_use(*users: Any) -> list[WeightCard]:
     Parameters
     ----------
     *users : Representation or nn.Module
-        Those with an attribute ``weight_cards``, a tuple of cards or names of cards, are asked; a network's parts too.
+        Those with an attribute ``weight_cards`` are asked, a network's parts too. It is a tuple of cards, names of
+        cards, or mappings that :func:`card_of` takes.
 
     Raises
     ------
@@ -77,8 +79,34 @@ def cards_in_use(*users: Any) -> list[WeightCard]:
     """
     parts = [part for user in users for part in (user.modules() if hasattr(user, "modules") else (user,))]
     named = [card for part in parts for card in getattr(part, "weight_cards", ())]
-    found = [card if isinstance(card, WeightCard) else find_card(card) for card in named]
+    found = [
+        card if isinstance(card, WeightCard) else card_of(**card) if isinstance(card, Mapping) else find_card(card)
+        for card in named
+    ]
     return list({card.name: card for card in found}.values())
+
+
+def card_of(
+    *, name: str, model: str, sha256: str, reads: str, sample_rate_hz: int | None, window_s: float | None
+) -> WeightCard:
+    """Card of weights that lie here: a published one with their checksum, or one that knows no more than they say."""
+    known = {card.name: card for card in list_cards()}.get(name)
+    if known is not None:
+        return replace(known, sha256=sha256)
+    return WeightCard(
+        name=name,
+        model=model,
+        file=name,
+        url="",
+        sha256=sha256,
+        reads=reads,
+        sample_rate_hz=sample_rate_hz,
+        window_s=window_s,
+        classes=0,
+        licence="not known here: see the page of the model",
+        origin="not known here: see the page of the model",
+        citation="not known here: see the page of the model",
+    )
 
 
 def find_card(name: str) -> WeightCard:
