@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from musicgenre._files import sha256_of
 from musicgenre.errors import BundleError
@@ -75,19 +76,23 @@ def test_only_descriptions_and_weights_are_fetched(
 ) -> None:
     asked: list[str] = []
 
-    def fetch(name: str, *, allow_patterns: list[str], local_files_only: bool, etag_timeout: float) -> str:
-        assert name == NAME and etag_timeout <= 10
+    def listing(_: object, name: str, *, timeout: float) -> SimpleNamespace:
+        assert name == NAME and timeout <= 10
+        names = ("config.json", "preprocessor_config.json", "modeling_evil.py", file, "tf_model.h5")
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=each) for each in names])
+
+    def fetch(name: str, *, local_files_only: bool = False, **options: Any) -> str:
         if local_files_only:
             raise LocalEntryNotFoundError("not here")
-        asked.extend(allow_patterns)
-        folder = tmp_path / "fetched"
-        shutil.copytree(published, folder, dirs_exist_ok=True)
-        (folder / "model.safetensors").rename(folder / file)
-        return str(folder)
+        asked.extend(options["allow_patterns"])
+        shutil.copytree(published, tmp_path / "fetched")
+        (tmp_path / "fetched" / "model.safetensors").rename(tmp_path / "fetched" / file)
+        return str(tmp_path / "fetched")
 
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", listing)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert find_model(NAME).weights.name == file
-    assert set(asked) <= {"config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"}
+    assert find_model(NAME).weights == tmp_path / "fetched" / file
+    assert asked == ["config.json", "preprocessor_config.json", file]
 
 
 def test_without_network_and_cache_the_error_says_how_to_get_it(tmp_path: Path) -> None:
@@ -99,12 +104,13 @@ def test_without_network_and_cache_the_error_says_how_to_get_it(tmp_path: Path) 
     assert "could not be fetched" in text and "model.safetensors" in text
 
 
-def test_a_broken_network_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, local_files_only: bool, **__: object) -> str:
-        raise LocalEntryNotFoundError("not here") if local_files_only else ConnectionError("name not known")
+@pytest.mark.parametrize("error", [HfHubHTTPError.__bases__[0]("name not known"), TimeoutError("timed out")])
+def test_a_broken_network_is_the_same_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
-    with pytest.raises(BundleError, match="name not known"):
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", broken)
+    with pytest.raises(BundleError, match=f"could not be fetched \\({error}\\)"):
         find_model(NAME)
 
 

@@ -105,12 +105,12 @@ def _folder_of(name: str) -> Path:
         )
     with needing(f"the model {name}", EXTRA):
         from huggingface_hub import constants
-    whole = _from_hub(name, local_files_only=True)
+    whole = _cached(name)
     if whole is not None:
         return whole
     try:
-        fetched = _from_hub(name, local_files_only=False)
-    except (OSError, ValueError) as error:  # no network, no such model, not allowed
+        return _fetched(name)
+    except _failures() as error:  # no network, no such model, not allowed
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(
             f"the model {name} is not in {constants.HF_HUB_CACHE} and could not be fetched ({first})",
@@ -118,33 +118,42 @@ def _folder_of(name: str) -> Path:
             f"{WEIGHT_FILES[1]}) of https://huggingface.co/{name} into a folder; then put it in place as {kept}, or "
             "name it in place of the model",
         ) from error
-    if fetched is None:
-        raise BundleError(f"https://huggingface.co/{name} is not whole", valid=f"{CONFIG}, {PROCESSOR} and weights")
-    return fetched
 
 
-def _from_hub(name: str, *, local_files_only: bool) -> Path | None:
-    """Ask the hub, or its cache, for the files we read and no others; ``None`` where they are not all there."""
+def _cached(name: str) -> Path | None:
+    """Look into the hub's cache; ``None`` where the files we read are not all there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    for weights in WEIGHT_FILES:
-        try:
-            folder = Path(
-                snapshot_download(
-                    name,
-                    allow_patterns=[CONFIG, PROCESSOR, weights],
-                    local_files_only=local_files_only,
-                    etag_timeout=_TIMEOUT_S,
-                )
-            )
-        except LocalEntryNotFoundError:
-            if local_files_only:
-                return None
-            raise
-        if all((folder / file).is_file() for file in (CONFIG, PROCESSOR, weights)):
-            return folder
-    return None
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    here = {file for file in (CONFIG, PROCESSOR, *WEIGHT_FILES) if (folder / file).is_file()}
+    return folder if {CONFIG, PROCESSOR} <= here and here & set(WEIGHT_FILES) else None
+
+
+def _fetched(name: str) -> Path:
+    """Fetch the files we read from the hub, and no others.
+
+    Its listing is asked for first, since that alone has a time limit and is not tried again and again.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    listed = HfApi().model_info(name, timeout=_TIMEOUT_S).siblings or []
+    there = {file.rfilename for file in listed}
+    weights = next((file for file in WEIGHT_FILES if file in there), None)
+    if weights is None or not {CONFIG, PROCESSOR} <= there:
+        raise ValueError(f"it is not whole there: it has {', '.join(sorted(there)) or 'no files'}")
+    wanted = [CONFIG, PROCESSOR, weights]
+    return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=_TIMEOUT_S))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """List what fetching may raise; errors of the hub's HTTP client change their module with its version."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (*HfHubHTTPError.__bases__, ValueError)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
