@@ -82,7 +82,7 @@ LARGE = {
 }  # fmt: skip
 # other weights, or another block or model, alone tell these from their neighbours
 TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
-TWINS |= {"d4", "d4-third-block", "d4-scratch", "vggish-svm"}
+TWINS |= {"c5-softmax-in-loss", "e9-wavlm", "d4", "d4-third-block", "d4-scratch", "vggish-svm"}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",

@@ -12,10 +12,12 @@ from musicgenre.data._cache import RowCache
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import UsageError
 from musicgenre.features._row_jobs import Job, cut_of, key_of, make_rows
+from musicgenre.features.base import runs_network
 from musicgenre.features.joined import Joined
 from musicgenre.features.melspectrogram import MelSpectrogram
 from musicgenre.features.mfcc import Mfcc
 from musicgenre.features.prepare import prepare
+from musicgenre.features.registry import create_representation
 from musicgenre.features.table import Table
 from musicgenre.features.track_sound import TrackSound
 from tests.sounds import music, write
@@ -144,3 +146,14 @@ def test_parts_must_fit() -> None:
         Joined(parts=[{"name": "picture", "source": "file"}])
     with pytest.raises(UsageError, match="Name the parts of a joined one here"):
         Joined(parts=[{"name": "joined", "parts": [MEL, WHOLE_TABLE]}])
+
+
+def test_the_extra_of_the_most_demanding_part_is_named() -> None:
+    parts = [{"name": "table"}, {"name": "vggish", "weights": "none"}]
+    assert create_representation("joined", parts=parts).extra == "train"
+    assert create_representation("joined", parts=parts[:1]).extra == "features"
+
+
+def test_networks_are_found_among_the_parts() -> None:
+    assert runs_network(create_representation("joined", parts=[{"name": "musicnn", "weights": "none"}]))
+    assert not runs_network(create_representation("joined", parts=[{"name": "table"}]))

@@ -61,8 +61,11 @@ def make_ready(representation: Representation) -> None:
         fetch()
 
 
-def needs_weights(representation: Representation) -> bool:
-    """Whether a representation is a network with weights to fetch."""
+def runs_network(representation: Representation) -> bool:
+    """Whether a representation, or a part of it, is a network with weights to fetch."""
+    parts = getattr(representation, "parts", ())
+    if parts:
+        return any(runs_network(part.representation) for part in parts)
     return hasattr(representation, "make_ready")
 
 

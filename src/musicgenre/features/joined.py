@@ -22,6 +22,7 @@ from musicgenre.features.track_sound import TrackSound
 
 VERSION = 1
 _WHOLE = "whole_track"
+_EXTRAS = ("features", "train", "pretrained")
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ class Joined:
     def weight_cards(self) -> tuple[str | Mapping[str, Any], ...]:
         """Names of the cards of the published weights that the parts use."""
         return tuple(name for part in self.parts for name in getattr(part.representation, "weight_cards", ()))
+
+    @property
+    def extra(self) -> str:
+        """The extra that computes all parts: each of these holds those in front of it."""
+        return max((getattr(part.representation, "extra", _EXTRAS[0]) for part in self.parts), key=_EXTRAS.index)
 
     @property
     def columns(self) -> tuple[str, ...]:

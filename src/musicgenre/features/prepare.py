@@ -40,7 +40,7 @@ from musicgenre.features._row_jobs import (
     rows_of_columns,
     warm_up,
 )
-from musicgenre.features.base import Representation, make_ready, needs_weights
+from musicgenre.features.base import Representation, make_ready, runs_network
 
 DTYPES = ("float32", "float16")
 _STALE_S = 24 * 3600.0
@@ -230,7 +230,7 @@ class _Work:
         if hears_many(self.representation):
             return run_batched(shared, wanted, n_jobs)
         # a network brings native threads, which a copied process does not survive: its workers start anew
-        warm = None if needs_weights(self.representation) else partial(warm_up, self.representation)
+        warm = None if runs_network(self.representation) else partial(warm_up, self.representation)
         return run_jobs(make_rows, shared, wanted, n_jobs, warm)
 
     def _known(self, job: Job) -> Outcome | None:
