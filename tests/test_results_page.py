@@ -226,3 +226,15 @@ unmeasured = "no audio"
     assert f"{record['roc_auc']['value']:.3f} [" in line and line.endswith("| 3 of 3 |")
     assert (f"**{record['agreement']['pearson']['value']:.3f} [" in line) if soft else record["agreement"] is None
     assert "not measured: no audio" in page and results.main(["--check"]) == 0
+
+
+def test_folds_with_artists_apart_are_asked_for(results: ModuleType) -> None:
+    rows = results.FOLDER / "rows.toml"
+    rows.write_text(
+        ROWS.replace('["kfold", "segment-leaky"]', '["artist-kfold", "artist", "kfold"]'), encoding="utf-8"
+    )
+    _, (folds, single, plain) = results.read_rows(rows)
+    base = "musicgenre train tiny --data mini.csv"
+    assert folds.command == f"{base} --folds 5 --seeds 2 --set training.epochs=1 --set protocol.name=artist"
+    assert single.command == f"{base} --seeds 2 --set training.epochs=1 --set protocol.name=artist"
+    assert plain.command == f"{base} --folds 5 --seeds 2 --set training.epochs=1"
