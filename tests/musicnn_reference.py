@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.bundle.musicnn import SPEC
+from musicgenre.features._musicnn.published import SPEC
 from musicgenre.features.reference import melspectrogram
 
 Float64 = NDArray[np.float64]
@@ -31,6 +31,12 @@ def row_patch(row: NDArray[np.floating]) -> Float64:
 
 def musicnn(patch: Float64, read: Read) -> tuple[Float64, Float64]:
     """Tags (50,) and embedding (200,) of one patch (187, 96)."""
+    found = outputs(patch, read)
+    return found["tags"], found["embedding"]
+
+
+def outputs(patch: Float64, read: Read) -> dict[str, Float64]:
+    """Tags (50,), embedding (200,), mean (753,) and max (753,) of one patch (187, 96)."""
     normed = batch_norm(patch[..., None], read, 0)
     padded = np.pad(normed, ((3, 3), (0, 0), (0, 0)))
     front = [convolution(padded, read, f"conv2d{suffix}", norm).max(axis=1) for suffix, norm in (("", 1), ("_1", 2))]
@@ -48,7 +54,8 @@ def musicnn(patch: Float64, read: Read) -> tuple[Float64, Float64]:
     pooled = np.stack([everything.max(axis=0), everything.mean(axis=0)], axis=-1).reshape(-1)
     dense = batch_norm(pooled, read, 9) @ read("dense/kernel") + read("dense/bias")
     embedding = batch_norm(np.maximum(dense, 0.0), read, 10)
-    return sigmoid(embedding @ read("dense_1/kernel") + read("dense_1/bias")), embedding
+    tags = sigmoid(embedding @ read("dense_1/kernel") + read("dense_1/bias"))
+    return {"tags": tags, "embedding": embedding, "mean": everything.mean(axis=0), "max": everything.max(axis=0)}
 
 
 def vgg(patch: Float64, read: Read) -> tuple[Float64, Float64]:

@@ -10,47 +10,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from musicgenre._protobuf import bytes_field, write_varint
-from musicgenre.bundle import musicnn
-from musicgenre.bundle._tensorflow_checkpoint import masked_crc32c
+from musicgenre.features._musicnn.checkpoint import masked_crc32c
+from musicgenre.features._musicnn.published import PUBLISHED, Family, published
+from musicgenre.features._musicnn.variables import Variables, variable_shapes
 
-Variables = dict[str, NDArray[np.float32]]
-
-_MUSICNN_KERNELS = {
-    "conv2d": (7, 38, 1, 204),
-    "conv2d_1": (7, 67, 1, 204),
-    "conv2d_2": (128, 1, 1, 51),
-    "conv2d_3": (64, 1, 1, 51),
-    "conv2d_4": (32, 1, 1, 51),
-    "conv2d_5": (7, 561, 1, 64),
-    "conv2d_6": (7, 64, 1, 64),
-    "conv2d_7": (7, 64, 1, 64),
-    "dense": (1506, 200),
-    "dense_1": (200, 50),
-}
-_MUSICNN_NORMS = (1, 204, 204, 51, 51, 51, 64, 64, 64, 1506, 200)
-_VGG_KERNELS = {f"{n}CNN": (3, 3, 1 if n == 1 else 128, 128) for n in range(1, 6)} | {"dense": (256, 50)}
-_VGG_NORMS = (1, 128, 128, 128, 128, 128)
+_FIRST_LAYER = ("conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "conv2d_4")
 
 
-def random_variables(family: str, rng: np.random.Generator, dead_share: float = 0.5) -> Variables:
+def random_variables(family: Family, rng: np.random.Generator, dead_share: float = 0.5) -> Variables:
     """Variables of a network; a share of the first layer's filters is all but zero, and many batch-norms fall."""
-    kernels, norms = (_MUSICNN_KERNELS, _MUSICNN_NORMS) if family == "musicnn" else (_VGG_KERNELS, _VGG_NORMS)
     variables: Variables = {}
-    for name, shape in kernels.items():
-        kernel = rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
-        if family == "musicnn" and name in list(kernels)[:5]:
-            kernel[..., rng.random(shape[-1]) < dead_share] *= 1e-29
-        variables[f"{name}/kernel"] = kernel.astype(np.float32)
-        variables[f"{name}/bias"] = rng.normal(0.1, 0.3, shape[-1]).astype(np.float32)
-    for number, width in enumerate(norms):
-        prefix = "batch_normalization" + (f"_{number}" if number else "")
-        variables[f"{prefix}/gamma"] = rng.normal(0.5, 0.5, width).astype(np.float32)
-        variables[f"{prefix}/beta"] = rng.normal(0.0, 0.3, width).astype(np.float32)
-        variables[f"{prefix}/moving_mean"] = rng.normal(0.0, 0.3, width).astype(np.float32)
-        variables[f"{prefix}/moving_variance"] = rng.choice([1e-36, 0.5, 2.0], width).astype(np.float32)
+    for name, shape in variable_shapes(family).items():
+        layer, _, part = name.partition("/")
+        if part == "kernel":
+            values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
+            if layer in _FIRST_LAYER:
+                values[..., rng.random(shape[-1]) < dead_share] *= 1e-29
+        elif part == "moving_variance":
+            values = rng.choice([1e-36, 0.5, 2.0], shape)
+        else:
+            mean, deviation = {"bias": (0.1, 0.3), "gamma": (0.5, 0.5)}.get(part, (0.0, 0.3))
+            values = rng.normal(mean, deviation, shape)
+        variables[name] = values.astype(np.float32)
     return variables
 
 
@@ -78,12 +61,12 @@ def checkpoint_files(variables: Variables) -> tuple[bytes, bytes]:
 
 def publish(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, variables: Variables) -> Path:
     """Write a wheel with these variables and make it the published one of that name."""
-    model = musicnn.published(name)
+    model = published(name)
     index, data = checkpoint_files(variables)
-    published = replace(
+    other = replace(
         model, index_sha256=hashlib.sha256(index).hexdigest(), data_sha256=hashlib.sha256(data).hexdigest()
     )
-    monkeypatch.setitem(musicnn.PUBLISHED, name, published)
+    monkeypatch.setitem(PUBLISHED, name, other)
     wheel = folder / "musicnn-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr(f"musicnn/{model.folder}/.index", index)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musicgenre.bundle import fetch
-from musicgenre.bundle.fetch import (
+from musicgenre.bundle.musicnn import published
+from musicgenre.errors import BundleError
+from musicgenre.features._musicnn import fetch
+from musicgenre.features._musicnn.fetch import (
     WHEEL_NAME,
     WHEEL_SHA256,
     FolderWeights,
@@ -20,8 +22,6 @@ from musicgenre.bundle.fetch import (
     find_weights,
     read_checkpoint,
 )
-from musicgenre.bundle.musicnn import published
-from musicgenre.errors import BundleError
 from tests.published_weights import publish, random_variables
 
 

@@ -8,12 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from musicgenre.bundle import Bundle, load_bundle, save_bundle
-from musicgenre.bundle._tensorflow_checkpoint import Checkpoint
-from musicgenre.bundle.fetch import find_weights, read_checkpoint
 from musicgenre.bundle.musicnn import HOP_SAMPLES, LEAD_SAMPLES, PUBLISHED, SEGMENT_SAMPLES, convert, published
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.features._musicnn.variables import read_variables
 from tests import musicnn_reference
-from tests.published_weights import Variables, checkpoint_files, random_variables
+from tests.published_weights import Variables, random_variables
 
 TOLERANCE = 1e-4
 REFERENCES = {"musicnn": musicnn_reference.musicnn, "vgg": musicnn_reference.vgg}
@@ -57,7 +56,7 @@ def test_graph_agrees_with_the_reference(
 ) -> None:
     model = published(name)
     variables = random_variables(model.family, rng, dead_share)
-    save_bundle(tmp_path / "m.onnx", *convert(model, *checkpoint_files(variables)))
+    save_bundle(tmp_path / "m.onnx", *convert(model, variables.__getitem__))
     assert_agrees(load_bundle(tmp_path / "m.onnx"), music, variables, model.family)
 
 
@@ -65,7 +64,7 @@ def test_graph_agrees_with_the_reference(
 def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "msd-musicnn.onnx"
     variables = random_variables("musicnn", np.random.default_rng(2), 0.9)
-    save_bundle(path, *convert(published("msd-musicnn"), *checkpoint_files(variables)))
+    save_bundle(path, *convert(published("msd-musicnn"), variables.__getitem__))
     return path
 
 
@@ -112,7 +111,7 @@ def test_card_tells_framing_licence_and_origin(random_bundle: Path) -> None:
 
 def test_dead_filters_are_left_out(random_bundle: Path) -> None:
     variables = random_variables("musicnn", np.random.default_rng(2), 0.0)
-    whole, _ = convert(published("msd-musicnn"), *checkpoint_files(variables))
+    whole, _ = convert(published("msd-musicnn"), variables.__getitem__)
     assert random_bundle.stat().st_size < len(whole) / 2
 
 
@@ -122,18 +121,12 @@ def test_unknown_names() -> None:
 
 
 @pytest.fixture(scope="session")
-def published_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Variables]:
+def published_variables() -> dict[str, Variables]:
     """The published weights themselves; skips where they cannot be had."""
     try:
-        weights = find_weights(None, tmp_path_factory.mktemp("wheel"), allow_network=True, report=lambda _: None)
+        return read_variables([published(name) for name in ("msd-musicnn", "mtt-musicnn")])
     except BundleError as error:
         pytest.skip(f"no published MusiCNN weights: {error}")
-    variables = {}
-    for name in ("msd-musicnn", "mtt-musicnn"):
-        checkpoint = Checkpoint(*read_checkpoint(weights, published(name)))
-        kept = [key for key in checkpoint.entries if "Adam" not in key and "power" not in key]
-        variables[name] = {key: checkpoint.read(key) for key in kept}
-    return variables
 
 
 def read_track(path: Path) -> NDArray[np.float32]:

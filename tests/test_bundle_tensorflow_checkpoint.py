@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from musicgenre.bundle._tensorflow_checkpoint import Checkpoint, masked_crc32c
 from musicgenre.errors import BundleError
+from musicgenre.features._musicnn.checkpoint import Checkpoint, masked_crc32c
 from tests.published_weights import checkpoint_files
 
 

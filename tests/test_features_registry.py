@@ -27,6 +27,7 @@ SMALL = {
     },
     "melspectrogram": {"segment_s": 3.0},
     "mfcc": {},
+    "musicnn": {"weights": "none"},
     "picture": {"segment_s": 3.0, "size": 32},
     "table": {"segment_s": 3.0, "rhythm": True},
     "waveform": {"segment_s": 3.0, "scale": "standard"},
@@ -108,7 +109,7 @@ def test_another_version_is_refused() -> None:
         representation_from_settings({**settings, "version": 99})
 
 
-@pytest.mark.parametrize("name", ["melspectrogram", "mfcc", "table", "picture", "waveform", "joined"])
+@pytest.mark.parametrize("name", ["melspectrogram", "mfcc", "table", "picture", "waveform", "joined", "musicnn"])
 def test_unknown_options_name_the_nearest(name: str) -> None:
     with pytest.raises(UsageError, match="segment_sec"):
         create_representation(name, segment_sec=3.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +66,8 @@ def get_bundles(
 ) -> list[Path]:
     """Provide published bundles; those that are cached and whole are left alone.
 
+    The weights are kept next to them, for training on what the networks hear (:mod:`musicgenre.features.musicnn`).
+
     Parameters
     ----------
     names : sequence of str
@@ -96,14 +97,13 @@ def get_bundles(
     missing = [model for model in models if force or problem_of(bundle_path(model.name)) is not None]
     if missing:
         from musicgenre.bundle._container import save_bundle
-        from musicgenre.bundle.fetch import find_weights, read_checkpoint
         from musicgenre.bundle.musicnn import convert
+        from musicgenre.features._musicnn.variables import read_variables
 
-        with tempfile.TemporaryDirectory(prefix="musicgenre-", ignore_cleanup_errors=True) as folder:
-            weights = find_weights(source, Path(folder), allow_network=allow_network, report=report)
-            for model in missing:
-                report(f"converting {model.name}")
-                save_bundle(bundle_path(model.name), *convert(model, *read_checkpoint(weights, model)))
+        variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
+        for model in missing:
+            report(f"converting {model.name}")
+            save_bundle(bundle_path(model.name), *convert(model, variables[model.name].__getitem__))
     for model in models:
         state = "ready" if model in missing else "already there"
         report(f"{model.name} is {state}: {bundle_path(model.name)}")

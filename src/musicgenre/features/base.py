@@ -28,6 +28,11 @@ class Representation(Protocol):
         Length of the waveform that one array stands for; ``None``: any length, the whole track.
     row_axis : int or None
         Axis whose entries (bands, coefficients, columns) are normalised one by one; ``None``: all values together.
+
+    Notes
+    -----
+    Those that use published weights have two things more: ``weight_cards``, names of the cards of these weights, and
+    ``make_ready()``, which fetches them.
     """
 
     name: str
@@ -46,6 +51,13 @@ class Representation(Protocol):
     def settings(self) -> dict[str, Any]:
         """All that decides the values: JSON, with ``name`` and ``version``; equal settings give equal arrays."""
         ...
+
+
+def make_ready(representation: Representation) -> None:
+    """Let a representation fetch what it needs (weights) here, once, not in every worker process."""
+    fetch = getattr(representation, "make_ready", None)
+    if fetch is not None:
+        fetch()
 
 
 def fit_length(waveform: Float32, n_samples: int) -> Float32:

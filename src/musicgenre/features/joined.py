@@ -15,7 +15,7 @@ import numpy as np
 
 from musicgenre.data.rows import Block
 from musicgenre.errors import UsageError
-from musicgenre.features.base import Float32, Representation, fit_length
+from musicgenre.features.base import Float32, Representation, fit_length, make_ready
 from musicgenre.features.registry import create_representation, register, representation_from_settings
 from musicgenre.features.segments import segment_samples
 from musicgenre.features.track_sound import TrackSound
@@ -97,6 +97,16 @@ class Joined:
         length_s = segment_s if self.segment_s is None else self.segment_s
         columns = [self._arrays(part, track, starts_s, length_s) for part in self.parts]
         return [np.concatenate([array.reshape(-1) for array in row]) for row in zip(*columns, strict=True)]
+
+    @property
+    def weight_cards(self) -> tuple[str, ...]:
+        """Names of the cards of the published weights that the parts use."""
+        return tuple(name for part in self.parts for name in getattr(part, "weight_cards", ()))
+
+    def make_ready(self) -> None:
+        """Let every part fetch what it needs."""
+        for part in self.parts:
+            make_ready(part)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of every part."""

@@ -27,7 +27,7 @@ from musicgenre.data.rows import Features
 from musicgenre.data.store import Store, open_store
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features._row_jobs import Cut, Job, Outcome, cut_of, key_of, make_rows, reads_of, rows_of_columns
-from musicgenre.features.base import Representation
+from musicgenre.features.base import Representation, make_ready
 
 DTYPES = ("float32", "float16")
 _STALE_S = 24 * 3600.0
@@ -186,6 +186,8 @@ class _Work:
         missing = [index for index, outcome in enumerate(outcomes) if outcome is None]
         done = len(jobs) - len(missing)
         self.progress(done, len(jobs))
+        if missing:
+            make_ready(self.representation)
         shared = (self.representation, self.cut, self.cache)
         for place, found in run_jobs(make_rows, shared, [jobs[index] for index in missing], n_jobs):
             job = jobs[missing[place]]

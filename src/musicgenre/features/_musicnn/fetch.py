@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from musicgenre.bundle.musicnn import Published
 from musicgenre.errors import BundleError
+from musicgenre.features._musicnn.published import Published
 
 Report = Callable[[str], None]
 

@@ -2,60 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._onnx_graph import GraphBuilder
-from musicgenre.bundle._musicnn_front import PATCH_FRAMES, Front, Read, add_front, batch_norm
+from musicgenre.features._musicnn.front import PATCH_FRAMES, Front, Read, add_front, batch_norm
+from musicgenre.features._musicnn.published import SPEC, Family, output_width
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.specification import MelSpec
 
 Float64 = NDArray[np.float64]
 
 _MIDDLE = (("conv2d_5", 6), ("conv2d_6", 7), ("conv2d_7", 8))
+_POOLS = {"max": "ReduceMax", "mean": "ReduceMean"}
 _VGG_POOLS = (((4, 1), 2), ((2, 2), 2), ((2, 2), 2), ((2, 2), 2), ((4, 4), 4))
 
 
-def musicnn_graph(read: Read, spec: MelSpec) -> bytes:
-    """MusiCNN as an ONNX file; ``read`` gives the published variables by name."""
-    graph = GraphBuilder("musicnn")
-    front = add_front(graph, _add_patches(graph, spec), read)
+def patch_graph(family: Family, read: Read, outputs: Sequence[str] = ("tags", "embedding")) -> bytes:
+    """Write a network as an ONNX file: ``waveform`` (batch, samples) to the outputs of every patch.
+
+    Parameters
+    ----------
+    family : {"musicnn", "vgg"}
+        Which network.
+    read : callable
+        Gives its published variables by name.
+    outputs : sequence of str
+        What it is asked for, of :func:`~musicgenre.features._musicnn.published.outputs_of`; ``mean`` and ``max``
+        alone.
+    """
+    graph = GraphBuilder(family)
+    found = _add_network(graph, _add_patches(graph, _add_frames(graph, SPEC)), family, read, outputs)
+    for name in outputs:
+        graph.output(found[name], name, ["rows", output_width(family, name)])
+    return graph.build()
+
+
+def add_track_output(graph: GraphBuilder, waveform: str, family: Family, read: Read, output: str) -> str:
+    """Add front end and network: waveforms (rows, samples), each a patch or longer, to the mean of their patches.
+
+    Returns
+    -------
+    str
+        Tensor of shape (rows, width).
+    """
+    patches = _add_patches(graph, add_melspectrogram(graph, waveform, SPEC))
+    found = _add_network(graph, patches, family, read, (output,))[output]  # (rows x patches, width)
+    n_rows = graph.op("Slice", graph.op("Shape", waveform), graph.integers([0]), graph.integers([1]))
+    shape = graph.op("Concat", n_rows, graph.integers([-1, output_width(family, output)]), axis=0)
+    return graph.op("ReduceMean", graph.op("Reshape", found, shape), axes=[1], keepdims=0)
+
+
+def _add_network(
+    graph: GraphBuilder, patches: str, family: Family, read: Read, wanted: Sequence[str]
+) -> dict[str, str]:
+    """Add a network: log-mel patches (rows, 187, 96) to the wanted outputs by name, each (rows, its width)."""
+    return (_add_musicnn if family == "musicnn" else _add_vgg)(graph, patches, read, wanted)
+
+
+def _add_musicnn(graph: GraphBuilder, patches: str, read: Read, wanted: Sequence[str]) -> dict[str, str]:
+    front = add_front(graph, patches, read)
     hidden = _add_first_middle(graph, front, read)
     layers = [front.tensor, hidden]
     for name, norm in _MIDDLE[1:]:
         hidden = graph.op("Add", _add_middle(graph, hidden, read, name, norm), hidden)
         layers.append(hidden)
     everything = graph.op("Concat", *layers, axis=1)  # (rows, n_alive + 192, 187)
-    pooled = [graph.op(kind, everything, axes=[2], keepdims=0) for kind in ("ReduceMax", "ReduceMean")]
+    if wanted[0] in _POOLS:
+        pool = graph.op(_POOLS[wanted[0]], everything, axes=[2], keepdims=0)
+        return {wanted[0]: _add_constants(graph, pool, front)}
+    pooled = [graph.op(kind, everything, axes=[2], keepdims=0) for kind in _POOLS.values()]
     kernel, bias = _folded_dense(front, read)
     dense = graph.op("Gemm", graph.op("Concat", *pooled, axis=1), graph.floats(kernel), graph.floats(bias))
     embedding = _add_batch_norm(graph, graph.op("Relu", dense), read, 10)
-    return _finish(graph, embedding, _add_dense(graph, embedding, read, "dense_1"), 200)
+    return _with_tags(graph, embedding, read, "dense_1", wanted)
 
 
-def vgg_graph(read: Read, spec: MelSpec) -> bytes:
-    """Build the VGG tagger as an ONNX file; ``read`` gives the published variables by name."""
-    graph = GraphBuilder("vgg")
-    image = graph.op("Unsqueeze", _add_patches(graph, spec), graph.integers([1]))  # (rows, 1, 187, 96)
+def _add_vgg(graph: GraphBuilder, patches: str, read: Read, wanted: Sequence[str]) -> dict[str, str]:
+    image = graph.op("Unsqueeze", patches, graph.integers([1]))  # (rows, 1, 187, 96)
     hidden = _add_batch_norm(graph, image, read, 0)
     for number, (size, stride) in enumerate(_VGG_POOLS):
         hidden = graph.op("Relu", _add_convolution(graph, hidden, read, f"{number + 1}CNN"))
         hidden = _add_batch_norm(graph, hidden, read, number + 1)
         hidden = graph.op("MaxPool", hidden, kernel_shape=list(size), strides=[stride, stride])
     embedding = graph.reshape(graph.transpose(hidden, [0, 2, 3, 1]), [-1, 256])
-    return _finish(graph, embedding, _add_dense(graph, embedding, read, "dense"), 256)
+    return _with_tags(graph, embedding, read, "dense", wanted)
 
 
-def _add_patches(graph: GraphBuilder, spec: MelSpec) -> str:
-    """Hear a waveform, cut its frames into patches of 187: shape (rows, 187, 96)."""
-    frames = graph.transpose(_add_frames(graph, spec), [0, 2, 1])  # (batch, frames, 96)
+def _with_tags(graph: GraphBuilder, embedding: str, read: Read, dense: str, wanted: Sequence[str]) -> dict[str, str]:
+    if "tags" not in wanted:
+        return {"embedding": embedding}
+    return {"embedding": embedding, "tags": graph.op("Sigmoid", _add_dense(graph, embedding, read, dense))}
+
+
+def _add_patches(graph: GraphBuilder, bands: str) -> str:
+    """Cut log-mel frames (batch, 96, frames) into whole patches of 187: (batch x patches, 187, 96)."""
+    frames = graph.transpose(bands, [0, 2, 1])
     n_frames = graph.op("Gather", graph.op("Shape", frames), graph.integers([1]), axis=0)
     patch = graph.integers([PATCH_FRAMES])
     whole = graph.op("Mul", graph.op("Div", n_frames, patch), patch)
     kept = graph.op("Slice", frames, graph.integers([0]), whole, graph.integers([1]))
-    return graph.reshape(kept, [-1, PATCH_FRAMES, spec.n_mels])
+    return graph.reshape(kept, [-1, PATCH_FRAMES, SPEC.n_mels])
 
 
 def _add_frames(graph: GraphBuilder, spec: MelSpec) -> str:
@@ -105,6 +155,16 @@ def _folded_dense(front: Front, read: Read) -> tuple[Float64, Float64]:
     return (scale[:, None] * kernel)[taken], bias
 
 
+def _add_constants(graph: GraphBuilder, pool: str, front: Front) -> str:
+    """Put the constant channels back among the pooled ones: (rows, n_alive + 192) to (rows, 753)."""
+    n_alive, n_middle = int(front.alive.sum()), output_width("musicnn", "mean") - len(front.alive)
+    places = np.concatenate([np.flatnonzero(front.alive), len(front.alive) + np.arange(n_middle)])
+    spread = np.zeros((n_alive + n_middle, len(front.alive) + n_middle))
+    spread[np.arange(len(places)), places] = 1.0
+    constants = np.concatenate([front.constants, np.zeros(n_middle)])
+    return graph.op("Gemm", pool, graph.floats(spread), graph.floats(constants))
+
+
 def _add_convolution(graph: GraphBuilder, tensor: str, read: Read, name: str) -> str:
     """Convolve over (time, frequency) with 3 x 3 filters, same size out."""
     kernel = graph.floats(read(f"{name}/kernel").transpose(3, 2, 0, 1))
@@ -121,9 +181,3 @@ def _add_batch_norm(graph: GraphBuilder, tensor: str, read: Read, number: int) -
 
 def _add_dense(graph: GraphBuilder, tensor: str, read: Read, name: str) -> str:
     return graph.op("Gemm", tensor, graph.floats(read(f"{name}/kernel")), graph.floats(read(f"{name}/bias")))
-
-
-def _finish(graph: GraphBuilder, embedding: str, logits: str, width: int) -> bytes:
-    graph.output(graph.op("Sigmoid", logits), "tags", ["rows", 50])
-    graph.output(embedding, "embedding", ["rows", width])
-    return graph.build()
