@@ -101,12 +101,12 @@ class Joined:
     @property
     def weight_cards(self) -> tuple[str, ...]:
         """Names of the cards of the published weights that the parts use."""
-        return tuple(name for part in self.parts for name in getattr(part, "weight_cards", ()))
+        return tuple(name for part in self.parts for name in getattr(part.representation, "weight_cards", ()))
 
     def make_ready(self) -> None:
         """Let every part fetch what it needs."""
         for part in self.parts:
-            make_ready(part)
+            make_ready(part.representation)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of every part."""
