@@ -88,13 +88,13 @@ class Row:
     @property
     def command(self) -> str:
         """The command that trains it."""
-        folds = self.protocol == "kfold"
+        folds = self.protocol.endswith("kfold")
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
         words += ["--folds", "5"] if folds else []
         words += ["--seeds", str(min(self.seeds, 3) if folds else self.seeds)] if self.seeds > 1 else []
         settings = [*self.source["settings"], *self.settings]
         if self.protocol not in ("kfold", "track", "segment-leaky"):  # those are in the recipes, or are --folds
-            settings.append(f"protocol.name={self.protocol}")
+            settings.append(f"protocol.name={self.protocol.removesuffix('-kfold')}")
         for setting in settings:
             words += ["--set", setting]
         return shlex.join(words)

@@ -27,15 +27,17 @@ SMALLER = {
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [f"representation.options.parts={_JOINED}"],
     "mfcc": [],
+    "musicnn": ["representation.options.weights=none"],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
-IMAGENET = {
+PRETRAINED = {
     "b8": [*_FRESH, "model.options.size=32"],
     "b8-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
     "e6-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
     "e6-resnext101": _FRESH,
     "e6-squeezenet": _FRESH,
+    "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
 }
 LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
@@ -62,7 +64,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reduced(name: str) -> list[str]:
     """Overrides that make a recipe small, everything else as it is."""
     recipe = load_recipe(name)
-    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *IMAGENET.get(name, [])]
+    wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *PRETRAINED.get(name, [])]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
     if recipe.model.name == "random-forest":

@@ -118,7 +118,7 @@ def test_unknown_options_name_the_nearest(name: str) -> None:
 def test_unknown_names_name_the_nearest() -> None:
     with pytest.raises(UsageError, match="Nearest: 'mfcc'"):
         create_representation("mfccs")
-    with pytest.raises(UsageError, match="Valid: a5, b1"):
+    with pytest.raises(UsageError, match="Valid: a5, b1, musicnn"):
         create_representation("melspectrogram", preset="a6")
 
 

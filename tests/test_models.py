@@ -108,7 +108,7 @@ def test_over_fits_eight_examples(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", FULL_SHAPES)
 def test_over_fits_eight_examples_at_full_size(name: str) -> None:
     torch.manual_seed(0)
     assert train_to_perfection(create_model(name, FULL_SHAPES[name], 4), steps=60, learning_rate=1e-3) == 1.0

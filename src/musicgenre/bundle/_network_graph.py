@@ -22,7 +22,9 @@ except ModuleNotFoundError as error:  # the light install has no torch
     raise MissingExtraError("exporting a run", "train") from error
 
 from musicgenre._onnx_graph import OPSET, GraphBuilder
-from musicgenre.features import picture
+from musicgenre.features import musicnn, picture
+from musicgenre.features._musicnn.graph import add_track_output
+from musicgenre.features._musicnn.published import published
 from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.base import Representation
 
@@ -143,6 +145,16 @@ def _picture(graph: GraphBuilder, waveform: str, representation: Any) -> str:
     return colours if representation.channels_first else graph.transpose(colours, [0, 2, 3, 1])
 
 
+def _musicnn(graph: GraphBuilder, waveform: str, representation: Any) -> str:
+    """Put the published network inside; what is shorter than a patch is repeated, as the representation does."""
+    n_samples, wanted = segment_length(representation), musicnn.SHORTEST_SAMPLES
+    if n_samples < wanted:
+        repeated = graph.op("Concat", *[waveform] * -(-wanted // n_samples), axis=1)
+        waveform = graph.slice(repeated, 1, 0, wanted)
+    read = musicnn.network_variables(representation.model, representation.weights).__getitem__
+    return add_track_output(graph, waveform, published(representation.model).family, read, representation.output)
+
+
 def _coloured(graph: GraphBuilder, height: str) -> str:
     """(rows, 1, size, size) from 0 to 1, to colours (rows, 3, size, size): ramps between the knots, mixed linearly."""
     knots = np.linspace(0.0, 1.0, len(picture.COLOURS), dtype=np.float32)
@@ -156,4 +168,4 @@ def _coloured(graph: GraphBuilder, height: str) -> str:
     return graph.op("Conv", mixed, graph.floats(slopes.T[:, :, None, None]), graph.floats(values[0]))
 
 
-_FRONT_ENDS = {"melspectrogram": _mel, "mfcc": _mfcc, "waveform": _waveform, "picture": _picture}
+_FRONT_ENDS = {"melspectrogram": _mel, "mfcc": _mfcc, "waveform": _waveform, "picture": _picture, "musicnn": _musicnn}

@@ -45,6 +45,8 @@ class BundleCard:
         The values of the :class:`~musicgenre.features.specification.MelSpec` inside, or empty.
     scores : tuple of mapping
         Measured scores: protocol, metric, value, interval.
+    weights : tuple of mapping
+        Cards of the published weights it was trained from: whose work they are, and on which terms.
     notes : str
         What else a user should know.
     extra : str
@@ -73,6 +75,7 @@ class BundleCard:
     origin: str = ""
     front_end: Mapping[str, Any] = field(default_factory=dict)
     scores: tuple[Mapping[str, Any], ...] = ()
+    weights: tuple[Mapping[str, Any], ...] = ()
     notes: str = ""
     extra: str = ""
     source_sha256: Mapping[str, str] = field(default_factory=dict)

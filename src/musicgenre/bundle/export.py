@@ -73,6 +73,10 @@ class Exported:
             "of the training-time model",
         ]
         lines += [f"  {_score_line(score)}" for score in self.card.scores]
+        lines += [
+            f"  made with the weights {card['name']} ({card['origin']}): {_first_sentence(card['licence'])}"
+            for card in self.card.weights
+        ]
         if self.card.extra:
             lines.append(f"  needs musicgenre[{self.card.extra}] where it is used: its front end is not in the graph")
         lines.append(f"  try it: musicgenre classify song.mp3 --model {self.path}")
@@ -143,6 +147,11 @@ def export_run(
     return Exported(path, load_bundle(path).card, checked_on, len(rows), difference)
 
 
+def _first_sentence(text: str) -> str:
+    """What a licence is called; its whole text is on the card."""
+    return text.partition(". ")[0].rstrip(".")
+
+
 def _open_single(folder: Path) -> Run:
     if (folder / "group.json").is_file():
         children = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("run.json"))
@@ -193,6 +202,7 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
         origin=f"trained by musicgenre {__version__}, recipe {run.recipe} ({', '.join(run.systems)}), seed {run.seed}",
         front_end=settings,
         scores=_scores(run),
+        weights=tuple(run.info.get("weights", ())),
         notes=". ".join([calibration.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
         extra="" if inside else "features",
     )

@@ -1,6 +1,7 @@
 """Log-mel spectrograms, the picture of sound that most networks read.
 
-Presets: ``a5`` (16 kHz, 30 s -> 128 x 301), ``b1`` (22,050 Hz, 4 s -> 128 x 173). The reports leave the window of A5
+Presets: ``a5`` (16 kHz, 30 s -> 128 x 301), ``b1`` (22,050 Hz, 4 s -> 128 x 173), ``musicnn`` (what the published
+MusiCNN reads: 16 kHz, 3 s -> 96 x 188, one patch of 187 frames and one frame over). The reports leave the window of A5
 and the number of bands of B1 open; ours: 2,048 samples (128 ms, so that the hop of 100 ms skips nothing), 128 bands.
 """
 
@@ -10,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from musicgenre.errors import UsageError
+from musicgenre.features._musicnn.published import SPEC as MUSICNN_SPEC
 from musicgenre.features.base import Float32, fit_length, needing
 from musicgenre.features.registry import register, unknown
 from musicgenre.features.segments import segment_samples
@@ -20,6 +22,7 @@ VERSION = 1
 PRESETS: dict[str, tuple[MelSpec, float]] = {
     "a5": (MelSpec(sample_rate_hz=16_000, n_fft=2_048, hop_length=1_600, n_mels=128, top_db=80.0), 30.0),
     "b1": (MelSpec(sample_rate_hz=22_050, n_fft=1_024, hop_length=512, n_mels=128, top_db=80.0), 4.0),
+    "musicnn": (MUSICNN_SPEC, 3.0),
 }
 
 
@@ -29,7 +32,7 @@ class MelSpectrogram:
 
     Parameters
     ----------
-    preset : {"a5", "b1"}
+    preset : {"a5", "b1", "musicnn"}
         Where the settings start from.
     segment_s : float, optional
         Segment length; the preset's own by default.

@@ -9,22 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
+from musicgenre.models._staged import Staged
 
 IMAGENET_CLASSES = 1_000
 
 
-class Backbone(nn.Module):
+class Backbone(Staged):
     """A network for photographs, its layers named as in torchvision, so that the published files fit.
 
     Attributes
     ----------
-    stages : tuple of str
-        Names of the layers at which a new stage begins, from the input on.
     first : str
         Name of the first convolution.
     """
 
-    stages: tuple[str, ...]
     first: str
 
     @abstractmethod
@@ -51,33 +49,6 @@ class Backbone(nn.Module):
     @abstractmethod
     def make_head(self, width: int, n_classes: int) -> nn.Module:
         """Make a last layer with fresh weights: (batch, width) to (batch, n_classes)."""
-
-    def stage_of_parameters(self) -> list[tuple[str, nn.Parameter, int]]:
-        """Every parameter with its name and the number of its stage, from the input on."""
-        found, stage = [], 0
-        for name, parameter in self.named_parameters():
-            while stage + 1 < len(self.stages) and name.startswith(self.stages[stage + 1] + "."):
-                stage += 1
-            found.append((name, parameter, stage))
-        return found
-
-    def freeze_until(self, layer: str | None) -> None:
-        """Hold the weights of all layers in front of ``layer``; of all layers where it is ``None``.
-
-        Raises
-        ------
-        UsageError
-            If there is no layer of that name.
-        """
-        names = [name for name, _ in self.named_parameters()]
-        starts = [at for at, name in enumerate(names) if layer is not None and name.startswith(f"{layer}.")]
-        if layer is not None and not starts:
-            raise UsageError(
-                f"frozen={layer!r} names no layer with weights",
-                valid=f"none, body, or a layer up to which to freeze, as {', '.join(self.stages[1:])}",
-            )
-        for _, parameter in list(self.named_parameters())[: starts[0] if starts else None]:
-            parameter.requires_grad_(False)
 
     def fold_colours(self) -> None:
         """Let the first convolution read one channel: its weights are summed, as if three equal channels came."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
+from musicgenre.models.cards import WeightCard
 
 
 class Network(nn.Module):
@@ -21,7 +22,14 @@ class Network(nn.Module):
         Shape of one input, without the batch.
     n_classes : int
         Number of logits.
+
+    Attributes
+    ----------
+    weight_cards : tuple of str or WeightCard
+        Cards of the published weights that were loaded, or their names; see :mod:`musicgenre.models.cards`.
     """
+
+    weight_cards: tuple[str | WeightCard, ...] = ()
 
     def __init__(self, body: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> None:
         super().__init__()

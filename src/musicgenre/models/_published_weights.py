@@ -82,6 +82,15 @@ def find_weights(weights: str, model: str) -> Path:
     return path
 
 
+def card_names(weights: str, model: str) -> tuple[str, ...]:
+    """Names of the cards of these weights; none for fresh ones, or for a file that is none of the published."""
+    if weights in ("imagenet", "weakly-supervised"):
+        return (f"{model}/{weights}",)
+    known = {card.file: card.name for card in (*IMAGENET.values(), *WEAKLY_SUPERVISED.values())}
+    name = Path(weights).name
+    return (known[name],) if name in known else ()
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a file that ``torch.save`` wrote from a ``state_dict``; a hash in its name is compared first.
 

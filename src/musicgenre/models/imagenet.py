@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from musicgenre.features.picture import resampled
 from musicgenre.models import _resnet, _squeezenet, _vgg
 from musicgenre.models._backbone import Backbone
 from musicgenre.models._network import Network, width_after
-from musicgenre.models._published_weights import find_weights, load_strictly
+from musicgenre.models._published_weights import card_names, find_weights, load_strictly
+from musicgenre.models._staged import StagedNetwork
 from musicgenre.models.registry import register
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -73,7 +74,7 @@ class Front(nn.Module):
         return x
 
 
-class ImageNetNetwork(Network):
+class ImageNetNetwork(StagedNetwork):
     """A backbone without its last layer, what stands in front of it, and a last layer for our classes.
 
     Parameters
@@ -112,9 +113,8 @@ class ImageNetNetwork(Network):
                 layers += [nn.Linear(before, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
                 before = width
             parts["hidden"] = nn.Sequential(*layers)
-        super().__init__(nn.Sequential(parts), input_shape, n_classes)
+        super().__init__(nn.Sequential(parts), backbone, stage_rate, input_shape, n_classes)
         self.own_layers = bool(hidden)
-        self.stage_rate = stage_rate
         self.reset_head(n_classes)
 
     @property
@@ -128,29 +128,6 @@ class ImageNetNetwork(Network):
             super().reset_head(n_classes)
         else:
             self.head = self.backbone.make_head(self.embedding_width, n_classes)
-
-    def train(self, mode: bool = True) -> ImageNetNetwork:
-        """Switch to training or evaluation; batch-norms whose weights are frozen keep their statistics too."""
-        super().train(mode)
-        for layer in self.backbone.modules():
-            if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
-                layer.eval()
-        return self
-
-    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Weights to be learnt by stage, each stage ``stage_rate`` times slower than the one behind it."""
-        if self.stage_rate == 1.0:
-            return super().parameter_groups(learning_rate)
-        staged = self.backbone.stage_of_parameters()
-        inside = {id(parameter) for _, parameter, _ in staged}
-        behind = [weight for weight in self.parameters() if weight.requires_grad and id(weight) not in inside]
-        groups: list[dict[str, Any]] = [{"params": behind, "lr": learning_rate}]
-        last = max((stage for _, _, stage in staged), default=0)
-        for stage in range(last, -1, -1):
-            weights = [parameter for _, parameter, of in staged if of == stage and parameter.requires_grad]
-            if weights:
-                groups.append({"params": weights, "lr": learning_rate * self.stage_rate ** (last + 1 - stage)})
-        return groups
 
 
 def _maker(name: str, build: Callable[[float], Backbone]) -> Callable[..., Network]:
@@ -169,11 +146,8 @@ def _maker(name: str, build: Callable[[float], Backbone]) -> Callable[..., Netwo
         dropout: float = 0.5,
     ) -> Network:
         channels = _checked_channels(input_shape, input_channels, imagenet_scale)
-        if not 0.0 < stage_rate <= 1.0 or not 0.0 <= dropout < 1.0 or (size is not None and size < 1):
-            raise UsageError(
-                f"stage_rate={stage_rate}, dropout={dropout}, size={size}",
-                valid="stage_rate above 0 and up to 1, dropout from 0 to below 1, size 1 or more",
-            )
+        if not 0.0 <= dropout < 1.0 or (size is not None and size < 1):
+            raise UsageError(f"dropout={dropout}, size={size}", valid="dropout from 0 to below 1, size 1 or more")
         with torch.device("meta"):  # nothing is drawn only to be thrown away
             backbone = build(dropout)
         if weights != "none":
@@ -186,10 +160,11 @@ def _maker(name: str, build: Callable[[float], Backbone]) -> Callable[..., Netwo
             backbone.fold_colours()
         if not average_pool:
             backbone.drop_pool()
-        if frozen != "none":
-            backbone.freeze_until(None if frozen == "body" else frozen)
+        backbone.freeze(frozen)
         front = Front(input_shape, channels, size, imagenet_scale)
-        return ImageNetNetwork(front, backbone, hidden or (), dropout, stage_rate, input_shape, n_classes)
+        made = ImageNetNetwork(front, backbone, hidden or (), dropout, stage_rate, input_shape, n_classes)
+        made.weight_cards = card_names(str(weights), name)
+        return made
 
     return make
 

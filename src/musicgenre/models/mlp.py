@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: on the 57-column table (C2) and on flattened MFCCs (E2)."""
+"""Multi-layer perceptrons: on the 57-column table (C2), flattened MFCCs (E2) and embeddings of tracks (B7)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def mfcc_mlp(
     width = input_shape[0] * input_shape[1]
     layers = _hidden_layers(width, hidden, batch_norm=False, dropout=dropout)
     return Network(nn.Sequential(nn.Flatten(), *layers), input_shape, n_classes)
+
+
+@register("embedding-mlp", tiny_shape=(200,))
+def embedding_mlp(
+    input_shape: tuple[int, ...], n_classes: int, *, hidden: int = 32, batch_norm: bool = True
+) -> Network:
+    """B7: linear, batch-norm, ReLU, linear; without ``batch_norm`` the accuracy fluctuates, as the report says.
+
+    Its body without the batch-norm is the embedding branch of B9.
+    """
+    return Network(
+        nn.Sequential(*_hidden_layers(input_shape[0], [hidden], batch_norm=batch_norm)), input_shape, n_classes
+    )
 
 
 def _hidden_layers(width: int, hidden: Sequence[int], *, batch_norm: bool, dropout: float = 0.0) -> list[nn.Module]:

@@ -16,6 +16,7 @@ from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.errors import MusicgenreError, RunError, UsageError
 from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import count_parameters
+from musicgenre.models.cards import cards_in_use
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
@@ -183,6 +184,7 @@ class _Session:
             facts = _facts(material, recipe, parts, fold)
             classical = isinstance(network, ClassicalModel)
             facts["parameters"] = None if classical else count_parameters(network)
+            facts["weights"] = [card.as_dict() for card in cards_in_use(material.representation, network)]
             facts |= {"hardware": asdict(self.hardware), "command": self.command}
             folder.begin(facts, recipe.as_yaml(), normalise.as_dict())
             write_manifest(manifest, folder.manifest)

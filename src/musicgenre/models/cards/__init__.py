@@ -5,6 +5,7 @@ One file here a source, each with a tuple ``CARDS``; needs neither torch nor Num
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import importlib
 import pkgutil
@@ -59,6 +60,38 @@ class WeightCard:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
         return asdict(self)
+
+
+def cards_in_use(*users: Any) -> list[WeightCard]:
+    """Cards of the published weights that representations and networks were made with, each once.
+
+    Parameters
+    ----------
+    *users : Representation or nn.Module
+        Those with an attribute ``weight_cards``, a tuple of cards or names of cards, are asked; a network's parts too.
+
+    Raises
+    ------
+    UsageError
+        If a name is no card's.
+    """
+    parts = [part for user in users for part in (user.modules() if hasattr(user, "modules") else (user,))]
+    named = [card for part in parts for card in getattr(part, "weight_cards", ())]
+    found = [card if isinstance(card, WeightCard) else find_card(card) for card in named]
+    return list({card.name: card for card in found}.values())
+
+
+def find_card(name: str) -> WeightCard:
+    """Look a card up; raises `UsageError` where there is none of that name."""
+    found = {card.name: card for card in list_cards()}
+    if name not in found:
+        near = difflib.get_close_matches(name, found, n=1)
+        raise UsageError(
+            f"there is no weight card {name!r}",
+            valid=f"Nearest: {near[0]}" if near else "",
+            next_step="'musicgenre models' lists them",
+        )
+    return found[name]
 
 
 def list_cards(pattern: str = "*") -> list[WeightCard]:
