@@ -17,15 +17,13 @@ from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection
 
 SEGMENT_S = 3.0
-_JOINED = (
-    "[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, segment_s: 3.0}, "
-    "{name: table, segment_s: 3.0}]"
-)
+_SMALL_MEL = "{name: melspectrogram, preset: %s, segment_s: 3.0, n_mels: 32}"
+_EMBEDDING = "{name: musicnn, weights: none, whole_track: true}"
 SMALLER = {
     "melspectrogram": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.n_mels=32"],
     "picture": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.size=64"],
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
-    "joined": [f"representation.options.parts={_JOINED}"],
+    "joined": [],
     "mfcc": [],
     "musicnn": ["representation.options.weights=none"],
 }
@@ -38,6 +36,20 @@ PRETRAINED = {
     "e6-resnext101": _FRESH,
     "e6-squeezenet": _FRESH,
     "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
+}
+_B9 = [f"representation.options.parts=[{_SMALL_MEL % 'b1'}, {_EMBEDDING}]", "model.options.bands=32"]
+JOINED = {
+    "a8-joined": [
+        "representation.options.parts=[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, "
+        "segment_s: 3.0}, {name: table}]"
+    ],
+    "a8-fused": [
+        f"representation.options.parts=[{_SMALL_MEL % 'a5'}, {{name: table}}, {_EMBEDDING}]",
+        "model.options.bands=32",
+    ],
+    "b9-cnn1d": _B9,
+    "b9-cnn2d": _B9,
+    "b9-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
 }
 LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
@@ -65,6 +77,7 @@ def reduced(name: str) -> list[str]:
     """Overrides that make a recipe small, everything else as it is."""
     recipe = load_recipe(name)
     wanted = [*FEW_STEPS, *SMALLER[recipe.representation.name], *PRETRAINED.get(name, [])]
+    wanted += [setting for stem, settings in JOINED.items() if name.startswith(stem) for setting in settings]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
     if recipe.model.name == "random-forest":

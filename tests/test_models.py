@@ -30,6 +30,7 @@ FULL_SHAPES = {
     "cnn1d-baseline": (128, 173),
     "cnn1d": (128, 173),
     "cnn2d": (128, 173),
+    "spec-and-embed": (128 * 173 + 200,),
 }
 
 

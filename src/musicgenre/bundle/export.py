@@ -15,12 +15,14 @@ from musicgenre import __version__
 from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle._run_calibration import calibrate
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.load import load_bundle
+from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, UsageError
 from musicgenre.evaluation.ensemble import refuse_ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.runs import Run, open_run
+from musicgenre.features._row_jobs import reads_of
 from musicgenre.features.registry import representation_from_settings
+from musicgenre.features.track_sound import TrackSound
 
 if TYPE_CHECKING:
     from torch import nn
@@ -203,9 +205,20 @@ def _card(run: Run, representation: Representation, *, licence: str, citation: s
         front_end=settings,
         scores=_scores(run),
         weights=tuple(run.info.get("weights", ())),
-        notes=". ".join([calibration.note, *([] if inside else [_PYTHON_NOTE.format(settings["name"])])]) + ".",
+        notes=". ".join([calibration.note, *([] if inside else _python_notes(representation))]) + ".",
         extra="" if inside else "features",
     )
+
+
+def _python_notes(representation: Representation) -> list[str]:
+    """What a front end outside the graph needs where the bundle is used."""
+    notes = [_PYTHON_NOTE.format(representation.name)]
+    if weights := getattr(representation, "weight_cards", ()):
+        names = ", ".join(weights)
+        notes.append(f"It hears through published weights ({names}), which 'musicgenre bundles get' provides")
+    if reads_of(representation) == "track":
+        notes.append("Each segment meets what all that is heard of the track says")
+    return notes
 
 
 def _scores(run: Run) -> tuple[dict[str, Any], ...]:
@@ -289,6 +302,15 @@ def _largest_difference(trial: Path, network: nn.Module, representation: Represe
 
     features = np.stack([representation.compute(row) for row in rows])
     expected = probabilities(network, features)
-    logits = load_bundle(trial, threads=1).run(rows)["logits"].astype(np.float64)
+    logits = _logits(load_bundle(trial, threads=1), rows).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return float(np.abs(shifted / shifted.sum(axis=1, keepdims=True) - expected).max())
+
+
+def _logits(bundle: Bundle, rows: Float32) -> Float32:
+    """What a bundle says of segments, each of them a track of its own where it wants whole tracks."""
+    if not bundle.hears_tracks:
+        return bundle.run(rows)["logits"]
+    rate_hz = bundle.card.sample_rate_hz
+    tracks = [TrackSound.of_waveform(row, rate_hz) for row in rows]
+    return np.concatenate([bundle.run_track(track, [0.0], None)["logits"] for track in tracks])

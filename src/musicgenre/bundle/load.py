@@ -15,9 +15,12 @@ from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import onnxruntime
 
     from musicgenre.bundle.front_end import PythonFrontEnd
+    from musicgenre.features.track_sound import TrackSound
 
 Float32 = NDArray[np.float32]
 
@@ -80,14 +83,51 @@ class Bundle:
                 f"rows of shape {rows.shape} do not fit {self.card.name}",
                 valid=f"(n, {self.card.segment_samples}), n at least 1",
             )
-        ready = np.ascontiguousarray(rows, dtype=np.float32)
-        single = [ready[index : index + 1] for index in range(len(ready))]
+        if self.hears_tracks:
+            raise UsageError(
+                f"{self.card.name} knows the whole track and cannot be run on segments alone",
+                next_step="Use Bundle.run_track, or musicgenre.Classifier",
+            )
+        return self._run_each(np.ascontiguousarray(rows, dtype=np.float32), self._feeds_of)
+
+    @property
+    def hears_tracks(self) -> bool:
+        """Whether the front end wants the whole track beside each segment: see :meth:`run_track`."""
+        return self._front_end is not None and self._front_end.hears_tracks
+
+    def run_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> dict[str, Float32]:
+        """Run a model that knows the whole track on some segments of it.
+
+        Parameters
+        ----------
+        track : TrackSound
+            All that is heard of the track.
+        starts_s : sequence of float
+            Where the segments begin in it, in seconds.
+        segment_s : float or None
+            Their length, where the front end has none of its own; ``None``: the one segment is all that is heard.
+
+        Returns
+        -------
+        dict of str to float32 ndarray
+            As :meth:`run`, a row a segment.
+        """
+        if self._front_end is None or not self.hears_tracks:
+            raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
+        features = self._front_end.compute_track(track, starts_s, segment_s)
+        return self._run_each(features, lambda row: {"features": row})
+
+    def _run_each(self, rows: Float32, feeds_of: Callable[[Float32], dict[str, Float32]]) -> dict[str, Float32]:
+        """Run rows one by one, several at a time."""
+        single = [rows[index : index + 1] for index in range(len(rows))]
         mapped = map if self._pool is None or len(single) == 1 else self._pool.map
-        by_output = zip(*mapped(self._run_row, single), strict=True)
+        by_output = zip(*mapped(lambda row: self._run_row(feeds_of(row)), single), strict=True)
         return {name: np.concatenate(parts) for name, parts in zip(self._outputs, by_output, strict=True)}
 
-    def _run_row(self, row: Float32) -> list[Float32]:
-        feeds = {"waveform": row} if self._front_end is None else {"features": self._front_end.compute(row)}
+    def _feeds_of(self, row: Float32) -> dict[str, Float32]:
+        return {"waveform": row} if self._front_end is None else {"features": self._front_end.compute(row)}
+
+    def _run_row(self, feeds: dict[str, Float32]) -> list[Float32]:
         try:
             results: list[Float32] = self._session.run(self._outputs, {**feeds, **self._constant_feeds})
         except _failures() as error:

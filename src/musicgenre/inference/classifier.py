@@ -14,7 +14,8 @@ from musicgenre.errors import AudioError
 from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.inference.framing import Coverage, Framing
 from musicgenre.inference.hearing import Ear, Heard, Source
-from musicgenre.inference.listeners import Judgement, Listener, Outputs, load_listener
+from musicgenre.inference.listeners import ClassifierListener, Judgement, Listener, Outputs, load_listener
+from musicgenre.inference.track_hearing import TrackEar
 
 # Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
 DEFAULT_COVERAGE_S = 18.0
@@ -53,7 +54,7 @@ class Classifier:
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
         self._listener: Listener = load_listener(model, threads=threads)
-        self._ear = Ear(self._listener.framing, self.coverage, self._listener.hear)
+        self._ear = _ear_of(self._listener, self.coverage)
 
     @property
     def model(self) -> str:
@@ -148,6 +149,13 @@ class Classifier:
             warnings=heard.warnings,
             model=listener.name,
         )
+
+
+def _ear_of(listener: Listener, coverage: Coverage) -> Ear | TrackEar:
+    """An ear that brings segments, or one that brings the whole track too where the model wants it."""
+    if isinstance(listener, ClassifierListener) and listener.hears_tracks:
+        return TrackEar(listener.framing, coverage, listener.hear_track)
+    return Ear(listener.framing, coverage, listener.hear)
 
 
 def _segment(framing: Framing, index: int, labels: tuple[str, ...], row: NDArray[np.float64]) -> TimelineSegment:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,13 @@ from musicgenre.inference.framing import Coverage, Float32, Framing
 from musicgenre.inference.listeners import Outputs
 
 _ROWS_AT_ONCE = 10
-_ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
+ROUNDED_LENGTH_S = 0.1
+"""Some containers tell their length this roughly."""
+
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
 
-Source = str | os.PathLike[str] | BinaryIO | NDArray[np.generic]
+FileSource = str | os.PathLike[str] | BinaryIO
+Source = FileSource | NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +81,13 @@ class Ear:
         AudioError
             When the source cannot be heard, or an array comes without its rate.
         """
-        if isinstance(source, np.ndarray):
-            return self._hear_array(source, sample_rate_hz)
-        if sample_rate_hz is not None:
-            raise AudioError(
-                f"sample_rate_hz={sample_rate_hz} was given for a {type(source).__name__}",
-                valid="Files carry their own rate; only NumPy arrays need one",
-                next_step="Leave sample_rate_hz out, or pass numpy.asarray(samples)",
-            )
-        return self._hear_source(source)
-
-    def _hear_array(self, array: NDArray[np.generic], rate_hz: int | None) -> Heard:
-        if rate_hz is None:
-            raise AudioError(
-                "an array was given without its sample rate",
-                valid="Any rate is fine, but it must be known: a wrong one gives wrong genres silently",
-                next_step="Call classify(array, sample_rate_hz=...)",
-            )
-        sound = audio.from_array(array, rate_hz, self.framing.sample_rate_hz)
+        given = as_array(source, sample_rate_hz)
+        if given is None:
+            return self._hear_source(cast("FileSource", source))
+        sound = audio.from_array(*given, self.framing.sample_rate_hz)
         return self._hear_waveform(sound.waveform, sound.warnings)
 
-    def _hear_source(self, source: str | os.PathLike[str] | BinaryIO) -> Heard:
+    def _hear_source(self, source: FileSource) -> Heard:
         framing = self.framing
         info = audio.probe(source)
         if info.duration_s is None:
@@ -126,26 +115,24 @@ class Ear:
         rows = (framing.row(i, _cut(waveform, framing.span(i, len(waveform)))) for i in chosen)
         return Heard(self._run(rows), chosen, duration_s, warnings)
 
-    def _hear_spans(
-        self, source: str | os.PathLike[str] | BinaryIO, chosen: list[int], n_samples: int, duration_s: float
-    ) -> Heard:
+    def _hear_spans(self, source: FileSource, chosen: list[int], n_samples: int, duration_s: float) -> Heard:
         """Decode only the chosen segments; fall back to the whole file where it ends earlier than it says."""
         framing = self.framing
         spans = [framing.span(index, n_samples) for index in chosen]
         pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
-        slack = round(_ROUNDED_LENGTH_S * framing.sample_rate_hz)
+        slack = round(ROUNDED_LENGTH_S * framing.sample_rate_hz)
         if any(length - len(piece) > slack for piece, (_, length) in zip(pieces.waveforms, spans, strict=True)):
             return self._hear_everything(source, duration_s)
         rows = (framing.row(i, piece) for i, piece in zip(chosen, pieces.waveforms, strict=True))
         return Heard(self._run(rows), chosen, duration_s, pieces.warnings)
 
-    def _hear_everything(self, source: str | os.PathLike[str] | BinaryIO, duration_s: float) -> Heard:
+    def _hear_everything(self, source: FileSource, duration_s: float) -> Heard:
         if duration_s > _LOAD_AT_MOST_S:
             return self._hear_stream(source)
         sound = audio.load(source, self.framing.sample_rate_hz)
         return self._hear_waveform(sound.waveform, sound.warnings)
 
-    def _hear_stream(self, source: str | os.PathLike[str] | BinaryIO) -> Heard:
+    def _hear_stream(self, source: FileSource) -> Heard:
         """Hear everything in flat memory, for long tracks and those that do not tell their length."""
         framing = self.framing
         sound_stream = audio.stream(source, framing.sample_rate_hz)
@@ -162,6 +149,31 @@ class Ear:
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
             parts.append(self._run_rows(np.stack(batch)))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def as_array(source: Source, sample_rate_hz: int | None) -> tuple[NDArray[np.generic], int] | None:
+    """Return the array that a source is, with its rate; ``None`` for a file.
+
+    Raises
+    ------
+    AudioError
+        An array without a rate, or a rate with a file.
+    """
+    if isinstance(source, np.ndarray):
+        if sample_rate_hz is None:
+            raise AudioError(
+                "an array was given without its sample rate",
+                valid="Any rate is fine, but it must be known: a wrong one gives wrong genres silently",
+                next_step="Call classify(array, sample_rate_hz=...)",
+            )
+        return source, sample_rate_hz
+    if sample_rate_hz is not None:
+        raise AudioError(
+            f"sample_rate_hz={sample_rate_hz} was given for a {type(source).__name__}",
+            valid="Files carry their own rate; only NumPy arrays need one",
+            next_step="Leave sample_rate_hz out, or pass numpy.asarray(samples)",
+        )
+    return None
 
 
 class _Meter:

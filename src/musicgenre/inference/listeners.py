@@ -14,7 +14,10 @@ from musicgenre.errors import BundleError
 from musicgenre.inference.framing import Framing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from musicgenre.bundle.load import Bundle
+    from musicgenre.features.track_sound import TrackSound
     from musicgenre.models.head import GenreHead
 
 Float32 = NDArray[np.float32]
@@ -122,6 +125,15 @@ class ClassifierListener:
     def hear(self, rows: Float32) -> Outputs:
         """Give ``logits`` (n, n_labels)."""
         return self._bundle.run(rows)
+
+    @property
+    def hears_tracks(self) -> bool:
+        """Whether the model knows the whole track: :meth:`hear_track` is asked then, not :meth:`hear`."""
+        return self._bundle.hears_tracks
+
+    def hear_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Outputs:
+        """Give ``logits`` (n, n_labels) of the segments that begin at ``starts_s`` in a track."""
+        return self._bundle.run_track(track, starts_s, segment_s)
 
     def judge(self, outputs: Outputs) -> Judgement:
         """Average the segments' probabilities."""
