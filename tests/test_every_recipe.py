@@ -25,7 +25,7 @@ SMALLER = {
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [],
     "mfcc": [],
-    "musicnn": ["representation.options.weights=none"],
+    "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
 }
 # fresh weights, no download; narrow layers in place of those that make a VGG large
 _FRESH = ["model.options.weights=none"]
@@ -52,7 +52,9 @@ JOINED = {
     "b9-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
 }
 LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
-RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in list_recipes()]
+# other weights alone tell these from their neighbours, and fresh weights are what is tried here
+TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
+RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",
     "training.epochs=1",
@@ -80,6 +82,8 @@ def reduced(name: str) -> list[str]:
     wanted += [setting for stem, settings in JOINED.items() if name.startswith(stem) for setting in settings]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
+    if recipe.protocol.name == "artist":  # the collection names no artists
+        wanted.append("protocol.name=track")
     if recipe.model.name == "random-forest":
         wanted.append("model.options.n_trees=10")
     return wanted
