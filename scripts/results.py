@@ -64,6 +64,8 @@ class Row:
     settings: tuple[str, ...]
     unmeasured: str
     source: Mapping[str, Any]
+    members: tuple[str, ...] = ()
+    how: str = "mean"
 
     @property
     def record_path(self) -> Path:
@@ -87,7 +89,10 @@ class Row:
 
     @property
     def command(self) -> str:
-        """The command that trains it."""
+        """The command that trains it, or lets its members answer together."""
+        if self.members:
+            runs = [f"{member}--{self.data}--{self.protocol}" for member in self.members]
+            return shlex.join(["musicgenre", "ensemble", *runs, "--how", self.how, "--name", self.recipe])
         folds = self.protocol.endswith("kfold")
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
         words += ["--folds", "5"] if folds else []
@@ -118,6 +123,8 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             settings=tuple(entry.get("settings", ())),
             unmeasured=entry.get("unmeasured", ""),
             source=content["data"][entry["data"]],
+            members=tuple(entry.get("members", ())),
+            how=entry.get("how", "mean"),
         )
         for entry in content["row"]
         for protocol in entry["protocols"]
@@ -277,19 +284,28 @@ def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Seque
     for row in rows:
         if row.record_path.is_file() or not re.search(only, row.record_path.stem):
             continue
-        if not (work / row.source["manifest"]).is_file():
-            index = row.source["index"].format(source=source.resolve())
-            subprocess.run([*shlex.split(index), "--output", row.source["manifest"]], cwd=work, check=True)
-        begun = ["--resume"] if (work / row.run_name).exists() else []
-        words = [*shlex.split(row.command), "--output", row.run_name, *begun, *extra]
-        print(f"== {shlex.join(words)}", flush=True)
-        if subprocess.run(words, cwd=work, check=False).returncode not in _TRAINED:
+        needed = [other for other in rows if other.run_name in row.command.split()]  # the members of an ensemble
+        if not all(_run(one, work, source, extra) for one in (*needed, row)):
             failed.append(row.run_name)
         elif _add(row.run_folder(work), row.data, row.command, rows):
             failed.append(row.record_path.name)
     for name in dict.fromkeys(failed):
         print(f"failed: {name}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _run(row: Row, work: Path, source: Path, extra: Sequence[str]) -> bool:
+    """Run the command of a row, going on with what was begun; whether it ended well."""
+    if not (work / row.source["manifest"]).is_file():
+        index = row.source["index"].format(source=source.resolve(), root=ROOT)
+        subprocess.run([*shlex.split(index), "--output", row.source["manifest"]], cwd=work, check=True)
+    begun = ["--resume"] if (work / row.run_name).exists() else []
+    if row.members and begun:
+        return True
+    further = [] if row.members else [*begun, *extra]
+    words = [*shlex.split(row.command), "--output", row.run_name, *further]
+    print(f"== {shlex.join(words)}", flush=True)
+    return subprocess.run(words, cwd=work, check=False).returncode in _TRAINED
 
 
 def _check(text: str, problems: Sequence[str]) -> int:

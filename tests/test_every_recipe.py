@@ -47,11 +47,17 @@ JOINED = {
         f"representation.options.parts=[{_SMALL_MEL % 'a5'}, {{name: table}}, {_EMBEDDING}]",
         "model.options.bands=32",
     ],
+    "musicnn-tags-table": [
+        "representation.options.parts=[{name: musicnn, output: tags, weights: none}, {name: table}]"
+    ],
     "b9-cnn1d": _B9,
     "b9-cnn2d": _B9,
     "b9-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
 }
-LARGE = {"b8", "b8-depth-study", "e6-vgg19", "e6-resnext101"}
+LARGE = {
+    "b8", "b8-depth-study", "e6-vgg19", "e6-resnext101",
+    *(name for name in list_recipes() if name.startswith("b9-resnet34")),
+}  # fmt: skip
 # other weights alone tell these from their neighbours, and fresh weights are what is tried here
 TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]

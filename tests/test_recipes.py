@@ -14,7 +14,7 @@ from musicgenre.models.registry import check_options
 from musicgenre.training._recipe_files import RECIPE_FOLDER
 from musicgenre.training.recipes import Recipe, list_recipes, load_recipe
 
-ISSUE_ROWS = {"A3", "A4", "A5", "A6", "A7", "A8", "B4", "B5", "B6", "B8", "B10", "B11", "C2", "C4", "C7", "C8",
+ISSUE_ROWS = {"A3", "A4", "A5", "A6", "A7", "A8", "B4", "B5", "B6", "B8", "B9", "B10", "B11", "C2", "C4", "C7", "C8",
               "E2", "E3", "E4", "E5", "E6", "E8"}  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class Columns:
             raise DataError(
                 f"the manifest has no column {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}",
                 valid=f"Its further columns: {', '.join(columns) or 'none'}",
-                next_step="Use the representation 'table' to compute them from the audio",
+                next_step="The representations 'table' and 'musicnn' compute theirs from the audio",
             )
         return np.array([_number(name, columns[name]) for name in self.columns], np.float32)
 
@@ -82,6 +82,7 @@ class Columns:
             raise UsageError(
                 f"the column {missing[0]!r} cannot be computed from sound",
                 valid="The columns of the feature table can",
+                next_step="Train the recipe on sound files: what is computed from them can be computed here too",
             )
         values = source.compute(waveform)
         return values[[source.columns.index(name) for name in self.columns]]

@@ -103,6 +103,12 @@ class Joined:
         """Names of the cards of the published weights that the parts use."""
         return tuple(name for part in self.parts for name in getattr(part.representation, "weight_cards", ()))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all values, where every part has names for its own; else none."""
+        named = [tuple(getattr(part.representation, "columns", ())) for part in self.parts]
+        return tuple(name for names in named for name in names) if all(named) else ()
+
     def make_ready(self) -> None:
         """Let every part fetch what it needs."""
         for part in self.parts:

@@ -6,6 +6,7 @@ torch nor the bundle itself is needed, and every way to hear agrees with the pub
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,13 @@ class MusiCnn:
     def weight_cards(self) -> tuple[str, ...]:
         """Names of the cards of the published weights in use."""
         return (self.model,) if self.weights == "published" else ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the tags as columns of a manifest, ``tag_hip_hop``; other outputs have no names."""
+        if self.output != "tags":
+            return ()
+        return tuple(f"tag_{re.sub(r'[^a-z0-9]+', '_', tag.lower())}" for tag in published(self.model).tags)
 
     def shape(self) -> tuple[int, ...]:
         """(width,)."""

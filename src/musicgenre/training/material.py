@@ -139,11 +139,11 @@ def _representation(recipe: Recipe, manifest: Manifest) -> Representation:
     name, options = recipe.representation.name, recipe.representation.options
     if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):
         return create_representation(name, **{**options, "source": "file"})
-    if name == "table" and options.get("segment_s") is None:
-        columns = create_representation(name, **options).columns  # type: ignore[attr-defined]
-        if not missing_columns(columns, manifest.extra_columns):
-            return create_representation("columns", names=list(columns))
-    return create_representation(name, **options)
+    made = create_representation(name, **options)
+    columns: tuple[str, ...] = getattr(made, "columns", ())
+    if columns and made.segment_s is None and not missing_columns(columns, manifest.extra_columns):
+        return create_representation("columns", names=list(columns))
+    return made
 
 
 def _sound_under(representation: Representation) -> Representation:
