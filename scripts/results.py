@@ -95,7 +95,7 @@ class Row:
             return shlex.join(["musicgenre", "ensemble", *runs, "--how", self.how, "--name", self.recipe])
         folds = self.protocol.endswith("kfold")
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
-        words += ["--folds", "5"] if folds else []
+        words += ["--folds", str(self.source.get("folds", 5))] if folds else []
         words += ["--seeds", str(min(self.seeds, 3) if folds else self.seeds)] if self.seeds > 1 else []
         settings = [*self.source["settings"], *self.settings]
         if self.protocol not in ("kfold", "track", "segment-leaky"):  # those are in the recipes, or are --folds

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from musicgenre.evaluation.ensemble import ensemble
 from tests.make_run import make_group, make_run, random_answers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +108,35 @@ def test_a_changed_record_or_page_fails(
     assert "out of date" in capsys.readouterr().err
 
 
+def test_the_members_of_an_ensemble_are_trained_first(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = ROWS + '[[row]]\nsection = "E"\ncode = "A8"\nsystem = "both"\nrecipe = "ensemble-both"\ndata = "mini"\n'
+    both += 'protocols = ["kfold"]\nmembers = ["tiny", "other"]\n' + ROWS[ROWS.index("[[row]]") :].replace(
+        "tiny", "other"
+    )
+    (results.FOLDER / "rows.toml").write_text(both, encoding="utf-8")
+    run, ran = _runs(tmp_path / "runs")[0], []
+
+    def pretend(words: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(words)
+        if words[1] == "ensemble":
+            ensemble([run, run.with_name("twin")], cwd / words[words.index("--output") + 1], name="ensemble-both")
+        return subprocess.CompletedProcess(words, 0)
+
+    shutil.copytree(run, run.with_name("twin"))
+    monkeypatch.setattr(results, "subprocess", SimpleNamespace(run=pretend))
+    work = tmp_path / "work"
+    arguments = ["make", str(work), "--source", str(tmp_path), "--only", "ensemble", "--extra=--accelerator gpu"]
+    assert results.main(arguments) == 0
+    trained = [words for words in ran if words[1] == "train"]
+    assert [words[2] for words in trained] == ["tiny", "other"] and all("gpu" in words for words in trained)
+    made = ["musicgenre", "ensemble", "tiny--mini--kfold", "other--mini--kfold", "--how", "mean", "--name"]
+    assert ran[-1][:-1] == [*made, "ensemble-both", "--output"]
+    record = json.loads((results.FOLDER / "ensemble-both--mini--kfold.json").read_text(encoding="utf-8"))
+    assert record["systems"] == ["A8"] and record["n_folds"] == 3
+
+
 def test_what_belongs_to_no_row_is_refused(
     results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,7 +160,12 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist() -> No
 
     content, rows = module.read_rows(module.FOLDER / "rows.toml")
     assert len({row.record_path for row in rows}) == len(rows)
+    known = {(row.recipe, row.data, row.protocol) for row in rows}
     for row in rows:
+        if row.members:
+            assert all((member, row.data, row.protocol) in known for member in row.members)
+            assert row.recipe.startswith("ensemble") and row.recipe not in list_recipes()
+            continue
         name, _, variant = row.recipe.partition(".")
         assert name in list_recipes() and row.section in content["section"]
         recipe = load_recipe(name)

@@ -13,13 +13,15 @@ from musicgenre import Classifier, audio
 from musicgenre.bundle import front_end
 from musicgenre.bundle.export import Exported, export_run
 from musicgenre.bundle.load import load_bundle
-from musicgenre.errors import AudioError, BundleError, UsageError
+from musicgenre.errors import AudioError, BundleError, RecipeError, UsageError
 from musicgenre.evaluation.predictions import read_predictions
 from musicgenre.features.track_sound import TrackSound
 from musicgenre.inference import track_hearing
 from musicgenre.inference.framing import Coverage, Framing
 from musicgenre.inference.listeners import Outputs
 from musicgenre.inference.track_hearing import TrackEar
+from musicgenre.training.material import gather_material
+from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.sounds import music, write
@@ -94,6 +96,12 @@ def test_the_card_says_what_it_needs(exported: Exported, monkeypatch: pytest.Mon
     monkeypatch.setattr(front_end, "make_ready", absent)
     with pytest.raises(BundleError, match="musicgenre bundles get"):
         load_bundle(exported.path)
+
+
+def test_online_augmentation_of_segments_cannot_know_the_track(collection: Path) -> None:
+    settings = [*SETTINGS, PARTS, "augmentation.online.waveform=b2"]
+    with pytest.raises(RecipeError, match=r"knows the whole track.*augmentation\.offline"):
+        gather_material(load_recipe("b9-cnn2d-msd-segmented", settings), collection)
 
 
 class Spy:

@@ -116,6 +116,7 @@ def gather_material(
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
     representation = _representation(recipe, manifest)
+    heard = None if recipe.augmentation.online.waveform is None else _sound_under(representation)
 
     def prepared(read: Representation, folder: Path | None, dtype: str) -> Store:
         place = folder or cache_folder() / "stores" / _digest(manifest, [read.settings(), section.hop_s, dtype])
@@ -126,9 +127,7 @@ def gather_material(
         return done.open()
 
     features = prepared(representation, store, section.dtype)
-    sound = None
-    if recipe.augmentation.online.waveform is not None:
-        sound = prepared(_sound_under(representation), None, "float32")
+    sound = None if heard is None else prepared(heard, None, "float32")
     record = protocol_of(manifest)
     protocol = record.protocol if record else MANIFEST_SPLIT
     return Material(manifest, features, protocol, representation, recipe, sound)
