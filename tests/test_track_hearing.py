@@ -74,6 +74,22 @@ def test_a_fused_bundle_answers_as_the_run_did(run: Path, exported: Exported, co
         assert again.scores == pytest.approx(answer.scores, abs=1e-5)
 
 
+def test_without_a_segment_length_a_short_track_is_heard_at_once(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    parts = "representation.options.parts=[{name: musicnn, output: tags, weights: none}, {name: table}]"
+    run = train(
+        "musicnn-tags-table-logistic-regression", collection, output=tmp_path / "run", overrides=[SETTINGS[3], parts]
+    )
+    classifier = Classifier(str(export_run(run).path), coverage="full", threads=1)
+    tracks = read_predictions(run / "predictions_test.csv")
+    assert len(tracks) == tracks.n_tracks == 6, "3.4 s each, one row"
+    for track_id, expected in zip(tracks.track_ids, tracks.scores, strict=True):
+        answer = classifier.classify(collection.parent / track_id.split(".")[0] / f"{track_id}.wav")
+        assert [answer.scores[label] for label in LABELS] == pytest.approx(expected.tolist(), abs=1e-3)
+
+
 def test_the_whole_track_counts(exported: Exported, collection: Path) -> None:
     """The same segment in another track gets another answer."""
     bundle = load_bundle(exported.path, threads=1)

@@ -104,9 +104,8 @@ def ensemble(
         _write(one, output / child, name or f"ensemble-{how}", how, command)
     if len(mixed) > 1:
         write_group(output, children, {"recipe": name or f"ensemble-{how}"})
-    warnings = dict.fromkeys(warning for one in mixed for warning in one.warnings)
     recipes = tuple(group[0].recipe for group in groups)
-    return Ensemble(output, recipes, tuple(one.weights for one in mixed if one.weights), tuple(warnings))
+    return Ensemble(output, recipes, tuple(one.weights for one in mixed if one.weights), _warnings(mixed, how))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +116,14 @@ class _Mixed:
     test: Predictions
     validation: Predictions
     weights: tuple[float, ...]
-    warnings: tuple[str, ...]
 
 
 def _mixed(members: tuple[Run, ...], how: How) -> _Mixed:
     manifests = check_members(members)
     test, validation = aligned(members, "test"), aligned(members, "validation")
     check_unseen(test, "test", members, manifests)
-    found: list[str] = []
     if how in FITTED:
         check_unseen(validation, "validation", members, manifests)
-        if len(validation[0]) < FEW_TRACKS:
-            found.append(f"{len(validation[0])} validation tracks are few to fit {how} on: compare it with --how mean")
     weights = np.full(len(members), 1.0 / len(members))
     mix: Mix = weighted(weights)
     heard, truth = np.stack([part.scores for part in validation]), validation[0].truth
@@ -142,12 +137,18 @@ def _mixed(members: tuple[Run, ...], how: How) -> _Mixed:
         _answering(mix, test),
         _answering(mix, validation),
         () if how == "stacking" else tuple(weights.tolist()),
-        tuple(found),
     )
 
 
 def _answering(mix: Mix, part: Sequence[Predictions]) -> Predictions:
     return dataclasses.replace(part[0], scores=mix(np.stack([member.scores for member in part])))
+
+
+def _warnings(mixed: Sequence[_Mixed], how: How) -> tuple[str, ...]:
+    fewest = min(len(one.validation) for one in mixed)
+    if how not in FITTED or fewest >= FEW_TRACKS:
+        return ()
+    return (f"{fewest} validation tracks are few to fit {how} on: compare it with --how mean",)
 
 
 def _write(mixed: _Mixed, folder: Path, name: str, how: How, command: str) -> None:
