@@ -83,6 +83,8 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.inference.doctor",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
+        "musicgenre.models.cards.musicnn",
+        "musicgenre.features.musicnn",
         "musicgenre.cli",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n" + "\n".join(f"import {m}" for m in modules)

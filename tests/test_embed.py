@@ -180,6 +180,20 @@ def test_the_command_names_tracks_as_classify_does(ears: Path, library: Path) ->
     assert misused.returncode == 2 and b"exists already" in misused.stderr
 
 
+def test_the_command_writes_parquet_for_other_tools(ears: Path, library: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    paths = tracks_in(library)
+    outputs = [library.parent / f"library{suffix}" for suffix in (".npz", ".parquet")]
+    for output in outputs:
+        run("embed", library, "--model", ears, "--output", output, "--quiet")
+    table = parquet.read_table(outputs[1])
+    assert table["path"].to_pylist() == paths
+    expected = read_embeddings(outputs[0]).vectors
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float16), expected)
+    again = run("embed", library, "--model", ears, "--output", outputs[1], "--resume")
+    assert again.returncode == 2 and b"cannot be resumed" in again.stderr
+
+
 def test_the_command_refuses_outputs_before_listening(ears: Path, library: Path) -> None:
     for name in ("out.csv", "out"):
         done = run("embed", library, "--output", library / name, "--model", ears)

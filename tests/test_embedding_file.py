@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
 import pickle
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from musicgenre.audio import printable
 from musicgenre.errors import DataError, UsageError
 from musicgenre.inference.embedding_file import (
     EmbeddingSettings,
@@ -174,17 +174,56 @@ def test_only_names_of_known_formats_are_written(tmp_path: Path, rng: np.random.
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")
-def test_parquet_without_pyarrow_names_npz(tmp_path: Path, rng: np.random.Generator) -> None:
-    with pytest.raises(UsageError, match=r"pyarrow.*\.npz"):
+def test_parquet_without_pyarrow_names_npz_and_the_extra(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musicgenre.inference.embedding_file.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs pyarrow.*\.npz.*musicgenre\[parquet\]"):
         write_embeddings(tmp_path / "library.parquet", some_tracks(rng))
+    assert not list(tmp_path.iterdir())
 
 
 def test_parquet_holds_the_same(tmp_path: Path, rng: np.random.Generator) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    tracks = replace(some_tracks(rng), paths=[f"{i}.wav" for i in range(5)])
-    write_embeddings(tmp_path / "library.parquet", tracks)
-    table = parquet.read_table(tmp_path / "library.parquet")
-    assert table["path"].to_pylist() == list(tracks.paths)
+    tracks = some_tracks(rng)
+    path = tmp_path / "new folder" / "library.parquet"
+    write_embeddings(path, tracks)
+    table = parquet.read_table(path)
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "path": "string",
+        "embedding": "list<element: float>",
+        "size_bytes": "int64",
+        "modified_ns": "int64",
+        "sha256": "string",
+    }
+    assert table["path"].to_pylist() == [printable(name) for name in tracks.paths]
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float16), tracks.vectors)
-    assert json.loads(table.schema.metadata[b"musicgenre.card"])["model"] == "toy"
+    np.testing.assert_array_equal(table["size_bytes"].to_numpy(), tracks.size_bytes)
+    np.testing.assert_array_equal(table["modified_ns"].to_numpy(), tracks.modified_ns)
+    assert table["sha256"].to_pylist() == [row.tobytes().hex() for row in tracks.sha256]
+    assert json.loads(table.schema.metadata[b"musicgenre.card"]) == {"format_version": 1, **asdict(SETTINGS)}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_parquet(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "library.parquet"
+    write_embeddings(path, some_tracks(rng))
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet, "write_table", full)
+    with pytest.raises(UsageError, match="No space left"):
+        write_embeddings(path, some_tracks(rng, 2))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_parquet_is_not_read_back(tmp_path: Path, rng: np.random.Generator) -> None:
+    pytest.importorskip("pyarrow")
+    write_embeddings(tmp_path / "library.parquet", some_tracks(rng))
+    with pytest.raises(DataError, match=r"is for other tools.*ends in \.npz"):
+        read_embeddings(tmp_path / "library.parquet")

@@ -21,10 +21,15 @@ from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
 from musicgenre.evaluation.predictions import read_predictions
 from musicgenre.evaluation.runs import open_run
+from musicgenre.features import musicnn
+from musicgenre.features._musicnn.published import published
+from musicgenre.features._musicnn.variables import read_variables
 from musicgenre.features.registry import create_representation
+from musicgenre.models.cards import find_card
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.make_run import make_run, random_answers
+from tests.published_weights import publish, random_variables
 
 FRONT_ENDS = {
     "melspectrogram-a5": ("melspectrogram", {"preset": "a5", "segment_s": 2.0}),
@@ -35,6 +40,9 @@ FRONT_ENDS = {
     "waveform-standard": ("waveform", {"segment_s": 0.5, "scale": "standard"}),
     "picture": ("picture", {"size": 32, "segment_s": 2.0}),
     "picture-last": ("picture", {"size": 16, "segment_s": 1.0, "channels_first": False}),
+    "musicnn": ("musicnn", {"weights": "none", "segment_s": 3.0}),
+    "musicnn-repeated": ("musicnn", {"weights": "none", "segment_s": 1.1, "output": "max"}),
+    "musicnn-two-patches": ("musicnn", {"weights": "none", "segment_s": 6.5, "model": "mtt-vgg", "output": "tags"}),
 }
 
 
@@ -91,6 +99,21 @@ def _heard(bundle: Path, track: Path) -> dict[str, float]:
     return dict(Classifier(str(bundle), coverage="full").classify(track).scores)
 
 
+def test_a_bundle_names_the_weights_it_was_trained_from(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    variables = random_variables("musicnn", np.random.default_rng(1), 0.95)
+    wheel = publish(monkeypatch, tmp_path, "msd-musicnn", variables)
+    read_variables([published("msd-musicnn")], source=wheel)
+    musicnn._session.cache_clear()
+    request.addfinalizer(musicnn._session.cache_clear)
+    run = _train("b7-msd-original", collection, tmp_path / "run", "representation.options.segment_s=3.0")
+    exported = export_run(run)
+    (card,) = read_card(exported.path).weights
+    assert card == find_card("msd-musicnn").as_dict()
+    assert "made with the weights msd-musicnn (Jordi Pons, musicnn 0.1.0" in exported.to_text()
+
+
 @pytest.mark.parametrize(("recipe", "extra"), [("e3", ""), ("e4-gru", ""), ("classical-random-forest-3s", "features")])
 def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: Path, tmp_path: Path) -> None:
     run = _train(recipe, collection, tmp_path / "run")
@@ -99,6 +122,7 @@ def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: 
     assert len(exported.checked_on) == 5 and exported.n_segments == 5
     card = exported.card
     assert card.labels == LABELS and card.extra == extra and (card.licence, card.citation) == ("CC0-1.0", "us")
+    assert card.weights == () and "made with the weights" not in exported.to_text()
     assert card.front_end["name"] in ("mfcc", "table") and "not calibrated" in card.notes
     (score,) = card.scores
     assert score["n_tracks"] == 6 and score["protocol"] == "track" and score["low"] < score["high"]

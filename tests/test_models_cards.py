@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from musicgenre.errors import UsageError
+from musicgenre.features.registry import create_representation
 from musicgenre.models import cards
-from musicgenre.models.cards import WeightCard, list_cards
+from musicgenre.models._published_weights import card_names
+from musicgenre.models.cards import WeightCard, cards_in_use, find_card, list_cards
+from musicgenre.models.registry import create_model
 
 CARDS = list_cards()
 
@@ -36,3 +41,39 @@ def test_a_name_given_twice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(imagenet, "CARDS", (CARDS[0], CARDS[0]))
     with pytest.raises(UsageError, match="exists twice"):
         cards.list_cards()
+
+
+class User:
+    """Something made with published weights."""
+
+    def __init__(self, *weight_cards: str | WeightCard) -> None:
+        self.weight_cards = weight_cards
+
+
+def test_cards_in_use_are_gathered_once_each() -> None:
+    own = replace(find_card("msd-musicnn"), name="our/own")
+    found = cards_in_use(User("msd-musicnn"), object(), User("vgg19/imagenet", "msd-musicnn"), User(own))
+    assert [card.name for card in found] == ["msd-musicnn", "vgg19/imagenet", "our/own"]
+    with pytest.raises(UsageError, match=r"no weight card 'vgg19/imagnet'\. Nearest: vgg19/imagenet"):
+        cards_in_use(User("vgg19/imagnet"))
+
+
+def test_networks_and_their_parts_are_asked() -> None:
+    inner = create_model("embedding-mlp", (200,), 3)
+    assert cards_in_use(nn.Sequential(nn.Identity(), inner)) == []
+    inner.weight_cards = ("mtt-vgg",)
+    assert [card.name for card in cards_in_use(nn.Sequential(nn.Identity(), inner))] == ["mtt-vgg"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "names"),
+    [("none", ()), ("imagenet", ("vgg19/imagenet",)), ("a/vgg19-dcbb9e9d.pth", ("vgg19/imagenet",)), ("own.pth", ())],
+)
+def test_imagenet_weights_name_their_card(weights: str, names: tuple[str, ...]) -> None:
+    assert card_names(weights, "vgg19") == names
+
+
+def test_representations_name_their_cards() -> None:
+    parts = [{"name": "musicnn", "model": "mtt-vgg"}, {"name": "musicnn", "weights": "none"}]
+    assert [card.name for card in cards_in_use(create_representation("joined", parts=parts))] == ["mtt-vgg"]
+    assert cards_in_use(create_representation("mfcc")) == []

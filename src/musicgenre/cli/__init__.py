@@ -26,6 +26,7 @@ from musicgenre.cli import (
     ensemble,
     evaluate,
     export,
+    models,
     prepare,
     recipes,
     show,
@@ -97,6 +98,7 @@ app.command("embed")(embed.embed)
 app.command("ensemble")(ensemble.ensemble)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("models")(models.models)
 app.command("prepare")(prepare.prepare)
 app.command("recipes")(recipes.recipes)
 app.command("show")(show.show)

@@ -22,7 +22,7 @@ def get(
     force: Annotated[bool, typer.Option("--force", help="Convert again what is cached already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
 ) -> None:
-    """Provide the published MusiCNN models (both by default): once 29 MB over the network, 3 MB on disk each."""
+    """Provide the published MusiCNN models (both by default): once 29 MB over the network, 6 MB on disk each."""
     from rich.console import Console
 
     from musicgenre.bundle.store import DEFAULT_NAMES, get_bundles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +16,7 @@ from musicgenre.data.rows import Features
 from musicgenre.errors import AudioError, DataError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.segments import cut as cut_waveform
-from musicgenre.features.segments import segment_spans
-from musicgenre.features.track_sound import TrackRepresentation, TrackSound, mean_of
+from musicgenre.features.track_sound import TrackSound, mean_of
 
 
 @dataclass(frozen=True)
@@ -74,32 +73,7 @@ def key_of(content_sha256: str, representation: Representation, cut: Cut) -> str
     return entry_key(content_sha256, {"representation": representation.settings(), **asdict(cut)})
 
 
-def make_rows(shared: tuple[Representation, Cut, RowCache], job: Job) -> Outcome:
-    """Put the rows of a file into the cache, unless they are there. A file at fault is an outcome, not an error."""
-    representation, cut, cache = shared
-    try:
-        signature = Signature.of(job.path)
-        sha256 = job.sha256 or sha256_of(job.path)
-    except OSError as error:
-        return Outcome(problem=f"the file cannot be read ({error.strerror})")
-    key = key_of(sha256, representation, cut)
-    if key in cache:
-        return Outcome(key, sha256, signature, reused=True)
-    try:
-        starts_s, rows, warnings = _compute(representation, cut, job.path, _CachedTrack(job.path, sha256, cache))
-    except (AudioError, DataError) as error:
-        return Outcome(sha256=sha256, signature=signature, problem=str(error))
-    cache.write(key, starts_s, rows)
-    return Outcome(key, sha256, signature, warnings=warnings)
-
-
-def rows_of_columns(representation: Representation, cut: Cut, columns: Mapping[str, str]) -> Features:
-    """Make the one row of a track from its manifest's columns."""
-    row = cast("Any", representation).compute_columns(columns)
-    return _stored([row], representation, cut.dtype)
-
-
-class _CachedTrack(TrackSound):
+class CachedTrack(TrackSound):
     """A track whose descriptions as a whole are kept in the cache, under the key they have when prepared alone.
 
     So an embedding is computed once, however many joined representations it is part of.
@@ -124,21 +98,80 @@ class _CachedTrack(TrackSound):
         return super().whole(representation)  # which raises what is wrong
 
 
-def _compute(
-    representation: Representation, cut: Cut, path: Path, track: TrackSound
-) -> tuple[NDArray[np.float64], Features, tuple[str, ...]]:
+Shared = tuple[Representation, Cut, RowCache]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file decoded and cut, whose rows are not computed yet; ``segments`` (n_segments, n_samples).
+
+    ``track`` is the whole of it; a file that is not sound has none.
+    """
+
+    key: str
+    sha256: str
+    signature: Signature
+    starts_s: NDArray[np.float64]
+    segments: NDArray[np.float32]
+    track: CachedTrack | None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the decoder noticed so far."""
+        return () if self.track is None else self.track.warnings
+
+
+def make_rows(shared: Shared, job: Job) -> Outcome:
+    """Put the rows of a file into the cache, unless they are there. A file at fault is an outcome, not an error."""
+    representation, cut, _ = shared
+    heard = hear(shared, job)
+    if isinstance(heard, Outcome):
+        return heard
     if reads_of(representation) == "file":
-        row = cast("Any", representation).compute_file(path)
-        return np.zeros(1), _stored([row], representation, cut.dtype), ()
-    waveform, rate_hz = track.at(representation.sample_rate_hz), representation.sample_rate_hz
+        return keep(shared, heard, lambda: [cast("Any", representation).compute_file(job.path)])
     if reads_of(representation) == "track":
-        spans = segment_spans(len(waveform), rate_hz, cut.segment_s, cut.hop_s)
-        starts_s = np.array([start / rate_hz for start, _ in spans])
-        rows = cast("TrackRepresentation", representation).compute_track(track, starts_s.tolist(), cut.segment_s)
-    else:
-        starts_s, segments = cut_waveform(waveform, rate_hz, cut.segment_s, cut.hop_s)
-        rows = [representation.compute(segment) for segment in segments]
-    return starts_s, _stored(rows, representation, cut.dtype), track.warnings
+        whole = cast("Any", representation).compute_track
+        return keep(shared, heard, lambda: whole(heard.track, heard.starts_s.tolist(), cut.segment_s))
+    return keep(shared, heard, lambda: [representation.compute(segment) for segment in heard.segments])
+
+
+def hear(shared: Shared, job: Job) -> Heard | Outcome:
+    """Decode and cut a file, unless its rows are in the cache or it is at fault."""
+    representation, cut, cache = shared
+    try:
+        signature = Signature.of(job.path)
+        sha256 = job.sha256 or sha256_of(job.path)
+    except OSError as error:
+        return Outcome(problem=f"the file cannot be read ({error.strerror})")
+    key = key_of(sha256, representation, cut)
+    if key in cache:
+        return Outcome(key, sha256, signature, reused=True)
+    if reads_of(representation) == "file":
+        return Heard(key, sha256, signature, np.zeros(1), np.zeros((1, 0), np.float32), None)
+    track, rate_hz = CachedTrack(job.path, sha256, cache), representation.sample_rate_hz
+    try:
+        waveform = track.at(rate_hz)
+    except AudioError as error:
+        return Outcome(sha256=sha256, signature=signature, problem=str(error))
+    starts_s, segments = cut_waveform(waveform, rate_hz, cut.segment_s, cut.hop_s)
+    return Heard(key, sha256, signature, starts_s, segments, track)
+
+
+def keep(shared: Shared, heard: Heard, compute: Callable[[], list[NDArray[np.float32]]]) -> Outcome:
+    """Compute the rows of a file, check them and put them into the cache."""
+    representation, cut, cache = shared
+    try:
+        rows = _stored(compute(), representation, cut.dtype)
+    except (AudioError, DataError) as error:
+        return Outcome(sha256=heard.sha256, signature=heard.signature, problem=str(error))
+    cache.write(heard.key, heard.starts_s, rows)
+    return Outcome(heard.key, heard.sha256, heard.signature, warnings=heard.warnings)
+
+
+def rows_of_columns(representation: Representation, cut: Cut, columns: Mapping[str, str]) -> Features:
+    """Make the one row of a track from its manifest's columns."""
+    row = cast("Any", representation).compute_columns(columns)
+    return _stored([row], representation, cut.dtype)
 
 
 def _stored(rows: list[NDArray[np.float32]], representation: Representation, dtype: str) -> Features:

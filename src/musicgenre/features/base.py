@@ -32,7 +32,8 @@ class Representation(Protocol):
     Notes
     -----
     Those that use published weights have two things more: ``weight_cards``, names of the cards of these weights, and
-    ``make_ready()``, which fetches them.
+    ``make_ready()``, which fetches them. Those that hear several waveforms at once offer ``compute_many(waveforms,
+    threads=...)``, a list of arrays for a list of waveforms; preparation then decodes in threads ahead of it.
     """
 
     name: str

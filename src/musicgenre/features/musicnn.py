@@ -7,6 +7,8 @@ torch nor the bundle itself is needed, and every way to hear agrees with the pub
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 WEIGHTS = ("published", "none")
+_NO_PADDING = np.zeros((), np.int64)  # rows are padded already
 SHORTEST_SAMPLES = SEGMENT_SAMPLES - 2 * LEAD_SAMPLES
 """Samples of one patch of 3 s; a shorter waveform is repeated until it fills one."""
 
@@ -115,16 +118,35 @@ class MusiCnn:
         BundleError
             When the weights are not at hand and cannot be fetched; the message names three ways.
         """
+        return self.compute_many([waveform])[0]
+
+    def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
+        """Hear several waveforms, as :meth:`compute` does, ``threads`` patches at a time.
+
+        Single patches on a thread each, not many in one call: so a patch stays in a core's cache.
+        """
+        rows = [patches(self._filled(waveform)) for waveform in waveforms]
+        session = _session(self.model, self.output, self.weights)
+
+        def hear(row: Float32) -> Float32:
+            values: Float32 = session.run(None, {"waveform": row[None], "padding": _NO_PADDING})[0]
+            return values
+
+        single = [row for track in rows for row in track]
+        if threads == 1:
+            values = np.concatenate([hear(row) for row in single])
+        else:
+            with ThreadPoolExecutor(threads, thread_name_prefix="musicnn") as pool:
+                values = np.concatenate(list(pool.map(hear, single)))
+        by_track = np.split(values, np.cumsum([len(track) for track in rows])[:-1])
+        return [track.mean(axis=0, dtype=np.float64).astype(np.float32) for track in by_track]
+
+    def _filled(self, waveform: Float32) -> Float32:
+        """Cut or pad to the segment; repeat what is shorter than a patch."""
         if self.segment_s is not None:
             waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
         filled = fit_length(waveform, max(len(waveform), 1))
-        if len(filled) < SHORTEST_SAMPLES:
-            filled = np.resize(filled, SHORTEST_SAMPLES)
-        session = _session(self.model, self.output, self.weights)
-        padding = np.zeros((), np.int64)  # the rows are padded already
-        found = [session.run(None, {"waveform": row[None], "padding": padding})[0] for row in patches(filled)]
-        mean: Float32 = np.concatenate(found).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
+        return filled if len(filled) >= SHORTEST_SAMPLES else np.resize(filled, SHORTEST_SAMPLES)
 
     def make_ready(self) -> None:
         """Fetch the weights unless they are at hand: once, before worker processes start."""
@@ -159,7 +181,7 @@ def network_variables(model: str, weights: str) -> Variables:
 
 @lru_cache(maxsize=4)
 def _session(model: str, output: str, weights: str) -> onnxruntime.InferenceSession:
-    """Load a network, once in each process; it runs on one thread, since tracks are prepared side by side."""
+    """Load a network, once in each process; it runs on one thread: patches are heard side by side."""
     import onnxruntime
 
     from musicgenre.features._musicnn.graph import patch_graph

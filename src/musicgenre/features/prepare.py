@@ -26,6 +26,7 @@ from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features
 from musicgenre.data.store import Store, open_store
 from musicgenre.errors import DataError, UsageError
+from musicgenre.features._batched_jobs import hears_many, run_batched
 from musicgenre.features._row_jobs import Cut, Job, Outcome, cut_of, key_of, make_rows, reads_of, rows_of_columns
 from musicgenre.features.base import Representation, make_ready
 
@@ -110,7 +111,8 @@ def prepare(
     dtype : {"float32", "float16"}
         Type of the stored values.
     jobs : int
-        Processes. More than one needs the calling script's ``if __name__ == "__main__":``.
+        Processes, or threads of one process where the representation hears several tracks at once. More than one
+        process needs the calling script's ``if __name__ == "__main__":``.
     cache : Path, optional
         Folder of the rows computed before; ``features`` in the cache folder by default.
     progress : callable, optional
@@ -189,7 +191,11 @@ class _Work:
         if missing:
             make_ready(self.representation)
         shared = (self.representation, self.cut, self.cache)
-        for place, found in run_jobs(make_rows, shared, [jobs[index] for index in missing], n_jobs):
+        wanted = [jobs[index] for index in missing]
+        together = hears_many(self.representation)
+        for place, found in (
+            run_batched(shared, wanted, n_jobs) if together else run_jobs(make_rows, shared, wanted, n_jobs)
+        ):
             job = jobs[missing[place]]
             outcome = found or Outcome(problem="the process that worked on it crashed")
             if outcome.sha256 and outcome.signature:

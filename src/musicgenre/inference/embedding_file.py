@@ -102,7 +102,7 @@ def check_output(path: Path) -> None:
         raise UsageError(
             f"{path} needs pyarrow, which is not installed",
             valid="A name that ends in .npz needs nothing more",
-            next_step="Choose .npz, or install it with: pip install pyarrow",
+            next_step="Choose .npz, or install it with: pip install 'musicgenre[parquet]'",
         )
 
 
@@ -151,6 +151,12 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
         When the file is missing, damaged, from a newer version or no file of embeddings.
     """
     source = Path(path)
+    if source.suffix.lower() == ".parquet":
+        raise DataError(
+            f"{source} is for other tools; musicgenre does not read it",
+            valid="A file that ends in .npz",
+            next_step="Make one with: musicgenre embed FOLDER --output FILE.npz",
+        )
     try:
         with np.load(source, allow_pickle=False) as arrays:
             settings = _settings(bytes(arrays["card"]), source)
@@ -198,16 +204,22 @@ def _write_npz(path: Path, tracks: TrackEmbeddings) -> None:
 def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
     """Write float32 lists, which every reader of Parquet knows; the settings stand in the schema's metadata."""
     arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    values = np.ascontiguousarray(tracks.vectors, np.float32)
+    starts = np.arange(len(values) + 1, dtype=np.int32 if values.size < 1 << 31 else np.int64) * values.shape[1]
+    lists = arrow.ListArray if starts.dtype == np.int32 else arrow.LargeListArray
     columns = {
         "path": [printable(name) for name in tracks.paths],
-        "embedding": [row.astype(np.float32) for row in tracks.vectors],
+        "embedding": lists.from_arrays(starts, values.reshape(-1)),
         "size_bytes": tracks.size_bytes,
         "modified_ns": tracks.modified_ns,
         "sha256": [row.tobytes().hex() for row in tracks.sha256],
     }
     card = {"format_version": FORMAT_VERSION, **asdict(tracks.settings)}
     table = arrow.table(columns).replace_schema_metadata({"musicgenre.card": json.dumps(card)})
-    parquet.write_table(table, str(path))
+    with path.open("wb") as stream:
+        parquet.write_table(table, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _bytes(text: bytes) -> NDArray[np.uint8]:
