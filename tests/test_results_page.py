@@ -172,3 +172,15 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist() -> No
         assert not variant or variant in recipe.variants()
         assert row.code in recipe.systems
         assert get_protocol(row.protocol).leaky == (row.protocol == "segment-leaky")
+
+
+def test_folds_with_artists_apart_are_asked_for(results: ModuleType) -> None:
+    rows = results.FOLDER / "rows.toml"
+    rows.write_text(
+        ROWS.replace('["kfold", "segment-leaky"]', '["artist-kfold", "artist", "kfold"]'), encoding="utf-8"
+    )
+    _, (folds, single, plain) = results.read_rows(rows)
+    base = "musicgenre train tiny --data mini.csv"
+    assert folds.command == f"{base} --folds 5 --seeds 2 --set training.epochs=1 --set protocol.name=artist"
+    assert single.command == f"{base} --seeds 2 --set training.epochs=1 --set protocol.name=artist"
+    assert plain.command == f"{base} --folds 5 --seeds 2 --set training.epochs=1"

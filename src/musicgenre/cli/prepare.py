@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def prepare(
     manifest: Annotated[Path, typer.Argument(help="The manifest, a CSV; see: musicgenre data index.")],
     representation: Annotated[
-        str, typer.Option("--representation", help="melspectrogram, mfcc, table, picture, waveform or columns.")
+        str,
+        typer.Option("--representation", help="melspectrogram, mfcc, table, picture, waveform, musicnn or columns."),
     ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the representation, key=value; repeatable.")
@@ -28,7 +29,9 @@ def prepare(
     output: Annotated[
         Path | None, typer.Option("--output", help="The store's folder; default MANIFEST-REPRESENTATION beside it.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Processes; default one a core.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=256, help="Processes, for networks threads; default one a core.")
+    ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 for half the size.")] = "float32",
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder of rows computed before; default in the cache folder.")

@@ -73,7 +73,7 @@ class StagedNetwork(Network):
         self, body: nn.Module, staged: Staged, stage_rate: float, input_shape: tuple[int, ...], n_classes: int
     ) -> None:
         if not 0.0 < stage_rate <= 1.0:
-            raise UsageError(f"stage_rate={stage_rate}", valid="above 0 and up to 1")
+            raise UsageError(f"stage_rate={stage_rate}", valid="stage_rate above 0 and up to 1")
         super().__init__(body, input_shape, n_classes)
         self.stage_rate = stage_rate
         self._staged = (staged,)  # a tuple, so that its weights do not stand among ours twice
