@@ -14,18 +14,19 @@ from musicgenre.models.registry import create_model, create_to_restore, list_mod
 from tests.published_imagenet import write_published
 
 BANDS, FRAMES = 32, 80
-SMALL: dict[str, dict[str, Any]] = {"vgg13": {"hidden": [16]}, "vgg16": {"hidden": [16]}, "vgg19": {"hidden": [16]}}
 NETS = [name for name in list_models() if 2 in model_entry(name).dims]
 
 
-def fused(net: str, n_embedding: int = 20, **options: Any) -> FusionNetwork:
+def fused(
+    net: str, n_embedding: int = 20, *, shape: tuple[int, int] = (BANDS, FRAMES), **options: Any
+) -> FusionNetwork:
     made = create_model(
         "spec-and-embed",
-        (BANDS * FRAMES + n_embedding,),
+        (shape[0] * shape[1] + n_embedding,),
         3,
         net=net,
-        net_options=options.pop("net_options", SMALL.get(net, {})),
-        bands=BANDS,
+        net_options=options.pop("net_options", model_entry(net).tiny_options),
+        bands=shape[0],
         n_embedding=n_embedding,
         **options,
     )
@@ -37,12 +38,14 @@ def fused(net: str, n_embedding: int = 20, **options: Any) -> FusionNetwork:
                                  and n not in ("resnet18", "squeezenet-1.1") else n for n in NETS])  # fmt: skip
 def test_any_spectrogram_network(net: str) -> None:
     torch.manual_seed(0)
-    model = fused(net).eval()
+    tiny = model_entry(net).tiny_shape
+    bands, frames = tiny if len(tiny) == 2 else (BANDS, FRAMES)
+    model = fused(net, shape=(bands, frames)).eval()
     alone = model.branches.spectrogram
-    x = torch.randn(2, BANDS * FRAMES + 20)
+    x = torch.randn(2, bands * frames + 20)
     with torch.no_grad():
         features = model.forward_features(x)
-        seen = alone.forward_features(x[:, : BANDS * FRAMES].reshape(2, BANDS, FRAMES))
+        seen = alone.forward_features(x[:, : bands * frames].reshape(2, bands, frames))
         assert features.shape == (2, alone.embedding_width + 32) and model.embedding_width == features.shape[1]
         torch.testing.assert_close(features[:, : alone.embedding_width], seen)
         assert model(x).shape == (2, 3)

@@ -19,7 +19,7 @@ from musicgenre.bundle.card import Activation, BundleCard
 from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, UsageError
 from musicgenre.evaluation._estimate import Estimate
-from musicgenre.evaluation.ensemble import refuse_ensemble
+from musicgenre.evaluation.ensemble import refuse_export
 from musicgenre.evaluation.run_reports import report_on
 from musicgenre.evaluation.runs import Run, open_run
 from musicgenre.features._row_jobs import reads_of
@@ -124,7 +124,7 @@ def export_run(
         The bundle does not agree with the training-time model: nothing is written.
     """
     run = _open_single(Path(folder))
-    refuse_ensemble(run, "a bundle")
+    refuse_export(run)
     path = run.folder / f"{run.recipe}.onnx" if output is None else Path(output)
     if path.suffix != ".onnx":
         raise UsageError(f"{path.name} cannot be the name of a bundle", valid="a name that ends in .onnx")

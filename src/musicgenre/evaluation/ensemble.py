@@ -217,20 +217,20 @@ def _all_tracks(members: Sequence[Run]) -> Manifest:
     return Manifest(None, tuple(found.values()))
 
 
-def refuse_ensemble(run: Run, what: str) -> None:
-    """Raise where something needs one model and the run is an ensemble.
+def refuse_export(run: Run) -> None:
+    """Raise where the run is an ensemble: a bundle holds one model.
 
     Raises
     ------
     RunError
-        It names the member that would do.
+        It names a member that can be exported.
     """
     made = run.info.get("ensemble")
     if made is None:
         return
     member = os.path.normpath(run.folder / made["members"][0]["folder"])
     raise RunError(
-        f"{run.folder} is an ensemble of {len(made['members'])} runs, and {what} holds one model",
+        f"{run.folder} is an ensemble of {len(made['members'])} runs, and a bundle holds one model",
         valid="A run that training left behind",
-        next_step=f"Take a member, for example {member}",
+        next_step=f"Export a member, for example: musicgenre export {member}",
     )
