@@ -161,19 +161,27 @@ def _augmented_outside_train(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _balance(tracks: list[Track]) -> dict[str, dict[str, int]]:
-    counts = Counter((track.label, track.split) for track in tracks)
-    parts = sorted({split for _, split in counts}, key=("train", "validation", "test", "").index)
-    return {label: {part: counts[label, part] for part in parts} for label in sorted({t.label for t in tracks})}
+    counts = Counter((label, track.split) for track in tracks for label in _named(track))
+    parts = sorted({track.split for track in tracks}, key=("train", "validation", "test", "").index)
+    return {label: {part: counts[label, part] for part in parts} for label in sorted({name for name, _ in counts})}
+
+
+def _named(track: Track) -> tuple[str, ...]:
+    """The label of a track, or the tags of one that has no label."""
+    return (track.label,) if track.label else track.labels
 
 
 def _warnings(tracks: list[Track]) -> Iterable[str]:
-    counts = Counter(track.label for track in tracks)
+    of_tags = not any(track.label for track in tracks)
+    counts = Counter(label for track in tracks for label in _named(track))
     if len(counts) < 2:
         yield f"there is one label only: {', '.join(counts) or 'none'}"
     for label, count in sorted(counts.items()):
         if count < _FEW_TRACKS:
             yield f"{label!r} has {count} tracks only: its score will say little"
-    if counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
+    if of_tags and (empty := sum(not track.labels for track in tracks)):
+        yield f"{empty} of {len(tracks)} tracks have no tag"
+    if counts and not of_tags and max(counts.values()) > _LOPSIDED * min(counts.values()):
         yield (
             f"the largest label has {max(counts.values())} tracks, the smallest {min(counts.values())}: look at the "
             "macro F1, not at the accuracy, and consider class weights"
