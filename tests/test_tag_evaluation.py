@@ -260,8 +260,18 @@ def test_runs_of_the_other_task_are_refused(tmp_path: Path) -> None:
     other = make_tag_run(tmp_path / "other", protocol="artist")
     with pytest.raises(RunError, match="different protocols"):
         compare_tags(tags, other)
+
+
+def test_variants_of_a_study_are_held_against_the_first(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    make_tag_run(study / "a")
-    (study / "study.json").write_text(json.dumps({"format_version": 1, "recipe": "x", "children": ["a", "a"]}))
+    for name, skill in (("plain", 0.2), ("better", 2.0)):
+        make_tag_run(study / name, skill=skill)
+    content = {"format_version": 1, "recipe": "auto-pool", "children": ["plain", "better"]}
+    (study / "study.json").write_text(json.dumps(content))
+    text = invoke("evaluate", study)
+    assert "auto-pool: 2 variants" in text and "mean PR-AUC, 95 %" in text
+    (row,) = [line for line in text.splitlines() if line.strip().startswith("better")]
+    assert "+0." in row and "p = 0.002" in row
+    assert json.loads(invoke("evaluate", study, "--format", "json"))["task"] == "multi_label"
     with pytest.raises(RunError, match="a study of taggers"):
         evaluate_study(study)

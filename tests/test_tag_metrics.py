@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,3 +65,17 @@ def test_correlation_is_numpys(seed: int) -> None:
     repeated = np.repeat(np.flatnonzero(known), draws[1][known].astype(int))
     assert found[1] == pytest.approx(np.corrcoef(x[repeated], y[repeated])[0, 1])
     assert np.isnan(correlation(np.ones(12), y, draws)).all()
+
+
+def test_the_real_labels_of_magnatagatune(shared_data: Path) -> None:
+    """On 5,329 clips and 50 tags naming none is right in 95 of 100 decisions, and tells nothing apart."""
+    lines = (shared_data / "mtat-labels" / "test_gt_mtt.tsv").read_text().splitlines()
+    truth = np.array([ast.literal_eval(line.split("\t")[1]) for line in lines])
+    assert truth.shape == (5_329, 50)
+    assert 1 - truth.mean() == pytest.approx(0.9469, abs=1e-4)
+    scores = truth[:, 0] + np.random.default_rng(0).normal(size=len(truth))
+    roc, average = areas(truth[:, 0], scores)
+    assert roc[0] == pytest.approx(roc_auc_score(truth[:, 0], scores))
+    assert average[0] == pytest.approx(average_precision_score(truth[:, 0], scores))
+    silent = areas(truth[:, 0], np.zeros(len(truth)))
+    assert silent[0][0] == 0.5 and silent[1][0] == pytest.approx(truth[:, 0].mean())

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from musicgenre.augment.offline import augment
 from musicgenre.augment.registry import get_chain
 from musicgenre.cli import app
+from musicgenre.data.audit import audit
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
 from musicgenre.data.splits import split
 from musicgenre.data.targets import tag_targets
@@ -139,6 +140,14 @@ def test_a_teachers_answers_become_targets(tmp_path: Path) -> None:
             with_teacher(manifest, answers)
     with pytest.raises(DataError, match="cannot be read"):
         with_teacher(manifest, tmp_path / "none.jsonl")
+
+
+def test_tags_are_audited_tag_by_tag(tmp_path: Path) -> None:
+    manifest = manifest_of(*((("x",), ("x", "y"), ())[n % 3] for n in range(30)))
+    found = audit(split(manifest, "track", seed=0))
+    assert {tag: sum(parts.values()) for tag, parts in found.balance.items()} == {"x": 20, "y": 10}
+    assert any("10 of 30 tracks have no tag" in text for text in found.warnings)
+    assert not any("one label only" in text for text in found.warnings)
 
 
 def test_tags_of_the_helper_can_be_listed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from musicgenre.evaluation.report import Report
     from musicgenre.evaluation.study import Study
     from musicgenre.evaluation.tags.report import TagReport
+    from musicgenre.evaluation.tags.study import TagStudy
 
 
 class Part(StrEnum):
@@ -57,12 +58,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a run with 95 % intervals: accuracy and confusion matrix, or areas and decisions tag by tag."""
-    from musicgenre.evaluation.run_reports import report_on
-    from musicgenre.evaluation.study import evaluate_study, is_study
+    from musicgenre.evaluation.run_reports import report_on, report_on_study
+    from musicgenre.evaluation.study import is_study
 
     kind = _choose_format(output_format, output)
     if is_study(run):
-        study = evaluate_study(run, part=part.value, how=None if pooling is None else pooling.value)
+        study = report_on_study(run, part=part.value, how=None if pooling is None else pooling.value)
         _write(_render_study(study, kind), output)
         return
     report = report_on(run, part=part.value, how=None if pooling is None else pooling.value)
@@ -112,7 +113,7 @@ def _render(report: Report | TagReport, kind: ReportFormat) -> str:
     return render(report)
 
 
-def _render_study(study: Study, kind: ReportFormat) -> str:
+def _render_study(study: Study | TagStudy, kind: ReportFormat) -> str:
     if kind is ReportFormat.json:
         return json.dumps(study.as_dict(), indent=2, ensure_ascii=False) + "\n"
     if kind is ReportFormat.text:

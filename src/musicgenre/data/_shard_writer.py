@@ -205,7 +205,7 @@ def _listed(header: list[str], lines: list[list[str]], folder: Path) -> Manifest
                 cells["track_id"],
                 folder / SHARDS_FILE,
                 cells["label"],
-                labels=tuple(cells["labels"].split(";")),
+                labels=tuple(name for name in cells["labels"].split(";") if name),
                 split=cells["split"],
                 fold=int(cells["fold"]) if cells["fold"] else None,
                 augmented=cells["augmented"] == "true",

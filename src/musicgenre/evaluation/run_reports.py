@@ -12,12 +12,13 @@ from musicgenre.evaluation.html_report import render_html
 from musicgenre.evaluation.predictions import Pooling, write_predictions
 from musicgenre.evaluation.report import Report
 from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run, children_of, open_runs, read_versioned_json
-from musicgenre.evaluation.study import STUDY_FILE, is_study
+from musicgenre.evaluation.study import STUDY_FILE, Study, evaluate_study, is_study
 from musicgenre.evaluation.tags.compare import TagComparison, compare_tags
 from musicgenre.evaluation.tags.evaluate import evaluate_tags
 from musicgenre.evaluation.tags.html import render_tag_html
 from musicgenre.evaluation.tags.predictions import write_tag_predictions
 from musicgenre.evaluation.tags.report import TagReport
+from musicgenre.evaluation.tags.study import TagStudy, evaluate_tag_study
 
 
 def report_on(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Report | TagReport:
@@ -25,6 +26,15 @@ def report_on(folder: str | Path, *, part: str = "test", how: Pooling | None = N
     if open_runs(Path(folder))[0].is_tagging:
         return evaluate_tags(folder, part=part, how=how)
     return evaluate(folder, part=part, how=how)
+
+
+def report_on_study(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Study | TagStudy:
+    """Score every variant of a study: labels or tags, as it was trained."""
+    content = read_versioned_json(Path(folder) / STUDY_FILE, RUN_FORMAT_VERSION)
+    first = children_of(Path(folder), content, STUDY_FILE)[0]
+    if open_runs(first)[0].is_tagging:
+        return evaluate_tag_study(folder, part=part, how=how)
+    return evaluate_study(folder, part=part, how=how)
 
 
 def compare_runs(first: str | Path, second: str | Path, *, how: Pooling | None = None) -> Comparison | TagComparison:

@@ -83,8 +83,7 @@ def evaluate_study(folder: str | Path, *, part: str = "test", how: Pooling | Non
     paths: Sequence[Path] = children_of(folder, content, STUDY_FILE)
     if open_runs(paths[0])[0].is_tagging:
         raise RunError(
-            f"{folder} is a study of taggers, which have no accuracy to list",
-            next_step=f"Compare two variants at a time: musicgenre compare {paths[0]} {paths[-1]}",
+            f"{folder} is a study of taggers", valid="evaluate_tag_study of musicgenre.evaluation.tags.study takes it"
         )
     return Study(
         recipe=str(content.get("recipe", folder.name)),

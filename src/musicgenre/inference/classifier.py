@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
+from musicgenre.inference._bundle_listener import BundleListener, Outputs
 from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.inference.framing import Coverage, Framing
 from musicgenre.inference.hearing import Ear, Heard, Source
-from musicgenre.inference.listeners import ClassifierListener, Judgement, Listener, Outputs, load_listener
+from musicgenre.inference.listeners import Judgement, Listener, load_listener
 from musicgenre.inference.taggers import TagListener, tag_answer
 from musicgenre.inference.track_hearing import TrackEar
 
@@ -162,7 +163,7 @@ class Classifier:
 
 def _ear_of(listener: Listener, coverage: Coverage) -> Ear | TrackEar:
     """An ear that brings segments, or one that brings the whole track too where the model wants it."""
-    if isinstance(listener, ClassifierListener) and listener.hears_tracks:
+    if isinstance(listener, BundleListener) and listener.hears_tracks:
         return TrackEar(listener.framing, coverage, listener.hear_track)
     return Ear(listener.framing, coverage, listener.hear)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
+from musicgenre.inference._bundle_listener import Outputs
 from musicgenre.inference.framing import Coverage, Float32, Framing
-from musicgenre.inference.listeners import Outputs
 
 _ROWS_AT_ONCE = 10
 ROUNDED_LENGTH_S = 0.1

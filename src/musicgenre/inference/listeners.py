@@ -11,17 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.errors import BundleError
+from musicgenre.inference._bundle_listener import BundleListener, Float32, Outputs
 from musicgenre.inference.framing import Framing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from musicgenre.bundle.load import Bundle
-    from musicgenre.features.track_sound import TrackSound
     from musicgenre.models.head import GenreHead
-
-Float32 = NDArray[np.float32]
-Outputs = dict[str, Float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +94,7 @@ class HeadListener:
         )
 
 
-class ClassifierListener:
+class ClassifierListener(BundleListener):
     """An exported classifier: logits for every segment, probabilities averaged over the track."""
 
     tag_names: tuple[str, ...] = ()
@@ -113,27 +108,9 @@ class ClassifierListener:
                 f"{card.name} is no classifier but an {card.kind} bundle",
                 valid="an exported classifier",
             )
-        self.name = card.name
-        self.sha256 = card.sha256
+        super().__init__(bundle)
         self.labels = tuple(card.labels)
-        self.framing = Framing(
-            card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples, repeat_short=False
-        )
         self.unsure_threshold = card.unsure_threshold
-        self._bundle = bundle
-
-    def hear(self, rows: Float32) -> Outputs:
-        """Give ``logits`` (n, n_labels)."""
-        return self._bundle.run(rows)
-
-    @property
-    def hears_tracks(self) -> bool:
-        """Whether the model knows the whole track: :meth:`hear_track` is asked then, not :meth:`hear`."""
-        return self._bundle.hears_tracks
-
-    def hear_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Outputs:
-        """Give ``logits`` (n, n_labels) of the segments that begin at ``starts_s`` in a track."""
-        return self._bundle.run_track(track, starts_s, segment_s)
 
     def judge(self, outputs: Outputs) -> Judgement:
         """Average the segments' probabilities."""

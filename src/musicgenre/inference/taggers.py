@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.inference._bundle_listener import BundleListener, Outputs
 from musicgenre.inference.answer import Answer, TimelineSegment, ranked
-from musicgenre.inference.framing import Framing
 from musicgenre.inference.hearing import Heard
 
 if TYPE_CHECKING:
     from musicgenre.bundle.load import Bundle
-    from musicgenre.inference.listeners import Float32, Judgement, Outputs
+    from musicgenre.inference.listeners import Judgement
 
 
-class TagListener:
+class TagListener(BundleListener):
     """A published tagger (an embedding bundle, whose tags have no thresholds) or an exported one.
 
     Parameters
@@ -31,23 +31,9 @@ class TagListener:
     tag_threshold = 1.0
 
     def __init__(self, bundle: Bundle) -> None:
-        card = bundle.card
-        self.name = card.name
-        self.sha256 = card.sha256
-        self.tag_names = tuple(card.labels)
-        self.tag_thresholds = tuple(card.thresholds)
-        self.framing = Framing(
-            card.sample_rate_hz,
-            card.segment_samples,
-            card.hop_samples,
-            card.lead_samples,
-            repeat_short=card.kind == "embedding",
-        )
-        self._bundle = bundle
-
-    def hear(self, rows: Float32) -> Outputs:
-        """Give ``tags`` or ``logits`` (n, n_tags)."""
-        return self._bundle.run(rows)
+        super().__init__(bundle)
+        self.tag_names = tuple(bundle.card.labels)
+        self.tag_thresholds = tuple(bundle.card.thresholds)
 
     def judge(self, outputs: Outputs) -> Judgement:
         """Average the segments' probabilities."""

@@ -1,0 +1,54 @@
+"""What listeners of exported models share: the bundle, how it cuts tracks, and how it hears them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre.inference.framing import Framing
+
+if TYPE_CHECKING:
+    from musicgenre.bundle.load import Bundle
+    from musicgenre.features.track_sound import TrackSound
+
+Float32 = NDArray[np.float32]
+Outputs = dict[str, Float32]
+
+
+class BundleListener:
+    """A listener that hears with one bundle and no head of its own.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        card = bundle.card
+        self.name = card.name
+        self.sha256 = card.sha256
+        self.framing = Framing(
+            card.sample_rate_hz,
+            card.segment_samples,
+            card.hop_samples,
+            card.lead_samples,
+            repeat_short=card.kind == "embedding",
+        )
+        self._bundle = bundle
+
+    def hear(self, rows: Float32) -> Outputs:
+        """Give what the bundle says of rows of samples, shape (n, segment_samples)."""
+        return self._bundle.run(rows)
+
+    @property
+    def hears_tracks(self) -> bool:
+        """Whether the model knows the whole track: :meth:`hear_track` is asked then, not :meth:`hear`."""
+        return self._bundle.hears_tracks
+
+    def hear_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Outputs:
+        """Give ``logits`` (n, n_labels) of the segments that begin at ``starts_s`` in a track."""
+        return self._bundle.run_track(track, starts_s, segment_s)
