@@ -251,7 +251,7 @@ class Store:
         except OSError as error:
             raise DataError(f"the store's index {path} cannot be read ({error})", next_step="Prepare again") from error
         names = list(self._files)
-        number = {label: index for index, label in enumerate(self.labels)}
+        number = {"": -1} | {label: index for index, label in enumerate(self.labels)}  # -1: tags and no label
         features = FeatureRows(
             [self._files[name] for name in names],
             self.shape,
@@ -263,7 +263,7 @@ class Store:
         self._fold = np.array([row["fold"] or -1 for row in rows], np.int64)
         self.everything = PartView(
             features,
-            np.array([number.get(row["label"], -1) for row in rows], np.int64),
+            np.array([number[row["label"]] for row in rows], np.int64),
             np.array([row["track_id"] for row in rows], np.str_),
             np.array([row["source_id"] for row in rows], np.str_),
             np.array([row["start_s"] for row in rows], np.float64),
