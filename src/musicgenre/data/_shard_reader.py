@@ -8,7 +8,6 @@ above all no pickle, which webdataset's own decoder would load.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._files import parsed_json
 from musicgenre.data._shard_places import fetch
 from musicgenre.data.rows import Features
 from musicgenre.errors import DataError, MissingExtraError
@@ -115,4 +115,4 @@ def _decoded(sample: dict[str, Any], shape: tuple[int, ...], dtype: str) -> tupl
     rows = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
     if rows.shape[1:] != shape or rows.dtype != np.dtype(dtype):
         raise ValueError(f"{sample['__key__']} has {rows.dtype} {rows.shape}, not {dtype} (n, {shape})")
-    return rows, int(json.loads(sample["json"])["row"])
+    return rows, int(parsed_json(sample["json"])["row"])

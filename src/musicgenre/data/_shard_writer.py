@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre import __version__
-from musicgenre._files import replacing, sha256_of, write_text_atomic
+from musicgenre._files import parsed_json, replacing, sha256_of, write_text_atomic
 from musicgenre.data._csv import format_rows
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
 from musicgenre.data._shard_places import SHARDS_FILE
@@ -104,7 +104,7 @@ class _Writing:
     def __init__(self, store: Store, folder: Path, shard_bytes: int, seed: int, progress: Progress) -> None:
         self.store, self.folder, self.shard_bytes = store, folder, shard_bytes
         self.rng = np.random.default_rng(seed)
-        self.description = json.loads((store.folder / STORE_FILE).read_text(encoding="utf-8"))
+        self.description = parsed_json((store.folder / STORE_FILE).read_text(encoding="utf-8"))
         self.total = sum(part["rows"] for part in self.description["parts"].values())
         self.progress, self.done = progress, 0
 

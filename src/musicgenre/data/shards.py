@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import cache_folder, replacing, write_bytes_atomic, write_text_atomic
+from musicgenre._files import cache_folder, parsed_json, replacing, write_bytes_atomic, write_text_atomic
 from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._shard_places import SHARDS_FILE, Place, fetch, looks_like_shards, place_of
 from musicgenre.data._shard_reader import Shard, read_or_fail, read_shard
@@ -156,7 +156,7 @@ def _fetch_description(place: Place) -> bytes:
 def _checked(place: Place, content: bytes) -> dict[str, Any]:
     where = place.where(SHARDS_FILE)
     try:
-        description: dict[str, Any] = json.loads(content)
+        description: dict[str, Any] = parsed_json(content)
         version = int(description["format_version"])
         if version <= FORMAT_VERSION:
             lacking = [key for key in _KEYS if description.get(key) is None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._files import parsed_json
 from musicgenre.data.rows import FeatureRows, Normalisation, blocks_of, measure_normalisation
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.data.targets import TagRows, Targets
@@ -292,7 +292,7 @@ def is_store(folder: Path) -> bool:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / STORE_FILE
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parsed_json(path.read_text(encoding="utf-8"))
         version = int(description["format_version"])
     except FileNotFoundError as error:
         raise DataError(
