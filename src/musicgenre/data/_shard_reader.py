@@ -71,9 +71,9 @@ def read_shard(shape: tuple[int, ...], dtype: str, where: str, shard: Shard) -> 
         It is missing, cut short, damaged, or holds something else; the message names it.
     """
     content = fetch(where, n_bytes=shard.n_bytes, sha256=shard.sha256)
-    rows = np.empty((shard.n_rows, *shape), dtype)
     done = 0
     try:
+        rows = np.empty((shard.n_rows, *shape), dtype)
         for sample in _samples(content, where):
             found, first = _decoded(sample, shape, dtype)
             if first != shard.first_row + done or done + len(found) > shard.n_rows:
@@ -81,7 +81,8 @@ def read_shard(shape: tuple[int, ...], dtype: str, where: str, shard: Shard) -> 
             rows[done : done + len(found)] = found
             done += len(found)
     except (ValueError, KeyError, TypeError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"the shard {where} cannot be used ({error})", next_step=_WRITE) from error
+        reason = next((str(part) for part in error.args if str(part)), type(error).__name__)
+        raise DataError(f"the shard {where} cannot be used ({reason})", next_step=_WRITE) from error
     if done != shard.n_rows:
         raise DataError(f"the shard {where} holds {done} rows", valid=f"{shard.n_rows}", next_step=_WRITE)
     return rows

@@ -40,6 +40,7 @@ INDEX_COLUMNS = (
 )
 
 Strings = NDArray[np.str_]
+_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class Store:
             np.array([row["track_id"] for row in rows], np.str_),
             np.array([row["source_id"] for row in rows], np.str_),
             np.array([row["start_s"] for row in rows], np.float64),
-            np.array([row["augmented"] == "true" for row in rows], np.bool_),
+            np.array([_TRUTH[row["augmented"]] for row in rows], np.bool_),
             self.labels,
             np.array([row["labels"] for row in rows], np.str_),
         )
@@ -281,7 +282,13 @@ def open_store(folder: Path | str) -> Store:
     DataError
         If the folder holds no store, a damaged one, or one of a newer musicgenre.
     """
-    return Store(Path(folder))
+    try:
+        return Store(Path(folder))
+    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"the store {folder} is damaged: its index does not fit its {STORE_FILE} ({error})",
+            next_step="Prepare again into the same folder: what is in the cache is not computed anew",
+        ) from error
 
 
 def is_store(folder: Path) -> bool:
