@@ -39,6 +39,15 @@ def test_recipes_lists_all_with_row_codes() -> None:
     assert any(line.startswith("e3 ") and "E1, E3, E5" in line for line in lines)
 
 
+def test_recipes_lists_those_that_match_a_pattern() -> None:
+    done = run("recipes", "b9-cnn?d*")
+    names = [line.split()[0] for line in text(done.stdout).splitlines()]
+    assert names == [name for name in list_recipes() if name.startswith(("b9-cnn1d", "b9-cnn2d"))] and len(names) > 1
+    nothing = run("recipes", "zz*")
+    assert nothing.returncode == 2 and "no recipe's name matches 'zz*'" in text(nothing.stderr)
+    assert "--set changes one recipe" in text(run("recipes", "b9*", "--set", "training.epochs=7").stderr)
+
+
 def test_recipes_shows_one_whole() -> None:
     done = run("recipes", "e3", "--set", "training.epochs=7")
     assert "epochs: 7" in text(done.stdout)

@@ -60,6 +60,14 @@ def test_from_a_folder_to_a_split(folder: Path) -> None:
     assert {track.fold for track in read_manifest(folder / "folds.csv").tracks} == {0, 1}
 
 
+def test_a_split_that_can_be_trained_on_has_no_note(folder: Path) -> None:
+    manifest = folder / "manifest.csv"
+    run("index", folder / "music", "-o", manifest)
+    assert "no track validates" not in run("split", manifest, "--protocol", "track").stderr
+    assert "no track validates" not in run("split", manifest, "--protocol", "kfold").stderr
+    assert "no track validates" in run("split", manifest, "--protocol", "track", "--validation-size", "0").stderr
+
+
 def test_a_refused_split_leaves_the_manifest_alone(folder: Path) -> None:
     manifest = folder / "manifest.csv"
     run("index", folder / "music", "-o", manifest)
@@ -217,7 +225,8 @@ def test_from_a_table_of_tags_to_a_split(clips: Path) -> None:
     assert result.exit_code == 1
     assert "group on several sides: ann (test, validation)" in result.stdout
     assert "3 tags have no track in validation" in result.stdout
-    assert run("split", manifest, "--protocol", "song", "--test-size", "0.5").exit_code == 0
+    songs = run("split", manifest, "--protocol", "song", "--test-size", "0.5")
+    assert songs.exit_code == 0 and "no track validates" in songs.stderr
     assert "song on several sides" not in run("audit", manifest).stdout
     assert run("validate", manifest).exit_code == 0
     options = ("--merge-synonyms", "--drop-untagged", "--group-by", "album", "--no-files", "--overwrite")

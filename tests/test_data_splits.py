@@ -189,7 +189,7 @@ def test_tracks_without_group_are_groups_of_their_own() -> None:
     tracks = [dataclasses.replace(t, group="") if t.label == "pop" else t for t in manifest.tracks]
     done = split(manifest.with_tracks(tracks), "artist", validation_size=0.2)
     assert set(_by_label(done, "test")) == {"rock", "pop"}
-    with pytest.raises(DataError, match=r"names no group.*--artists FILE"):
+    with pytest.raises(DataError, match=r"names no group.*--artists FILE.*--set protocol\.name=track"):
         split(_manifest({"rock": 20, "pop": 20}), "artist")
 
 

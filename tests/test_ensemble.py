@@ -91,6 +91,12 @@ def test_a_mean_is_a_run_like_any_other(tmp_path: Path) -> None:
         RunError, match=r"an ensemble of 2 runs, and a bundle holds one model.*musicgenre export .*one\."
     ):
         export_run(tmp_path / "both")
+    (tmp_path / "folded").mkdir()
+    (tmp_path / "folded" / "group.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "both").rename(tmp_path / "folded" / "fold-0")
+    with pytest.raises(RunError, match=r"fold-0 is an ensemble of 2 runs.*musicgenre export"):
+        export_run(tmp_path / "folded")
+    (tmp_path / "folded" / "fold-0").rename(tmp_path / "both")
     again = ensemble([tmp_path / "both", make_run(tmp_path / "third", random_answers(3))], tmp_path / "nested")
     assert evaluate(again.folder).n_tracks == 60
 

@@ -8,9 +8,10 @@ import pytest
 import soundfile
 
 from musicgenre.errors import DataError, UsageError
+from musicgenre.evaluation.calibration import Answered
 from musicgenre.inference._trial import join_groups, near_pairs
 from musicgenre.inference.lessons import HeardLesson, Lesson
-from musicgenre.inference.teach import _check_labels, _without_copies, fit_head, teach
+from musicgenre.inference.teach import _check_labels, _rounded_threshold, _without_copies, fit_head, teach
 from musicgenre.models.head import GenreHead
 from tests.cli import run
 
@@ -51,6 +52,14 @@ def test_separate_genres_are_learned_and_scored(rng: np.random.Generator) -> Non
     fresh = heard(rng, {"ska": 3})
     assert all(head.labels[int(head.score(np.zeros((6, 50)), item.embedding).argmax())] == "ska" for item in fresh)
     assert GenreHead.from_json(head.to_json()).card["scores"][0]["accuracy"] == 1.0
+
+
+def test_a_few_tracks_that_are_all_right_do_not_silence_the_model() -> None:
+    all_right = Answered(threshold=0.99987, n_answered=15, n_right=15, n_tracks=15)
+    assert _rounded_threshold(all_right) == 0.9, "no answer needs more confidence than the share that must be right"
+    assert _rounded_threshold(Answered(0.4562, 15, 14, 15)) == 0.457
+    assert _rounded_threshold(Answered(0.99987, 12, 12, 15)) == 1.0, "the others were wrong too often"
+    assert _rounded_threshold(Answered(1.01, 0, 0, 15)) > 1
 
 
 def test_noise_scores_as_chance_and_says_so(rng: np.random.Generator) -> None:

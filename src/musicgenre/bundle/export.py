@@ -159,6 +159,8 @@ def _first_sentence(text: str) -> str:
 def _open_single(folder: Path) -> Run:
     if (folder / "group.json").is_file():
         children = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("run.json"))
+        if children:
+            refuse_export(open_run(folder / children[0]))
         raise UsageError(
             f"{folder} holds {len(children)} runs, and a bundle holds one",
             valid=f"one of {', '.join(children[:5])}{', ...' if len(children) > 5 else ''}",

@@ -10,10 +10,12 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from musicgenre.cli import (
     augment,
@@ -37,8 +39,45 @@ from musicgenre.cli import (
 )
 from musicgenre.errors import MusicgenreError, UsageError
 
+# As --help shows them: what a listener needs, then how a model comes about, in the order of the work.
+_PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Hear music": {
+        "classify": classify.classify,
+        "embed": embed.embed,
+        "similar": similar.similar,
+        "teach": teach.teach,
+        "bundles": bundles.app,
+    },
+    "Train a model": {
+        "data": data.app,
+        "recipes": recipes.recipes,
+        "train": train.train,
+        "evaluate": evaluate.evaluate,
+        "compare": compare.compare,
+        "ensemble": ensemble.ensemble,
+        "export": export.export,
+    },
+    "Single steps, and what there is": {
+        "augment": augment.augment,
+        "prepare": prepare.prepare,
+        "shard": shard.shard,
+        "show": show.show,
+        "models": models.models,
+        "doctor": doctor.doctor,
+    },
+}
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Lists the commands as ``_PANELS`` has them; typer itself would put groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for commands in _PANELS.values() for name in commands]
+
+
 app = typer.Typer(
     name="musicgenre",
+    cls=_InOrder,
     help="Hear a track, name its genre; train such a listener on your own music.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -91,24 +130,12 @@ def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any])
     return named
 
 
-app.command("augment")(augment.augment)
-app.command("classify")(classify.classify)
-app.command("compare")(compare.compare)
-app.command("doctor")(doctor.doctor)
-app.command("embed")(embed.embed)
-app.command("ensemble")(ensemble.ensemble)
-app.command("evaluate")(evaluate.evaluate)
-app.command("export")(export.export)
-app.command("models")(models.models)
-app.command("prepare")(prepare.prepare)
-app.command("recipes")(recipes.recipes)
-app.command("shard")(shard.shard)
-app.command("show")(show.show)
-app.command("similar")(similar.similar)
-app.command("teach")(teach.teach)
-app.command("train")(train.train)
-app.add_typer(bundles.app, name="bundles")
-app.add_typer(data.app, name="data")
+for _panel, _commands in _PANELS.items():
+    for _name, _what in _commands.items():
+        if isinstance(_what, typer.Typer):
+            app.add_typer(_what, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_what)
 
 
 def main() -> None:

@@ -40,4 +40,5 @@ def echo_balance(manifest: Manifest) -> None:
         typer.echo(" ".join([f"{label:<{width}}", *(f"{cell:>10}" for cell in cells)]))
     for part, name in zip(parts, names, strict=False):
         if totals[part] and (never := [label for label in manifest.labels if not counts[label, part]]):
-            typer.echo(f"WARNING: {len(never)} labels have no track in {name}: {', '.join(never)}", err=True)
+            found = "1 label has" if len(never) == 1 else f"{len(never)} labels have"
+            typer.echo(f"WARNING: {found} no track in {name}: {', '.join(never)}", err=True)

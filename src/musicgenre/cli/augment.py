@@ -22,7 +22,10 @@ def augment(
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Processes; default one a core.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Write augmented copies of the training tracks. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
+    """Write augmented copies of the training tracks.
+
+    Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
+    """
     from musicgenre.augment import offline
     from musicgenre.augment.registry import get_chain
     from musicgenre.cli._options import report_skipped

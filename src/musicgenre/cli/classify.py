@@ -47,7 +47,10 @@ def classify(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw one track into this PNG file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Name the genre of tracks. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
+    """Name the genre of tracks.
+
+    Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
+    """
     from musicgenre.inference.batch import plan_threads
     from musicgenre.inference.gather import gather_paths
 

@@ -55,7 +55,10 @@ def index(
     overwrite: _Overwrite = False,
     quiet: _Quiet = False,
 ) -> None:
-    """List tracks and labels in a manifest (CSV). Exit code 1 if files had to be left out."""
+    """List tracks and labels in a manifest (CSV).
+
+    Exit code 1 if files had to be left out.
+    """
     from musicgenre.cli._progress import counting
     from musicgenre.data import index as indexing
 
@@ -106,7 +109,10 @@ def get(
     overwrite: _Overwrite = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Provide a published data set: download or take a copy, unpack, list. Exit code 1 if tracks are missing."""
+    """Provide a published data set: download or take a copy, unpack, list.
+
+    Exit code 1 if tracks are missing.
+    """
     from musicgenre.cli._progress import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
     from musicgenre.data.index import read_artists
@@ -148,7 +154,10 @@ def validate(
     ] = True,
     quiet: _Quiet = False,
 ) -> None:
-    """Name missing, changed, corrupt and extra files. Exit code 1 if there are any."""
+    """Name missing, changed, corrupt and extra files.
+
+    Exit code 1 if there are any.
+    """
     from musicgenre.cli._progress import counting
     from musicgenre.data import validate as checking
     from musicgenre.data.manifest import read_manifest
@@ -238,6 +247,8 @@ def split(
     if chosen.leaky:
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
     echo_balance(done)
+    if any(track.split == "train" for track in done.tracks) and not any(t.split == "validation" for t in done.tracks):
+        typer.echo("note: no track validates, and a training needs some: --validation-size 0.1", err=True)
     typer.echo(f"comparable with: {chosen.comparable}")
     typer.echo(f"{_shown(written)}: {protocol}, seed {seed}")
 
@@ -247,7 +258,10 @@ def audit(
     path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder a genre.")],
     quiet: _Quiet = False,
 ) -> None:
-    """Look for copies, artists on both sides, contradicting labels, lopsided classes. Exit code 1 for leaks."""
+    """Look for copies, artists on both sides, contradicting labels, lopsided classes.
+
+    Exit code 1 for leaks.
+    """
     from musicgenre.cli._progress import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder

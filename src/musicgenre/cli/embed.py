@@ -61,7 +61,10 @@ def embed(
     ] = SummaryFormat.table,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Write one vector a track, for `similar` and models of your own. Exit code: 0 all fine, 1 some tracks failed."""
+    """Write one vector a track, for `similar` and models of your own.
+
+    Exit code: 0 all fine, 1 some tracks failed.
+    """
     from musicgenre.inference.batch import plan_threads
     from musicgenre.inference.embed import Embedder, embed_tracks
     from musicgenre.inference.embedding_file import check_output

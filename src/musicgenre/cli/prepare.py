@@ -42,7 +42,10 @@ def prepare(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Compute a representation of every track into a store. Exit code: 0 all fine, 1 some tracks failed, 2 misuse."""
+    """Compute a representation of every track into a store.
+
+    Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
+    """
     from musicgenre.cli._options import parse_settings, report_skipped
     from musicgenre.cli._progress import counting
     from musicgenre.data._pool import usable_cores

@@ -30,7 +30,10 @@ def shard(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
-    """Write features as tar archives to train from. Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse."""
+    """Write features as tar archives to train from.
+
+    Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
+    """
     from musicgenre.cli._progress import counting_several
     from musicgenre.data.shards import write_shards
 

@@ -30,7 +30,10 @@ def teach(
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no report.")] = False,
 ) -> None:
-    """Teach a model of your own genres. Exit code: 0 all fine, 1 some files were left out, 2 misuse."""
+    """Teach a model of your own genres.
+
+    Exit code: 0 all fine, 1 some files were left out, 2 misuse.
+    """
     # The fits are thousands of products of small matrices: more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from musicgenre.cli._progress import counting

@@ -151,6 +151,7 @@ def choose_tags(spec: str, known: Sequence[str], sets: Mapping[str, Sequence[str
         raise DataError(
             f"the list has no tag {shortened([repr(name) for name in unknown], 5)}",
             valid=f"{guess}{', '.join(['all', *sets])}, or some of: {', '.join(known)}",
+            next_step="--tags all takes every tag that the list has",
         )
     chosen = set(names)
     return tuple(name for name in known if name in chosen)

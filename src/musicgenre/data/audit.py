@@ -179,7 +179,7 @@ def _warnings(tracks: list[Track]) -> Iterable[str]:
         yield f"there is one label only: {', '.join(counts) or 'none'}"
     for label, count in sorted(counts.items()):
         if count < _FEW_TRACKS:
-            yield f"{label!r} has {count} tracks only: its score will say little"
+            yield f"{label!r} has {count} track{'s' * (count != 1)} only: its score will say little"
     if any(len(track.labels) != 1 for track in tracks):
         yield from _tag_warnings(tracks, counts)
     elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
@@ -200,7 +200,8 @@ def _tag_warnings(tracks: list[Track], counts: Mapping[str, int]) -> Iterable[st
         own = [track for track in tracks if track.split == part]
         present = {label for track in own for label in track.labels}
         if own and (never := [label for label in sorted(counts) if label not in present]):
-            yield f"{len(never)} tags have no track in {part}, so no score there: {', '.join(never)}"
+            found = "1 tag has" if len(never) == 1 else f"{len(never)} tags have"
+            yield f"{found} no track in {part}, so no score there: {', '.join(never)}"
     pairs = Counter(pair for track in tracks for pair in combinations(sorted(track.labels), 2))
     rare = sum(count < _FEW_TRACKS for count in pairs.values())
     if rare:

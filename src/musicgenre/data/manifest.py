@@ -98,6 +98,7 @@ class Manifest:
             raise DataError(
                 f"no track has the label {', '.join(map(repr, unknown))}",
                 valid=f"Labels are {', '.join(sorted(known))}",
+                next_step="Choose some of these (--labels A,B; in a training --set data.labels=[A,B])",
             )
         return self.with_tracks(track for track in self.tracks if track.label in set(labels))
 

@@ -313,7 +313,7 @@ def _score(
     right = believed["default"].argmax(axis=1) == tested
     confidence = believed["default"].max(axis=1)
     chosen = choose_threshold(confidence, right, target=TARGET, fewest=VERY_FEW * len(trials))
-    chosen = apply_threshold(confidence, right, float(np.ceil(chosen.threshold * 1000) / 1000))
+    chosen = apply_threshold(confidence, right, _rounded_threshold(chosen))
     return Score(
         n_tested=n_tested,
         accuracy=accuracy,
@@ -323,6 +323,16 @@ def _score(
         answered=chosen,
         classes=class_metrics(confusion_matrix(tested, best, n_labels) / len(trials)),
     )
+
+
+def _rounded_threshold(chosen: Answered) -> float:
+    """Round up to three digits; where every track may be answered, ask of no answer more than the target itself.
+
+    The lowest confidence of a handful of tracks that are all answered rightly is near 1, and tells nothing of how low
+    one may be.
+    """
+    rounded = float(np.ceil(chosen.threshold * 1000) / 1000)
+    return min(rounded, TARGET) if chosen.n_answered == chosen.n_tracks else rounded
 
 
 def _pair_warnings(heard: Sequence[HeardLesson], pairs: Sequence[tuple[int, int]]) -> list[str]:

@@ -91,7 +91,7 @@ def _checked(store: Store, parts: dict[str, PartView]) -> Parts:
             raise DataError(
                 f"the {name} part has no rows",
                 valid="Train, validation and test each hold one track at least",
-                next_step="Split the manifest again with a larger part, or add tracks",
+                next_step="Split again (musicgenre data split, --validation-size, --test-size), or add tracks",
             )
     train = parts["train"]
     absent = [label for label, count in zip(train.label_names, present(train), strict=True) if not count]

@@ -101,8 +101,9 @@ def require_groups(manifest: Manifest) -> None:
     if not any(track.group for track in manifest.tracks):
         raise DataError(
             "the manifest names no group (artist) of any track",
-            valid="A column group with the artist; empty means a group of its own",
-            next_step="musicgenre data index FOLDER --artists FILE adds it, from columns track_id and artist_group",
+            valid="To keep artists apart, the column group names them (empty: a group of its own)",
+            next_step="musicgenre data index FOLDER --artists FILE fills it from columns track_id and artist_group; "
+            "to split by track all the same: --protocol track, or --set protocol.name=track of a training",
         )
 
 
