@@ -15,7 +15,7 @@ run: setup-run
 	@$(BIN)/musicgenre classify $(FILES)
 
 test: setup-test lint types docs-check
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 	$(BIN)/python scripts/check_wheel.py
 
 # the slow tests alone (-m slow) took five minutes on two busy cores, one file after another
