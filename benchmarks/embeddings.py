@@ -5,16 +5,22 @@ FOLDER`` real WAV files in place of synthetic ones of 30 s. Every family is meas
 and the best of each counts:
 
 - one by one: a plain loop decodes a track, hears it, decodes the next; on one thread.
-- prepared: threads decode ahead and the network takes batches of tracks (``compute_many``), or processes where the
-  representation hears one track at a time; on ``--jobs`` cores. Hashing the files and writing the store is included.
+- prepared: threads decode ahead, and the network takes batches of segments of several tracks (``compute_many``), on
+  ``--jobs`` cores. Hashing the files and writing the store is included.
+- CPU: processor seconds a track of either way, all threads together. Where other work keeps the cores busy these say
+  more than the clock: a second thread then takes turns with that work in place of running beside the first.
 - again: a second recipe on the same tracks, whose embeddings are all in the cache.
 
-"random" says that a family ran with random weights: as fast, and no word about what it hears.
+"random" says that a family ran with random weights: as fast, and no word about what it hears. Those of transformers
+are made here, in the size of the published base models (CLAP: HTS-AT's), or with ``--tiny`` of a size that only shows
+that all runs. They are up to a hundred times the work of MusiCNN, so only every third track goes to them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +35,7 @@ from musicgenre.audio import load
 from musicgenre.data._pool import usable_cores
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import BundleError
-from musicgenre.features.base import Representation
+from musicgenre.features.base import Representation, make_ready
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
 from musicgenre.features.segments import cut
@@ -39,31 +45,73 @@ RATE_HZ, DURATION_S = 22_050, 30
 
 @dataclass(frozen=True)
 class Family:
-    """One line of the table: a representation, and what makes it run where its weights cannot be had."""
+    """One line of the table: a representation, and what makes it run where its weights cannot be had.
+
+    ``share``: one in so many tracks is heard.
+    """
 
     label: str
     representation: str
     options: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
+    share: int = 1
 
 
 FAMILIES = (
     Family("musicnn (MSD)", "musicnn", {"model": "msd-musicnn"}, {"weights": "none"}),
     Family("musicnn (MTT)", "musicnn", {"model": "mtt-musicnn"}, {"weights": "none"}),
     Family("musicnn VGG (MSD)", "musicnn", {"model": "msd-vgg"}, {"weights": "none"}),
+    Family("vggish", "vggish", {"weights": "none"}),
+    *(
+        Family(name, "transformer", share=3)
+        for name in ("wav2vec2", "hubert", "distilhubert", "wavlm", "mert", "ast", "clap")
+    ),
 )
 
 
-def ready(family: Family, waveform: np.ndarray) -> tuple[Representation, str]:
-    """Make a representation and let it hear a track before the clock starts; with random weights if need be."""
+def make_transformer(family: str, folder: Path, *, tiny: bool) -> Path:
+    """Write a model with random weights as one from the hub lies on the disk."""
+    import transformers as hf
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    speech: dict[str, Any] = {"layerdrop": 0.0}
+    if tiny:
+        speech |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        speech |= {"conv_dim": [16] * 7}
+    rate_hz = 24_000 if family == "mert" else 16_000
+    processor: Any = hf.Wav2Vec2FeatureExtractor(sampling_rate=rate_hz)
+    model: Any
+    if family == "ast":
+        ast = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        model, processor = hf.ASTModel(hf.ASTConfig(**ast if tiny else {})), hf.ASTFeatureExtractor()
+    elif family == "clap":
+        clap = {"depths": [1, 1, 1, 1], "patch_embeds_hidden_size": 32, "hidden_size": 256} if tiny else {}
+        model = hf.ClapAudioModelWithProjection(hf.ClapAudioConfig(**clap))
+        processor = hf.ClapFeatureExtractor(truncation="rand_trunc")
+    elif family == "wav2vec2":
+        model = hf.Wav2Vec2Model(hf.Wav2Vec2Config(**speech))
+    elif family == "wavlm":
+        model = hf.WavLMModel(hf.WavLMConfig(**speech))
+    else:
+        distilled = {"num_hidden_layers": 2, "feat_proj_layer_norm": False} if family == "distilhubert" else {}
+        model = hf.HubertModel(hf.HubertConfig(**speech | distilled))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def ready(family: Family, folder: Path, *, tiny: bool) -> tuple[Representation, str]:
+    """Make a representation; with random weights if need be."""
+    if family.representation == "transformer":
+        model = make_transformer(family.label, folder / family.label, tiny=tiny)
+        return create_representation("transformer", model=model), "random"
+    made = create_representation(family.representation, **family.options)
     try:
-        made = create_representation(family.representation, **family.options)
-        made.compute(waveform)
+        make_ready(made)
     except BundleError:
-        made = create_representation(family.representation, **family.options, **family.random)
-        made.compute(waveform)
-        return made, "random"
-    return made, "published"
+        return create_representation(family.representation, **family.options, **family.random), "random"
+    return made, "random" if family.options.get("weights") == "none" else "published"
 
 
 def one_by_one(paths: list[Path], representation: Representation) -> None:
@@ -74,19 +122,20 @@ def one_by_one(paths: list[Path], representation: Representation) -> None:
         np.stack([representation.compute(segment) for segment in segments])
 
 
-def wall_s(work: Callable[[], object]) -> float:
-    """Seconds on the clock."""
-    start = time.perf_counter()
+def timed(work: Callable[[], object]) -> np.ndarray:
+    """Seconds on the clock, and of the processor."""
+    start_s, cpu_s = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return np.array([time.perf_counter() - start_s, time.process_time() - cpu_s])
 
 
-def measure(paths: list[Path], representation: Representation, jobs: int, repeats: int) -> dict[str, float]:
+def measure(paths: list[Path], representation: Representation, jobs: int, repeats: int) -> dict[str, np.ndarray]:
     """Best times of every way, taking turns; and that the second recipe computed nothing."""
     manifest = Manifest(None, tuple(Track(f"{n}", path, "x", split="train") for n, path in enumerate(paths)))
-    best = {"single": np.inf, "prepared": np.inf, "again": np.inf}
+    best = {way: np.full(2, np.inf) for way in ("single", "prepared", "again")}
+    representation.compute(load(paths[0], representation.sample_rate_hz).waveform)  # all is loaded, all compiled
     for _ in range(repeats):
-        best["single"] = min(best["single"], wall_s(lambda: one_by_one(paths, representation)))
+        best["single"] = np.minimum(best["single"], timed(lambda: one_by_one(paths, representation)))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
 
@@ -96,8 +145,8 @@ def measure(paths: list[Path], representation: Representation, jobs: int, repeat
                 if (done.computed, done.reused) != wanted:
                     raise SystemExit(f"{recipe} recipe: computed {done.computed}, reused {done.reused} tracks")
 
-            best["prepared"] = min(best["prepared"], wall_s(lambda: store("first")))
-            best["again"] = min(best["again"], wall_s(lambda: store("second")))
+            best["prepared"] = np.minimum(best["prepared"], timed(lambda: store("first")))
+            best["again"] = np.minimum(best["again"], timed(lambda: store("second")))
     return best
 
 
@@ -122,22 +171,28 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="threads or processes of preparation")
     parser.add_argument("--only", default="", help="families whose name holds this word")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tiny", action="store_true", help="transformers of a toy's size")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         found = sorted(options.tracks.rglob("*.wav"))[: options.count] if options.tracks else None
         paths = found or make_tracks(Path(name), options.count)
-        print(f"{len(paths)} tracks, {options.jobs} jobs, best of {options.repeats}; tracks a second")
-        print(f"{'family':20} weights    one by one   prepared   speed-up   again (cached)")
-        for family in FAMILIES:
-            if options.only not in family.label:
-                continue
-            probe = create_representation(family.representation, **family.options)
-            representation, weights = ready(family, load(paths[0], probe.sample_rate_hz).waveform)
-            best = measure(paths, representation, options.jobs, options.repeats)
-            rates = {way: len(paths) / seconds for way, seconds in best.items()}
+        load_average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not known"
+        print(f"{options.jobs} jobs, best of {options.repeats}, load average {load_average} on {os.cpu_count()} cores")
+        print(
+            "family             weights   tracks  one by one  prepared  speed-up   CPU s a track      again (cached)"
+        )
+        for family in (family for family in FAMILIES if options.only in family.label):
+            representation, weights = ready(family, Path(name), tiny=options.tiny)
+            heard = paths[:: family.share]
+            best = measure(heard, representation, options.jobs, options.repeats)
+            shutil.rmtree(Path(name) / family.label, ignore_errors=True)
+            rates = {way: len(heard) / wall_s for way, (wall_s, _) in best.items()}
+            cpu_s = {way: seconds / len(heard) for way, (_, seconds) in best.items()}
             print(
-                f"{family.label:20} {weights:9} {rates['single']:11.2f} {rates['prepared']:10.2f}"
-                f" {rates['prepared'] / rates['single']:9.2f}x {rates['again']:14.0f}"
+                f"{family.label:18} {weights:9} {len(heard):6} {rates['single']:9.2f}/s {rates['prepared']:7.2f}/s"
+                f" {rates['prepared'] / rates['single']:8.2f}x {cpu_s['single']:8.3f} / {cpu_s['prepared']:.3f}"
+                f" {rates['again']:14.0f}/s",
+                flush=True,
             )
 
 

@@ -97,7 +97,8 @@ class Row:
     def command(self) -> str:
         """The command that trains it, or lets its members answer together."""
         if self.members:
-            runs = [f"{member}--{self.data}--{self.protocol}" for member in self.members]
+            names = (record_name(member, self.data, self.protocol, self.folds) for member in self.members)
+            runs = [name.removesuffix(".json") for name in names]
             return shlex.join(["musicgenre", "ensemble", *runs, "--how", self.how, "--name", self.recipe])
         folds = self.protocol.endswith("kfold")
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]

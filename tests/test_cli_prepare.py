@@ -82,7 +82,7 @@ def test_a_corrupt_track_is_skipped_listed_and_the_exit_code_says_so(folder: Pat
         (("--representation", "mfcc", "--set", "n_mfc=5"), "n_mfc"),
         (("--representation", "mfcc", "--set", "n_mfcc"), "--set key=value"),
         (("--representation", "mfcc", "--dtype", "float64"), "float16"),
-        (("--representation", "columns"), "use the representation 'table'"),
+        (("--representation", "columns"), "the representations 'table' and 'musicnn' compute theirs"),
     ],
 )
 def test_misuse_is_named(folder: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -20,7 +20,7 @@ from musicgenre.data.sets import get_set, set_that_reads
 from musicgenre.data.sets._annotations import is_annotations, read_annotations, read_clip_info
 from musicgenre.data.sets._mtat_tags import ALL_TAGS, SYNONYMS, TOP_50, names_after_merging
 from musicgenre.data.sets.magnatagatune import FAULTS, index_magnatagatune
-from musicgenre.data.splits import split
+from musicgenre.data.splits import split, with_validation
 from musicgenre.data.validate import validate_manifest, validate_set
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.protocols import caveats, check_split
@@ -530,8 +530,14 @@ def test_the_real_split_by_song(real_manifest: Manifest) -> None:
         places.setdefault(track.columns["parent"], set()).add(track.split)
     assert all(len(parts) == 1 for parts in places.values())
     assert check_split([done]).n_shared_songs == 0
+    whole = with_validation(done)
+    counts = {part: sum(t.split == part for t in whole.tracks) for part in ("train", "validation", "test")}
+    assert counts == {"train": 16_971, "validation": 2424, "test": 6465}, "what the page says"
+    songs = {t.columns["parent"]: t.split for t in whole.tracks}
+    assert all(songs[track.columns["parent"]] == track.split for track in whole.tracks)
 
 
+@pytest.mark.slow
 def test_a_table_of_full_size_takes_seconds(tmp_path: Path) -> None:
     rows = [
         (str(n), ALL_TAGS[n % 180 : n % 180 + 4], f"{n % 16:x}/a{n % 230}-b-{n % 99}-s{n // 5}-{n % 5}-9.mp3")

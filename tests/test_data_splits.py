@@ -21,6 +21,7 @@ from musicgenre.data.splits import (
     segment_leaky_parts,
     split,
     take_fold,
+    with_validation,
 )
 from musicgenre.data.splits.registry import register
 from musicgenre.errors import DataError, UsageError
@@ -222,6 +223,43 @@ def test_artists_stay_apart_inside_a_fold_too() -> None:
     for track in taken.tracks:
         places.setdefault(track.group, set()).add(track.split)
     assert all(len(parts) == 1 for parts in places.values())
+
+
+def test_a_split_of_two_parts_gets_its_validation_part_from_training() -> None:
+    done = split(_manifest({"jazz": 40, "pop": 40}), "track", seed=1, validation_size=0)
+    whole = with_validation(done, seed=3)
+    assert _parts(done) == {"train": 64, "test": 16}
+    assert _parts(whole) == {"train": 56, "validation": 8, "test": 16}
+    for before, after in zip(done.tracks, whole.tracks, strict=True):
+        moved = after.split == "validation"
+        assert before.split == ("train" if moved else after.split)
+        assert after.columns["split_before"] == ("train" if moved else "")
+    assert Counter(t.label for t in whole.tracks if t.split == "validation") == {"jazz": 4, "pop": 4}
+    assert with_validation(done, seed=3) == whole != with_validation(done, seed=4)
+    assert with_validation(whole) is whole
+    assert with_validation(split(_manifest({"jazz": 8, "pop": 8}), "kfold")).tracks[0].split == "", (
+        "folds are not split"
+    )
+    with pytest.raises(DataError, match=r"no validation part.*too small"):
+        with_validation(split(_manifest({"jazz": 2, "pop": 2}), "track", test_size=0.5, validation_size=0))
+
+
+def test_the_validation_part_keeps_groups_apart_where_the_split_does() -> None:
+    manifest = _manifest({"jazz": 60, "pop": 60}, per_group=5)
+    whole = with_validation(split(manifest, "artist", validation_size=0))
+    groups = {part: {t.group for t in whole.tracks if t.split == part} for part in ("train", "validation", "test")}
+    assert groups["validation"] and not groups["train"] & groups["validation"]
+
+
+def test_copies_of_what_validates_are_not_used() -> None:
+    originals = _manifest({"jazz": 20, "pop": 20})
+    copies = [
+        dataclasses.replace(t, track_id=f"{t.track_id}~1", augmented=True, source_id=t.track_id)
+        for t in originals.tracks
+    ]
+    whole = with_validation(split(Manifest(None, (*originals.tracks, *copies)), "track", validation_size=0))
+    part_of = {track.track_id: track.split for track in whole.tracks}
+    assert {part_of[f"{name}~1"] for name, part in part_of.items() if part == "validation"} == {""}
 
 
 def test_augmented_rows_are_used_in_train_only() -> None:

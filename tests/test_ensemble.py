@@ -247,3 +247,110 @@ def test_command_over_trained_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "--name two-classics" in open_run(output).info["command"]
     refused = CliRunner().invoke(app, ["ensemble", str(runs[0]), "--output", str(tmp_path / "no")])
     assert isinstance(refused.exception, UsageError) and "makes no ensemble" in str(refused.exception)
+
+
+def say(run: Path, **facts: object) -> Path:
+    """Change what a run says of itself."""
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**info, **facts}), encoding="utf-8")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", 5),
+        ("labels", [1, 2, 3]),
+        ("labels", "blues"),
+        ("labels", ["pop", "pop"]),
+        ("seed", "x"),
+        ("seed", float("inf")),
+        ("fold", {}),
+        ("recipe", None),
+        ("parameters", "many"),
+        ("systems", 5),
+        ("task", 7),
+        ("skipped", [{}]),
+        ("ensemble", {"how": []}),
+    ],
+)
+def test_a_run_that_says_nonsense_is_refused_by_key(tmp_path: Path, key: str, value: object) -> None:
+    one, other = pair(tmp_path)
+    with pytest.raises(RunError, match=rf"run.json is damaged: it says {key}=.*Valid"):
+        ensemble([one, say(other, **{key: value})], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    one, other = pair(tmp_path)
+    (other / "recipe.yaml").write_bytes(b"\xff\xfe\xb8")
+    with pytest.raises(RunError, match=r"recipe.yaml is damaged"):
+        ensemble([one, other], tmp_path / "both", how="weighted")
+    (other / "run.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(RunError, match="nested too deeply"):
+        ensemble([one, other], tmp_path / "both")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(RunError, match="is no run folder"):
+        ensemble([one, tmp_path / "loop"], tmp_path / "both")
+    with pytest.raises(UsageError, match="cannot be a name"):
+        ensemble([one, make_run(tmp_path / "third", random_answers(3))], tmp_path / "both", name="two\nlines")
+
+
+@pytest.mark.parametrize("scores", ["-5,99,1e300", "0.9,0.9,0.9", "-0.5,0.5,1.0"])
+def test_scores_that_are_no_probabilities_are_refused(tmp_path: Path, scores: str) -> None:
+    one, other = pair(tmp_path)
+    path = other / "predictions_test.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[3] = ",".join([*lines[3].split(",")[:3], scores])
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"predictions_test.csv, row 4: the scores .* are no probabilities"):
+        ensemble([one, other], tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("children", "message"),
+    [
+        (["."], "the folder itself"),
+        (["seed-0", "seed-0"], "names twice"),
+        (["../one"], "outside the folder"),
+        (["a\0b"], "is no folder"),
+        ([None], "is no folder"),
+    ],
+)
+def test_groups_that_name_odd_folders_are_refused(tmp_path: Path, children: list[object], message: str) -> None:
+    one, _ = pair(tmp_path)
+    group = make_group(tmp_path / "group", {"seed-0": {"test": random_answers(1)}})
+    (group / "group.json").write_text(json.dumps({"format_version": 1, "children": children}), encoding="utf-8")
+    with pytest.raises(RunError, match=message):
+        ensemble([one, group], tmp_path / "both")
+
+
+def test_an_ensemble_is_whole_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = pair(tmp_path)
+    before = sorted(tmp_path.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("musicgenre.evaluation.ensemble.write_manifest", full)
+        with pytest.raises(OSError, match="No space left"):
+            ensemble([one, other], tmp_path / "both")
+    assert sorted(tmp_path.iterdir()) == before
+    ensemble([one, other], tmp_path / "both")  # the same call again
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "both"])
+
+
+def test_an_output_that_fills_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = pair(tmp_path)
+
+    def another(*arguments: object) -> None:
+        write_manifest(*arguments)  # type: ignore[arg-type]
+        (tmp_path / "both").mkdir()
+        (tmp_path / "both" / "mine").write_text("kept", encoding="utf-8")
+
+    monkeypatch.setattr("musicgenre.evaluation.ensemble.write_manifest", another)
+    with pytest.raises(UsageError, match="cannot be written"):
+        ensemble([one, other], tmp_path / "both")
+    assert [path.name for path in (tmp_path / "both").iterdir()] == ["mine"]
+    assert not list(tmp_path.glob(".both*"))

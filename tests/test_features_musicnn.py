@@ -125,7 +125,7 @@ def test_weights_are_kept_and_read_again(wheel: Path) -> None:
             read_variables([model], allow_network=False)
 
 
-def test_prepared_once_per_track_in_several_processes(tmp_path: Path) -> None:
+def test_prepared_once_per_track_in_several_threads(tmp_path: Path) -> None:
     for number in range(3):
         path = tmp_path / "music" / "rock" / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import string
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from torch import nn
 
+from musicgenre.bundle.export import export_run
 from musicgenre.errors import UsageError
 from musicgenre.features.registry import create_representation
 from musicgenre.models import cards
 from musicgenre.models._published_weights import card_names
 from musicgenre.models.cards import WeightCard, cards_in_use, find_card, list_cards
 from musicgenre.models.registry import create_model
+from musicgenre.training.train import train
+from tests.labelled_music import make_collection
+from tests.published_imagenet import write_published
+from tests.tiny_transformers import make_model
 
 CARDS = list_cards()
 
@@ -85,3 +91,24 @@ def test_weights_that_lie_here_have_a_card_too() -> None:
     assert known.sha256 == "ab" and known.licence == "Apache-2.0"
     ours = cards.card_of(name="my-folder", **told)
     assert ours.sha256 == "ab" and "not known" in ours.licence and not ours.url
+
+
+@pytest.mark.parametrize("source", ["squeezenet-1.1/imagenet", "wav2vec2"])
+def test_the_card_travels_from_weights_to_run_and_bundle(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    settings = ["data.labels=[]", "training.epochs=1", "protocol.options={test_size: 0.34, validation_size: 0.17}"]
+    if source == "wav2vec2":
+        recipe = "e9-hubert"
+        settings += [f"representation.options.model={make_model(tmp_path, source)}"]
+        settings += ["representation.options.segment_s=3.0"]
+    else:
+        recipe = "imagenet-squeezenet-scratch"
+        fake, _ = write_published(tmp_path, "squeezenet-1.1")
+        monkeypatch.setattr("musicgenre.models.imagenet.find_weights", lambda *_: fake)
+        settings += ["model.options.weights=imagenet", "representation.options={segment_s: 3.0, size: 64}"]
+    run = train(recipe, make_collection(tmp_path / "music"), output=tmp_path / "run", overrides=settings)
+    (told,) = json.loads((run / "run.json").read_text("utf-8"))["weights"]
+    (kept,) = export_run(run).card.weights
+    assert told == dict(kept) and told["name"] == source and told["licence"] and told["sha256"]

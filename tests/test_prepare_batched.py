@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from musicgenre.data.manifest import Manifest, Track
-from musicgenre.features import _batched_jobs
+from musicgenre.features import _batched_jobs, _vggish, transformer
+from musicgenre.features._batched_jobs import hears_many
+from musicgenre.features.base import Representation
 from musicgenre.features.prepare import prepare
+from musicgenre.features.registry import create_representation
+from tests.published_vggish import write_pca
 from tests.representations import Crowd, Pieces
+from tests.tiny_transformers import make_model
 
 
 @pytest.fixture
@@ -75,3 +81,41 @@ def test_one_track_that_gives_no_numbers_is_skipped_alone(
     monkeypatch.setattr(Crowd, "compute", sometimes)
     done = prepare(manifest, Crowd(), tmp_path / "store", cache=tmp_path / "cache")
     assert [(skip.track_id, "not finite" in skip.reason) for skip in done.skipped] == [("03", True), ("11", False)]
+
+
+def hearing(name: str, folder: Path) -> Representation:
+    """A family of networks with small or untrained weights, on segments of a second or so."""
+    if name == "musicnn":
+        return create_representation("musicnn", weights="none")
+    if name == "vggish":
+        return create_representation("vggish", weights="none", n_examples=1, pool="none")
+    return create_representation("transformer", model=make_model(folder, name), segment_s=1.0)
+
+
+@pytest.mark.parametrize("name", ["musicnn", "vggish", "wav2vec2", "hubert", "wavlm", "mert", "ast", "clap"])
+def test_networks_hear_many_as_they_hear_one(
+    name: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_vggish, "BATCH", 2)
+    monkeypatch.setattr(transformer, "_BATCH_S", 2.0)
+    made = hearing(name, tmp_path)
+    assert hears_many(made), "preparation hands it batches of tracks"
+    waveforms = [rng.normal(0, 0.1, length).astype(np.float32) for length in (60_000, 9_000, 16_000, 24_000, 0)]
+    before = torch.get_num_threads()
+    many = made.compute_many(waveforms, threads=2)  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == before
+    assert len(many) == 5 and not np.allclose(many[0], many[1])
+    for waveform, values in zip(waveforms, many, strict=True):
+        alone = made.compute(waveform)
+        assert values.shape == made.shape() and values.dtype == np.float32
+        np.testing.assert_allclose(values, alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("output", ["examples", "quantised"])
+def test_other_outputs_of_vggish_are_heard_together_too(output: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    write_pca(tmp_path / "pca.npz")
+    pca = {"pca": str(tmp_path / "pca.npz")} if output == "quantised" else {}
+    made = create_representation("vggish", output=output, n_examples=2, weights="none", **pca)
+    waveforms = [rng.normal(0, 0.1, length).astype(np.float32) for length in (20_000, 50_000)]
+    for waveform, values in zip(waveforms, made.compute_many(waveforms, threads=2), strict=True):  # type: ignore[attr-defined]
+        np.testing.assert_allclose(values, made.compute(waveform), atol=0.0 if output == "examples" else 0.5)

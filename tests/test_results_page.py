@@ -118,7 +118,7 @@ def test_the_members_of_an_ensemble_are_trained_first(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = ROWS + '[[row]]\nsection = "E"\ncode = "A8"\nsystem = "both"\nrecipe = "ensemble-both"\ndata = "mini"\n'
-    both += 'protocols = ["kfold"]\nmembers = ["tiny", "other"]\n' + ROWS[ROWS.index("[[row]]") :].replace(
+    both += 'protocols = ["kfold"]\nfolds = 3\nmembers = ["tiny", "other"]\n' + ROWS[ROWS.index("[[row]]") :].replace(
         "tiny", "other"
     )
     (results.FOLDER / "rows.toml").write_text(both, encoding="utf-8")
@@ -137,9 +137,9 @@ def test_the_members_of_an_ensemble_are_trained_first(
     assert results.main(arguments) == 0
     trained = [words for words in ran if words[1] == "train"]
     assert [words[2] for words in trained] == ["tiny", "other"] and all("gpu" in words for words in trained)
-    made = ["musicgenre", "ensemble", "tiny--mini--kfold", "other--mini--kfold", "--how", "mean", "--name"]
+    made = ["musicgenre", "ensemble", "tiny--mini--kfold-3", "other--mini--kfold-3", "--how", "mean", "--name"]
     assert ran[-1][:-1] == [*made, "ensemble-both", "--output"]
-    record = json.loads((results.FOLDER / "ensemble-both--mini--kfold.json").read_text(encoding="utf-8"))
+    record = json.loads((results.FOLDER / "ensemble-both--mini--kfold-3.json").read_text(encoding="utf-8"))
     assert record["systems"] == ["A8"] and record["n_folds"] == 3
 
 
@@ -235,6 +235,6 @@ def test_folds_with_artists_apart_are_asked_for(results: ModuleType) -> None:
     )
     _, (folds, single, plain) = results.read_rows(rows)
     base = "musicgenre train tiny --data mini.csv"
-    assert folds.command == f"{base} --folds 5 --seeds 2 --set training.epochs=1 --set protocol.name=artist"
+    assert folds.command == f"{base} --folds 3 --seeds 2 --set training.epochs=1 --set protocol.name=artist"
     assert single.command == f"{base} --seeds 2 --set training.epochs=1 --set protocol.name=artist"
-    assert plain.command == f"{base} --folds 5 --seeds 2 --set training.epochs=1"
+    assert plain.command == f"{base} --folds 3 --seeds 2 --set training.epochs=1"

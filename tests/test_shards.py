@@ -335,6 +335,14 @@ def test_no_shard_at_all_ends_even_where_bad_ones_are_passed_over(folder: Path) 
         (lambda index: index.update(parts={"../x": 3}), "damaged"),
         (lambda index: index["shards"][-1].update(n_rows=10**12), "damaged"),
         (lambda index: index.update(index_sha256="0" * 64), "index.csv is damaged"),
+        (lambda index: index.update(labels=3), "its labels is '3'"),
+        (lambda index: index.update(normalisation=3), "its normalisation is"),
+        (lambda index: index.update(index=3), "its index is"),
+        (lambda index: index.update(representation=3), "its representation is"),
+        (lambda index: index.update(shape=[-2, 3]), "its shape is"),
+        (lambda index: index.update(segment_s="q"), "damaged"),
+        (lambda index: index["normalisation"].update(mean=[0.0] * 5, std=[1.0] * 5), "damaged"),
+        (lambda index: index["shards"][0].update(n_bytes=float("inf")), "damaged"),
     ],
 )
 def test_damaged_index_is_named(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
@@ -344,7 +352,14 @@ def test_damaged_index_is_named(folder: Path, change: Callable[[dict[str, Any]],
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("train,0,", "train,1,"), ("train,0,", "other,0,"), (",jazz,", ",polka,"), (",3.0,", ",late,")]
+    ("old", "new"),
+    [
+        ("train,0,", "train,1,"),
+        ("train,0,", "other,0,"),
+        (",jazz,", ",polka,"),
+        (",3.0,", ",late,"),
+        (",false", ",maybe"),
+    ],
 )
 def test_index_that_does_not_fit_is_named(folder: Path, old: str, new: str) -> None:
     path = folder / "index.csv"
@@ -372,18 +387,41 @@ def test_no_set_is_said_plainly(tmp_path: Path, address: str, monkeypatch: pytes
         open_shards("http://127.0.0.1:9/nothing")
 
 
-def test_a_folder_in_use_is_never_written_over(folder: Path, store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("train-{000000..999999999}.tar", "too many shards"), ("train-" + "{" * 5000 + ".tar", "too many braces")],
+)
+def test_patterns_that_name_far_too_much_are_refused(folder: Path, pattern: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_shards(f"{folder}/{pattern}")
+
+
+@pytest.mark.parametrize("size_mb", [0.0, float("inf"), float("nan")])
+def test_a_size_that_is_none_is_refused(store: Store, tmp_path: Path, size_mb: float) -> None:
+    with pytest.raises(UsageError, match="is no size"):
+        write_shards(store, None, tmp_path / "shards", shard_mb=size_mb)
+
+
+def test_what_is_not_ours_is_never_overwritten(store: Store, tmp_path: Path) -> None:
+    own = tmp_path / "shards" / "train-000000.tar"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"is not empty: it holds train-000000\.tar"):
+        write_shards(store, None, own.parent)
+    assert own.read_bytes() == b"mine" and len(list(own.parent.iterdir())) == 1
+
+
+def test_a_folder_in_use_is_never_written_over(folder: Path, store: Store) -> None:
     before = (folder / "shards.json").read_bytes()
     with pytest.raises(UsageError, match="holds shards already"):
         write_shards(store, None, folder)
     assert (folder / "shards.json").read_bytes() == before
     (folder / "shards.json").unlink()  # as a killed run leaves it
+    (folder / ".unfinished").touch()
     with pytest.raises(DataError, match="there are no shards"):
         open_shards(folder)
     write_shards(store, None, folder, shard_mb=SHARD_MB)
     assert (folder / "shards.json").read_bytes() == before
-    with pytest.raises(UsageError, match="not positive"):
-        write_shards(store, None, tmp_path / "x", shard_mb=0)
 
 
 @pytest.fixture(scope="module")

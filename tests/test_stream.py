@@ -30,7 +30,7 @@ from musicgenre.training.recipes import load_recipe
 from musicgenre.training.run import RunFolder
 from musicgenre.training.stream import Multiplexed
 from musicgenre.training.train import train
-from tests.labelled_music import make_collection, make_table
+from tests.labelled_music import make_collection, make_table, make_tagged
 from tests.small_store import make_store
 
 QUICK = [
@@ -230,11 +230,15 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     return read_safetensors(run / "model.safetensors")[0]
 
 
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
 def test_interrupted_stream_resumes_at_an_epoch_and_ends_the_same(
-    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     monkeypatch.setattr("musicgenre.training.bookkeeper.RESUME_EVERY_S", 0.0)
     chosen = [*QUICK, "training.epochs=4", "training.stream.rate=1.5", "training.examples=fresh"]
+    if task == "multi_label":
+        music = make_tagged(tmp_path)  # some values unknown
+        chosen += ["task=multi_label", "training.monitor=validation_roc_auc", "training.positive_weights=balanced"]
     whole = train("e3", music, output=tmp_path / "whole", overrides=chosen)
 
     written = RunFolder.write_metrics

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _READ_BYTES = 1 << 20
 
@@ -38,6 +40,14 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write UTF-8 ``text`` with plain newlines, atomically."""
     write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Read JSON; what is wrong with it is a ValueError, brackets within brackets without end included."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
 
 
 def sha256_of(path: Path) -> str:

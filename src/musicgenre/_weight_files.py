@@ -166,7 +166,9 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
     ]
     if problems:
         raise BundleError(f"{path} does not fit this network ({'; '.join(problems)})", valid=valid)
-    network.load_state_dict(arrays, strict=True, assign=True)
+    # a file may hold one number for a whole tensor, which no optimiser could change in place
+    whole = {name: array.contiguous() for name, array in arrays.items()}
+    network.load_state_dict(whole, strict=True, assign=True)
 
 
 def _download(published: WeightFile, path: Path, option: str) -> None:

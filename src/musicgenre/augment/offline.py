@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import replacing, sha256_of
+from musicgenre._files import parsed_json, replacing, sha256_of
 from musicgenre.augment.waveform import Chain, Drawn, apply, load_transforms
 from musicgenre.data._disk import folder_lock, remove_stale, writing_to
 from musicgenre.data._pool import run_jobs
@@ -142,7 +142,7 @@ def drawn_of(track: Track) -> Drawn:
     """
     text = track.columns.get(AUGMENTATION_COLUMN, "")
     try:
-        drawn = json.loads(text)
+        drawn = parsed_json(text)
     except ValueError as error:
         raise DataError(
             f"the row {track.track_id} has no record of its augmentation",

@@ -46,7 +46,7 @@ def probabilities(
 
 def has_graph_front_end(settings: dict[str, Any]) -> bool:
     """Whether a representation with these settings can be computed inside a graph."""
-    return settings["name"] in _FRONT_ENDS and settings.get("output", "examples") == "examples"
+    return settings["name"] in _FRONT_ENDS and (settings["name"] != "vggish" or settings["output"] == "examples")
 
 
 def write_graph(network: nn.Module, representation: Representation) -> bytes:

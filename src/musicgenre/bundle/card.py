@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from musicgenre._files import parsed_json
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class BundleCard:
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = parsed_json(text)
         json.dumps(values, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: the card is not JSON ({error})", next_step="Get or export it anew") from error

@@ -48,8 +48,9 @@ def shard(
             progress=lambda done, total: advance("writing shards", done, total),
         )
     n_rows, n_mb = sum(shard.n_rows for shard in shards), sum(shard.n_bytes for shard in shards) / 2**20
-    for skip in store.skipped:
-        typer.echo(f"skipped {skip['track_id']}: {skip['reason']}", err=True)
+    if manifest is None:
+        for skip in store.skipped:
+            _tell(f"skipped {skip['track_id']}: {skip['reason']}")
     typer.echo(f"{n_rows} rows in {len(shards)} shards, {n_mb:.1f} MiB, in {output}")
     raise typer.Exit(1 if store.skipped else 0)
 
@@ -80,5 +81,10 @@ def _prepared(
         from musicgenre.training.material import gather_material
         from musicgenre.training.recipes import load_recipe
 
-    material = gather_material(load_recipe(recipe, settings), source, jobs=jobs or usable_cores(), progress=advance)
+    wanted = load_recipe(recipe, settings)
+    material = gather_material(wanted, source, jobs=jobs or usable_cores(), tell=_tell, progress=advance)
     return material.store, material.manifest
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

@@ -13,7 +13,8 @@ from typing import IO
 
 from musicgenre.errors import DataError
 
-_LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"
+"""File in a locked folder; it stays there."""
 _LOCK_BYTE = 1 << 20  # far behind the process number, which others read while the byte is locked
 _ASK_AGAIN_S = 0.25
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -44,7 +45,7 @@ def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[No
         If another process holds it, still after ``wait_s``; its number is named.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK_NAME).open("a+", encoding="utf-8") as stream:
+    with (folder / LOCK_NAME).open("a+", encoding="utf-8") as stream:
         give_up = time.monotonic() + wait_s
         while not _try_lock(stream):
             if time.monotonic() >= give_up:

@@ -22,6 +22,9 @@ _TRIES = 3
 _WAIT_S = 1.0
 _TIMEOUT_S = 60.0
 _MOST_NAMES = 100_000
+_MOST_BRACES = 20
+_LONGEST_INDEX = 1 << 30
+_RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.-?\d+)?\}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _asked(address: str, n_bytes: int | None) -> bytes:
     for attempt in range(_TRIES):
         try:
             with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
-                found: bytes = answer.read() if n_bytes is None else answer.read(n_bytes + 1)
+                found: bytes = answer.read(_LONGEST_INDEX if n_bytes is None else n_bytes + 1)
                 return found
         except (OSError, http.client.HTTPException) as error:
             if attempt == _TRIES - 1 or getattr(error, "code", 0) in (401, 403, 404, 410):
@@ -125,6 +128,11 @@ def _expanded(pattern: str) -> list[str]:
 
     if "{" not in pattern:
         return [pattern]
+    too_many = UsageError(f"the pattern {pattern[:80]!r} names too many shards", valid=f"At most {_MOST_NAMES:,}")
+    if any(abs(int(last) - int(first)) >= _MOST_NAMES for first, last in _RANGE.findall(pattern)):
+        raise too_many
+    if pattern.count("{") > _MOST_BRACES:
+        raise UsageError(f"the pattern {pattern[:80]!r} has too many braces", valid=f"At most {_MOST_BRACES}")
     try:
         from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
@@ -134,5 +142,5 @@ def _expanded(pattern: str) -> list[str]:
     except UnbalancedBracesError as error:
         raise UsageError(f"the pattern {pattern!r} has a brace that does not close") from error
     if len(names) > _MOST_NAMES:
-        raise UsageError(f"the pattern {pattern!r} names more than {_MOST_NAMES} shards")
+        raise too_many
     return names

@@ -8,7 +8,6 @@ above all no pickle, which webdataset's own decoder would load.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._files import parsed_json
 from musicgenre.data._shard_places import fetch
 from musicgenre.data.rows import Features
 from musicgenre.errors import DataError, MissingExtraError
@@ -71,9 +71,9 @@ def read_shard(shape: tuple[int, ...], dtype: str, where: str, shard: Shard) -> 
         It is missing, cut short, damaged, or holds something else; the message names it.
     """
     content = fetch(where, n_bytes=shard.n_bytes, sha256=shard.sha256)
-    rows = np.empty((shard.n_rows, *shape), dtype)
     done = 0
     try:
+        rows = np.empty((shard.n_rows, *shape), dtype)
         for sample in _samples(content, where):
             found, first = _decoded(sample, shape, dtype)
             if first != shard.first_row + done or done + len(found) > shard.n_rows:
@@ -81,7 +81,8 @@ def read_shard(shape: tuple[int, ...], dtype: str, where: str, shard: Shard) -> 
             rows[done : done + len(found)] = found
             done += len(found)
     except (ValueError, KeyError, TypeError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"the shard {where} cannot be used ({error})", next_step=_WRITE) from error
+        reason = next((str(part) for part in error.args if str(part)), type(error).__name__)
+        raise DataError(f"the shard {where} cannot be used ({reason})", next_step=_WRITE) from error
     if done != shard.n_rows:
         raise DataError(f"the shard {where} holds {done} rows", valid=f"{shard.n_rows}", next_step=_WRITE)
     return rows
@@ -115,4 +116,4 @@ def _decoded(sample: dict[str, Any], shape: tuple[int, ...], dtype: str) -> tupl
     rows = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
     if rows.shape[1:] != shape or rows.dtype != np.dtype(dtype):
         raise ValueError(f"{sample['__key__']} has {rows.dtype} {rows.shape}, not {dtype} (n, {shape})")
-    return rows, int(json.loads(sample["json"])["row"])
+    return rows, int(parsed_json(sample["json"])["row"])

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from musicgenre import __version__
-from musicgenre._files import replacing, sha256_of, write_text_atomic
+from musicgenre._files import parsed_json, replacing, sha256_of, write_text_atomic
 from musicgenre.data._csv import format_rows
-from musicgenre.data._disk import folder_lock, remove_stale, writing_to
+from musicgenre.data._disk import LOCK_NAME, folder_lock, remove_stale, writing_to
 from musicgenre.data._shard_places import SHARDS_FILE
 from musicgenre.data._shard_reader import Shard
 from musicgenre.data.manifest import Manifest, Track, write_manifest
@@ -28,6 +28,9 @@ INDEX_FILE, MANIFEST_FILE = "index.csv", "manifest.csv"
 _TEMPORARY = (f".{SHARDS_FILE}.*.tmp", f".{INDEX_FILE}.*.tmp", f".{MANIFEST_FILE}.*.tmp", ".*-??????.tar.*.tmp")
 _TAR_BLOCK = 512
 _JSON_BYTES = 2 * _TAR_BLOCK
+
+_UNFINISHED = ".unfinished"
+_LARGEST_MB = 1_000_000
 
 Progress = Callable[[int, int], None]
 
@@ -81,20 +84,36 @@ def write_shards(
     DataError
         The store has no split; the disk is full.
     """
-    if shard_mb <= 0:
-        raise UsageError(f"--shard-mb {shard_mb} is not positive", valid="64, say")
+    if not 0 < shard_mb <= _LARGEST_MB:
+        raise UsageError(f"--shard-mb {shard_mb} is no size", valid=f"above 0, up to {_LARGEST_MB:,}")
     if set(store.parts) != {"train", "validation", "test"}:
         raise DataError(
             f"the store has the parts {', '.join(store.parts) or '(none)'}",
             valid="train, validation and test, each with a track at least",
             next_step="Split the manifest (musicgenre data split) and prepare again",
         )
+    with writing_to(folder):
+        _check_free(folder)
+        with folder_lock(folder, "'musicgenre shard'"):
+            (folder / _UNFINISHED).touch()
+            remove_stale(folder, _TEMPORARY)
+            writing = _Writing(store, folder, round(shard_mb * 2**20), seed, progress or (lambda done, total: None))
+            written = writing.run(manifest)
+            (folder / _UNFINISHED).unlink()
+            return written
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds anything but an unfinished set of ours."""
     if (folder / SHARDS_FILE).exists():
         raise UsageError(f"{folder} holds shards already", next_step="Give another --output, or delete it first")
-    with writing_to(folder), folder_lock(folder, "'musicgenre shard'"):
-        remove_stale(folder, _TEMPORARY)
-        return _Writing(store, folder, round(shard_mb * 2**20), seed, progress or (lambda done, total: None)).run(
-            manifest
+    if not folder.is_dir() or (folder / _UNFINISHED).is_file():
+        return
+    if held := sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME):
+        raise UsageError(
+            f"{folder} is not empty: it holds {held[0]}",
+            valid="A folder that is new, empty, or was left unfinished by 'musicgenre shard'",
+            next_step="Give another --output",
         )
 
 
@@ -104,7 +123,7 @@ class _Writing:
     def __init__(self, store: Store, folder: Path, shard_bytes: int, seed: int, progress: Progress) -> None:
         self.store, self.folder, self.shard_bytes = store, folder, shard_bytes
         self.rng = np.random.default_rng(seed)
-        self.description = json.loads((store.folder / STORE_FILE).read_text(encoding="utf-8"))
+        self.description = parsed_json((store.folder / STORE_FILE).read_text(encoding="utf-8"))
         self.total = sum(part["rows"] for part in self.description["parts"].values())
         self.progress, self.done = progress, 0
 

@@ -8,6 +8,7 @@ read in any order and score as they do from a store; only the training part is s
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import cache_folder, replacing, write_bytes_atomic, write_text_atomic
+from musicgenre._files import cache_folder, parsed_json, replacing, write_bytes_atomic, write_text_atomic
 from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._shard_places import SHARDS_FILE, Place, fetch, looks_like_shards, place_of
 from musicgenre.data._shard_reader import Shard, read_or_fail, read_shard
@@ -31,7 +32,20 @@ from musicgenre.errors import DataError, UsageError
 __all__ = ["Shard", "ShardSet", "looks_like_shards", "open_shards", "read_or_fail", "write_shards"]
 
 _PART = re.compile(r"[a-z]+(-fold-\d+)?")
-_KEYS = ("shards", "parts", "index", "index_sha256", "manifest", "manifest_sha256", "shape", "dtype", "normalisation")
+_TYPES: dict[str, type] = {
+    "shards": list,
+    "parts": dict,
+    "index": str,
+    "index_sha256": str,
+    "manifest": str,
+    "manifest_sha256": str,
+    "shape": list,
+    "dtype": str,
+    "normalisation": dict,
+    "labels": list,
+    "representation": dict,
+    "skipped": list,
+}
 
 
 class ShardSet(Store):
@@ -135,7 +149,7 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
         _copy(place, description, shards, folder)
     try:
         return ShardSet(folder, place, shards)
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
         raise DataError(
             f"{place.where(description['index'])} does not fit its {SHARDS_FILE} ({error})",
             next_step="Write the shards again",
@@ -156,14 +170,12 @@ def _fetch_description(place: Place) -> bytes:
 def _checked(place: Place, content: bytes) -> dict[str, Any]:
     where = place.where(SHARDS_FILE)
     try:
-        description: dict[str, Any] = json.loads(content)
+        description: dict[str, Any] = parsed_json(content)
         version = int(description["format_version"])
         if version <= FORMAT_VERSION:
-            lacking = [key for key in _KEYS if description.get(key) is None]
-            if lacking:
-                raise ValueError(f"it has no {lacking[0]}")
+            _check_types(description)
             _check_rows(description)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{where} is damaged ({error})", next_step="Write the shards again") from error
     if version > FORMAT_VERSION:
         raise DataError(
@@ -172,6 +184,25 @@ def _checked(place: Place, content: bytes) -> dict[str, Any]:
             next_step="Update musicgenre",
         )
     return description
+
+
+def _check_types(description: dict[str, Any]) -> None:
+    for key, wanted in _TYPES.items():
+        if description.get(key) is None:
+            raise ValueError(f"it has no {key}")
+        if not isinstance(description[key], wanted):
+            raise ValueError(f"its {key} is {str(description[key])[:40]!r}")
+    if not all(type(size) is int and size > 0 for size in description["shape"]):
+        raise ValueError(f"its shape is {description['shape']}")
+    if not all(isinstance(label, str) for label in description["labels"]):
+        raise ValueError("its labels are no names")
+    for key in ("segment_s", "hop_s"):
+        if description.get(key) is not None and not float(description[key]) > 0:
+            raise ValueError(f"its {key} is {description[key]}")
+    shape = tuple(description["shape"])
+    for measured in Normalisation.from_dict(description["normalisation"]).broadcast(len(shape)):
+        if np.broadcast_shapes(measured.shape, shape) != shape:
+            raise ValueError("its normalisation does not fit its shape")
 
 
 def _check_rows(description: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._files import parsed_json
 from musicgenre.data.rows import FeatureRows, Normalisation, blocks_of, measure_normalisation
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.data.targets import TagRows, Targets
@@ -40,6 +40,7 @@ INDEX_COLUMNS = (
 )
 
 Strings = NDArray[np.str_]
+_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ class Store:
         except OSError as error:
             raise DataError(f"the store's index {path} cannot be read ({error})", next_step="Prepare again") from error
         names = list(self._files)
-        number = {label: index for index, label in enumerate(self.labels)}
+        number = {"": -1} | {label: index for index, label in enumerate(self.labels)}  # -1: tags and no label
         features = FeatureRows(
             [self._files[name] for name in names],
             self.shape,
@@ -263,11 +264,11 @@ class Store:
         self._fold = np.array([row["fold"] or -1 for row in rows], np.int64)
         self.everything = PartView(
             features,
-            np.array([number.get(row["label"], -1) for row in rows], np.int64),
+            np.array([number[row["label"]] for row in rows], np.int64),
             np.array([row["track_id"] for row in rows], np.str_),
             np.array([row["source_id"] for row in rows], np.str_),
             np.array([row["start_s"] for row in rows], np.float64),
-            np.array([row["augmented"] == "true" for row in rows], np.bool_),
+            np.array([_TRUTH[row["augmented"]] for row in rows], np.bool_),
             self.labels,
             np.array([row["labels"] for row in rows], np.str_),
         )
@@ -281,7 +282,13 @@ def open_store(folder: Path | str) -> Store:
     DataError
         If the folder holds no store, a damaged one, or one of a newer musicgenre.
     """
-    return Store(Path(folder))
+    try:
+        return Store(Path(folder))
+    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"the store {folder} is damaged: its index does not fit its {STORE_FILE} ({error})",
+            next_step="Prepare again into the same folder: what is in the cache is not computed anew",
+        ) from error
 
 
 def is_store(folder: Path) -> bool:
@@ -292,7 +299,7 @@ def is_store(folder: Path) -> bool:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / STORE_FILE
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parsed_json(path.read_text(encoding="utf-8"))
         version = int(description["format_version"])
     except FileNotFoundError as error:
         raise DataError(

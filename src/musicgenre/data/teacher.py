@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from musicgenre._files import parsed_json
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.targets import TARGET_PREFIX
 from musicgenre.errors import DataError
@@ -53,7 +53,7 @@ def with_teacher(manifest: Manifest, answers: Path) -> Manifest:
 def _read(path: Path) -> Mapping[str, Mapping[str, float]]:
     """Tags by absolute path; failed tracks are left out."""
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        records = [parsed_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         said = {_spelt(record["path"]): dict(record["tags"]) for record in records if record["error"] is None}
         whole = all(math.isfinite(score) for scores in said.values() for score in scores.values())
     except OSError as error:

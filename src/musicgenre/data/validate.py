@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgenre._files import cache_folder
+from musicgenre._files import cache_folder, parsed_json
 from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files, stream
 from musicgenre.data import _csv
 from musicgenre.data.download import download
@@ -221,7 +220,7 @@ def _read_csv(path: Path) -> dict[str, str]:
 
 def _read_mirdata(path: Path) -> dict[str, str]:
     try:
-        tracks = json.loads(path.read_text("utf-8"))["tracks"]
+        tracks = parsed_json(path.read_text("utf-8"))["tracks"]
         return {name: str(files["audio"][1]) for name, files in tracks.items() if files["audio"][1]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{path} is no index of mirdata ({type(error).__name__}: {error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def open_members(folders: Sequence[Path]) -> list[tuple[Run, ...]]:
         One cannot be read, or they differ in labels, protocol, seeds or folds.
     """
     for number, folder in enumerate(folders):
-        if folder.resolve() in [other.resolve() for other in folders[:number]]:
+        if os.path.realpath(folder) in [os.path.realpath(other) for other in folders[:number]]:
             raise UsageError(f"{folder} is given twice", valid="Different runs")
     if len(folders) < 2:
         raise UsageError(
@@ -135,7 +136,10 @@ def _fitted_to_validation(run: Run) -> str:
     if run.info.get("ensemble", {}).get("how") in FITTED:
         return "is an ensemble that was fitted to its validation tracks"
     recipe = run.folder / "recipe.yaml"
-    text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    try:
+        text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{recipe} is damaged ({error})", next_step="Train this run again") from error
     return "was fitted to its validation tracks too" if f"fit_on: {_IN_BOTH}" in text else ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.audio.names import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation._estimate import resample_ratio
 from musicgenre.evaluation.evaluate import Folds, by_seed, track_level
@@ -109,8 +110,8 @@ def compare(first: str | Path, second: str | Path, *, how: Pooling | None = None
     low, high = np.quantile(resample_ratio(differences, np.ones(len(shared))), [0.025, 0.975])
     single = all(len(group) == 1 for group in seeds)
     return Comparison(
-        first=Path(first).resolve().name,
-        second=Path(second).resolve().name,
+        first=printable(Path(first).resolve().name),
+        second=printable(Path(second).resolve().name),
         protocol=groups[0][0].protocol,
         n_tracks=len(shared),
         first_accuracy=float(a.mean()),

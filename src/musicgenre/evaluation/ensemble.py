@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,15 +99,41 @@ def ensemble(
     groups = open_members([Path(folder) for folder in folders])
     output = Path(output)
     check_output(output, resume=False)
+    title = name or f"ensemble-{how}"
+    if not title.isprintable():
+        raise UsageError(f"--name {name!r} cannot be a name", valid="printable characters, no line breaks")
     mixed = [_mixed(members, how) for members in zip(*groups, strict=True)]
     root = Path(folders[0])
     children = [run.folder.relative_to(root).as_posix() for run in groups[0]]
-    for one, child in zip(mixed, children, strict=True):
-        _write(one, output / child, name or f"ensemble-{how}", how, command)
-    if len(mixed) > 1:
-        write_group(output, children, {"recipe": name or f"ensemble-{how}"})
+    with _whole_or_none(output) as made:
+        for one, child in zip(mixed, children, strict=True):
+            _write(one, made / child, title, how, command)
+        if len(mixed) > 1:
+            write_group(made, children, {"recipe": title})
     recipes = tuple(group[0].recipe for group in groups)
     return Ensemble(output, recipes, tuple(one.weights for one in mixed if one.weights), _warnings(mixed, how))
+
+
+@contextmanager
+def _whole_or_none(output: Path) -> Iterator[Path]:
+    """Yield a folder beside ``output`` that takes its place at the end; what is relative to one fits both."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{output.name}.", suffix=".tmp", dir=output.parent, ignore_cleanup_errors=True
+    ) as temporary:
+        made = Path(temporary)
+        yield made
+        made.chmod(output.parent.stat().st_mode & 0o777)
+        try:
+            if output.is_dir():
+                output.rmdir()
+            made.rename(output)
+        except OSError as error:
+            raise UsageError(
+                f"the folder {output} cannot be written ({error.strerror})",
+                valid="A folder that is new or empty, and stays so meanwhile",
+                next_step="Give another --output",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from musicgenre.audio.names import printable
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation._estimate import estimate_accuracy
@@ -52,7 +53,7 @@ def evaluate(folder: str | Path, *, part: str = "test", how: Pooling | None = No
         raise UsageError(f"there is no part {part!r}", valid=f"one of {', '.join(PARTS)}")
     runs = open_runs(Path(folder))
     how = runs[0].scoring if how is None else how
-    return build_report(Path(folder).resolve().name, runs, by_seed(runs, part), part=part, how=how)
+    return build_report(printable(Path(folder).resolve().name), runs, by_seed(runs, part), part=part, how=how)
 
 
 def by_seed(runs: Sequence[Run], part: str = "test") -> dict[int, Folds]:

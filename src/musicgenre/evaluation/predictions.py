@@ -25,6 +25,8 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 _FIRST_COLUMNS = ("track_id", "start_s", "label")
 _PREFIX = "score_"
+_SUM_TOLERANCE = 1e-3
+"""What probabilities of float32 or float16 may lack to 1."""
 _TIE_BREAKER = 1e-3
 """Weight of the mean score beside whole votes: too small to outweigh one vote, enough to decide between equals."""
 
@@ -155,7 +157,7 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
     labels = _labels_of(rows[0] if rows else [], path)
     return _parse(rows[1:], labels, path)
@@ -188,13 +190,27 @@ def _parse(rows: list[list[str]], labels: tuple[str, ...], path: Path) -> Predic
             scores.append([float(cell) for cell in row[3:]])
         except ValueError as error:
             raise RunError(f"{path}, row {number}: a cell is not a number ({error})") from error
-    return Predictions(
+    read = Predictions(
         labels=labels,
         track_ids=tuple(row[0] for row in rows),
         starts_s=np.array(starts_s, dtype=np.float64),
         truth=np.array(truth, dtype=np.intp),
         scores=np.array(scores, dtype=np.float64).reshape(len(rows), len(labels)),
     )
+    _check_probabilities(read.scores, path)
+    return read
+
+
+def _check_probabilities(scores: NDArray[np.float64], path: Path) -> None:
+    wrong = (scores < 0).any(axis=1) | (np.abs(scores.sum(axis=1) - 1.0) > _SUM_TOLERANCE)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        shown = ", ".join(f"{score:.4g}" for score in scores[row])
+        raise RunError(
+            f"{path}, row {row + 2}: the scores {shown} are no probabilities",
+            valid="from 0 to 1, with sum 1",
+            next_step="Train this run again",
+        )
 
 
 def _numbered(rows: list[list[str]], width: int, path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from musicgenre.data.manifest import Manifest
-from musicgenre.data.splits.registry import list_protocols
+from musicgenre.data.splits import SPLIT_BEFORE, list_protocols
 
 LEAKY_WARNING = (
     "LEAKY PROTOCOL: this number is no measure of how well new tracks are recognised. It exists only to reproduce a "
@@ -43,12 +43,15 @@ class SplitCheck:
         How many of them have their group, usually the artist, in the training part.
     n_shared_songs : int, optional
         How many of them were cut from a song of which another clip stands in the training part.
+    n_taken : int, optional
+        Validation tracks that were taken from the training part of a split without a validation part.
     """
 
     n_test: int
     n_shared_tracks: int
     n_shared_groups: int
     n_shared_songs: int = 0
+    n_taken: int = 0
 
 
 def is_leaky(protocol: str) -> bool:
@@ -64,6 +67,10 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
     if check.n_shared_tracks:
         found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
     found.append(_CAVEATS.get(protocol, "the split is none of ours: nothing is known about artists on both sides"))
+    if check.n_taken:
+        found.append(
+            f"the split has no validation part: {check.n_taken} of its training tracks chose weights and thresholds"
+        )
     if check.n_shared_songs:
         found.append(f"{check.n_shared_songs} of {check.n_test} test clips are of a song that is in training as well")
     if check.n_shared_groups:
@@ -76,7 +83,7 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
 
 def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
     """Count test tracks that, or whose group, stand in the training part; over all folds, if there are several."""
-    n_test = n_shared_tracks = n_shared_groups = n_shared_songs = 0
+    n_test = n_shared_tracks = n_shared_groups = n_shared_songs = n_taken = 0
     for manifest in manifests:
         test = [track for track in manifest.tracks if track.split == "test" and not track.augmented]
         seen = {track.source_id for track in manifest.tracks if track.split in ("train", "validation")}
@@ -86,4 +93,5 @@ def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
         n_shared_tracks += sum(track.source_id in seen for track in test)
         n_shared_groups += sum(track.group in groups for track in test)
         n_shared_songs += sum(track.columns.get("parent") in songs for track in test)
-    return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs)
+        n_taken += sum(t.split == "validation" and bool(t.columns.get(SPLIT_BEFORE)) for t in manifest.tracks)
+    return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs, n_taken)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from musicgenre._files import parsed_json
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError
+from musicgenre.evaluation._run_facts import check_facts
 from musicgenre.evaluation.predictions import POOLINGS, Pooling, Predictions, read_predictions
 from musicgenre.evaluation.tags.predictions import TagPredictions, read_tag_predictions
 
 RUN_FORMAT_VERSION = 1
 """Newest run folder this version reads."""
 
-_REQUIRED = ("recipe", "labels", "seed", "protocol", "status")
 _FINISHED = "finished"
 
 
@@ -150,9 +151,7 @@ def open_run(folder: Path) -> Run:
             next_step="Give the folder that 'musicgenre train' printed",
         )
     info = read_versioned_json(path, RUN_FORMAT_VERSION)
-    missing = [name for name in _REQUIRED if name not in info]
-    if missing:
-        raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}", next_step="Train this run again")
+    check_facts(path, info)
     if info["status"] != _FINISHED:
         raise RunError(
             f"the training in {folder} did not finish (status: {info['status']})",
@@ -191,8 +190,8 @@ def open_runs(folder: Path) -> tuple[Run, ...]:
 def read_versioned_json(path: Path, newest: int) -> dict[str, Any]:
     """Read a JSON object with a ``format_version``; refuse versions newer than ``newest``."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = parsed_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
@@ -207,15 +206,22 @@ def read_versioned_json(path: Path, newest: int) -> dict[str, Any]:
 
 
 def children_of(folder: Path, content: Mapping[str, Any], name: str) -> list[Path]:
-    """Folders that a ``group.json`` or ``study.json`` lists; all lie inside ``folder``."""
+    """Folders that a ``group.json`` or ``study.json`` lists; all lie inside ``folder``, each once."""
     children = content.get("children")
     if not isinstance(children, list) or not children:
         raise RunError(f"{folder / name} is damaged: it lists no children", next_step="Train these runs again")
-    paths = [folder / str(child) for child in children]
-    for path in paths:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise RunError(f"{folder / name} names {path}, which lies outside the folder")
-    return paths
+    whole = os.path.realpath(folder)
+    paths: dict[str, Path] = {}
+    for child in children:
+        if not isinstance(child, str) or "\0" in child:
+            raise RunError(f"{folder / name} is damaged: {child!r} is no folder", next_step="Train these runs again")
+        place = os.path.realpath(folder / child)
+        if place in (whole, *paths) or not Path(place).is_relative_to(whole):
+            reason = "which it names twice" if place in paths else "which lies outside the folder"
+            reason = "which is the folder itself" if place == whole else reason
+            raise RunError(f"{folder / name} names {folder / child}, {reason}", next_step="Train these runs again")
+        paths[place] = folder / child
+    return list(paths.values())
 
 
 def _number(cell: str | None) -> float | None:

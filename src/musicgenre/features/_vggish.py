@@ -28,7 +28,8 @@ _PLAN = (64, "pool", 128, "pool", 256, 256, "pool", 512, MAP_CHANNELS, "pool")
 _SHRINK = 16  # four pools halve both axes
 _QUANTISED = (-2.0, 2.0)
 _LARGEST_BYTE = 255.0
-_BATCH = 32
+BATCH = 32
+"""Examples that the network hears in one call."""
 
 
 def convolutions() -> nn.Sequential:
@@ -114,7 +115,7 @@ def embed(network: VGGish, examples: Float32) -> Float32:
 
 
 def _batches(examples: Float32) -> list[Float32]:
-    return [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
+    return [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
 
 
 def read_pca(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

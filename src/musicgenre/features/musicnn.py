@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from musicgenre.features._musicnn.published import (
     outputs_of,
     published,
 )
+from musicgenre.features._side_by_side import in_threads
 from musicgenre.features.base import Float32, fit_length
 from musicgenre.features.registry import register, unknown
 from musicgenre.features.segments import segment_samples
@@ -132,12 +132,7 @@ class MusiCnn:
             values: Float32 = session.run(None, {"waveform": row[None], "padding": _NO_PADDING})[0]
             return values
 
-        single = [row for track in rows for row in track]
-        if threads == 1:
-            values = np.concatenate([hear(row) for row in single])
-        else:
-            with ThreadPoolExecutor(threads, thread_name_prefix="musicnn") as pool:
-                values = np.concatenate(list(pool.map(hear, single)))
+        values = np.concatenate(in_threads(hear, [row for track in rows for row in track], threads))
         by_track = np.split(values, np.cumsum([len(track) for track in rows])[:-1])
         return [track.mean(axis=0, dtype=np.float64).astype(np.float32) for track in by_track]
 

@@ -5,11 +5,13 @@ Any model of these types goes, by its name on the Hugging Face hub or from a fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from musicgenre.errors import BundleError
+from musicgenre.features._side_by_side import in_torch_threads
 from musicgenre.features._transformers.hub import EXTRA, Published, find_model
 from musicgenre.features.base import Float32, fit_length, needing
 from musicgenre.features.registry import register
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from musicgenre.features._transformers.hearing import Hearing
 
 VERSION = 1
+
+_BATCH_S = 30.0  # the first convolutions of wav2vec 2.0 hold 20 MB for each second
 
 
 @register("transformer")
@@ -90,13 +94,18 @@ class Transformer:
 
     def compute(self, waveform: Float32) -> Float32:
         """Let the network hear ``waveform``, shape (n_samples,), at its own rate."""
-        import torch
+        return _heard(self._loaded(), [waveform])[0]
 
+    def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
+        """Let the network hear several waveforms, in batches of half a minute, ``threads`` batches at a time.
+
+        What :meth:`compute` gives, but for the rounding of float32 sums, whose order depends on the batch.
+        """
         hearing = self._loaded()
-        sound = torch.from_numpy(fit_length(waveform, hearing.n_samples))
-        with torch.inference_mode():
-            given = hearing(sound.unsqueeze(0))[0]
-        return np.array(given.numpy(), dtype=np.float32)
+        size = max(1, int(_BATCH_S / hearing.segment_s))
+        batches = [waveforms[start : start + size] for start in range(0, len(waveforms), size)]
+        made = in_torch_threads(lambda batch: _heard(hearing, batch), batches, threads)
+        return [array for batch in made for array in batch]
 
     def settings(self) -> dict[str, Any]:
         """Return every option, and the SHA-256 of the weights."""
@@ -117,6 +126,16 @@ class Transformer:
 
             self._hearing = load(self._published, self.wanted)
         return self._hearing
+
+
+def _heard(hearing: Hearing, waveforms: Sequence[Float32]) -> list[Float32]:
+    """Hear waveforms as one batch, each cut or zero-padded to the network's length."""
+    import torch
+
+    sound = torch.from_numpy(np.stack([fit_length(waveform, hearing.n_samples) for waveform in waveforms]))
+    with torch.inference_mode():
+        given = hearing(sound).numpy()  # (batch, *shape)
+    return [np.array(array, dtype=np.float32) for array in given]
 
 
 def _the_same(found: Published, name: str, sha256: str) -> Published:

@@ -7,12 +7,16 @@ Example ``k`` has the frames 96 k to 96 k + 95 of the whole track, 10 ms apart a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from musicgenre._files import sha256_of
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.features._side_by_side import in_threads, in_torch_threads
 from musicgenre.features._vggish_files import NONE, PCA, PCA_CARD, PUBLISHED, WEIGHTS, find_file, weight_cards
 from musicgenre.features.base import Float32, fit_length, needing
 from musicgenre.features.melspectrogram import VGGISH, fast_melspectrogram
@@ -114,11 +118,36 @@ class Vggish:
         examples = examples_of(waveform, self.n_examples)
         if self.output == "examples":
             return examples
+        module, network = self._network()
+        return self._finished(module.embed(network, examples))
+
+    def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
+        """Compute the arrays of several waveforms, the network on batches of their examples, ``threads`` at a time.
+
+        What :meth:`compute` gives, but for the rounding of float32 sums, whose order depends on the batch.
+        """
+        examples = in_threads(lambda waveform: examples_of(waveform, self.n_examples), waveforms, threads)
+        if self.output == "examples":
+            return examples
+        module, network = self._network()
+        together = np.concatenate(examples)
+        batches = [together[start : start + module.BATCH] for start in range(0, len(together), module.BATCH)]
+        embeddings = np.concatenate(in_torch_threads(lambda batch: module.embed(network, batch), batches, threads))
+        by_track = np.split(embeddings, np.cumsum([len(track) for track in examples])[:-1])
+        return [self._finished(track) for track in by_track]
+
+    def _network(self) -> tuple[Any, Any]:
+        """Give the module that knows the network, and the network."""
         with needing("embedding by VGGish", "train"):
             from musicgenre.features import _vggish
         path, sha256 = self._checked("weights", self.weights, WEIGHTS) if self.weights != NONE else (None, "")
-        embeddings = _vggish.embed(_vggish.network_of(path, sha256), examples)
+        return _vggish, _vggish.network_of(path, sha256)
+
+    def _finished(self, embeddings: Float32) -> Float32:
+        """Post-process and pool the embeddings of a waveform, (n_examples, 128)."""
         if self.output == "quantised":
+            from musicgenre.features import _vggish
+
             embeddings = _vggish.quantised(embeddings, _vggish.read_pca(self._checked("pca", self.pca, PCA)[0]))
         return embeddings.mean(axis=0) if self.pool == "mean" else embeddings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,25 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 Outputs = dict[str, Float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a listener says about the heard segments of one track.
+
+    Attributes
+    ----------
+    scores : ndarray, shape (n_labels,)
+        Calibrated probabilities of the whole track.
+    timeline : ndarray, shape (n_segments, n_labels)
+        Probabilities of every segment alone.
+    tags : ndarray, shape (n_tags,)
+        Mean tag probabilities; empty without tags.
+    """
+
+    scores: NDArray[np.float64]
+    timeline: NDArray[np.float64]
+    tags: NDArray[np.float64]
 
 
 class BundleListener:

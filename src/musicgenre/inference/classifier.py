@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
-from musicgenre.inference._bundle_listener import BundleListener, Outputs
+from musicgenre.inference._bundle_listener import BundleListener, Judgement, Outputs
 from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.inference.framing import Coverage, Framing
 from musicgenre.inference.hearing import Ear, Heard, Source
-from musicgenre.inference.listeners import Judgement, Listener, load_listener
+from musicgenre.inference.listeners import Listener, load_listener
 from musicgenre.inference.taggers import TagListener, tag_answer
 from musicgenre.inference.track_hearing import TrackEar
 

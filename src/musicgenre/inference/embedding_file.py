@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import replacing
+from musicgenre._files import parsed_json, replacing
 from musicgenre.audio import printable
 from musicgenre.errors import DataError, UsageError
 
@@ -248,7 +248,7 @@ def _map(path: Path) -> Float16 | None:
 
 
 def _settings(text: bytes, path: Path) -> EmbeddingSettings:
-    values: dict[str, Any] = json.loads(text)
+    values: dict[str, Any] = parsed_json(text)
     version = values.pop("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise DataError(

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from musicgenre.errors import BundleError
-from musicgenre.inference._bundle_listener import BundleListener, Float32, Outputs
+from musicgenre.inference._bundle_listener import BundleListener, Float32, Judgement, Outputs
 from musicgenre.inference.framing import Framing
 
 if TYPE_CHECKING:
     from musicgenre.bundle.load import Bundle
     from musicgenre.models.head import GenreHead
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What a listener says about the heard segments of one track.
-
-    Attributes
-    ----------
-    scores : ndarray, shape (n_labels,)
-        Calibrated probabilities of the whole track.
-    timeline : ndarray, shape (n_segments, n_labels)
-        Probabilities of every segment alone.
-    tags : ndarray, shape (n_tags,)
-        Mean tag probabilities; empty without tags.
-    """
-
-    scores: NDArray[np.float64]
-    timeline: NDArray[np.float64]
-    tags: NDArray[np.float64]
 
 
 class Listener(Protocol):

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
-from musicgenre._files import sha256_of
+from musicgenre._files import parsed_json, sha256_of
 from musicgenre.errors import UsageError
 
 Format = Literal["json", "csv"]
@@ -218,7 +218,7 @@ class ResultFile:
 def _records(text: str, kind: Format, path: Path) -> Iterator[dict[str, Any]]:
     try:
         if kind == "json":
-            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+            records = [parsed_json(line) for line in text.split("\n") if line.strip()]
         else:
             records = [dict(row) for row in csv.DictReader(io.StringIO(text))]
         for record in records:
@@ -227,7 +227,7 @@ def _records(text: str, kind: Format, path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record["path"], str) or "error" not in record:
                 raise KeyError("path or error")
             yield record
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise _not_ours(path, kind, str(error)) from error
 
 

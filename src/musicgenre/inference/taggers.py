@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.inference._bundle_listener import BundleListener, Outputs
+from musicgenre.inference._bundle_listener import BundleListener, Judgement, Outputs
 from musicgenre.inference.answer import Answer, TimelineSegment, ranked
 from musicgenre.inference.hearing import Heard
 
 if TYPE_CHECKING:
     from musicgenre.bundle.load import Bundle
-    from musicgenre.inference.listeners import Judgement
 
 
 class TagListener(BundleListener):
@@ -37,8 +36,6 @@ class TagListener(BundleListener):
 
     def judge(self, outputs: Outputs) -> Judgement:
         """Average the segments' probabilities."""
-        from musicgenre.inference.listeners import Judgement
-
         probabilities = self._probabilities(outputs)
         return Judgement(np.zeros(0), probabilities, probabilities.mean(axis=0))
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre._files import write_text_atomic
+from musicgenre._files import parsed_json, write_text_atomic
 from musicgenre.errors import BundleError
 from musicgenre.models.discriminant import Linear, softmax
 
@@ -246,7 +246,7 @@ def _checksum(content: dict[str, Any]) -> str:
 
 def _checked(text: str, where: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = parsed_json(text)
         json.dumps(content, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
     except (ValueError, RecursionError) as error:
         raise _damaged(where, f"not JSON: {error}") from error

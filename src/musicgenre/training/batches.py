@@ -20,10 +20,27 @@ from musicgenre.training.order import InOrder, Order, Rows
 
 Item = TypeVar("Item")
 
+Batch = tuple[Tensor, Tensor]
+
 _READ_AHEAD = 4
 
 
-class Batches:
+class Clocked:
+    """Counts the seconds that whoever iterates has waited for batches: ``waited_s``."""
+
+    waited_s = 0.0
+
+    def _clocked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+
+class Batches(Clocked):
     """Iterate over one part of the store in mini-batches of (features, targets), see :meth:`PartView.truth`.
 
     A part that fits is held in memory as one tensor and batches are gathered from it; a larger one is read from the
@@ -75,7 +92,6 @@ class Batches:
         self.order = InOrder(len(part)) if order is None else order
         self.training, self.epoch = training, epoch
         self.rank, self.world = rank, world
-        self.waited_s = 0.0
         size_mb = np.prod(part.features.shape, dtype=np.float64) * part.features.dtype.itemsize / 2**20
         self._held = (
             _laid_out(torch.from_numpy(part.features[:])) if size_mb <= in_memory_mb and change is None else None
@@ -89,13 +105,7 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         made = self._made(self.epoch())
         batches = made if self._held is not None else read_ahead(made, _READ_AHEAD)
-        while True:
-            begin = time.perf_counter()
-            batch = next(batches, None)
-            self.waited_s += time.perf_counter() - begin
-            if batch is None:
-                return
-            yield batch
+        yield from self._clocked(batches)
 
     def close(self) -> None:
         """End the processes that read."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import replacing
+from musicgenre._files import parsed_json, replacing
 from musicgenre.errors import RunError
 
 Array = NDArray[Any]
@@ -92,7 +92,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     (length,) = struct.unpack_from("<Q", data)
     if length > min(_LONGEST_HEADER, len(data) - 8):
         raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
-    header = json.loads(data[8 : 8 + length].decode("utf-8"))
+    header = parsed_json(data[8 : 8 + length].decode("utf-8"))
     if not isinstance(header, dict):
         raise ValueError("the header is no mapping")
     return header, 8 + length

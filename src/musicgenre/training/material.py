@@ -14,7 +14,7 @@ from musicgenre._files import cache_folder
 from musicgenre.augment.offline import augment
 from musicgenre.augment.registry import get_chain
 from musicgenre.data.manifest import Manifest, read_manifest
-from musicgenre.data.splits import protocol_of, split, take_fold
+from musicgenre.data.splits import SPLIT_BEFORE, protocol_of, split, take_fold, with_validation
 from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError
@@ -30,8 +30,8 @@ MANIFEST_SPLIT = "manifest"
 """Name of the protocol where a manifest brought a split that no protocol of ours made."""
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
-_FOLD_VALIDATION = 0.125
-"""Share of the tracks outside the tested fold that validates: of five folds, a tenth of all tracks."""
+_VALIDATION = 0.125
+"""Share of the tracks outside the test part that validates, of a fold or where a split has none: a tenth of all."""
 
 Tell = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -86,7 +86,7 @@ class Material:
             return self.manifest, leaking_parts(self.store, seed, **_leaky_options(options))
         manifest = self.manifest
         if fold is not None:
-            share = float(options.get("validation_size", _FOLD_VALIDATION))
+            share = float(options.get("validation_size", _VALIDATION))
             manifest = take_fold(manifest, fold, validation_size=share, seed=seed)
         return manifest, self.parts(self.store, manifest)
 
@@ -128,6 +128,8 @@ def gather_material(
     manifest = data if isinstance(data, Manifest) else read_manifest(data)
     check_task(recipe, manifest)
     manifest = _with_split(recipe, _chosen(recipe, manifest), folds)
+    if not folds:
+        manifest = _with_validation(recipe, manifest, tell)
     manifest = _with_copies(recipe, manifest, jobs, tell, progress)
     section = recipe.representation
     representation = representation_of(recipe, manifest)
@@ -231,6 +233,20 @@ def _with_split(recipe: Recipe, manifest: Manifest, folds: int) -> Manifest:
             next_step="Give --folds with their number, or split it: musicgenre data split",
         )
     return split(manifest, wanted.name, seed=wanted.seed, **wanted.options)
+
+
+def _with_validation(recipe: Recipe, manifest: Manifest, tell: Tell) -> Manifest:
+    """Where the split has no validation part, take one from training: the test part chooses nothing."""
+    share = float(recipe.protocol.options.get("validation_size", 0)) or _VALIDATION
+    whole = with_validation(manifest, validation_size=share, seed=recipe.protocol.seed)
+    if whole is not manifest:
+        n_taken = sum(track.split == "validation" for track in whole.tracks)
+        n_left = sum(track.split == "train" and not track.augmented for track in whole.tracks)
+        tell(
+            f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks choose the weights "
+            f"(and thresholds) and do not train; the column {SPLIT_BEFORE} marks them"
+        )
+    return whole
 
 
 def _with_folds(recipe: Recipe, manifest: Manifest, folds: int) -> Manifest:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import __version__
-from musicgenre._files import write_text_atomic
+from musicgenre._files import parsed_json, write_text_atomic
 from musicgenre.data.store import PartView
 from musicgenre.errors import RunError, UsageError
 
@@ -134,7 +134,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / "run.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
         written = int(content["format_version"])
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no run folder: it has no run.json", next_step="Train into it first") from error

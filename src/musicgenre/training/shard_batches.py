@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from musicgenre.data.shards import Shard, ShardSet, read_or_fail
 from musicgenre.data.store import PartView
 from musicgenre.errors import DataError
 from musicgenre.features.base import needing
-from musicgenre.training.batches import count_batches, read_ahead
+from musicgenre.training.batches import Clocked, count_batches, read_ahead
 from musicgenre.training.order import Examples, Rows
 from musicgenre.training.recipes import StreamSection
 
@@ -29,7 +28,7 @@ _READ_AHEAD = 4
 Example = tuple[int, NDArray[Any]]
 
 
-class ShardBatches:
+class ShardBatches(Clocked):
     """Iterate over the training part of a shard set in mini-batches of (features, targets).
 
     The shards come in a new order every epoch, the rows of one shard in a new order, and a buffer mixes what lies
@@ -78,7 +77,6 @@ class ShardBatches:
         self.batch_size, self.seed, self.settings = batch_size, seed, settings
         self.epoch, self.rank, self.world = epoch, rank, world
         self.n_examples = settings.epoch_examples or len(examples)
-        self.waited_s = 0.0
         self._positions = shards.positions(part)
         self._skipped: set[str] = set()
         shared = (shards.shape, str(shards.dtype))
@@ -89,14 +87,7 @@ class ShardBatches:
         return count_batches(self.n_examples, self.batch_size, self.world, training=True)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = read_ahead(self._made(self.epoch()), _READ_AHEAD)
-        while True:
-            begin = time.perf_counter()
-            batch = next(batches, None)
-            self.waited_s += time.perf_counter() - begin
-            if batch is None:
-                return
-            yield batch
+        yield from self._clocked(read_ahead(self._made(self.epoch()), _READ_AHEAD))
 
     def close(self) -> None:
         """End the processes that read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from musicgenre._files import parsed_json
 from musicgenre.errors import RunError
 from musicgenre.models._network import Network
 from musicgenre.models.registry import create_to_restore
@@ -74,7 +74,7 @@ def load_trained(folder: Path) -> Trained:
         model = described["model"]
         shape = tuple(model["input_shape"])
         network = create_to_restore(model["name"], shape, model["n_classes"], model["options"])
-        normalise = normalise_from_dict(json.loads(run.normalisation.read_text(encoding="utf-8")), len(shape))
+        normalise = normalise_from_dict(parsed_json(run.normalisation.read_text(encoding="utf-8")), len(shape))
         arrays, _ = read_safetensors(run.weights)
         restore(network, arrays)
         return Trained(

@@ -1,6 +1,7 @@
 """Protocols: how tracks are split, written into the manifest and repeatable from the seed alone."""
 
 from musicgenre.data.splits.folds import take_fold
+from musicgenre.data.splits.held_out import SPLIT_BEFORE, with_validation
 from musicgenre.data.splits.registry import (
     Protocol,
     SplitRecord,
@@ -12,6 +13,7 @@ from musicgenre.data.splits.registry import (
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 
 __all__ = [
+    "SPLIT_BEFORE",
     "Protocol",
     "SplitRecord",
     "get_protocol",
@@ -20,4 +22,5 @@ __all__ = [
     "segment_leaky_parts",
     "split",
     "take_fold",
+    "with_validation",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.splits._allocate import allocate, make_units
-from musicgenre.data.splits._sizes import Sizes
+from musicgenre.data.splits.held_out import train_or_validation
 from musicgenre.data.splits.random_parts import require_groups, require_units
 from musicgenre.data.splits.registry import protocol_of, register
 from musicgenre.errors import DataError, UsageError
@@ -96,12 +96,7 @@ def take_fold(manifest: Manifest, fold: int, *, validation_size: float = 0.1, se
     record = protocol_of(manifest)
     by_group = record is not None and record.protocol == "artist-kfold"
     others = [t for t in manifest.tracks if t.fold is not None and t.fold != fold and not t.augmented]
-    targets = Sizes(test=0, validation=validation_size).targets(others, seed)
-    parts = allocate(
-        make_units(others, by_group=by_group),
-        {part: labels for part, labels in targets.items() if sum(labels.values())},
-        seed,
-    )
+    parts = train_or_validation(others, validation_size, seed, by_group=by_group)
     return manifest.with_tracks(
         dataclasses.replace(track, split=_part_in_fold(track.fold, fold, track.augmented, parts.get(track.source_id)))
         for track in manifest.tracks

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from musicgenre.audio.names import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation._estimate import Estimate
 from musicgenre.evaluation.runs import Run, open_runs
@@ -128,8 +129,8 @@ def compare_tags(first: str | Path, second: str | Path, *, how: str | None = Non
     means = [[nanmean(figures[:, measured], 1) for figures in areas] for areas in drawn]
     fewer = len(shared) < max(map(len, known))
     return TagComparison(
-        first=Path(first).resolve().name,
-        second=Path(second).resolve().name,
+        first=printable(Path(first).resolve().name),
+        second=printable(Path(second).resolve().name),
         protocol=groups[0][0].protocol,
         n_tracks=len(shared),
         n_tags=int(measured.sum()),

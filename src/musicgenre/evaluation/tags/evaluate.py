@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.audio.names import printable
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.targets import tag_targets
 from musicgenre.errors import RunError, UsageError
@@ -58,7 +59,7 @@ def evaluate_tags(folder: str | Path, *, part: str = "test", how: str | None = N
     seeds = {seed: [run for run in runs if run.seed == seed] for seed in sorted({run.seed for run in runs})}
     answers = [answers_of(members, part, how) for members in seeds.values()]
     n_segments = round(float(np.mean([sum(len(run.tag_predictions(part)) for run in m) for m in seeds.values()])))
-    return _report(Path(folder).resolve().name, runs, answers, part=part, how=how, n_segments=n_segments)
+    return _report(printable(Path(folder).resolve().name), runs, answers, part=part, how=how, n_segments=n_segments)
 
 
 class Answers:

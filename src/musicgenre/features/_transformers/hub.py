@@ -5,14 +5,13 @@ Only JSON and weights are ever read of a model; a model that brings code along i
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from musicgenre._files import cache_folder, sha256_of
+from musicgenre._files import cache_folder, parsed_json, sha256_of
 from musicgenre.errors import BundleError
 from musicgenre.features.base import needing
 
@@ -158,7 +157,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(
             f"{path.parent} is no model folder: it has no {path.name}",
