@@ -96,7 +96,11 @@ def read(
     options = asked.options(data_set, labels)
     if data_set is None:
         return None
-    typer.echo(f"read as a list of {data_set.title} ({data_set.licence})\ncite: {data_set.citation}", err=True)
+    typer.echo(
+        f"read as a list in the form of {data_set.title}; if it is that set: {data_set.licence}\n"
+        f"cite: {data_set.citation}",
+        err=True,
+    )
     groups = read_artists(artists) if artists else None
     with counting("read", quiet=quiet) as progress:
         return data_set.index(source, artists=groups, checksums=checksums, progress=progress, **options)
