@@ -29,12 +29,15 @@ def _segments(scores: list[list[float]]) -> Predictions:
 
 
 @given(
-    scores=npst.arrays(np.float64, (4, 3), elements=st.floats(0, 1)),
+    shares=npst.arrays(np.float64, (4, 3), elements=st.floats(0, 1)).filter(
+        lambda found: (found.sum(axis=1) > 1e-6).all()
+    ),
     names=st.lists(
         st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=3, max_size=3, unique=True
     ),
 )
-def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, scores: np.ndarray, names: list[str]) -> None:
+def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, shares: np.ndarray, names: list[str]) -> None:
+    scores = shares / shares.sum(axis=1, keepdims=True)
     path = tmp_path_factory.mktemp("csv") / "p.csv"
     truth = np.array([0, 1, 2, 0])
     written = Predictions(tuple(names), ("a", 'b,"', "ç", "a"), np.array([0, 0, 0, 3.0]), truth, scores)
