@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from musicgenre.data.manifest import read_manifest
-from musicgenre.errors import UsageError
+from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, representation_from_settings
 from tests.labelled_music import make_collection
@@ -56,6 +57,19 @@ def test_settings_name_the_weights(model: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path, "distilhubert", seed=8)
     assert create_representation("transformer", model=other).settings()["weights_sha256"] != own["weights_sha256"]
     assert representation_from_settings(own).settings() == own
+
+
+def test_another_configuration_over_the_same_weights_is_another_representation(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    before = create_representation("transformer", model=str(copy), segment_s=1.0).settings()
+    described = json.loads((copy / "preprocessor_config.json").read_text("utf-8"))
+    described["do_normalize"] = not described["do_normalize"]
+    (copy / "preprocessor_config.json").write_text(json.dumps(described), "utf-8")
+    after = create_representation("transformer", model=str(copy), segment_s=1.0).settings()
+    assert before["weights_sha256"] == after["weights_sha256"] and before != after
+    with pytest.raises(BundleError, match="the configuration of .* not those that were used before"):
+        representation_from_settings(before)
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -133,6 +133,10 @@ def test_a_teachers_answers_become_targets(tmp_path: Path) -> None:
         (lines[0], "no answer for 2 of 3 tracks"),
         ("\n".join([*lines[:2], lines[2].replace('"rock": 0.5, ', "")]), "names 1 of 2 tags"),
         ("nonsense", "holds no answers"),
+        ("\n".join([*lines, lines[0]]), "is answered twice"),
+        ("\n".join([*lines[:2], lines[2].replace("0.5", "2.0")]), "rock is 2.0 for .* not from 0 to 1"),
+        ("\n".join([*lines[:2], lines[2].replace("0.5", "NaN")]), "rock is nan"),
+        ("\n".join(lines).replace("rock", "a;b"), "the tag 'a;b'"),
         (lines[0].replace('{"rock": 0.5, "jazz": 0.0}', "{}"), "names no tags"),
     ]:
         answers.write_text(text, encoding="utf-8")

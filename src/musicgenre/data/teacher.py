@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from musicgenre._files import parsed_json
@@ -12,6 +12,7 @@ from musicgenre.data.manifest import Manifest
 from musicgenre.data.targets import TARGET_PREFIX
 from musicgenre.errors import DataError
 
+_SEPARATOR = ";"
 _HOW = "musicgenre classify FOLDER --model msd-musicnn --top 1000 --output answers.jsonl"
 
 
@@ -54,17 +55,30 @@ def _read(path: Path) -> Mapping[str, Mapping[str, float]]:
     """Tags by absolute path; failed tracks are left out."""
     try:
         records = [parsed_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-        said = {_spelt(record["path"]): dict(record["tags"]) for record in records if record["error"] is None}
-        whole = all(math.isfinite(score) for scores in said.values() for score in scores.values())
+        told = [(_spelt(record["path"]), dict(record["tags"])) for record in records if record["error"] is None]
+        _check(told)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", next_step=f"Make it with: {_HOW}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} holds no answers of musicgenre classify ({error})", valid="JSON lines", next_step=_HOW
         ) from error
-    if not whole or not any(said.values()):
+    if not any(scores for _, scores in told):
         raise DataError(f"{path} names no tags", next_step=f"Ask a tagger: {_HOW}")
-    return said
+    return dict(told)
+
+
+def _check(told: Sequence[tuple[str, Mapping[str, float]]]) -> None:
+    """Raise ValueError where the answers cannot be targets."""
+    twice = [path for path, count in Counter(path for path, _ in told).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is answered twice")
+    for path, scores in told:
+        for tag, score in scores.items():
+            if not tag or _SEPARATOR in tag:
+                raise ValueError(f"the tag {tag!r} of {path}")
+            if not 0.0 <= float(score) <= 1.0:  # NaN is outside too
+                raise ValueError(f"{tag} is {score} for {path}, which is not from 0 to 1")
 
 
 def _spelt(path: str | Path) -> str:

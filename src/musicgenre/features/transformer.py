@@ -42,8 +42,8 @@ class Transformer:
     scale : {"processor", "none", "peak", "standard"}
         Of the waveform: what the model's processor says, as decoded within [-1, 1] (C5), loudest sample 1 or -1, or
         mean 0 and variance 1.
-    weights_sha256 : str, optional
-        The weights it must be; settings that were stored hold it.
+    weights_sha256, config_sha256 : str, optional
+        The weights, and the description of layers and input, that it must be; settings that were stored hold them.
     """
 
     name = "transformer"
@@ -58,6 +58,7 @@ class Transformer:
         segment_s: float | None = None,
         scale: str = "processor",
         weights_sha256: str = "",
+        config_sha256: str = "",
     ) -> None:
         with needing("the representation transformer", EXTRA):
             import torch
@@ -66,7 +67,7 @@ class Transformer:
             from musicgenre.features._transformers.load import build
         self.model = str(model)
         self.wanted = Wanted(segment_s, layers, pool, scale)
-        self._published = _the_same(find_model(self.model), self.model, weights_sha256)
+        self._published = _the_same(find_model(self.model), self.model, weights_sha256, config_sha256)
         with torch.device("meta"):  # shapes alone, at no cost
             outline = build(self._published.config, self._published.processor, self.wanted)
         self._shape = outline.shape()
@@ -108,7 +109,7 @@ class Transformer:
         return [array for batch in made for array in batch]
 
     def settings(self) -> dict[str, Any]:
-        """Return every option, and the SHA-256 of the weights."""
+        """Return every option, and the SHA-256 of the weights and of what describes them."""
         return {
             "name": self.name,
             "version": VERSION,
@@ -118,6 +119,7 @@ class Transformer:
             "segment_s": self.segment_s,
             "scale": self.wanted.scale,
             "weights_sha256": self._published.sha256,
+            "config_sha256": self._published.config_sha256,
         }
 
     def _loaded(self) -> Hearing:
@@ -138,11 +140,15 @@ def _heard(hearing: Hearing, waveforms: Sequence[Float32]) -> list[Float32]:
     return [np.array(array, dtype=np.float32) for array in given]
 
 
-def _the_same(found: Published, name: str, sha256: str) -> Published:
-    if sha256 and found.sha256 != sha256:
-        raise BundleError(
-            f"the weights of {name} in {found.folder} are not those that were used before (SHA-256 {found.sha256})",
-            valid=f"SHA-256 {sha256}",
-            next_step="Put the former weights in place, or train anew with these",
-        )
+def _the_same(found: Published, name: str, weights_sha256: str, config_sha256: str) -> Published:
+    for what, wanted, here in (
+        ("weights", weights_sha256, found.sha256),
+        ("configuration", config_sha256, found.config_sha256),
+    ):
+        if wanted not in ("", here):
+            raise BundleError(
+                f"the {what} of {name} in {found.folder} are not those that were used before (SHA-256 {here})",
+                valid=f"SHA-256 {wanted}",
+                next_step=f"Put the former {what} in place, or train anew with these",
+            )
     return found

@@ -5,6 +5,8 @@ Only JSON and weights are ever read of a model; a model that brings code along i
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,6 +50,12 @@ class Published:
         """SHA-256 of the weights: what identifies the model."""
         found = self.weights.stat()
         return _sha256(self.weights, found.st_size, found.st_mtime_ns)
+
+    @property
+    def config_sha256(self) -> str:
+        """SHA-256 of the two descriptions: with the weights they decide every value."""
+        text = json.dumps([self.config, self.processor], sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def described(self, name: str, sample_rate_hz: int, window_s: float | None) -> dict[str, Any]:
         """What a card of these weights can tell."""
