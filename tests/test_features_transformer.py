@@ -68,7 +68,7 @@ def test_another_configuration_over_the_same_weights_is_another_representation(m
     (copy / "preprocessor_config.json").write_text(json.dumps(described), "utf-8")
     after = create_representation("transformer", model=str(copy), segment_s=1.0).settings()
     assert before["weights_sha256"] == after["weights_sha256"] and before != after
-    with pytest.raises(BundleError, match="the configuration of .* not those that were used before"):
+    with pytest.raises(BundleError, match=r"the configuration of .* not those that were used before"):
         representation_from_settings(before)
 
 
