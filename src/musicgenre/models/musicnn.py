@@ -7,6 +7,7 @@ stand in ``docs/musicnn.md``. They read log-mel frames as the representation ``m
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -56,13 +57,13 @@ class Tagger(Staged):
         embedding = self.embed(patches.reshape(-1, 1, self.patch_frames, SPEC.n_mels))  # (batch x patches, width)
         return embedding.reshape(-1, self.n_patches, embedding.shape[1]).mean(dim=1)
 
+    @abstractmethod
     def embed(self, patches: Tensor) -> Tensor:
         """(patches, 1, frames, 96) to (patches, width)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def published_layers(self) -> list[tuple[str, nn.Module]]:
         """Every layer with weights, with its published name, in the order of the batch-norms' numbers."""
-        raise NotImplementedError
 
 
 class Block(nn.Module):
