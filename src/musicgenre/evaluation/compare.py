@@ -15,9 +15,10 @@ from musicgenre.audio.names import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation._estimate import resample_ratio
 from musicgenre.evaluation.evaluate import Folds, by_seed, track_level
-from musicgenre.evaluation.predictions import Pooling, Predictions
+from musicgenre.evaluation.predictions import Predictions
 from musicgenre.evaluation.protocols import is_leaky
 from musicgenre.evaluation.runs import Run, open_runs
+from musicgenre.models.pooling import Pooling
 
 _N_FLIPS = 10_000
 _BLOCK = 500

@@ -23,6 +23,7 @@ from musicgenre.evaluation.tags.evaluate import (
     nanmean,
     require_tagger,
 )
+from musicgenre.models.pooling import Pooling
 
 _MEASURES = ("mean ROC-AUC", "mean PR-AUC")
 
@@ -102,7 +103,7 @@ class TagComparison:
         return "\n".join(lines) + "\n"
 
 
-def compare_tags(first: str | Path, second: str | Path, *, how: str | None = None) -> TagComparison:
+def compare_tags(first: str | Path, second: str | Path, *, how: Pooling | None = None) -> TagComparison:
     """Compare two taggers (or groups of seeds and folds) on the test tracks they share.
 
     Raises
@@ -141,7 +142,7 @@ def compare_tags(first: str | Path, second: str | Path, *, how: str | None = Non
     )
 
 
-def _answers(runs: Sequence[Run], how: str) -> list[Answers]:
+def _answers(runs: Sequence[Run], how: Pooling) -> list[Answers]:
     seeds = sorted({run.seed for run in runs})
     return [answers_of([run for run in runs if run.seed == seed], "test", how) for seed in seeds]
 
