@@ -182,7 +182,7 @@ def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> 
         raise BundleError(
             f"{path} is an ensemble of {len(card.members)} models",
             valid="a bundle of one model",
-            next_step="Load it with musicgenre.bundle.load_ensemble, or musicgenre.Classifier",
+            next_step="musicgenre classify --model takes it; in Python: musicgenre.bundle.load_ensemble",
         )
     return bundle_of(content, card, str(path), threads=threads)
 
