@@ -43,15 +43,19 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[Pat
 
 
 def _table(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]], *, tags: bool) -> str:
-    """One section's table; the column of recomputed claims appears where there are any."""
-    lines = [_cells(row, records.get(row.record_path), tags=tags) for row in rows]
+    """One section's table, and under it why rows have no figures; recomputed claims appear where there are any."""
+    without = [row.unmeasured for row in rows if row.unmeasured and row.record_path not in records]
+    reasons = tuple(dict.fromkeys(without))
+    lines = [_cells(row, records.get(row.record_path), reasons, tags=tags) for row in rows]
     shown = [
         name
         for name in (_TAG_COLUMNS if tags else _COLUMNS)
         if name != _RECOMPUTED or any(row.recomputed for row in rows)
     ]
     head = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
-    return "\n".join([*head, *("| " + " | ".join(line[name] for name in shown) + " |" for line in lines)]) + "\n"
+    body = ["| " + " | ".join(line[name] for name in shown) + " |" for line in lines]
+    notes = [f"({number}) Not measured: {reason}." for number, reason in enumerate(reasons, start=1)]
+    return "\n\n".join(["\n".join([*head, *body]), *notes]) + "\n"
 
 
 _RECOMPUTED = "from its tables"
@@ -83,12 +87,12 @@ _TAG_COLUMNS = (
 )
 
 
-def _cells(row: Row, record: Mapping[str, Any] | None, *, tags: bool) -> dict[str, str]:
+def _cells(row: Row, record: Mapping[str, Any] | None, reasons: Sequence[str], *, tags: bool) -> dict[str, str]:
     claimed = " ".join(part for part in (row.claimed or "none", f"({row.note})" if row.note else "") if part)
     cells = [row.code, row.system, claimed, row.recomputed]
     columns = _TAG_COLUMNS if tags else _COLUMNS
     if record is None:
-        cells.append(f"not measured: {row.unmeasured}" if row.unmeasured else "no record")
+        cells.append(f"not measured ({1 + reasons.index(row.unmeasured)})" if row.unmeasured else "no record")
         cells += [row.protocol if name == "protocol" else "" for name in columns[len(cells) :]]
     else:
         cells += _tags_measured(record) if tags else _measured(record)

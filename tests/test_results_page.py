@@ -230,7 +230,7 @@ unmeasured = "no audio"
     assert f"{record['decisions']['accuracy']:.4f} ({record['decisions']['zeros_accuracy']:.4f})" in line
     assert f"{record['roc_auc']['value']:.3f} [" in line and line.endswith("| 3 of 3 |")
     assert (f"**{record['agreement']['pearson']['value']:.3f} [" in line) if soft else record["agreement"] is None
-    assert "not measured: no audio" in page and results.main(["--check"]) == 0
+    assert "| not measured (1) |" in page and "(1) Not measured: no audio." in page and results.main(["--check"]) == 0
 
 
 def test_folds_with_artists_apart_are_asked_for(results: ModuleType) -> None:
