@@ -181,7 +181,7 @@ def main() -> None:
         print(
             "family             weights   tracks  one by one  prepared  speed-up   CPU s a track      again (cached)"
         )
-        for family in (family for family in FAMILIES if options.only in family.label):
+        for family in (family for family in FAMILIES if options.only.lower() in family.label.lower()):
             representation, weights = ready(family, Path(name), tiny=options.tiny)
             heard = paths[:: family.share]
             best = measure(heard, representation, options.jobs, options.repeats)

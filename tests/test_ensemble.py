@@ -241,6 +241,10 @@ def test_command_over_trained_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (output / "report.html").is_file()
     assert open_run(output).labels == LABELS and open_run(output).recipe == "two-classics"
     assert "--name two-classics" in open_run(output).info["command"]
+    monkeypatch.chdir(tmp_path)
+    for expected in ("runs/ensemble-mean", "runs/ensemble-mean-2"):
+        unnamed = CliRunner().invoke(app, ["ensemble", *map(str, runs)])
+        assert unnamed.stdout.strip() == str(Path(expected)) and (tmp_path / expected / "run.json").is_file()
     refused = CliRunner().invoke(app, ["ensemble", str(runs[0]), "--output", str(tmp_path / "no")])
     assert isinstance(refused.exception, UsageError) and "makes no ensemble" in str(refused.exception)
 

@@ -91,6 +91,9 @@ def test_weights_that_lie_here_have_a_card_too() -> None:
     assert known.sha256 == "ab" and known.licence == "Apache-2.0"
     ours = cards.card_of(name="my-folder", **told)
     assert ours.sha256 == "ab" and "not known" in ours.licence and not ours.url
+    folder = cards.card_of(name="MERT-v1-95M", **told)
+    assert folder.name == "m-a-p/MERT-v1-95M" and folder.sha256 == "ab" and "not for commercial use" in folder.licence
+    assert not cards.card_of(name="imagenet", **told).url, "the last part of a card's name, but of another network's"
 
 
 @pytest.mark.parametrize("source", ["squeezenet-1.1/imagenet", "wav2vec2"])

@@ -62,6 +62,16 @@ def test_a_folder_in_our_cache_stands_in_for_any_name(name: str, published: Path
     assert find_model(name).folder == kept
 
 
+@pytest.mark.parametrize("name", ["{folder}", "~/tiny-hubert", "/another/machine/tiny-hubert", NAME])
+def test_cards_name_the_model_and_no_path(
+    name: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "tiny-hubert"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = find_model(str(folder)).described(name.format(folder=folder), 16_000, None)
+    assert told["name"] == (NAME if name == NAME else "tiny-hubert")
+
+
 def test_the_cache_of_the_hub_needs_no_network(published: Path, hub_cache: Path) -> None:
     own = hub_cache / "models--someone--tiny-hubert"
     shutil.copytree(published, own / "snapshots" / "abc")

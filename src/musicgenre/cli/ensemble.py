@@ -22,7 +22,10 @@ def ensemble(
     runs: Annotated[
         list[Path], typer.Argument(help="Two run folders or more, or groups of the same seeds and folds.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new run; it must be empty.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the new run; default runs/NAME, with a number if it exists."),
+    ] = None,
     how: Annotated[
         Together, typer.Option("--how", help="Mean of the probabilities, or what is fitted on the validation tracks.")
     ] = Together.mean,
@@ -31,14 +34,16 @@ def ensemble(
     """Let finished runs answer together. The last line is the new run, for 'evaluate' and 'compare'."""
     from musicgenre.evaluation.ensemble import ensemble as make
     from musicgenre.evaluation.run_reports import write_reports
+    from musicgenre.training.run import free_folder
 
+    folder = output or free_folder(Path("runs") / (name or f"ensemble-{how.value}"))
     words = ["musicgenre", "ensemble", *(run.name for run in runs), "--how", how.value]
-    made = make(runs, output, how=how.value, name=name, command=shlex.join(words + ["--name", name] * bool(name)))
+    made = make(runs, folder, how=how.value, name=name, command=shlex.join(words + ["--name", name] * bool(name)))
     typer.echo(f"{how.value} of {len(made.members)} runs:\n{made.to_text()}", err=True)
-    reports = write_reports(output)
+    reports = write_reports(folder)
     warnings = (*made.warnings, *(warning for report in reports for warning in report.warnings))
     for report in reports:
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})", err=True)
     for warning in warnings:
         typer.echo(f"! {warning}.", err=True)
-    typer.echo(output)
+    typer.echo(folder)

@@ -60,7 +60,7 @@ class Published:
     def described(self, name: str, sample_rate_hz: int, window_s: float | None) -> dict[str, Any]:
         """What a card of these weights can tell."""
         return {
-            "name": name if "/" in name and not Path(name).is_dir() else Path(name).name,
+            "name": name if _HUB_NAME.fullmatch(name) and not Path(name).is_dir() else Path(name).name,
             "model": "transformer",
             "sha256": self.sha256,
             "reads": f"mono sound, {sample_rate_hz:,} Hz",

@@ -89,8 +89,12 @@ def cards_in_use(*users: Any) -> list[WeightCard]:
 def card_of(
     *, name: str, model: str, sha256: str, reads: str, sample_rate_hz: int | None, window_s: float | None
 ) -> WeightCard:
-    """Card of weights that lie here: a published one with their checksum, or one that knows no more than they say."""
-    known = {card.name: card for card in list_cards()}.get(name)
+    """Card of weights that lie here: a published one with their checksum, or one that knows no more than they say.
+
+    A folder named as the last part of a published name is taken for that model, as it is where models are looked for.
+    """
+    of_model = (card for card in list_cards() if card.model == model)
+    known = next((card for card in of_model if name in (card.name, _last(card.name))), None)
     if known is not None:
         return replace(known, sha256=sha256)
     return WeightCard(
@@ -107,6 +111,10 @@ def card_of(
         origin="not known here: see the page of the model",
         citation="not known here: see the page of the model",
     )
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def find_card(name: str) -> WeightCard:
