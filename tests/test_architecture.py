@@ -22,6 +22,7 @@ ROOMS = (
     ("bundle",),
     ("inference",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
