@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
-    ("errors", "_files", "_protobuf", "_onnx_graph", "_weight_files", "config"),
+    ("errors", "_files", "_protobuf", "_onnx_graph", "_transfer", "_weight_files", "config"),
     ("audio",),
     ("data",),
     ("features",),

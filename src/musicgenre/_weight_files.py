@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, replacing, sha256_of
+from musicgenre._transfer import TIMEOUT_S, lines, receive
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|npz)$")
-_BLOCK_BYTES = 1 << 18
-_TIMEOUT_S = 30.0
+_MOST_BYTES = 10_000_000_000
 _SHOWN = 3
 # what PyTorch's and NumPy's readers let through of a file that is something else or cut short
 UNREADABLE = (
@@ -176,11 +176,12 @@ def _download(published: WeightFile, path: Path, option: str) -> None:
     request = urllib.request.Request(published.url, headers={"User-Agent": "musicgenre"})
     try:
         with replacing(path) as temporary:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response, temporary.open("wb") as sink:
-                while block := response.read(_BLOCK_BYTES):
-                    sink.write(block)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, temporary.open("wb") as sink:
+                receive(response, sink, most=_MOST_BYTES, progress=lines(published.file))
             if not sha256_of(temporary).startswith(published.sha256):
                 raise ValueError("what came has another SHA-256 than published, and was thrown away")
+            if not published.sha256 and not is_zipfile(temporary):  # an .npz is one
+                raise ValueError(f"what came is no whole {path.suffix} file, and was thrown away")
     except (OSError, HTTPException, ValueError) as error:
         raise BundleError(
             f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",

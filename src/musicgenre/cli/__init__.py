@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from musicgenre._transfer import telling
 from musicgenre.cli import (
     augment,
     bundles,
@@ -147,7 +148,8 @@ def main() -> None:
     _prepare_streams()
     pressed = _noticed_interrupts()
     try:
-        app()
+        with telling(lambda text: typer.echo(text, err=True)):
+            app()
     except MusicgenreError as error:
         from musicgenre.audio.names import printable
 
