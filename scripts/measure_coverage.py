@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre.bundle.store import get_default
 from musicgenre.inference.framing import Coverage
+from musicgenre.inference.hearing import Heard
 from musicgenre.inference.listeners import HeadListener
 from musicgenre.models.head import GenreHead
 
@@ -42,7 +43,7 @@ def best(listener: HeadListener, outputs: Outputs, seconds: float | None) -> str
     """Most probable genre when only so many seconds are heard."""
     chosen = Coverage(seconds).choose(len(outputs["tags"]), listener.framing.hop_s)
     part = {name: values[chosen] for name, values in outputs.items()}
-    return listener.labels[int(listener.judge(part).scores.argmax())]
+    return listener.labels[int(listener.judge(Heard(part, chosen, 0.0, ())).scores.argmax())]
 
 
 def join(heard: list[tuple[str, str, Outputs]]) -> list[Outputs]:

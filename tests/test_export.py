@@ -26,6 +26,7 @@ from musicgenre.features._musicnn.published import published
 from musicgenre.features._musicnn.variables import read_variables
 from musicgenre.features.registry import create_representation
 from musicgenre.models.cards import find_card
+from musicgenre.models.pooling import Pooling
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.make_run import make_run, random_answers
@@ -131,6 +132,22 @@ def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: 
         heard = _heard(exported.path, collection.parent / track_id.split(".")[0] / f"{track_id}.wav")
         assert [heard[label] for label in LABELS] == pytest.approx(expected.tolist(), abs=1e-3)
     assert "track-level accuracy" in exported.to_text() and "musicgenre classify" in exported.to_text()
+
+
+@pytest.mark.parametrize("scoring", ["max", "vote"])
+def test_a_bundle_lets_segments_score_together_as_the_run_does(
+    scoring: Pooling, collection: Path, tmp_path: Path
+) -> None:
+    settings = (f"scoring={scoring}", "representation.options.segment_s=0.5")
+    run = _train("classical-random-forest-3s", collection, tmp_path / "run", *settings)
+    exported = export_run(run)
+    assert exported.card.scoring == scoring
+    predictions = read_predictions(run / "predictions_test.csv")
+    tracks, means = predictions.by_track(scoring), predictions.by_track("mean")
+    assert len(predictions) > len(tracks) and np.abs(tracks.scores - means.scores).max() > 1e-2
+    for track_id, expected in zip(tracks.track_ids, tracks.scores, strict=True):
+        heard = _heard(exported.path, collection.parent / track_id.split(".")[0] / f"{track_id}.wav")
+        assert [heard[label] for label in LABELS] == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> None:

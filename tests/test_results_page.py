@@ -45,6 +45,7 @@ note = "a macro precision, no accuracy"
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     spec = importlib.util.spec_from_file_location("results_script", ROOT / "scripts" / "results.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -54,7 +55,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     folder.mkdir(parents=True)
     (folder / "rows.toml").write_text(ROWS, encoding="utf-8")
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "FOLDER", folder)
+    for part in (module, sys.modules["_results_rows"], sys.modules["_results_page"]):
+        monkeypatch.setattr(part, "FOLDER", folder)
     monkeypatch.setattr(module, "PAGE", tmp_path / "docs" / "results.md")
     return module
 
@@ -154,8 +156,11 @@ def test_what_belongs_to_no_row_is_refused(
     assert "stray.json belongs to no row" in capsys.readouterr().err
 
 
-def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist() -> None:
+def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("yaml")
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     spec = importlib.util.spec_from_file_location("results_script", ROOT / "scripts" / "results.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -225,7 +230,7 @@ unmeasured = "no audio"
     assert f"{record['decisions']['accuracy']:.4f} ({record['decisions']['zeros_accuracy']:.4f})" in line
     assert f"{record['roc_auc']['value']:.3f} [" in line and line.endswith("| 3 of 3 |")
     assert (f"**{record['agreement']['pearson']['value']:.3f} [" in line) if soft else record["agreement"] is None
-    assert "not measured: no audio" in page and results.main(["--check"]) == 0
+    assert "| not measured (1) |" in page and "(1) Not measured: no audio." in page and results.main(["--check"]) == 0
 
 
 def test_folds_with_artists_apart_are_asked_for(results: ModuleType) -> None:

@@ -254,7 +254,7 @@ def test_runs_of_the_other_task_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(MusicgenreError, match="tags"):
             refused()
-    with pytest.raises(RunError, match="different labels"):
+    with pytest.raises(RunError, match="different tasks: multi_label against single_label"):
         compare(tags, labels)
     assert report_on(labels).short.startswith("track-level accuracy")
     other = make_tag_run(tmp_path / "other", protocol="artist")

@@ -2,6 +2,7 @@
 
 from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.ensemble import EnsembleBundle, load_ensemble
 from musicgenre.bundle.load import Bundle, load_bundle, read_card
 from musicgenre.bundle.store import (
     bundle_path,
@@ -17,6 +18,7 @@ from musicgenre.bundle.store import (
 __all__ = [
     "Bundle",
     "BundleCard",
+    "EnsembleBundle",
     "bundle_path",
     "ensure_bundle",
     "ensure_default",
@@ -24,6 +26,7 @@ __all__ = [
     "get_default",
     "list_bundles",
     "load_bundle",
+    "load_ensemble",
     "read_card",
     "remove_bundles",
     "save_bundle",

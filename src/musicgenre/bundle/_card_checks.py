@@ -58,12 +58,15 @@ def _require(card: BundleCard, name: str, check: Check) -> None:
 
 
 def _integer(least: int, most: int) -> Check:
-    return (lambda value: type(value) is int and least <= value <= most, f"a whole number from {least} to {most}")
+    return (
+        lambda value: isinstance(value, int) and _is_number(value, least, most),
+        f"a whole number from {least} to {most}",
+    )
 
 
-def _is_number(value: object, least: float = -_LARGEST) -> bool:
+def _is_number(value: object, least: float = -_LARGEST, most: float = _LARGEST) -> bool:
     """Tell a number from what only looks like one to Python: True, NaN, infinity, ten thousand digits."""
-    return type(value) in (int, float) and least <= value <= _LARGEST  # type: ignore[operator]
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _numbers(least: float = -_LARGEST) -> Check:
@@ -108,6 +111,6 @@ _CHECKS: dict[str, Check] = {
     "tag_scales": _numbers(1e-9),
     "tag_biases": _numbers(),
     **dict.fromkeys(("licence", "citation", "origin", "notes", "extra", "sha256"), _TEXT),
-    **dict.fromkeys(("front_end", "source_sha256"), _MAPPING),
-    **dict.fromkeys(("scores", "weights"), _MAPPINGS),
+    **dict.fromkeys(("front_end", "mixture", "source_sha256"), _MAPPING),
+    **dict.fromkeys(("scores", "weights", "members"), _MAPPINGS),
 }

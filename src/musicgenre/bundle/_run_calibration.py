@@ -48,7 +48,7 @@ def calibrate(run: Run) -> RunCalibration:
     calibrated = Predictions(
         segments.labels, segments.track_ids, segments.starts_s, segments.truth, softmax(logits / temperature)
     )
-    tracks = calibrated.by_track("mean")
+    tracks = calibrated.by_track(run.scoring)
     answered = choose_threshold(tracks.scores.max(axis=1), tracks.predicted == tracks.truth, target=TARGET_ACCURACY)
     where = f"{segments.n_tracks} validation tracks, which also chose the checkpoint"
     if not answered.n_answered:

@@ -40,14 +40,14 @@ class TagCalibration:
 
 
 def calibrate_tags(run: Run) -> TagCalibration:
-    """Fit scale, bias and threshold of every tag; the last to the mean probability of a track's segments."""
+    """Fit scale, bias and threshold of every tag; the last to the probabilities of whole tracks."""
     if not (run.folder / "predictions_validation.csv").is_file():
         return TagCalibration(note="There are no thresholds: the run has no validation part")
     segments = run.tag_predictions("validation")
     where = f"{segments.n_tracks} validation tracks, which also chose the checkpoint"
     kept = f"the teacher's {n_top_tags(len(segments.tags))} top tags" if segments.soft else "the largest F1"
     if segments.n_tracks < FEWEST_TRACKS or run.info.get("activation") != "sigmoid":
-        thresholds = _rounded(fitted_thresholds(segments.by_track("mean")))
+        thresholds = _rounded(fitted_thresholds(segments.by_track(run.scoring)))
         note = f"Thresholds by {kept} from {where}; probabilities are not calibrated"
         if segments.n_tracks < FEWEST_TRACKS:
             note += f" (fewer than {FEWEST_TRACKS} tracks: expect the thresholds to be rough)"
@@ -55,7 +55,7 @@ def calibrate_tags(run: Run) -> TagCalibration:
     scales, biases = fit_scales(segments)
     logits = _logits(segments.scores)
     calibrated = replace(segments, scores=_sigmoid(logits * scales + biases))
-    thresholds = _rounded(fitted_thresholds(calibrated.by_track("mean")))
+    thresholds = _rounded(fitted_thresholds(calibrated.by_track(run.scoring)))
     note = f"Probabilities calibrated tag by tag, and thresholds by {kept}, from {where}"
     return TagCalibration(thresholds, _rounded(scales), _rounded(biases), note)
 

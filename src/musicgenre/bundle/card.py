@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from musicgenre._files import parsed_json
 from musicgenre.bundle._card_checks import check_card
-from musicgenre.errors import BundleError
+from musicgenre.errors import BundleError, DataError
+from musicgenre.models.mixture import Mixture, mixture_from_settings
+from musicgenre.models.pooling import Pooling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
-Kind = Literal["embedding", "classifier"]
+Kind = Literal["embedding", "classifier", "ensemble"]
 Activation = Literal["softmax", "sigmoid"]
 Task = Literal["single_label", "multi_label"]
 
@@ -30,26 +32,30 @@ class BundleCard:
     ----------
     name : str
         Name of the model.
-    kind : {"embedding", "classifier"}
+    kind : {"embedding", "classifier", "ensemble"}
         ``embedding``: outputs ``tags`` (rows, n_tags) probabilities and ``embedding`` (rows, width).
         ``classifier``: output ``logits`` (rows, n_labels).
+        ``ensemble``: the inputs and outputs of classifier ``n`` under the prefix ``n/``, see ``members``.
     labels : tuple of str
         Names of the scores; for an embedding bundle the same as ``tags``.
     sample_rate_hz : int
         Rate of the waveform the bundle hears.
     segment_samples, hop_samples, lead_samples : int
         Segment ``k`` covers the samples ``[k * hop_samples, k * hop_samples + segment_samples)`` of the waveform with
-        ``lead_samples`` zeros in front and as many zeros behind as needed.
+        ``lead_samples`` zeros in front and as many zeros behind as needed. Of an ensemble: those of the member whose
+        segments its timeline shows.
     tags : tuple of str
         Names of the tags of an embedding bundle, else empty.
     activation : {"softmax", "sigmoid"}
         What turns ``logits / temperature`` into probabilities.
     temperature, unsure_threshold : float
         Calibration of a classifier: below the threshold the answer is "unsure".
+    scoring : {"mean", "max", "vote"}
+        How the segments of a track score together, see `musicgenre.models.pooling`.
     task : {"single_label", "multi_label"}
         Whether a classifier names one label or any number of tags.
     thresholds : tuple of float
-        Of a tagger, one a label: the mean probability of a track's segments from which on a tag is named. Empty:
+        Of a tagger, one a label: the probability of a track from which on a tag is named. Empty:
         none are known.
     tag_scales, tag_biases : tuple of float
         Calibration of a tagger, one a label: probabilities are ``sigmoid(scale * logits + bias)``. Empty: none.
@@ -61,6 +67,10 @@ class BundleCard:
         Measured scores: protocol, metric, value, interval.
     weights : tuple of mapping
         Cards of the published weights it was trained from: whose work they are, and on which terms.
+    members : tuple of mapping
+        Cards of the classifiers of an ensemble, in order.
+    mixture : mapping
+        How they answer together: settings of a `musicgenre.models.mixture`.
     notes : str
         What else a user should know.
     extra : str
@@ -84,6 +94,7 @@ class BundleCard:
     activation: Activation = "softmax"
     temperature: float = 1.0
     unsure_threshold: float = 0.0
+    scoring: Pooling = "mean"
     task: Task = "single_label"
     thresholds: tuple[float, ...] = ()
     tag_scales: tuple[float, ...] = ()
@@ -94,6 +105,8 @@ class BundleCard:
     front_end: Mapping[str, Any] = field(default_factory=dict)
     scores: tuple[Mapping[str, Any], ...] = ()
     weights: tuple[Mapping[str, Any], ...] = ()
+    members: tuple[Mapping[str, Any], ...] = ()
+    mixture: Mapping[str, Any] = field(default_factory=dict)
     notes: str = ""
     extra: str = ""
     source_sha256: Mapping[str, str] = field(default_factory=dict)
@@ -102,12 +115,39 @@ class BundleCard:
 
     def __post_init__(self) -> None:
         """Check what everything else relies on."""
-        check_card(self, {"kind": Kind, "activation": Activation, "task": Task})
+        check_card(self, {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task})
+        if self.kind == "ensemble":
+            self._check_members()
+
+    def _check_members(self) -> None:
+        cards = self.member_cards
+        if len(cards) < 2:
+            raise BundleError(f"the card of {self.name!r} has {len(cards)} members", valid="two or more")
+        for card in cards:
+            if card.kind != "classifier" or set(card.labels) != set(self.labels):
+                raise BundleError(
+                    f"the member {card.name!r} of {self.name!r} is a {card.kind} of {', '.join(card.labels)}",
+                    valid=f"classifiers of {', '.join(self.labels)}",
+                )
+        self.mix  # noqa: B018 - refuses a mixture that does not fit
 
     @property
     def names_tags(self) -> bool:
         """Whether the model names any number of tags: a tagger, exported or published."""
         return self.kind == "embedding" or self.task == "multi_label"
+
+    @property
+    def member_cards(self) -> tuple[BundleCard, ...]:
+        """Cards of the classifiers of an ensemble."""
+        return tuple(_from_values(member, f"a member of {self.name!r}") for member in self.members)
+
+    @property
+    def mix(self) -> Mixture:
+        """How the members of an ensemble answer together."""
+        try:
+            return mixture_from_settings(self.mixture, len(self.members), len(self.labels))
+        except (DataError, AttributeError, TypeError) as error:
+            raise BundleError(f"the card of {self.name!r} has a damaged mixture ({error})") from error
 
     def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Turn the logits of a classifier into calibrated probabilities, shape (rows, n_labels)."""
@@ -121,9 +161,13 @@ class BundleCard:
         exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
         return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
+    def as_values(self) -> dict[str, Any]:
+        """Give the card as plain values, as they stand on the card of an ensemble."""
+        return asdict(self)
+
     def to_json(self) -> str:
         """Write the card as one line of JSON, keys sorted."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        return json.dumps(self.as_values(), ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> BundleCard:
@@ -141,25 +185,27 @@ class BundleCard:
         BundleError
             When the format is newer than this version of musicgenre knows, or the card is damaged.
         """
-        values = _parsed(text, where)
-        _check_version(values.get("format_version"), where)
-        known = {entry.name for entry in fields(cls)}
-        try:
-            kept = {name: _frozen(value) for name, value in values.items() if name in known}
-            return cls(**kept)
-        except TypeError as error:
-            raise BundleError(f"{where}: the card is damaged ({error})", next_step="Get or export it anew") from error
+        return _from_values(_parsed(text, where), where)
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
+def _parsed(text: str, where: str) -> Any:
     try:
         values = parsed_json(text)
         json.dumps(values, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: the card is not JSON ({error})", next_step="Get or export it anew") from error
-    if not isinstance(values, dict):
-        raise BundleError(f"{where}: the card is not a JSON object", next_step="Get or export it anew")
     return values
+
+
+def _from_values(values: Any, where: str) -> BundleCard:
+    if not isinstance(values, Mapping):
+        raise BundleError(f"{where}: the card is not a JSON object", next_step="Get or export it anew")
+    _check_version(values.get("format_version"), where)
+    known = {entry.name for entry in fields(BundleCard)}
+    try:
+        return BundleCard(**{name: _frozen(value) for name, value in values.items() if name in known})
+    except TypeError as error:
+        raise BundleError(f"{where}: the card is damaged ({error})", next_step="Get or export it anew") from error
 
 
 def _check_version(version: object, where: str) -> None:

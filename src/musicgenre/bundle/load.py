@@ -32,7 +32,7 @@ _PACKAGES = {
 }
 """What the front end of a bundle imports, by the extra on its card."""
 
-_OUTPUTS = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
+_OUTPUTS: dict[str, set[str]] = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
 
 
 class Bundle:
@@ -51,6 +51,8 @@ class Bundle:
         Rows at a time.
     front_end : PythonFrontEnd, optional
         Computes what the graph reads, where the graph does not read the waveform itself.
+    prefix : str
+        Stands before the names of the graph's inputs and outputs, where it is one of an ensemble.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class Bundle:
         session: onnxruntime.InferenceSession,
         threads: int = 1,
         front_end: PythonFrontEnd | None = None,
+        prefix: str = "",
     ) -> None:
         self.card = card
         self._front_end = front_end
         self._session = session
+        self._prefix = prefix
         self._outputs = [output.name for output in session.get_outputs()]
         has_padding = any(entry.name == "padding" for entry in session.get_overridable_initializers())
         self._constant_feeds = {"padding": np.zeros((), dtype=np.int64)} if has_padding else {}
@@ -130,14 +134,16 @@ class Bundle:
         single = [rows[index : index + 1] for index in range(len(rows))]
         mapped = map if self._pool is None or len(single) == 1 else self._pool.map
         by_output = zip(*mapped(lambda row: self._run_row(feeds_of(row)), single), strict=True)
-        return {name: np.concatenate(parts) for name, parts in zip(self._outputs, by_output, strict=True)}
+        names = [name.removeprefix(self._prefix) for name in self._outputs]
+        return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
 
     def _feeds_of(self, row: Float32) -> dict[str, Float32]:
         return {"waveform": row} if self._front_end is None else {"features": self._front_end.compute(row)}
 
     def _run_row(self, feeds: dict[str, Float32]) -> list[Float32]:
+        named = {f"{self._prefix}{name}": value for name, value in feeds.items()}
         try:
-            results: list[Float32] = self._session.run(self._outputs, {**feeds, **self._constant_feeds})
+            results: list[Float32] = self._session.run(self._outputs, {**named, **self._constant_feeds})
         except _failures() as error:
             raise _not_running(f"cannot run {self.card.name}", error) from error
         return results
@@ -172,15 +178,26 @@ def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> 
         When the bundle's front end needs packages that are not installed.
     """
     content, card = read_sealed(Path(path))
+    if card.kind == "ensemble":
+        raise BundleError(
+            f"{path} is an ensemble of {len(card.members)} models",
+            valid="a bundle of one model",
+            next_step="musicgenre classify --model takes it; in Python: musicgenre.bundle.load_ensemble",
+        )
+    return bundle_of(content, card, str(path), threads=threads)
+
+
+def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None = None, prefix: str = "") -> Bundle:
+    """Make a bundle of an ONNX model and its card; parameters and errors are those of `load_bundle` and `Bundle`."""
     front_end = _python_front_end(card) if card.extra else None
     import onnxruntime
 
     try:
-        session = onnxruntime.InferenceSession(content, _session_options(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, _session_options(), providers=["CPUExecutionProvider"])
     except _failures() as error:
-        raise _not_running(f"cannot load {path}", error) from error
-    _check_graph(session, card, "waveform" if front_end is None else "features", str(path))
-    return Bundle(card, session, _available_cores() if threads is None else threads, front_end)
+        raise _not_running(f"cannot load {where}", error) from error
+    _check_graph(session, card, "waveform" if front_end is None else "features", where, prefix)
+    return Bundle(card, session, _available_cores() if threads is None else threads, front_end, prefix)
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -203,10 +220,10 @@ def _not_running(what: str, error: Exception) -> BundleError:
     return BundleError(f"onnxruntime {onnxruntime.__version__} {what} ({str(error).splitlines()[0]})")
 
 
-def _check_graph(session: onnxruntime.InferenceSession, card: BundleCard, feed: str, where: str) -> None:
+def _check_graph(session: onnxruntime.InferenceSession, card: BundleCard, feed: str, where: str, prefix: str) -> None:
     """Compare what the graph takes and gives with what the card says, as far as the graph tells sizes."""
-    taken = {entry.name: entry.shape for entry in session.get_inputs()}
-    given = {entry.name: entry.shape for entry in session.get_outputs()}
+    taken = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_inputs()}
+    given = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_outputs()}
     length = (taken.get(feed) or [None])[-1]
     fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
     fits = fits and (feed != "waveform" or not isinstance(length, int) or length == card.segment_samples)

@@ -1,17 +1,18 @@
-"""Mix the probabilities of several models: by their mean, by weights, or by a regression on top (stacking).
+"""Fit how several models answer together: weights, or a regression on top (stacking).
 
-What is fitted here is fitted to validation tracks. ``members`` has shape (n_models, n_tracks, n_labels) throughout.
+Everything here is fitted to validation tracks. ``members`` has shape (n_models, n_tracks, n_labels) throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.errors import MissingExtraError, RunError
+from musicgenre.models.mixture import SMALLEST, Array, Stacked, evidence
 
 How = Literal["mean", "weighted", "stacking"]
 """How the models of an ensemble answer together."""
@@ -23,11 +24,6 @@ STACKING_C = 1.0
 """Inverse strength of the penalty on stacking's coefficients; fixed, so that nothing has to choose it."""
 
 _N_STEPS = 500
-_SMALLEST = 1e-6
-
-Array = NDArray[np.float64]
-Mix = Callable[[Array], Array]
-"""Takes members to the probabilities of the ensemble, shape (n_tracks, n_labels)."""
 
 
 def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
@@ -35,7 +31,7 @@ def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
 
     The likelihood has one maximum over all weights; expectation-maximisation climbs to it from equal weights.
     """
-    own = np.maximum(members[:, np.arange(len(truth)), truth], _SMALLEST)  # (n_models, n_tracks)
+    own = np.maximum(members[:, np.arange(len(truth)), truth], SMALLEST)  # (n_models, n_tracks)
     weights = np.full(len(members), 1.0 / len(members))
     for _ in range(_N_STEPS):
         shares = weights[:, None] * own
@@ -43,12 +39,7 @@ def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def weighted(weights: Array) -> Mix:
-    """Mix by weights, shape (n_models,)."""
-    return lambda members: np.asarray(np.tensordot(weights, members, axes=1))
-
-
-def stacked(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> Mix:
+def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> Stacked:
     """Fit a multinomial logistic regression to the models' log-probabilities.
 
     Raises
@@ -67,12 +58,8 @@ def stacked(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> M
         from sklearn.linear_model import LogisticRegression
     except ModuleNotFoundError as error:
         raise MissingExtraError("stacking", "train") from error
-    fitted = LogisticRegression(C=STACKING_C, max_iter=2_000).fit(_evidence(members), truth)
-    return lambda others: np.asarray(fitted.predict_proba(_evidence(others)), dtype=np.float64)
-
-
-def _evidence(members: Array) -> Array:
-    """Log-probabilities with mean 0 over the labels, shape (n_tracks, n_models * n_labels)."""
-    logs = np.log(np.maximum(members, _SMALLEST))
-    centred = logs - logs.mean(axis=2, keepdims=True)
-    return np.concatenate(list(centred), axis=1)
+    fitted = LogisticRegression(C=STACKING_C, max_iter=2_000).fit(evidence(members), truth)
+    coefficients, intercepts = fitted.coef_, fitted.intercept_
+    if len(intercepts) == 1:  # of two labels scikit-learn keeps the second alone, against 0
+        coefficients, intercepts = np.vstack([0.0 * coefficients, coefficients]), np.append(0.0, intercepts)
+    return Stacked(coefficients, intercepts)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from musicgenre.audio.names import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation._estimate import resample_ratio
+from musicgenre.evaluation._same_question import check_same_question
 from musicgenre.evaluation.evaluate import Folds, by_seed, track_level
-from musicgenre.evaluation.predictions import Pooling, Predictions
+from musicgenre.evaluation.predictions import Predictions
 from musicgenre.evaluation.protocols import is_leaky
-from musicgenre.evaluation.runs import Run, open_runs
+from musicgenre.evaluation.runs import open_runs
+from musicgenre.models.pooling import Pooling
 
 _N_FLIPS = 10_000
 _BLOCK = 500
@@ -100,7 +102,7 @@ def compare(first: str | Path, second: str | Path, *, how: Pooling | None = None
         The two share no test track, or disagree about protocol, labels or a track's label.
     """
     groups = [open_runs(Path(first)), open_runs(Path(second))]
-    _check_same_question(groups[0][0], groups[1][0])
+    check_same_question(groups[0][0], groups[1][0])
     seeds = [by_seed(group) for group in groups]
     right = [_right_by_track(group, how or runs[0].scoring) for group, runs in zip(seeds, groups, strict=True)]
     shared = [track_id for track_id in right[0] if track_id in right[1]]
@@ -155,19 +157,6 @@ def _right_by_track(seeds: dict[int, Folds], how: Pooling) -> dict[str, float]:
         for track_id, right in zip(tracks.track_ids, (tracks.predicted == tracks.truth).tolist(), strict=True):
             answers.setdefault(track_id, []).append(right)
     return {track_id: float(np.mean(right)) for track_id, right in answers.items()}
-
-
-def _check_same_question(first: Run, second: Run) -> None:
-    for word, one, other in (
-        ("protocols", first.protocol, second.protocol),
-        ("labels", ", ".join(sorted(first.labels)), ", ".join(sorted(second.labels))),
-    ):
-        if one != other:
-            raise RunError(
-                f"the two runs have different {word}: {one} against {other}",
-                valid=f"runs that share their {word}",
-                next_step="Train both on the same manifest",
-            )
 
 
 def _check_same_truth(first: dict[int, Folds], second: dict[int, Folds], shared: Sequence[str]) -> None:

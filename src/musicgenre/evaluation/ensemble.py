@@ -21,11 +21,12 @@ import numpy as np
 
 from musicgenre._files import write_text_atomic
 from musicgenre.data.manifest import Manifest, Track, write_manifest
-from musicgenre.errors import RunError, UsageError
+from musicgenre.errors import UsageError
 from musicgenre.evaluation._members import aligned, check_members, check_unseen, open_members
-from musicgenre.evaluation._mixing import FITTED, HOWS, How, Mix, mixture_weights, stacked, weighted
+from musicgenre.evaluation._mixing import FITTED, HOWS, How, fitted_stacking, mixture_weights
 from musicgenre.evaluation.predictions import Predictions, write_predictions
 from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run
+from musicgenre.models.mixture import Mixture, Weighted
 
 SYSTEMS = ("A8",)
 FEW_TRACKS = 50
@@ -143,7 +144,12 @@ class _Mixed:
     members: tuple[Run, ...]
     test: Predictions
     validation: Predictions
-    weights: tuple[float, ...]
+    mixture: Mixture
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weights of the members; empty for stacking."""
+        return tuple(self.mixture.settings().get("weights", ()))
 
 
 def _mixed(members: tuple[Run, ...], how: How) -> _Mixed:
@@ -152,24 +158,20 @@ def _mixed(members: tuple[Run, ...], how: How) -> _Mixed:
     check_unseen(test, "test", members, manifests)
     if how in FITTED:
         check_unseen(validation, "validation", members, manifests)
-    weights = np.full(len(members), 1.0 / len(members))
-    mix: Mix = weighted(weights)
+    mixture = _mixture(validation, how)
+    return _Mixed(members, _answering(mixture, test), _answering(mixture, validation), mixture)
+
+
+def _mixture(validation: Sequence[Predictions], how: How) -> Mixture:
     heard, truth = np.stack([part.scores for part in validation]), validation[0].truth
-    if how == "weighted":
-        weights = mixture_weights(heard, truth)
-        mix = weighted(weights)
-    elif how == "stacking":
-        mix = stacked(heard, truth, validation[0].labels)
-    return _Mixed(
-        members,
-        _answering(mix, test),
-        _answering(mix, validation),
-        () if how == "stacking" else tuple(weights.tolist()),
-    )
+    if how == "stacking":
+        return fitted_stacking(heard, truth, validation[0].labels)
+    equal = np.full(len(validation), 1.0 / len(validation))
+    return Weighted(mixture_weights(heard, truth) if how == "weighted" else equal)
 
 
-def _answering(mix: Mix, part: Sequence[Predictions]) -> Predictions:
-    return dataclasses.replace(part[0], scores=mix(np.stack([member.scores for member in part])))
+def _answering(mixture: Mixture, part: Sequence[Predictions]) -> Predictions:
+    return dataclasses.replace(part[0], scores=mixture(np.stack([member.scores for member in part])))
 
 
 def _warnings(mixed: Sequence[_Mixed], how: How) -> tuple[str, ...]:
@@ -194,7 +196,7 @@ def _write(mixed: _Mixed, folder: Path, name: str, how: How, command: str) -> No
         "ensemble": {
             "how": how,
             "members": [_described(run, folder) for run in mixed.members],
-            "weights": list(mixed.weights),
+            **mixed.mixture.settings(),
         },
         "command": command,
         "status": "finished",
@@ -243,22 +245,3 @@ def _all_tracks(members: Sequence[Run]) -> Manifest:
             if before is None or rank.index(track.split) > rank.index(before.split):
                 found[track.track_id] = track
     return Manifest(None, tuple(found.values()))
-
-
-def refuse_export(run: Run) -> None:
-    """Raise where the run is an ensemble: a bundle holds one model.
-
-    Raises
-    ------
-    RunError
-        It names a member that can be exported.
-    """
-    made = run.info.get("ensemble")
-    if made is None:
-        return
-    member = os.path.normpath(run.folder / made["members"][0]["folder"])
-    raise RunError(
-        f"{run.folder} is an ensemble of {len(made['members'])} runs, and a bundle holds one model",
-        valid="A run that training left behind",
-        next_step=f"Export a member, for example: musicgenre export {member}",
-    )

@@ -16,6 +16,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; marg
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #eee; }
 th:first-child, td:first-child { text-align: left; }
+.numbers { display: block; overflow-x: auto; white-space: nowrap; }
 .big { font-size: 1.5rem; font-weight: 600; } .note { color: #666; } .overall td { font-weight: 600; }
 .warning { background: #fff6e0; border-left: 4px solid #d9a514; padding: .3rem .8rem; margin: .3rem 0; }
 .leaky { background: #fdecea; border-color: #b8433f; font-weight: 600; }
@@ -93,7 +94,7 @@ def _class_table(report: Report) -> str:
             f"<tr{' class=overall' if overall else ''}><td>{escape(entry.label)}</td><td>{entry.precision:.3f}</td>"
             f"<td>{entry.recall:.3f}</td><td>{interval}</td><td>{entry.f1:.3f}</td><td>{entry.support:g}</td></tr>"
         )
-    return f"<table>{head}{''.join(body)}</table>"
+    return f'<table class="numbers">{head}{"".join(body)}</table>'
 
 
 def _confusion(report: Report) -> str:

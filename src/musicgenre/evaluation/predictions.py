@@ -10,25 +10,18 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import write_text_atomic
 from musicgenre.errors import RunError, UsageError
-
-Pooling = Literal["mean", "max", "vote"]
-"""How the segments of one track score together."""
-
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+from musicgenre.models.pooling import POOLINGS, Pooling, pooled
 
 _FIRST_COLUMNS = ("track_id", "start_s", "label")
 _PREFIX = "score_"
 _SUM_TOLERANCE = 1e-3
 """What probabilities of float32 or float16 may lack to 1."""
-_TIE_BREAKER = 1e-3
-"""Weight of the mean score beside whole votes: too small to outweigh one vote, enough to decide between equals."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,13 +93,13 @@ class Predictions:
             rows.setdefault(track_id, []).append(row)
         self._check_one_label_a_track(rows)
         chosen = np.array(list(first.values()), dtype=np.intp)
-        pooled = [_pool(self.scores[members], how) for members in rows.values()]
+        together = [pooled(self.scores[members], how) for members in rows.values()]
         return Predictions(
             labels=self.labels,
             track_ids=tuple(first),
             starts_s=np.zeros(len(first)),
             truth=self.truth[chosen],
-            scores=np.stack(pooled) if pooled else np.zeros((0, len(self.labels))),
+            scores=np.stack(together) if together else np.zeros((0, len(self.labels))),
         )
 
     def _check_one_label_a_track(self, rows: dict[str, list[int]]) -> None:
@@ -219,15 +212,3 @@ def _numbered(rows: list[list[str]], width: int, path: Path) -> Iterator[tuple[i
         if len(row) != width:
             raise RunError(f"{path}, row {number} has {len(row)} cells", valid=f"{width} cells")
         yield number, row
-
-
-def _pool(scores: NDArray[np.float64], how: Pooling) -> NDArray[np.float64]:
-    mean = np.asarray(scores.mean(axis=0), dtype=np.float64)
-    if how == "mean":
-        return mean
-    if how == "max":
-        highest = scores.max(axis=0)
-        total = float(highest.sum())
-        return np.asarray(highest / total) if total > 0 else mean
-    votes = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]) + _TIE_BREAKER * mean
-    return np.asarray(votes / votes.sum())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.evaluation._estimate import Estimate
-from musicgenre.evaluation.predictions import Pooling
+from musicgenre.models.pooling import Pooling
 
 REPORT_FORMAT_VERSION = 1
 

@@ -9,7 +9,7 @@ from musicgenre.errors import RunError
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import PARTS, evaluate
 from musicgenre.evaluation.html_report import render_html
-from musicgenre.evaluation.predictions import Pooling, write_predictions
+from musicgenre.evaluation.predictions import write_predictions
 from musicgenre.evaluation.report import Report
 from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run, children_of, open_runs, read_versioned_json
 from musicgenre.evaluation.study import STUDY_FILE, Study, evaluate_study, is_study
@@ -19,6 +19,7 @@ from musicgenre.evaluation.tags.html import render_tag_html
 from musicgenre.evaluation.tags.predictions import write_tag_predictions
 from musicgenre.evaluation.tags.report import TagReport
 from musicgenre.evaluation.tags.study import TagStudy, evaluate_tag_study
+from musicgenre.models.pooling import Pooling
 
 
 def report_on(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Report | TagReport:

@@ -13,8 +13,9 @@ from musicgenre._files import parsed_json
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError
 from musicgenre.evaluation._run_facts import check_facts
-from musicgenre.evaluation.predictions import POOLINGS, Pooling, Predictions, read_predictions
+from musicgenre.evaluation.predictions import Predictions, read_predictions
 from musicgenre.evaluation.tags.predictions import TagPredictions, read_tag_predictions
+from musicgenre.models.pooling import POOLINGS, Pooling
 
 RUN_FORMAT_VERSION = 1
 """Newest run folder this version reads."""

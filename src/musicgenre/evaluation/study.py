@@ -10,9 +10,9 @@ from typing import Any
 from musicgenre.errors import RunError
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.predictions import Pooling
 from musicgenre.evaluation.report import Report
 from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, children_of, open_runs, read_versioned_json
+from musicgenre.models.pooling import Pooling
 
 STUDY_FILE = "study.json"
 

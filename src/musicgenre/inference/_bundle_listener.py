@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.inference.framing import Framing
+from musicgenre.inference.framing import Coverage, Float32, Framing
+from musicgenre.inference.hearing import Ear, Hearer, Outputs
+from musicgenre.inference.track_hearing import TrackEar
 
 if TYPE_CHECKING:
     from musicgenre.bundle.load import Bundle
     from musicgenre.features.track_sound import TrackSound
-
-Float32 = NDArray[np.float32]
-Outputs = dict[str, Float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,12 @@ class BundleListener:
             repeat_short=card.kind == "embedding",
         )
         self._bundle = bundle
+
+    def ear(self, coverage: Coverage) -> Hearer:
+        """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
+        if self.hears_tracks:
+            return TrackEar(self.framing, coverage, self.hear_track)
+        return Ear(self.framing, coverage, self.hear)
 
     def hear(self, rows: Float32) -> Outputs:
         """Give what the bundle says of rows of samples, shape (n, segment_samples)."""

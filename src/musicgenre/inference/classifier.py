@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
-from musicgenre.inference._bundle_listener import BundleListener, Judgement, Outputs
+from musicgenre.inference._bundle_listener import Judgement
 from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.inference.framing import Coverage, Framing
-from musicgenre.inference.hearing import Ear, Heard, Source
+from musicgenre.inference.hearing import Heard, Outputs, Source
 from musicgenre.inference.listeners import Listener, load_listener
 from musicgenre.inference.taggers import TagListener, tag_answer
-from musicgenre.inference.track_hearing import TrackEar
 
 # Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
 DEFAULT_COVERAGE_S = 18.0
@@ -57,7 +56,7 @@ class Classifier:
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
         self._listener: Listener = load_listener(model, threads=threads)
-        self._ear = _ear_of(self._listener, self.coverage)
+        self._ear = self._listener.ear(self.coverage)
 
     @property
     def model(self) -> str:
@@ -101,7 +100,7 @@ class Classifier:
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
         path = None if isinstance(source, np.ndarray) else _name_of(source)
         with np.errstate(invalid="ignore"):
-            judgement = self._listener.judge(heard.outputs)
+            judgement = self._listener.judge(heard)
         if not (np.isfinite(judgement.scores).all() and np.isfinite(judgement.tags).all()):
             raise AudioError(
                 f"{audio.printable(path) if path else 'the sound'} gives no answer that is a number",
@@ -159,13 +158,6 @@ class Classifier:
             warnings=heard.warnings,
             model=listener.name,
         )
-
-
-def _ear_of(listener: Listener, coverage: Coverage) -> Ear | TrackEar:
-    """An ear that brings segments, or one that brings the whole track too where the model wants it."""
-    if isinstance(listener, BundleListener) and listener.hears_tracks:
-        return TrackEar(listener.framing, coverage, listener.hear_track)
-    return Ear(listener.framing, coverage, listener.hear)
 
 
 def _segment(framing: Framing, index: int, labels: tuple[str, ...], row: NDArray[np.float64]) -> TimelineSegment:

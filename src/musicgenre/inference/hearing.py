@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
-from musicgenre.inference._bundle_listener import Outputs
 from musicgenre.inference.framing import Coverage, Float32, Framing
 
 _ROWS_AT_ONCE = 10
@@ -21,6 +20,9 @@ ROUNDED_LENGTH_S = 0.1
 """Some containers tell their length this roughly."""
 
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
+
+Outputs = dict[str, Float32]
+"""What a network says of the heard segments, one row each, by name."""
 
 FileSource = str | os.PathLike[str] | BinaryIO
 Source = FileSource | NDArray[np.generic]
@@ -40,12 +42,23 @@ class Heard:
         Length of the whole track in seconds.
     warnings : tuple of str
         What a person should know: truncated file, silence, repeated sound ...
+    members : tuple of Heard
+        What each model of an ensemble heard on its own; empty for a single model.
     """
 
     outputs: Outputs
     indices: list[int]
     duration_s: float
     warnings: tuple[str, ...]
+    members: tuple[Heard, ...] = ()
+
+
+class Hearer(Protocol):
+    """What hears tracks for a model: `Ear` and its like."""
+
+    def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
+        """Hear one track; parameters and errors are those of `Ear.hear`."""
+        ...
 
 
 class Ear:

@@ -1,4 +1,4 @@
-"""Listeners: what turns segments into scores. One for MusiCNN with a genre head, one for exported classifiers."""
+"""Listeners: what turns tracks into scores. One for MusiCNN with a genre head, one for exported classifiers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from musicgenre.errors import BundleError
-from musicgenre.inference._bundle_listener import BundleListener, Float32, Judgement, Outputs
-from musicgenre.inference.framing import Framing
+from musicgenre.inference._bundle_listener import BundleListener, Judgement
+from musicgenre.inference.framing import Coverage, Float32, Framing
+from musicgenre.inference.hearing import Ear, Heard, Hearer, Outputs
+from musicgenre.models.pooling import pooled
 
 if TYPE_CHECKING:
     from musicgenre.bundle.load import Bundle
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """A loaded model: reads rows of samples, and judges what it heard."""
+    """A loaded model: hears tracks, and judges what it heard."""
 
     name: str
     sha256: str
@@ -29,12 +31,12 @@ class Listener(Protocol):
     style_tags: frozenset[str]
     tag_threshold: float
 
-    def hear(self, rows: Float32) -> Outputs:
-        """Run the network on rows of samples, shape (n, segment_samples)."""
+    def ear(self, coverage: Coverage) -> Hearer:
+        """Make what hears as much of a track as ``coverage`` says."""
         ...
 
-    def judge(self, outputs: Outputs) -> Judgement:
-        """Turn the outputs of all heard segments into one judgement."""
+    def judge(self, heard: Heard) -> Judgement:
+        """Turn all that was heard of a track into one judgement."""
         ...
 
 
@@ -59,13 +61,17 @@ class HeadListener:
         self._bundle = bundle
         self._head = head
 
+    def ear(self, coverage: Coverage) -> Hearer:
+        """Make an ear that brings segments."""
+        return Ear(self.framing, coverage, self.hear)
+
     def hear(self, rows: Float32) -> Outputs:
         """Give ``tags`` (n, n_tags) and ``embedding`` (n, width)."""
         return self._bundle.run(rows)
 
-    def judge(self, outputs: Outputs) -> Judgement:
+    def judge(self, heard: Heard) -> Judgement:
         """Apply the head to all segments together and to each alone."""
-        tags, embedding = outputs["tags"], outputs["embedding"]
+        tags, embedding = heard.outputs["tags"], heard.outputs["embedding"]
         return Judgement(
             self._head.score(tags, embedding),
             self._head.timeline(tags, embedding),
@@ -74,7 +80,7 @@ class HeadListener:
 
 
 class ClassifierListener(BundleListener):
-    """An exported classifier: logits for every segment, probabilities averaged over the track."""
+    """An exported classifier: logits for every segment, and those of the track."""
 
     tag_names: tuple[str, ...] = ()
     style_tags: frozenset[str] = frozenset()
@@ -91,10 +97,11 @@ class ClassifierListener(BundleListener):
         self.labels = tuple(card.labels)
         self.unsure_threshold = card.unsure_threshold
 
-    def judge(self, outputs: Outputs) -> Judgement:
-        """Average the segments' probabilities."""
-        probabilities = self._bundle.card.probabilities(outputs["logits"])
-        return Judgement(probabilities.mean(axis=0), probabilities, np.zeros(0))
+    def judge(self, heard: Heard) -> Judgement:
+        """Let the segments' probabilities score together as the run did."""
+        card = self._bundle.card
+        probabilities = card.probabilities(heard.outputs["logits"])
+        return Judgement(pooled(probabilities, card.scoring), probabilities, np.zeros(0))
 
 
 def load_listener(model: str, *, threads: int | None = None) -> Listener:
@@ -121,12 +128,23 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
 
     path = Path(model)
     if path.suffix == ".onnx":
-        bundle = load_bundle(path, threads=threads)
-        return TagListener(bundle) if bundle.card.names_tags else ClassifierListener(bundle)
+        return _exported(path, threads)
     if model in PUBLISHED and model not in list_taught():
         return TagListener(load_bundle(_published_bundle(model), threads=threads))
     head = load_head(model)
     return HeadListener(load_bundle(ensure_bundle(head.bundle_name), threads=threads), head)
+
+
+def _exported(path: Path, threads: int | None) -> Listener:
+    from musicgenre.bundle.ensemble import load_ensemble
+    from musicgenre.bundle.load import load_bundle, read_card
+    from musicgenre.inference.ensembles import EnsembleListener
+    from musicgenre.inference.taggers import TagListener
+
+    if read_card(path).kind == "ensemble":
+        return EnsembleListener(load_ensemble(path, threads=threads))
+    bundle = load_bundle(path, threads=threads)
+    return TagListener(bundle) if bundle.card.names_tags else ClassifierListener(bundle)
 
 
 def _published_bundle(name: str) -> Path:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.inference._bundle_listener import BundleListener, Judgement, Outputs
+from musicgenre.inference._bundle_listener import BundleListener, Judgement
 from musicgenre.inference.answer import Answer, TimelineSegment, ranked
-from musicgenre.inference.hearing import Heard
+from musicgenre.inference.hearing import Heard, Outputs
+from musicgenre.models.pooling import pooled_tags
 
 if TYPE_CHECKING:
     from musicgenre.bundle.load import Bundle
@@ -34,10 +35,10 @@ class TagListener(BundleListener):
         self.tag_names = tuple(bundle.card.labels)
         self.tag_thresholds = tuple(bundle.card.thresholds)
 
-    def judge(self, outputs: Outputs) -> Judgement:
-        """Average the segments' probabilities."""
-        probabilities = self._probabilities(outputs)
-        return Judgement(np.zeros(0), probabilities, probabilities.mean(axis=0))
+    def judge(self, heard: Heard) -> Judgement:
+        """Let the segments' probabilities score together as the run did."""
+        probabilities = self._probabilities(heard.outputs)
+        return Judgement(np.zeros(0), probabilities, pooled_tags(probabilities, self._bundle.card.scoring))
 
     def _probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
         if "tags" in outputs:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre.audio import Sound
 from musicgenre.features.track_sound import TrackSound
-from musicgenre.inference._bundle_listener import Outputs
 from musicgenre.inference.framing import Coverage, Float32, Framing
-from musicgenre.inference.hearing import ROUNDED_LENGTH_S, FileSource, Heard, Source, as_array
+from musicgenre.inference.hearing import ROUNDED_LENGTH_S, FileSource, Heard, Outputs, Source, as_array
 
 LONGEST_S = 3_600.0
 """A whole track stands in memory; of longer ones this much is heard, evenly spread."""

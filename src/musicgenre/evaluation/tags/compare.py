@@ -12,6 +12,7 @@ import numpy as np
 from musicgenre.audio.names import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation._estimate import Estimate
+from musicgenre.evaluation._same_question import check_same_question
 from musicgenre.evaluation.runs import Run, open_runs
 from musicgenre.evaluation.tags.evaluate import (
     METHOD,
@@ -23,6 +24,7 @@ from musicgenre.evaluation.tags.evaluate import (
     nanmean,
     require_tagger,
 )
+from musicgenre.models.pooling import Pooling
 
 _MEASURES = ("mean ROC-AUC", "mean PR-AUC")
 
@@ -102,7 +104,7 @@ class TagComparison:
         return "\n".join(lines) + "\n"
 
 
-def compare_tags(first: str | Path, second: str | Path, *, how: str | None = None) -> TagComparison:
+def compare_tags(first: str | Path, second: str | Path, *, how: Pooling | None = None) -> TagComparison:
     """Compare two taggers (or groups of seeds and folds) on the test tracks they share.
 
     Raises
@@ -113,7 +115,7 @@ def compare_tags(first: str | Path, second: str | Path, *, how: str | None = Non
     groups = [open_runs(Path(folder)) for folder in (first, second)]
     for runs in groups:
         require_tagger(runs[0])
-    _check_same_question(groups[0][0], groups[1][0])
+    check_same_question(groups[0][0], groups[1][0])
     answers = [_answers(runs, how or runs[0].scoring) for runs in groups]
     known = [set(group[0].tracks.track_ids) for group in answers]
     shared = tuple(track_id for track_id in answers[0][0].tracks.track_ids if track_id in known[1])
@@ -141,7 +143,7 @@ def compare_tags(first: str | Path, second: str | Path, *, how: str | None = Non
     )
 
 
-def _answers(runs: Sequence[Run], how: str) -> list[Answers]:
+def _answers(runs: Sequence[Run], how: Pooling) -> list[Answers]:
     seeds = sorted({run.seed for run in runs})
     return [answers_of([run for run in runs if run.seed == seed], "test", how) for seed in seeds]
 
@@ -171,19 +173,6 @@ def _difference(measure: str, first: Float64, second: Float64, n_tracks: int) ->
     p_value = min(1.0, 2 * (1 + int(smaller)) / (1 + len(draws)))
     found = Estimate(value, float(low), float(high), METHOD, n_tracks)
     return Difference(measure, float(first[0]), float(second[0]), found, p_value)
-
-
-def _check_same_question(first: Run, second: Run) -> None:
-    for word, one, other in (
-        ("protocols", first.protocol, second.protocol),
-        ("tags", ", ".join(sorted(first.labels)), ", ".join(sorted(second.labels))),
-    ):
-        if one != other:
-            raise RunError(
-                f"the two runs have different {word}: {one} against {other}",
-                valid=f"runs that share their {word}",
-                next_step="Train both on the same manifest",
-            )
 
 
 def _check_same_truth(groups: Sequence[Sequence[Answers]], shared: Sequence[str]) -> None:

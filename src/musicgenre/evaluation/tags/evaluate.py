@@ -23,6 +23,7 @@ from musicgenre.evaluation.runs import Run, open_runs
 from musicgenre.evaluation.tags.metrics import areas, best_threshold, correlation, decide
 from musicgenre.evaluation.tags.predictions import TagPredictions, concatenate_tags
 from musicgenre.evaluation.tags.report import Agreement, Decisions, TagReport, TagScore
+from musicgenre.models.pooling import Pooling
 
 N_DRAWS = 1_000
 _BLOCK = 10
@@ -32,7 +33,7 @@ METHOD = "centred bootstrap over tracks"
 Float64 = NDArray[np.float64]
 
 
-def evaluate_tags(folder: str | Path, *, part: str = "test", how: str | None = None) -> TagReport:
+def evaluate_tags(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> TagReport:
     """Score a run folder of a tagger, or a group of them.
 
     The folds of one seed are pooled, so that each track counts once; seeds are averaged.
@@ -81,7 +82,7 @@ class Answers:
         self.named = decide(tracks.scores, thresholds)
 
 
-def answers_of(runs: Sequence[Run], part: str, how: str) -> Answers:
+def answers_of(runs: Sequence[Run], part: str, how: Pooling) -> Answers:
     """Read the folds of one seed and pool them."""
     folds, thresholds, means = [], [], []
     for run in runs:
@@ -145,7 +146,7 @@ def _areas_of(seed: Answers, weights: Float64) -> Float64:
 
 
 def _report(
-    name: str, runs: Sequence[Run], answers: Sequence[Answers], *, part: str, how: str, n_segments: int
+    name: str, runs: Sequence[Run], answers: Sequence[Answers], *, part: str, how: Pooling, n_segments: int
 ) -> TagReport:
     first, tags, n_tracks = runs[0], answers[0].tracks.tags, answers[0].tracks.n_tracks
     drawn = drawn_areas(answers)

@@ -44,7 +44,7 @@ def _table(report: TagReport) -> str:
     head = "".join(f"<th>{name}</th>" for name in _HEAD)
     body = "".join(_row(entry) for entry in report.scores)
     note = "<p class=note>-: no track has the tag, or every one. Thresholds come from the validation part.</p>"
-    return f"<table><tr>{head}</tr>{body}</table>{note}"
+    return f'<table class="numbers"><tr>{head}</tr>{body}</table>{note}'
 
 
 def _row(entry: TagScore) -> str:

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import write_text_atomic
 from musicgenre.errors import RunError, UsageError
-
-POOLINGS = ("mean", "max")
-"""How the segments of a track score together; a vote would need one answer a segment."""
+from musicgenre.models.pooling import TAG_POOLINGS, Pooling, pooled_tags
 
 _FIRST = ("track_id", "start_s")
 _HARD = ("labels", "unknown")
@@ -78,7 +76,7 @@ class TagPredictions:
         """Number of different tracks."""
         return len(set(self.track_ids))
 
-    def by_track(self, how: str = "mean") -> TagPredictions:
+    def by_track(self, how: Pooling = "mean") -> TagPredictions:
         """Let the segments of each track score together; one row a track, in order of first appearance.
 
         Parameters
@@ -86,18 +84,17 @@ class TagPredictions:
         how : {"mean", "max"}
             Mean or maximum of every tag's probability.
         """
-        if how not in POOLINGS:
-            raise UsageError(f"segments cannot score tags together by {how!r}", valid=f"one of {', '.join(POOLINGS)}")
+        if how not in TAG_POOLINGS:
+            raise UsageError(
+                f"segments cannot score tags together by {how!r}", valid=f"one of {', '.join(TAG_POOLINGS)}"
+            )
         rows: dict[str, list[int]] = {}
         for row, track_id in enumerate(self.track_ids):
             rows.setdefault(track_id, []).append(row)
         for track_id, members in rows.items():
             if not np.array_equal(self.truth[members], self.truth[members[:1] * len(members)], equal_nan=True):
                 raise RunError(f"track {track_id!r} has different tags in these predictions")
-        pooled = [
-            self.scores[members].mean(axis=0) if how == "mean" else self.scores[members].max(axis=0)
-            for members in rows.values()
-        ]
+        pooled = [pooled_tags(self.scores[members], how) for members in rows.values()]
         return replace(
             self,
             track_ids=tuple(rows),

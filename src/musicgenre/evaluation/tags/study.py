@@ -10,6 +10,7 @@ from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, children_of, read_ver
 from musicgenre.evaluation.tags.compare import Difference, TagComparison, compare_tags
 from musicgenre.evaluation.tags.evaluate import evaluate_tags
 from musicgenre.evaluation.tags.report import TagReport
+from musicgenre.models.pooling import Pooling
 
 STUDY_FILE = "study.json"
 
@@ -64,7 +65,7 @@ class TagStudy:
         }
 
 
-def evaluate_tag_study(folder: str | Path, *, part: str = "test", how: str | None = None) -> TagStudy:
+def evaluate_tag_study(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> TagStudy:
     """Score every variant of a study of taggers and compare it with the first.
 
     Raises

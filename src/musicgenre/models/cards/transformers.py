@@ -8,7 +8,10 @@ ADDRESS = "https://huggingface.co/"
 
 _WAVEFORM = "mono sound, 16 kHz, {}"
 _STANDARD = "each recording scaled to mean 0 and variance 1"
-_WAVLM_LICENCE = "CC BY-SA 3.0, that of Microsoft's UniSpeech repository, to which its model card points"
+_WAVLM_LICENCE = (
+    "CC BY-SA 3.0, that of Microsoft's UniSpeech repository, to which its model card points. torchaudio, which hands "
+    "the same weights on, calls them MIT: ask Microsoft before relying on either"
+)
 _WAVLM = "Chen et al., WavLM: large-scale self-supervised pre-training for full stack speech processing, 2021"
 
 

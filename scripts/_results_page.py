@@ -1,0 +1,153 @@
+"""The text of docs/results.md, made of rows and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _results_rows import FOLDER, Row
+
+HEAD = """# Results
+
+What each published system claimed, and what we measured. `scripts/results.py` writes this page: every row comes from a
+record in `docs/results/`, which was written from a run folder; a row without a record fails the check unless it says
+why it was not measured.
+
+How to read it:
+
+- **Measured** is accuracy of whole tracks, segments of a track scored together, with its 95 % interval: Wilson's where
+  every track was answered once (folds pooled), else a bootstrap over tracks; the unit is the track, never the segment.
+- **Seeds** is the mean over seeds and the standard deviation between them.
+- **Segments** is the accuracy of single segments, where there are several a track; it is not the headline.
+- A **LEAKY** row repeats a published mistake on purpose. It says nothing about new tracks.
+- **Agreement** is how near a model comes to another model's answers; it is never accuracy.
+- Claimed and measured numbers differ in data and protocol; where that is so, the difference says little. Intervals
+  on 80 or 100 tracks are wide: two rows whose intervals overlap may well be equal. `musicgenre compare` tests pairs.
+"""
+
+
+def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+    """Write the page."""
+    parts = [HEAD]
+    front = FOLDER / "front.md"
+    if front.is_file():
+        parts.append(front.read_text(encoding="utf-8").strip() + "\n")
+    for key, section in content["section"].items():
+        own = [row for row in rows if row.section == key]
+        titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]
+        parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
+        parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
+    parts.append("## Commands\n\n" + _commands(rows, records))
+    return "\n".join(parts)
+
+
+def _table(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]], *, tags: bool) -> str:
+    """One section's table, and under it why rows have no figures; recomputed claims appear where there are any."""
+    without = [row.unmeasured for row in rows if row.unmeasured and row.record_path not in records]
+    reasons = tuple(dict.fromkeys(without))
+    lines = [_cells(row, records.get(row.record_path), reasons, tags=tags) for row in rows]
+    shown = [
+        name
+        for name in (_TAG_COLUMNS if tags else _COLUMNS)
+        if name != _RECOMPUTED or any(row.recomputed for row in rows)
+    ]
+    head = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
+    body = ["| " + " | ".join(line[name] for name in shown) + " |" for line in lines]
+    notes = [f"({number}) Not measured: {reason}." for number, reason in enumerate(reasons, start=1)]
+    return "\n\n".join(["\n".join([*head, *body]), *notes]) + "\n"
+
+
+_RECOMPUTED = "from its tables"
+_COLUMNS = (
+    "row",
+    "system",
+    "claimed",
+    _RECOMPUTED,
+    "measured, 95 % interval",
+    "seeds",
+    "segments",
+    "macro F1",
+    "protocol",
+    "tracks",
+)
+
+
+_TAG_COLUMNS = (
+    *_COLUMNS[:4],
+    "agreement: Pearson, 95 % interval",
+    "mean absolute error (always each tag's mean)",
+    "mean ROC-AUC, 95 % interval",
+    "mean PR-AUC, 95 % interval (a random order)",
+    "right, or agreeing, decisions (never naming a tag)",
+    "seeds",
+    "protocol",
+    "tracks",
+    "tags",
+)
+
+
+def _cells(row: Row, record: Mapping[str, Any] | None, reasons: Sequence[str], *, tags: bool) -> dict[str, str]:
+    claimed = " ".join(part for part in (row.claimed or "none", f"({row.note})" if row.note else "") if part)
+    cells = [row.code, row.system, claimed, row.recomputed]
+    columns = _TAG_COLUMNS if tags else _COLUMNS
+    if record is None:
+        cells.append(f"not measured ({1 + reasons.index(row.unmeasured)})" if row.unmeasured else "no record")
+        cells += [row.protocol if name == "protocol" else "" for name in columns[len(cells) :]]
+    else:
+        cells += _tags_measured(record) if tags else _measured(record)
+    return dict(zip(columns, cells, strict=True))
+
+
+def _measured(record: Mapping[str, Any]) -> list[str]:
+    seeds = str(len(record["seeds"]))
+    if record["accuracy_sd"] is not None:
+        seeds = f"{record['accuracy']['value']:.3f} ± {record['accuracy_sd']:.3f} ({seeds})"
+    several = record["n_segments"] > record["n_tracks"]
+    return [
+        f"**{interval(record['accuracy'])}**",
+        seeds,
+        interval(record["segment_accuracy"]) if several else "",
+        f"{record['macro_f1']:.3f}",
+        _protocol(record),
+        str(record["n_tracks"]),
+    ]
+
+
+def _tags_measured(record: Mapping[str, Any]) -> list[str]:
+    agreement, decisions = record["agreement"], record["decisions"]
+    near = ["", ""]
+    if agreement is not None:
+        error = f"{interval(agreement['mean_absolute_error'])} ({agreement['baseline_error']:.3f})"
+        near = [f"**{interval(agreement['pearson'])}**", error]
+    roc = interval(record["roc_auc"])
+    spread = "" if record["roc_auc_sd"] is None else f" ± {record['roc_auc_sd']:.3f} in ROC-AUC"
+    return [
+        *near,
+        roc if agreement else f"**{roc}**",
+        f"{interval(record['pr_auc'])} ({record['chance_pr_auc']:.3f})",
+        f"{decisions['accuracy']:.4f} ({decisions['zeros_accuracy']:.4f})",
+        f"{len(record['seeds'])}{spread}",
+        _protocol(record),
+        str(record["n_tracks"]),
+        f"{len(record['tags']) - len(record['left_out'])} of {len(record['tags'])}",
+    ]
+
+
+def _protocol(record: Mapping[str, Any]) -> str:
+    name = f"**LEAKY** {record['protocol']}" if record["leaky"] else str(record["protocol"])
+    return name + (f", {record['n_folds']} folds" if record["n_folds"] > 1 else "")
+
+
+def interval(estimate: Mapping[str, Any]) -> str:
+    """Write an estimate with its interval."""
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _commands(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+    lines = ["The run behind each row, with the day it ended:", ""]
+    for row in rows:
+        record = records.get(row.record_path)
+        if record is not None:
+            lines.append(f"- {row.code}, {row.system}, {row.protocol}: `{record['command']}` ({record['date']})")
+    return "\n".join(lines) + "\n"

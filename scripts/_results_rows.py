@@ -1,0 +1,181 @@
+"""Rows of docs/results/rows.toml, and their records: what scripts/results.py trains, checks and writes a page of."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from musicgenre.evaluation.report import Report
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "results"
+RECORD_VERSION = 1
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the page: what is measured, on what, under which protocol, and what was claimed."""
+
+    section: str
+    code: str
+    system: str
+    recipe: str
+    data: str
+    protocol: str
+    claimed: str
+    recomputed: str
+    note: str
+    seeds: int
+    folds: int
+    settings: tuple[str, ...]
+    unmeasured: str
+    source: Mapping[str, Any]
+    members: tuple[str, ...] = ()
+    how: str = "mean"
+
+    @property
+    def record_path(self) -> Path:
+        """Where its record lies."""
+        return FOLDER / record_name(self.recipe, self.data, self.protocol, self.folds)
+
+    @property
+    def trained(self) -> str:
+        """Name of the recipe to train; a study's variants come from one training."""
+        return self.recipe.partition(".")[0]
+
+    @property
+    def run_name(self) -> str:
+        """Folder of the training, inside the folder for all of them."""
+        return record_name(self.trained, self.data, self.protocol, self.folds).removesuffix(".json")
+
+    def run_folder(self, work: Path) -> Path:
+        """Folder of this row's run."""
+        variant = self.recipe.partition(".")[2]
+        return work / self.run_name / variant if variant else work / self.run_name
+
+    @property
+    def command(self) -> str:
+        """The command that trains it, or lets its members answer together."""
+        if self.members:
+            names = (record_name(member, self.data, self.protocol, self.folds) for member in self.members)
+            runs = [name.removesuffix(".json") for name in names]
+            return shlex.join(["musicgenre", "ensemble", *runs, "--how", self.how, "--name", self.recipe])
+        folds = self.protocol.endswith("kfold")
+        words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
+        words += ["--folds", str(self.folds)] if folds else []
+        words += ["--seeds", str(min(self.seeds, 3) if folds else self.seeds)] if self.seeds > 1 else []
+        settings = [*self.source["settings"], *self.settings]
+        if self.protocol not in ("kfold", "track", "segment-leaky"):  # those are in the recipes, or are --folds
+            settings.append(f"protocol.name={self.protocol.removesuffix('-kfold')}")
+        for setting in settings:
+            words += ["--set", setting]
+        return shlex.join(words)
+
+
+def record_name(recipe: str, data: str, protocol: str, folds: int) -> str:
+    """Name of a record; the number of folds is in it where it is not the usual one."""
+    unusual = f"-{folds}" if protocol == "kfold" and folds != _FOLDS else ""
+    return f"{recipe}--{data}--{protocol}{unusual}.json"
+
+
+def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """Read rows.toml; give its head and one row for every protocol of every entry."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        Row(
+            section=entry["section"],
+            code=entry["code"],
+            system=entry["system"],
+            recipe=entry["recipe"],
+            data=entry["data"],
+            protocol=protocol,
+            claimed=entry.get("claimed", ""),
+            recomputed=entry.get("recomputed", ""),
+            note=entry.get("note", ""),
+            seeds=entry.get("seeds", content["data"][entry["data"]]["seeds"]),
+            folds=entry.get("folds", content["data"][entry["data"]].get("folds", _FOLDS)),
+            settings=tuple(entry.get("settings", ())),
+            unmeasured=entry.get("unmeasured", ""),
+            source=content["data"][entry["data"]],
+            members=tuple(entry.get("members", ())),
+            how=entry.get("how", "mean"),
+        )
+        for entry in content["row"]
+        for protocol in entry["protocols"]
+    ]
+    return content, rows
+
+
+def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any]:
+    """Everything the page needs of a run, from its folder alone."""
+    from musicgenre.evaluation.run_reports import report_on
+    from musicgenre.evaluation.runs import open_runs
+    from musicgenre.evaluation.tags.report import TagReport
+
+    report = report_on(run)
+    first = open_runs(run)[0]
+    kept = ("recipe", "systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
+    plain = report.as_dict()
+    return {
+        "format_version": RECORD_VERSION,
+        "data": data,
+        **{name: plain[name] for name in kept},
+        **(_tag_figures(plain) if isinstance(report, TagReport) else _label_figures(report, plain)),
+        "command": command or str(first.info.get("command", "")),
+        "date": str(first.info.get("finished") or "")[:10],
+        "versions": first.info.get("versions", {}),
+    }
+
+
+def _label_figures(report: Report, plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "labels": list(report.labels),
+        "seeds": [entry.seed for entry in report.seeds],
+        "accuracy": plain["accuracy"],
+        "accuracy_sd": report.accuracy_sd,
+        "segment_accuracy": plain["segment_accuracy"],
+        "macro_f1": report.macro.f1,
+        "majority_share": report.majority_share,
+        "confusion": plain["confusion"],
+    }
+
+
+def _tag_figures(plain: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("tags", "seeds", "roc_auc", "roc_auc_sd", "pr_auc", "pr_auc_sd", "chance_pr_auc", "left_out")
+    return {"task": "multi_label", **{name: plain[name] for name in (*names, "decisions", "agreement", "scores")}}
+
+
+def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """Read the record of every row; the second value lists what is missing or does not fit."""
+    records, problems = {}, []
+    for row in rows:
+        name = row.record_path.name
+        if not row.record_path.is_file():
+            if row.unmeasured:
+                continue
+            problems.append(f"row {row.code} ({row.system}, {row.protocol}) has no record {name}")
+            continue
+        record = json.loads(row.record_path.read_text(encoding="utf-8"))
+        for key in ("recipe", "data", "protocol"):
+            if record[key] != getattr(row, key):
+                problems.append(f"{name} says {key} {record[key]!r}, its row {getattr(row, key)!r}")
+        if row.protocol == "kfold" and record["n_folds"] != row.folds:
+            problems.append(f"{name} is of {record['n_folds']} folds, its row of {row.folds}")
+        if row.code not in record["systems"]:
+            problems.append(f"{name} is of {', '.join(record['systems'])}, its row of {row.code}")
+        records[row.record_path] = record
+    known = {row.record_path for row in rows}
+    problems += [
+        f"{row.record_path.name} is there, but rows.toml calls its row unmeasured"
+        for row in rows
+        if row.unmeasured and row.record_path in records
+    ]
+    problems += [f"{path.name} belongs to no row" for path in sorted(FOLDER.glob("*.json")) if path not in known]
+    return records, problems
