@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import threading
 import time
 import zipfile
@@ -11,13 +12,15 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from musicgenre._transfer import telling
-from musicgenre._weight_files import WeightFile, cached_or_fetched
+from musicgenre._weight_files import WeightFile, cached_or_fetched, read_weights
 from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive
 from musicgenre.errors import BundleError, DataError
+from musicgenre.features._vggish import read_pca
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -123,3 +126,30 @@ def test_a_web_page_is_no_archive_even_without_a_checksum(serving: Callable[[Ans
     with pytest.raises(DataError, match="web page"):
         download(Archive("a.zip", (serving(page),), None), tmp_path)
     assert not (tmp_path / "a.zip").exists()
+
+
+class _Code:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("ran"),))
+
+
+def test_a_file_that_would_run_code_is_refused_without_advice_to_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps(_Code(), protocol=4))
+    with pytest.raises(BundleError, match="nothing of it was run") as refused:
+        read_weights(path)
+    assert "weights_only" not in str(refused.value) and not list(recwarn)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_pca_of_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "pca.npz"
+    vectors = np.eye(128)
+    vectors[3, 5] = value
+    np.savez(path, pca_eigen_vectors=vectors, pca_means=np.zeros((128, 1)))
+    with pytest.raises(BundleError, match="no finite numbers"):
+        read_pca(path)

@@ -10,10 +10,11 @@ import pickle
 import re
 import struct
 import urllib.request
+import warnings
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, replacing, sha256_of
@@ -36,6 +37,7 @@ UNREADABLE = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -118,15 +120,30 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     check_hash(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except UNREADABLE as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(
-            f"{path} cannot be read as weights ({first})", valid="a state_dict that torch.save wrote"
+            f"{path} cannot be read as weights ({why_unreadable(error)})", valid="a state_dict that torch.save wrote"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise BundleError(f"{path} holds no tensors by name", valid="a state_dict that torch.save wrote")
     return {str(name): value.float() if value.is_floating_point() else value for name, value in content.items()}
+
+
+def load_plain(path: Path) -> Any:
+    """Read what ``torch.save`` wrote: tensors and plain values alone, without PyTorch's remarks on other pickles."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def why_unreadable(error: Exception) -> str:
+    """Say why a file is no weights; PyTorch itself would advise to run what is in it."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds something else than tensors and plain values, or is damaged; nothing of it was run"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
