@@ -111,6 +111,6 @@ _CHECKS: dict[str, Check] = {
     "tag_scales": _numbers(1e-9),
     "tag_biases": _numbers(),
     **dict.fromkeys(("licence", "citation", "origin", "notes", "extra", "sha256"), _TEXT),
-    **dict.fromkeys(("front_end", "mixture", "source_sha256"), _MAPPING),
-    **dict.fromkeys(("scores", "weights", "members"), _MAPPINGS),
+    **dict.fromkeys(("front_end", "source_sha256"), _MAPPING),
+    **dict.fromkeys(("scores", "weights"), _MAPPINGS),
 }
