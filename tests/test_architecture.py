@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
-    ("errors", "_files", "_protobuf", "_onnx_graph", "_weight_files", "config"),
+    ("errors", "_files", "_protobuf", "_onnx_graph", "_transfer", "_weight_files", "config"),
     ("audio",),
     ("data",),
     ("features",),
@@ -22,6 +22,7 @@ ROOMS = (
     ("bundle",),
     ("inference",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -46,6 +46,8 @@ def test_a_newer_format_is_refused_even_if_it_looks_quite_different() -> None:
         ("{}", "no format version"),
         ('{"format_version": 1}', "damaged"),
         ('{"format_version": "1"}', "no format version"),
+        ('{"format_version": true}', "no format version"),
+        ('{"format_version": 0}', "no format version"),
     ],
 )
 def test_damaged_cards(text: str, message: str) -> None:
@@ -66,8 +68,53 @@ def test_damaged_cards(text: str, message: str) -> None:
         {"labels": ("a", "a")},
         {"temperature": 0.0},
         {"unsure_threshold": None},
+        {"unsure_threshold": -1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"temperature": 1e-320},
+        {"temperature": True},
+        {"temperature": 10**400},
+        {"sample_rate_hz": 8_000.5},
+        {"sample_rate_hz": 10**12},
+        {"hop_samples": 400.0},
+        {"hop_samples": True},
+        {"segment_samples": 10**12},
+        {"lead_samples": 1.5},
+        {"lead_samples": 400},
+        {"thresholds": (0.5,)},
+        {"thresholds": (0.5, float("nan"))},
+        {"thresholds": (0.5, True)},
+        {"thresholds": None},
+        {"thresholds": "ab"},
+        {"tag_scales": (1.0, 1.0)},
+        {"tag_scales": (1.0, -1.0), "tag_biases": (0.0, 0.0)},
+        {"tag_scales": (1.0, 1.0), "tag_biases": (0.0, float("inf"))},
+        {"tag_biases": (0.0, 0.0)},
+        {"labels": (1, 2)},
+        {"labels": ("a", None)},
+        {"labels": ("a", "")},
+        {"labels": ("a", "b\n")},
+        {"labels": (["a"], "b")},
+        {"labels": "ab"},
+        {"tags": None},
+        {"kind": "embedding"},
+        {"kind": ["classifier"]},
+        {"name": 5},
+        {"name": ""},
+        {"licence": 5},
+        {"extra": ("features",)},
+        {"front_end": "mel"},
+        {"weights": ("a",)},
+        {"weights": {"a": 1}},
+        {"scores": 5},
+        {"source_sha256": None},
     ],
 )
 def test_impossible_cards(change: dict[str, Any]) -> None:
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError, match="|".join(change) + "|other labels than tags"):
         replace(CARD, **change)
+
+
+def test_a_refused_card_names_the_value_and_what_is_valid() -> None:
+    with pytest.raises(BundleError, match=r"of 'tiny' says temperature=nan\. Valid: a number from 1e-06 to 1e\+06"):
+        replace(CARD, temperature=float("nan"))

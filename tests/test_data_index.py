@@ -73,6 +73,16 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path: Path) -> None:
     assert found.skipped[0][1] == "its name is not UTF-8: rename it"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be written there")
+@pytest.mark.parametrize("name", [" ", "\u00a0", "a\nb", "a\x1b[31m"])
+def test_folders_whose_names_cannot_be_labels_are_left_out(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "rock/a.wav", "jazz/b.wav")
+    odd = make(tmp_path, f"{name}/c.wav") / name / "c.wav"
+    found = index_folder(tmp_path)
+    assert found.manifest.labels == ("jazz", "rock")
+    assert found.skipped == ((odd, "its folder's name cannot be a label: rename the folder"),)
+
+
 def test_link_loops_end(tmp_path: Path) -> None:
     make(tmp_path, "rock/a.mp3", "pop/b.mp3")
     try:

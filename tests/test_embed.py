@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, DataError, UsageError
 from musicgenre.inference.batch import hear_many
 from musicgenre.inference.embed import Embedder, embed_tracks
-from musicgenre.inference.embedding_file import read_embeddings
+from musicgenre.inference.embedding_file import read_embeddings, write_embeddings
 from tests.cli import run
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
@@ -149,6 +150,42 @@ def test_files_are_neither_overwritten_nor_mixed_unasked(ears: Path, library: Pa
     with pytest.raises(DataError, match="damaged"):
         embed_tracks(paths, Embedder(str(ears)), out, resume=True)
     assert out.read_bytes() == b"something else"
+
+
+def test_two_at_once_do_not_write_one_file(ears: Path, library: Path) -> None:
+    out = library / "out.npz"
+    refused: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        with pytest.raises(DataError, match=r"another 'musicgenre embed' \(process \d+\) is writing into") as error:
+            embed_tracks(tracks_in(library)[:1], Embedder(str(ears)), out, overwrite=True)
+        refused.append(str(error.value))
+
+    embed_tracks(tracks_in(library), Embedder(str(ears)), out, progress=second)
+    assert refused and len(read_embeddings(out)) == 3
+    assert not list(library.glob(".*")), "the lock goes with the work"
+
+
+def test_resume_hears_damaged_rows_again(ears: Path, library: Path) -> None:
+    out, paths = library / "out.npz", tracks_in(library)
+    embed_tracks(paths, Embedder(str(ears)), out)
+    whole = read_embeddings(out, mapped=False)
+    damaged = whole.vectors.copy()
+    damaged[1] = np.nan
+    write_embeddings(out, replace(whole, vectors=damaged))
+    report = embed_tracks(paths, Embedder(str(ears)), out, resume=True)
+    assert (report.embedded, report.reused) == (1, 2)
+    again = read_embeddings(out)
+    assert {*again.paths} == {*paths} and np.isfinite(again.vectors).all()
+
+
+def test_resume_refuses_a_file_of_another_width(ears: Path, library: Path) -> None:
+    out, paths = library / "out.npz", tracks_in(library)
+    embed_tracks(paths[:2], Embedder(str(ears)), out)
+    whole = read_embeddings(out, mapped=False)
+    write_embeddings(out, replace(whole, vectors=whole.vectors[:, :1]))
+    with pytest.raises(DataError, match="holds embeddings of width 1, not 3"):
+        embed_tracks(paths, Embedder(str(ears)), out, resume=True)
 
 
 def test_long_runs_save_on_the_way(ears: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

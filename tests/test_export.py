@@ -219,6 +219,8 @@ def test_features_of_a_newer_version_are_refused() -> None:
         PythonFrontEnd({"name": "table", "version": 99}, "mine")
     with pytest.raises(BundleError, match="does not compute"):
         PythonFrontEnd({}, "mine")
+    with pytest.raises(BundleError, match="the bundle mine reads features that this musicgenre does not compute"):
+        PythonFrontEnd({"name": "columns", "names": 5}, "mine")
 
 
 def test_calibration_needs_enough_honest_tracks(tmp_path: Path) -> None:

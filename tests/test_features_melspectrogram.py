@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -101,3 +102,26 @@ def test_shapes_and_options_are_checked() -> None:
 def test_a_sound_shorter_than_a_frame_gives_none() -> None:
     spec = replace(MelSpectrogram().spec, center=False)
     assert fast_melspectrogram(np.zeros(100, np.float32), spec).shape == (128, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "valid"),
+    [
+        ("n_fft", 512.5, "a whole number"),
+        ("hop_length", True, "a whole number"),
+        ("win_length", "400", "a whole number or none"),
+        ("center", 1, "true or false"),
+        ("mel_norm", "x", "slaney or none"),
+        ("mel_scale", ["htk"], "slaney, htk"),
+        ("scaling", None, "power, decibel, log10_1p, log_offset"),
+        ("amin", "x", "a finite number"),
+        ("amin", float("nan"), "a finite number"),
+        ("amin", -1.0, "amin is above 0"),
+        ("log_offset", 0, "log_offset is above 0"),
+        ("top_db", float("inf"), "a finite number or none"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(name: str, value: object, valid: str) -> None:
+    settings: dict[str, Any] = {"sample_rate_hz": 8_000, "n_fft": 512, "hop_length": 256, "n_mels": 16, name: value}
+    with pytest.raises(UsageError, match=rf"{name}=.*{valid}"):
+        MelSpec(**settings)

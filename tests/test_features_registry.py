@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musicgenre.errors import UsageError
+from musicgenre.errors import DataError, UsageError
 from musicgenre.features import registry
 from musicgenre.features.base import Representation
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
@@ -154,3 +154,9 @@ def test_without_numba_the_extra_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["features"] * 4
+
+
+@pytest.mark.parametrize("cell", ["1_0", "1e39", "-1e39", "nan", "0,5", "", "9" * 5000])
+def test_cells_that_are_no_numbers_of_single_precision_are_refused(cell: str) -> None:
+    with pytest.raises(DataError, match="the column a holds"):
+        create_representation("columns", names="a").compute_columns({"a": cell})  # type: ignore[attr-defined]

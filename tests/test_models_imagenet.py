@@ -165,6 +165,8 @@ def test_offline_the_error_says_how_to_get_the_file(cache: Path, monkeypatch: py
 class _Response:
     """An HTTP response that gives one file."""
 
+    status = 200
+
     def __init__(self, content: bytes) -> None:
         self.content = content
 
@@ -174,7 +176,10 @@ class _Response:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def read(self, amount: int) -> bytes:
+    def getheader(self, name: str) -> None:
+        return None
+
+    def read1(self, amount: int) -> bytes:
         given, self.content = self.content[:amount], self.content[amount:]
         return given
 

@@ -154,7 +154,15 @@ def test_a_memory_that_cannot_be_opened_is_done_without(tmp_path: Path) -> None:
     hashes.close()
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "cannot write")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EACCES, "cannot write.*Check the folder's permissions"),
+        (errno.EFBIG, "cannot write.*takes no file as large"),
+        (errno.ENOTDIR, "cannot write.*Write into another folder"),
+    ],
+)
 def test_errors_of_the_system_become_readable(tmp_path: Path, number: int, words: str) -> None:
     with pytest.raises(DataError, match=words), writing_to(tmp_path):
         raise OSError(number, os.strerror(number))

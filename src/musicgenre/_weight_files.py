@@ -10,21 +10,22 @@ import pickle
 import re
 import struct
 import urllib.request
+import warnings
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, replacing, sha256_of
+from musicgenre._transfer import TIMEOUT_S, lines, receive
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|npz)$")
-_BLOCK_BYTES = 1 << 18
-_TIMEOUT_S = 30.0
+_MOST_BYTES = 10_000_000_000
 _SHOWN = 3
 # what PyTorch's and NumPy's readers let through of a file that is something else or cut short
 UNREADABLE = (
@@ -36,6 +37,7 @@ UNREADABLE = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -118,15 +120,30 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     check_hash(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except UNREADABLE as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(
-            f"{path} cannot be read as weights ({first})", valid="a state_dict that torch.save wrote"
+            f"{path} cannot be read as weights ({why_unreadable(error)})", valid="a state_dict that torch.save wrote"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise BundleError(f"{path} holds no tensors by name", valid="a state_dict that torch.save wrote")
     return {str(name): value.float() if value.is_floating_point() else value for name, value in content.items()}
+
+
+def load_plain(path: Path) -> Any:
+    """Read what ``torch.save`` wrote: tensors and plain values alone, without PyTorch's remarks on other pickles."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def why_unreadable(error: Exception) -> str:
+    """Say why a file is no weights; PyTorch itself would advise to run what is in it."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds something else than tensors and plain values, or is damaged; nothing of it was run"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
@@ -176,11 +193,12 @@ def _download(published: WeightFile, path: Path, option: str) -> None:
     request = urllib.request.Request(published.url, headers={"User-Agent": "musicgenre"})
     try:
         with replacing(path) as temporary:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response, temporary.open("wb") as sink:
-                while block := response.read(_BLOCK_BYTES):
-                    sink.write(block)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, temporary.open("wb") as sink:
+                receive(response, sink, most=_MOST_BYTES, progress=lines(published.file))
             if not sha256_of(temporary).startswith(published.sha256):
                 raise ValueError("what came has another SHA-256 than published, and was thrown away")
+            if not published.sha256 and not is_zipfile(temporary):  # an .npz is one
+                raise ValueError(f"what came is no whole {path.suffix} file, and was thrown away")
     except (OSError, HTTPException, ValueError) as error:
         raise BundleError(
             f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",

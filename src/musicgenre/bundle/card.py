@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from musicgenre._files import parsed_json
+from musicgenre.bundle._card_checks import check_card
 from musicgenre.errors import BundleError, DataError
 from musicgenre.models.mixture import Mixture, mixture_from_settings
-from musicgenre.models.pooling import POOLINGS, Pooling
+from musicgenre.models.pooling import Pooling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,29 +115,7 @@ class BundleCard:
 
     def __post_init__(self) -> None:
         """Check what everything else relies on."""
-        for name in ("sample_rate_hz", "segment_samples", "hop_samples"):
-            if getattr(self, name) < 1:
-                raise BundleError(f"the card of {self.name!r} says {name}={getattr(self, name)}", valid="1 or more")
-        if not 0 <= self.lead_samples < self.segment_samples:
-            raise BundleError(f"the card of {self.name!r} says lead_samples={self.lead_samples}")
-        if self.kind not in get_args(Kind) or self.activation not in get_args(Activation):
-            raise BundleError(f"the card of {self.name!r} has kind {self.kind!r}, activation {self.activation!r}")
-        if not self.labels or len(set(self.labels)) != len(self.labels):
-            raise BundleError(f"the labels of {self.name!r} are missing or not unique")
-        if not self.temperature > 0:
-            raise BundleError(f"the card of {self.name!r} says temperature={self.temperature}", valid="above 0")
-        if not isinstance(self.unsure_threshold, (int, float)):
-            raise BundleError(f"the card of {self.name!r} says unsure_threshold={self.unsure_threshold!r}")
-        if self.task not in get_args(Task):
-            raise BundleError(f"the card of {self.name!r} has task {self.task!r}", valid=", ".join(get_args(Task)))
-        if self.scoring not in POOLINGS:
-            raise BundleError(f"the card of {self.name!r} says scoring={self.scoring!r}", valid=", ".join(POOLINGS))
-        for name in ("thresholds", "tag_scales", "tag_biases"):
-            values = getattr(self, name)
-            if len(values) not in (0, len(self.labels)) or not all(isinstance(v, int | float) for v in values):
-                raise BundleError(
-                    f"the card of {self.name!r} has {name} {values!r}", valid="none, or a number a label"
-                )
+        check_card(self, {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task})
         if self.kind == "ensemble":
             self._check_members()
 
@@ -230,7 +209,7 @@ def _from_values(values: Any, where: str) -> BundleCard:
 
 
 def _check_version(version: object, where: str) -> None:
-    if not isinstance(version, int):
+    if type(version) is not int or version < 1:
         raise BundleError(f"{where}: the card has no format version", next_step="Get or export it anew")
     if version > FORMAT_VERSION:
         raise BundleError(

@@ -18,6 +18,8 @@ from musicgenre.features.registry import representation_from_settings
 from musicgenre.features.track_sound import TrackRepresentation, TrackSound
 
 Float32 = NDArray[np.float32]
+_OF_OTHER_KINDS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+"""What representations say of settings that are no settings: a number for a list, nothing for a name."""
 
 
 class PythonFrontEnd:
@@ -45,7 +47,7 @@ class PythonFrontEnd:
     def __init__(self, settings: Mapping[str, Any], name: str) -> None:
         try:
             made = self._representation = representation_from_settings(settings)
-        except (UsageError, KeyError) as error:
+        except (UsageError, *_OF_OTHER_KINDS) as error:
             raise BundleError(
                 f"the bundle {name} reads features that this musicgenre does not compute ({error})",
                 next_step="Update musicgenre, or export the run anew",

@@ -9,14 +9,17 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
 
+from musicgenre._transfer import telling
 from musicgenre.cli import (
     augment,
     bundles,
@@ -38,6 +41,8 @@ from musicgenre.cli import (
     train,
 )
 from musicgenre.errors import MusicgenreError, UsageError
+
+_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
 # As --help shows them: what a listener needs, then how a model comes about, in the order of the work.
 _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
@@ -139,29 +144,58 @@ for _panel, _commands in _PANELS.items():
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one line on standard error and exit code 2."""
+    """Run the command line; errors of ours become one line on standard error and exit code 2, Ctrl-C 130."""
     _prepare_streams()
+    pressed = _noticed_interrupts()
     try:
-        app()
+        with telling(lambda text: typer.echo(text, err=True)):
+            app()
     except MusicgenreError as error:
         from musicgenre.audio.names import printable
 
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+    except SystemExit as error:
+        if isinstance(getattr(error.__context__, "__cause__", None), KeyboardInterrupt):  # typer says nothing of it
+            typer.echo("interrupted", err=True)
+        raise
     except BrokenPipeError:  # the reader of a pipe went away: not our fault, nothing to say
         _drop_output()
         sys.exit(1)
-    except OSError as error:  # a disk that is full, a folder that may not be entered: no fault of the program
-        from musicgenre.audio.names import printable
+    except (Exception, KeyboardInterrupt) as error:
+        if pressed or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
+            typer.echo("interrupted", err=True)
+            sys.exit(_INTERRUPTED)
+        if not isinstance(error, OSError):
+            raise
+        sys.exit(_told(error))
+    finally:
+        # what is left is Python's own end, where Ctrl-C would leave a traceback of some package
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-        where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
-        advice = ". Free some space and run the same command again" if error.errno == errno.ENOSPC else ""
-        typer.echo(f"error: {where}{error.strerror or error}{advice}", err=True)
-        _drop_output()
-        sys.exit(2)
+
+def _noticed_interrupts() -> list[int]:
+    """Let Ctrl-C be noted as well as raised, unless it is to be ignored (``nohup``, a job in the background)."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> NoReturn:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+    return pressed
+
+
+def _told(error: OSError) -> int:
+    """Say what the system says: a disk that is full, a folder that may not be entered, no fault of the program."""
+    from musicgenre.audio.names import printable
+
+    where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
+    advice = ". Free some space and run the same command again" if error.errno == errno.ENOSPC else ""
+    typer.echo(f"error: {where}{error.strerror or error}{advice}", err=True)
+    _drop_output()
+    return 2
 
 
 def _prepare_streams() -> None:

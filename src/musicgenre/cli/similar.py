@@ -44,5 +44,7 @@ def similar(
         record = {"track": printable(track), "model": library.settings.model, "neighbours": neighbours}
         typer.echo(json.dumps(record))
         return
+    if not found:
+        typer.echo(f"{printable(index)} holds no other track", err=True)
     for entry in found:
         typer.echo(f"{entry.cosine:7.4f}  {printable(entry.path)}")

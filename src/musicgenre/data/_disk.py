@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +18,7 @@ LOCK_NAME = ".lock"
 _LOCK_BYTE = 1 << 20  # far behind the process number, which others read while the byte is locked
 _ASK_AGAIN_S = 0.25
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -32,7 +33,14 @@ def writing_to(folder: Path) -> Iterator[None]:
                 valid="Nothing half-written was left in place",
                 next_step="Free some space and run the same command again: what is finished is kept",
             ) from error
-        raise DataError(f"cannot write into {folder} ({error})", next_step="Check the folder's permissions") from error
+        raise DataError(f"cannot write into {folder} ({error})", next_step=_advice(error)) from error
+
+
+def _advice(error: OSError) -> str:
+    """Say what can be done about an error of the system."""
+    if error.errno == errno.EFBIG:
+        return "This system or disk takes no file as large: lift the limit (ulimit -f), or write to another disk"
+    return "Check the folder's permissions" if error.errno in _REFUSED else "Write into another folder"
 
 
 @contextmanager
@@ -45,11 +53,33 @@ def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[No
         If another process holds it, still after ``wait_s``; its number is named.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_NAME).open("a+", encoding="utf-8") as stream:
+    with _held_lock(folder / LOCK_NAME, folder, doing, wait_s):
+        yield
+
+
+@contextmanager
+def file_lock(path: Path, doing: str) -> Iterator[None]:
+    """Hold the file ``path``, which need not exist, for one process: by a file beside it that goes when all is done.
+
+    Raises
+    ------
+    DataError
+        If another process holds it; its number is named.
+    """
+    lock = path.with_name(f".{path.name}{LOCK_NAME}")
+    with _held_lock(lock, path, doing):
+        yield
+    with suppress(OSError):  # somebody else holds it by now
+        lock.unlink()
+
+
+@contextmanager
+def _held_lock(lock: Path, what: Path, doing: str, wait_s: float = 0.0) -> Iterator[None]:
+    with lock.open("a+", encoding="utf-8") as stream:
         give_up = time.monotonic() + wait_s
         while not _try_lock(stream):
             if time.monotonic() >= give_up:
-                raise _held(stream, folder, doing)
+                raise _held(stream, what, doing)
             time.sleep(_ASK_AGAIN_S)
         stream.truncate(0)
         stream.write(str(os.getpid()))
@@ -57,12 +87,12 @@ def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[No
         yield
 
 
-def _held(stream: IO[str], folder: Path, doing: str) -> DataError:
+def _held(stream: IO[str], what: Path, doing: str) -> DataError:
     stream.seek(0)
     holder = stream.read(32).strip() or "unknown"
     return DataError(
-        f"another {doing} (process {holder}) is writing into {folder}",
-        next_step="Wait until it is done, or give another folder with --output",
+        f"another {doing} (process {holder}) is writing into {what}",
+        next_step="Wait until it is done, or give another place with --output",
     )
 
 

@@ -8,31 +8,21 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from musicgenre._files import replacing
+from musicgenre._transfer import TIMEOUT_S, Response, receive
 from musicgenre.data.archives import is_archive, unpack
 from musicgenre.data.index import Index
 from musicgenre.data.sets.registry import Archive, DataSet
 from musicgenre.errors import DataError, MissingExtraError
 
-_BLOCK_BYTES = 1 << 18
-_TIMEOUT_S = 30.0
 _PARTIAL_CONTENT = 206
 _RANGE_NOT_SATISFIABLE = 416
 Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all or 0)
-
-
-class _Response(Protocol):
-    """What is needed of an HTTP response."""
-
-    status: int
-
-    def read(self, amount: int = ...) -> bytes: ...
-
-    def getheader(self, name: str) -> str | None: ...
 
 
 def get_data_set(
@@ -176,7 +166,7 @@ class _Resuming:
         if have:
             request.add_header("Range", f"bytes={have}-")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                 self._receive(response, have)
         except urllib.error.HTTPError as error:
             if error.code != _RANGE_NOT_SATISFIABLE or not have:
@@ -184,19 +174,11 @@ class _Resuming:
             error.close()  # nothing was left to fetch: the checksum tells whether it is whole
         self._hand_over(output_file)
 
-    def _receive(self, response: _Response, have: int) -> None:
+    def _receive(self, response: Response, have: int) -> None:
         resumed = response.status == _PARTIAL_CONTENT
-        done = have if resumed else 0
-        length = response.getheader("Content-Length")
-        total = done + int(length) if length and length.isdigit() else 0
+        told = partial(self.progress, self.name) if self.progress else lambda done, total: None
         with self.part.open("ab" if resumed else "wb") as sink:
-            while block := response.read(_BLOCK_BYTES):
-                sink.write(block)
-                done += len(block)
-                if self.progress:
-                    self.progress(self.name, done, total)
-        if total and done < total:
-            raise ConnectionError(f"the connection broke after {done} of {total} bytes")
+            receive(response, sink, done=have if resumed else 0, progress=told)
 
     def _hand_over(self, output_file: str | IO[bytes]) -> None:
         if isinstance(output_file, (str, os.PathLike)):

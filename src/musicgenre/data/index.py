@@ -246,8 +246,10 @@ def _sort_out(root: Path, files: Iterable[Path]) -> tuple[list[tuple[Path, str]]
             skipped.append((path, "cannot be read"))
         elif path.stat().st_size == 0:
             skipped.append((path, "is empty"))
+        elif not (label := unicodedata.normalize("NFC", parts[0]).strip()) or not label.isprintable():
+            skipped.append((path, "its folder's name cannot be a label: rename the folder"))
         else:
-            kept.append((path, unicodedata.normalize("NFC", parts[0]).strip()))
+            kept.append((path, label))
     return kept, skipped
 
 

@@ -134,6 +134,8 @@ def read_pca(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         raise _no_pca(path, str(error) or type(error).__name__) from error
     if vectors.shape != (WIDTH, WIDTH) or means.size != WIDTH:
         raise _no_pca(path, f"shapes {vectors.shape} and {means.shape}")
+    if not (np.isfinite(vectors).all() and np.isfinite(means).all()):
+        raise _no_pca(path, "values that are no finite numbers")
     return vectors, means.reshape(-1)
 
 

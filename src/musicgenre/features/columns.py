@@ -6,7 +6,6 @@ the columns can hear sound too: they are computed from the waveform then.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from musicgenre.features.registry import register
 from musicgenre.features.rhythm import RHYTHM_COLUMNS
 
 VERSION = 1
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @register("columns")
@@ -100,9 +100,9 @@ def missing_columns(names: Iterable[str], available: Iterable[str]) -> list[str]
 
 def _number(name: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float("" if "_" in text else text)  # to Python 1_0 is ten
     except ValueError as error:
         raise DataError(f"the column {name} holds {text!r}", valid="A number") from error
-    if not math.isfinite(value):
-        raise DataError(f"the column {name} holds {text!r}", valid="A finite number")
+    if not abs(value) <= _LARGEST:
+        raise DataError(f"the column {name} holds {text!r}", valid="A finite number of single precision")
     return value

@@ -6,8 +6,9 @@ graph inside a bundle all take the same :class:`MelSpec` and must agree (``tests
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from musicgenre.errors import UsageError
 
@@ -75,7 +76,14 @@ class MelSpec:
     n_mfcc: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that the numbers fit together."""
+        """Check every value's kind, and that the numbers fit together."""
+        for name, hint in _HINTS.items():
+            if not _is_of(getattr(self, name), hint):
+                raise UsageError(f"{name}={getattr(self, name)!r} cannot be used", valid=_said(hint))
+        for name in ("power", "amin", "log_multiplier", "log_offset", "top_db"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name}={value} is not positive", valid=f"{name} is above 0")
         for name in ("sample_rate_hz", "n_fft", "hop_length", "n_mels"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
@@ -121,3 +129,27 @@ class MelSpec:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON and for hashing."""
         return {name: value for name, value in asdict(self).items() if _LATER.get(name) != value}
+
+
+_HINTS = get_type_hints(MelSpec)
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """Tell whether a value is of a field's type; a number is finite and no truth value."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_args(hint):
+        return any(_is_of(value, kind) for kind in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _said(hint: Any) -> str:
+    """Say what a field takes."""
+    if get_origin(hint) is Literal:
+        return ", ".join(get_args(hint))
+    if get_args(hint):
+        return " or ".join(_said(kind) for kind in get_args(hint))
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", type(None): "none"}
+    return names[hint]

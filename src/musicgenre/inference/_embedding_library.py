@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from musicgenre._files import sha256_of
+from musicgenre.errors import DataError
 from musicgenre.inference.embedding_file import Float16, TrackEmbeddings
 
 
@@ -27,11 +28,12 @@ class Library:
 
     def __init__(self, tracks: TrackEmbeddings) -> None:
         self.settings = tracks.settings
-        self.changed = False
-        self._paths = list(tracks.paths)
-        self._vectors: list[Float16] = list(tracks.vectors)
-        self._files = list(zip(tracks.size_bytes.tolist(), tracks.modified_ns.tolist(), strict=True))
-        self._hashes = [row.tobytes() for row in tracks.sha256]
+        whole = np.flatnonzero(np.isfinite(tracks.vectors).all(axis=1))  # the others are heard again
+        self.changed = len(whole) < len(tracks)
+        self._paths = [tracks.paths[row] for row in whole.tolist()]
+        self._vectors: list[Float16] = list(tracks.vectors[whole])
+        self._files = list(zip(tracks.size_bytes[whole].tolist(), tracks.modified_ns[whole].tolist(), strict=True))
+        self._hashes = [row.tobytes() for row in tracks.sha256[whole]]
         self._by_path = {path: row for row, path in enumerate(self._paths)}
         self._by_hash = {digest: row for row, digest in enumerate(self._hashes)}
         self._sizes = {size for size, _ in self._files}
@@ -62,7 +64,18 @@ class Library:
         return True
 
     def add(self, row: HeardTrack) -> None:
-        """Put down a track; one of the same name is replaced."""
+        """Put down a track; one of the same name is replaced.
+
+        Raises
+        ------
+        DataError
+            When its vector is of another width than those of the file.
+        """
+        if self._vectors and row.vector.shape != self._vectors[0].shape:
+            raise DataError(
+                f"the file holds embeddings of width {len(self._vectors[0])}, not {len(row.vector)}",
+                next_step="It is damaged: make it anew with --overwrite, or choose another --output",
+            )
         self._put(row.path, row.vector, (row.size_bytes, row.modified_ns), row.sha256)
 
     def tracks(self) -> TrackEmbeddings:

@@ -16,6 +16,7 @@ from musicgenre._files import sha256_of
 from musicgenre.audio import printable
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
+from musicgenre.data._disk import file_lock
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.inference._embedding_library import HeardTrack, Library
 from musicgenre.inference.batch import Failure, hear_many
@@ -193,9 +194,22 @@ def embed_tracks(
         When the file exists and neither ``resume`` nor ``overwrite`` is given, cannot be written, or was made with
         another model or other settings.
     DataError
-        When the file to go on with is damaged.
+        When the file to go on with is damaged, or another process writes it.
     """
-    library = Library(_start(output, embedder.settings, resume=resume, overwrite=overwrite))
+    _check(output, resume=resume, overwrite=overwrite)
+    with file_lock(output, "'musicgenre embed'"):
+        library = Library(_start(output, embedder.settings, resume=resume))
+        return _embed_into(library, paths, embedder, output, jobs, progress)
+
+
+def _embed_into(
+    library: Library,
+    paths: Sequence[str],
+    embedder: Embedder,
+    output: Path,
+    jobs: int,
+    progress: Callable[[int, int], None],
+) -> EmbedReport:
     missing = [path for path in paths if not library.knows(path)]
     done = reused = len(paths) - len(missing)
     progress(done, len(paths))
@@ -241,8 +255,8 @@ class _Saver:
             self._library.changed = False
 
 
-def _start(output: Path, settings: EmbeddingSettings, *, resume: bool, overwrite: bool) -> TrackEmbeddings:
-    """Read the file to go on with, or begin with nothing."""
+def _check(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse what cannot be written, before anything is heard."""
     check_output(output)
     if resume and overwrite:
         raise UsageError("resuming and overwriting contradict each other", next_step="Give one of them")
@@ -257,7 +271,11 @@ def _start(output: Path, settings: EmbeddingSettings, *, resume: bool, overwrite
             next_step="Add --resume to go on with it, or --overwrite to replace it",
         )
     _check_room(output)
-    if overwrite or not output.exists():
+
+
+def _start(output: Path, settings: EmbeddingSettings, *, resume: bool) -> TrackEmbeddings:
+    """Read the file to go on with, or begin with nothing."""
+    if not resume or not output.exists():
         return _empty(settings)
     tracks = read_embeddings(output, mapped=False)  # where files are locked while mapped, it could not be replaced
     if tracks.settings != settings:

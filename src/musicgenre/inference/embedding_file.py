@@ -158,6 +158,9 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
             next_step="Make one with: musicgenre embed FOLDER --output FILE.npz",
         )
     try:
+        with source.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):  # NumPy would speak of pickles, and of a switch to allow them
+                raise zipfile.BadZipFile("it is no whole .npz file")
         with np.load(source, allow_pickle=False) as arrays:
             settings = _settings(bytes(arrays["card"]), source)
             joined = os.fsdecode(bytes(arrays["paths"]))
@@ -250,7 +253,9 @@ def _map(path: Path) -> Float16 | None:
 def _settings(text: bytes, path: Path) -> EmbeddingSettings:
     values: dict[str, Any] = parsed_json(text)
     version = values.pop("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if type(version) is not int or version < 1:
+        raise ValueError(f"format_version={version!r}")
+    if version > FORMAT_VERSION:
         raise DataError(
             f"{path} has embedding format {version}",
             valid=f"This version of musicgenre reads formats up to {FORMAT_VERSION}",
@@ -269,6 +274,9 @@ def _check(tracks: TrackEmbeddings, path: Path) -> None:
         raise _not_ours(path, f"embeddings of type {tracks.vectors.dtype} and shape {tracks.vectors.shape}")
     if len(tracks.vectors) != n or shapes != ((n,), (n,), (n, 32)):
         raise _not_ours(path, f"{n} tracks, but {len(tracks.vectors)} embeddings and {shapes}")
+    types = [str(array.dtype) for array in (tracks.size_bytes, tracks.modified_ns, tracks.sha256)]
+    if types != ["int64", "int64", "uint8"]:
+        raise _not_ours(path, f"sizes, times and checksums of the types {', '.join(types)}")
 
 
 def _not_ours(path: Path, reason: str) -> DataError:

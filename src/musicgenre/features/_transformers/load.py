@@ -17,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers.utils import logging
 
+from musicgenre._weight_files import load_plain, why_unreadable
 from musicgenre.errors import BundleError
 from musicgenre.features._transformers.hearing import Hearing, Wanted
 from musicgenre.features._transformers.hub import MERT, Published
@@ -107,8 +108,9 @@ def load(published: Published, wanted: Wanted) -> Hearing:
             else:
                 hearing.model = _pretrained(published, hearing.model)
         except _UNREADABLE as error:
+            reason = why_unreadable(error) if isinstance(error, pickle.UnpicklingError) else str(error)
             raise BundleError(
-                f"{published.weights} does not fit the network ({' '.join(str(error).split())[:300]})",
+                f"{published.weights} does not fit the network ({' '.join(reason.split())[:300]})",
                 valid="weights for the configuration beside it",
                 next_step="Fetch the model anew",
             ) from error
@@ -177,7 +179,7 @@ def _pretrained(published: Published, fresh: Any) -> Any:
 def _tensors(published: Published) -> dict[str, Tensor]:
     if published.weights.suffix == ".safetensors":
         return dict(safetensors.torch.load_file(published.weights))
-    content = torch.load(published.weights, map_location="cpu", weights_only=True)
+    content = load_plain(published.weights)
     if not isinstance(content, dict):
         raise TypeError("it holds no tensors by name")
     return content

@@ -1,0 +1,155 @@
+"""Downloads from a server on this machine that is slow, lies, or sends something else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicgenre._transfer import telling
+from musicgenre._weight_files import WeightFile, cached_or_fetched, read_weights
+from musicgenre.data.download import download
+from musicgenre.data.sets.registry import Archive
+from musicgenre.errors import BundleError, DataError
+from musicgenre.features._vggish import read_pca
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[[Answer], str]]:
+    """Start servers that answer as told; give the address of a file there."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(answer: Answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/file"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "weights"
+
+
+def sending(content: bytes, kind: str = "application/octet-stream", said: int | None = None) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(content) if said is None else said))
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def trickle(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Length", "1000000")
+    request.end_headers()
+    for _ in range(200):
+        request.wfile.write(b"x")
+        time.sleep(0.02)
+
+
+def whole_npz() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", "x")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (trickle, "sent only .* bytes in a minute"),
+        (sending(b"<html>sign in</html>", "text/html; charset=utf-8"), "web page in the place of the file"),
+        (sending(whole_npz(), said=5_000), "broke after .* of 5000 bytes"),
+        (sending(b"no zip at all"), "no whole .npz file"),
+        (sending(whole_npz()[:-30]), "no whole .npz file"),
+    ],
+)
+def test_what_is_not_the_file_never_takes_its_place(
+    serving: Callable[[Answer], str], cache: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, reason: str
+) -> None:
+    """Also where no hash is published, as for the PCA of VGGish."""
+    monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
+    with pytest.raises(BundleError, match=reason):
+        cached_or_fetched(WeightFile("pca.npz", serving(answer), ""), "options.pca")
+    assert not list(cache.iterdir())
+
+
+def test_a_whole_file_is_kept_and_told_of(serving: Callable[[Answer], str], cache: Path) -> None:
+    told: list[str] = []
+    with telling(told.append):
+        path = cached_or_fetched(WeightFile("pca.npz", serving(sending(whole_npz())), ""), "options.pca")
+    assert path.read_bytes() == whole_npz() and path.parent == cache
+    assert told == ["downloading pca.npz: 0 of 0 MB"]
+
+
+def test_an_archive_that_trickles_ends_and_resumes(
+    serving: Callable[[Answer], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"y" * 1000
+    monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with pytest.raises(DataError, match=r"sent only .* bytes in a minute.*resumes"):
+        download(Archive("a.zip", (serving(trickle),), checksum), tmp_path)
+    assert (tmp_path / "a.zip.part").stat().st_size > 0
+    assert download(Archive("a.zip", (serving(sending(content)),), checksum), tmp_path).read_bytes() == content
+
+
+def test_a_web_page_is_no_archive_even_without_a_checksum(serving: Callable[[Answer], str], tmp_path: Path) -> None:
+    page = sending(b"<html>", "text/html")
+    with pytest.raises(DataError, match="web page"):
+        download(Archive("a.zip", (serving(page),), None), tmp_path)
+    assert not (tmp_path / "a.zip").exists()
+
+
+class _Code:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("ran"),))
+
+
+def test_a_file_that_would_run_code_is_refused_without_advice_to_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps(_Code(), protocol=4))
+    with pytest.raises(BundleError, match="nothing of it was run") as refused:
+        read_weights(path)
+    assert "weights_only" not in str(refused.value) and not list(recwarn)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_pca_of_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "pca.npz"
+    vectors = np.eye(128)
+    vectors[3, 5] = value
+    np.savez(path, pca_eigen_vectors=vectors, pca_means=np.zeros((128, 1)))
+    with pytest.raises(BundleError, match="no finite numbers"):
+        read_pca(path)
