@@ -7,8 +7,9 @@ and the best of each counts:
 - one by one: a plain loop decodes a track, hears it, decodes the next; on one thread.
 - prepared: threads decode ahead, and the network takes batches of segments of several tracks (``compute_many``), on
   ``--jobs`` cores. Hashing the files and writing the store is included.
-- CPU: processor seconds a track of either way, all threads together. Where other work keeps the cores busy these say
-  more than the clock: a second thread then takes turns with that work in place of running beside the first.
+- CPU: processor seconds a track of either way, all threads together, and how many of them the kernel took. Where
+  other work keeps the cores busy these say more than the clock: a second thread then takes turns with that work in
+  place of running beside the first.
 - again: a second recipe on the same tracks, whose embeddings are all in the cache.
 
 "random" says that a family ran with random weights: as fast, and no word about what it hears. Those of transformers
@@ -123,16 +124,16 @@ def one_by_one(paths: list[Path], representation: Representation) -> None:
 
 
 def timed(work: Callable[[], object]) -> np.ndarray:
-    """Seconds on the clock, and of the processor."""
-    start_s, cpu_s = time.perf_counter(), time.process_time()
+    """Seconds on the clock, of the processor, and of these the kernel's."""
+    before = np.array([time.perf_counter(), time.process_time(), os.times().system])
     work()
-    return np.array([time.perf_counter() - start_s, time.process_time() - cpu_s])
+    return np.array([time.perf_counter(), time.process_time(), os.times().system]) - before
 
 
 def measure(paths: list[Path], representation: Representation, jobs: int, repeats: int) -> dict[str, np.ndarray]:
     """Best times of every way, taking turns; and that the second recipe computed nothing."""
     manifest = Manifest(None, tuple(Track(f"{n}", path, "x", split="train") for n, path in enumerate(paths)))
-    best = {way: np.full(2, np.inf) for way in ("single", "prepared", "again")}
+    best = {way: np.full(3, np.inf) for way in ("single", "prepared", "again")}
     representation.compute(load(paths[0], representation.sample_rate_hz).waveform)  # all is loaded, all compiled
     for _ in range(repeats):
         best["single"] = np.minimum(best["single"], timed(lambda: one_by_one(paths, representation)))
@@ -179,18 +180,19 @@ def main() -> None:
         load_average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not known"
         print(f"{options.jobs} jobs, best of {options.repeats}, load average {load_average} on {os.cpu_count()} cores")
         print(
-            "family             weights   tracks  one by one  prepared  speed-up   CPU s a track      again (cached)"
+            "family             weights   tracks  one by one  prepared  speed-up   CPU s a track (kernel)"
+            "           again (cached)"
         )
         for family in (family for family in FAMILIES if options.only.lower() in family.label.lower()):
             representation, weights = ready(family, Path(name), tiny=options.tiny)
             heard = paths[:: family.share]
             best = measure(heard, representation, options.jobs, options.repeats)
             shutil.rmtree(Path(name) / family.label, ignore_errors=True)
-            rates = {way: len(heard) / wall_s for way, (wall_s, _) in best.items()}
-            cpu_s = {way: seconds / len(heard) for way, (_, seconds) in best.items()}
+            rates = {way: len(heard) / wall_s for way, (wall_s, _, _) in best.items()}
+            cpu = {way: f"{cpu / len(heard):.3f} ({sys / len(heard):.3f})" for way, (_, cpu, sys) in best.items()}
             print(
                 f"{family.label:18} {weights:9} {len(heard):6} {rates['single']:9.2f}/s {rates['prepared']:7.2f}/s"
-                f" {rates['prepared'] / rates['single']:8.2f}x {cpu_s['single']:8.3f} / {cpu_s['prepared']:.3f}"
+                f" {rates['prepared'] / rates['single']:8.2f}x {cpu['single']:>16} / {cpu['prepared']}"
                 f" {rates['again']:14.0f}/s",
                 flush=True,
             )

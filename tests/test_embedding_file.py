@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import zipfile
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from musicgenre.inference.embedding_file import (
 )
 
 SETTINGS = EmbeddingSettings("toy", "ab" * 32, "embedding", "mean", "18")
+NETWORK = EmbeddingSettings("transformer", "cd" * 32, "embedding", "max", "full", {"layers": 3}, {"model": "a/b"})
 
 
 def some_tracks(rng: np.random.Generator, n: int = 5, width: int = 7) -> TrackEmbeddings:
@@ -103,7 +104,8 @@ def test_numpy_alone_reads_the_file(tmp_path: Path, rng: np.random.Generator) ->
         {"card": b"{"},
         {"card": b"[]"},
         {"card": b'{"format_version": 1, "model": "toy"}'},
-        {"card": json.dumps({"format_version": "9", **asdict(SETTINGS)}).encode()},
+        {"card": json.dumps({"format_version": "9", **SETTINGS.as_dict()}).encode()},
+        {"card": json.dumps({"format_version": 1, **NETWORK.as_dict(), "options": "layers"}).encode()},
         {"card": json.dumps({"format_version": 1, **dict.fromkeys(SETTINGS.__slots__, "x")}).encode()},
     ],
 )
@@ -114,6 +116,15 @@ def test_files_that_contradict_themselves_are_refused(
     write_embeddings(path, some_tracks(rng))
     with pytest.raises(DataError, match="damaged"):
         read_embeddings(rewritten(path, **changes))
+
+
+def test_options_and_location_of_a_network_are_kept(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "library.npz"
+    write_embeddings(path, replace(some_tracks(rng), settings=NETWORK))
+    again = read_embeddings(path).settings
+    assert again == NETWORK and again.location == {"model": "a/b"}
+    assert replace(again, location={}) == NETWORK, "the same model, wherever it lies"
+    assert replace(again, options={"layers": 2}) != NETWORK
 
 
 def test_a_newer_format_says_how_to_update(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -206,7 +217,7 @@ def test_parquet_holds_the_same(tmp_path: Path, rng: np.random.Generator) -> Non
     np.testing.assert_array_equal(table["size_bytes"].to_numpy(), tracks.size_bytes)
     np.testing.assert_array_equal(table["modified_ns"].to_numpy(), tracks.modified_ns)
     assert table["sha256"].to_pylist() == [row.tobytes().hex() for row in tracks.sha256]
-    assert json.loads(table.schema.metadata[b"musicgenre.card"]) == {"format_version": 1, **asdict(SETTINGS)}
+    assert json.loads(table.schema.metadata[b"musicgenre.card"]) == {"format_version": 1, **SETTINGS.as_dict()}
     assert list(path.parent.iterdir()) == [path]
 
 

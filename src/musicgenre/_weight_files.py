@@ -188,6 +188,12 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
     network.load_state_dict(whole, strict=True, assign=True)
 
 
+def set_option(option: str) -> str:
+    """Say how a file is named on the command line; outside of recipes a representation's option stands alone."""
+    alone = option.removeprefix("representation.options.")
+    return f"--set {option}=FILE" + (f" (prepare, embed: --set {alone}=FILE)" if alone != option else "")
+
+
 def _download(published: WeightFile, path: Path, option: str) -> None:
     """Fetch a file to ``path``; it is put there only if its hash is the published one."""
     request = urllib.request.Request(published.url, headers={"User-Agent": "musicgenre"})
@@ -203,5 +209,5 @@ def _download(published: WeightFile, path: Path, option: str) -> None:
         raise BundleError(
             f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",
             next_step=f"Fetch {published.url} where there is a network, then put it into that folder or name it: "
-            f"--set {option}=FILE",
+            f"{set_option(option)}",
         ) from error

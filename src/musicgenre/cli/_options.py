@@ -18,7 +18,7 @@ _LISTED = 50
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; numbers, lists, true, false and none become such, others stay text."""
+    """Read ``key=value`` pairs; numbers, lists, true, false and null become such, others stay text."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -29,7 +29,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None, "null": None}
+    words = {"true": True, "false": False, "null": None}  # none is a word that options take
     if text.lower() in words:
         return words[text.lower()]
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +45,12 @@ def embed(
         list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
     ],
     output: Annotated[Path, typer.Option("--output", help="The file to write: NAME.npz (.parquet with pyarrow).")],
-    model: Annotated[str, typer.Option("--model", help="'default', or an embedding bundle.")] = "default",
+    model: Annotated[
+        str, typer.Option("--model", help="'default', an embedding bundle, vggish or transformer.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of vggish or transformer, key=value; repeatable.")
+    ] = None,
     what: Annotated[What, typer.Option("--what", help="The network's output to take.")] = What.embedding,
     pool: Annotated[Pool, typer.Option("--pool", help="How heard segments become one vector.")] = Pool.mean,
     coverage: Annotated[
@@ -73,29 +80,37 @@ def embed(
     check_output(output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
+    from musicgenre.cli._options import parse_settings
     from musicgenre.cli._progress import counting
 
-    embedder = Embedder(model, what=what.value, pool=pool.value, coverage=coverage, threads=n_threads)
-    try:
-        with counting("listening", quiet=quiet) as progress:
-            report = embed_tracks(
-                wanted.paths,
-                embedder,
-                output,
-                jobs=n_jobs,
-                resume=resume,
-                overwrite=overwrite,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
-        typer.echo(f"interrupted{hint}", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+    embedder = Embedder(
+        model,
+        options=parse_settings(settings or []),
+        what=what.value,
+        pool=pool.value,
+        coverage=coverage,
+        threads=n_threads,
+    )
+    with _interruptible(output), counting("listening", quiet=quiet) as progress:
+        report = embed_tracks(
+            wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
+        )
     failures = (*wanted.failures, *report.failures)
     _tell(report, failures, quiet=quiet)
     if output_format is SummaryFormat.json:
         _print_json(report, failures, embedder, output)
     raise typer.Exit(1 if failures else 0)
+
+
+@contextmanager
+def _interruptible(output: Path) -> Iterator[None]:
+    """Let Ctrl-C end the command with a word on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
+        typer.echo(f"interrupted{hint}", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _tell(report: EmbedReport, failures: tuple[Failure, ...], *, quiet: bool) -> None:
@@ -117,13 +132,12 @@ def _tell(report: EmbedReport, failures: tuple[Failure, ...], *, quiet: bool) ->
 
 def _print_json(report: EmbedReport, failures: tuple[Failure, ...], embedder: Embedder, output: Path) -> None:
     import json
-    from dataclasses import asdict
 
     from musicgenre.audio import printable
 
     summary = {
         "output": printable(output),
-        **asdict(embedder.settings),
+        **embedder.settings.as_dict(),
         "embedded": report.embedded,
         "reused": report.reused,
         "failed": [{"path": printable(f.path), "error": printable(f.error)} for f in failures],

@@ -15,7 +15,10 @@ def prepare(
     manifest: Annotated[Path, typer.Argument(help="The manifest, a CSV; see: musicgenre data index.")],
     representation: Annotated[
         str,
-        typer.Option("--representation", help="melspectrogram, mfcc, table, picture, waveform, musicnn or columns."),
+        typer.Option(
+            "--representation",
+            help="melspectrogram, mfcc, table, picture, waveform, musicnn, vggish, transformer or columns.",
+        ),
     ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the representation, key=value; repeatable.")

@@ -23,10 +23,15 @@ def similar(
     model: Annotated[
         str | None, typer.Option("--model", help="Hears a new track; default: the index's own model.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of vggish or transformer in place of the index's, key=value."),
+    ] = None,
     output_format: Annotated[ListFormat, typer.Option("--format", help="How they are printed.")] = ListFormat.table,
 ) -> None:
     """Find the tracks of an index that sound most like a track, by the cosine of their embeddings."""
     from musicgenre.audio import printable
+    from musicgenre.cli._options import parse_settings
     from musicgenre.inference.similar import SimilarityIndex, similar
 
     library = SimilarityIndex.open(index)
@@ -35,6 +40,7 @@ def similar(
         library,
         top=top,
         model=model,
+        options=parse_settings(settings or []),
         report=lambda warning: typer.echo(f"note: {printable(warning)}", err=True),
     )
     if output_format is ListFormat.json:

@@ -33,7 +33,8 @@ class Representation(Protocol):
     -----
     Those that use published weights have two things more: ``weight_cards``, names of the cards of these weights, and
     ``make_ready()``, which fetches them. Those that hear several waveforms at once offer ``compute_many(waveforms,
-    threads=...)``, a list of arrays for a list of waveforms; preparation then decodes in threads ahead of it.
+    threads=...)``, a list of arrays for a list of waveforms; preparation then decodes in threads ahead of it. Networks
+    in torch offer ``load()``, which reads their weights into this process, and ``weights_sha256``.
     """
 
     name: str

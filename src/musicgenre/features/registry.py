@@ -67,7 +67,7 @@ def create_representation(name: str, **options: Any) -> Representation:
     Raises
     ------
     UsageError
-        If the name or an option is unknown; the nearest valid one is named.
+        If the name or an option is unknown (the nearest valid one is named), missing or of another type.
     """
     names = list_representations()
     if name not in names:
@@ -80,7 +80,21 @@ def create_representation(name: str, **options: Any) -> Representation:
         for option in options:
             if option not in parameters:
                 raise unknown(f"option of the representation {name}", option, list(parameters))
-    return factory(**options)
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY and option not in options:
+            raise UsageError(
+                f"the representation {name} needs the option {option}",
+                valid=f"Options: {', '.join(parameters)}",
+                next_step="docs/features.md says what each takes",
+            )
+    try:
+        return factory(**options)
+    except TypeError as error:  # an option holds another kind of value than it takes
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise UsageError(
+            f"the representation {name} cannot be made with {given} ({error})",
+            next_step="docs/features.md says what each option takes",
+        ) from error
 
 
 def representation_from_settings(settings: Mapping[str, Any]) -> Representation:

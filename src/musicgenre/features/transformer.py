@@ -89,6 +89,15 @@ class Transformer:
         """Find the model before workers start; each loads its own."""
         find_model(self.model)
 
+    def load(self) -> None:
+        """Read the weights into this process: all that is wrong with them shows here."""
+        self._loaded()
+
+    @property
+    def weights_sha256(self) -> str:
+        """Checksum of the weights."""
+        return self._published.sha256
+
     def shape(self) -> tuple[int, ...]:
         """(width,), (layers, width) or (frames, width)."""
         return self._shape
@@ -149,6 +158,6 @@ def _the_same(found: Published, name: str, weights_sha256: str, config_sha256: s
             raise BundleError(
                 f"the {what} of {name} in {found.folder} are not those that were used before (SHA-256 {here})",
                 valid=f"SHA-256 {wanted}",
-                next_step=f"Put the former {what} in place, or train anew with these",
+                next_step=f"Put the former {what} in place, or train or embed anew with these",
             )
     return found

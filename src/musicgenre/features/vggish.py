@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musicgenre._files import sha256_of
+from musicgenre._weight_files import set_option
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features._side_by_side import in_threads, in_torch_threads
 from musicgenre.features._vggish_files import NONE, PCA, PCA_CARD, PUBLISHED, WEIGHTS, find_file, weight_cards
@@ -80,7 +81,7 @@ class Vggish:
         if n_examples is None and (output == "examples" or pool == "none"):
             raise UsageError("n_examples is not given", valid="A number, where arrays are not pooled over a track")
         self.output, self.n_examples, self.pool = output, n_examples, pool
-        self.weights, self.pca = weights, pca
+        self.weights, self.pca = str(weights), str(pca)
         self._expected = {"weights": weights_sha256, "pca": pca_sha256}
         self.segment_s: float | None = None if n_examples is None else samples_of(n_examples) / self.sample_rate_hz
         self.row_axis: int | None = len(self.shape()) - 1  # bands, or values of the embedding
@@ -100,6 +101,25 @@ class Vggish:
             self._checked("weights", self.weights, WEIGHTS)
         if self.output == "quantised":
             self._checked("pca", self.pca, PCA)
+
+    def load(self) -> None:
+        """Read the weights into this process: all that is wrong with them shows here."""
+        self._network()
+        self.make_ready()
+
+    @property
+    def weights_sha256(self) -> str:
+        """Checksum of the file of the network; empty for an untrained one."""
+        return "" if self.weights == NONE else self._checked("weights", self.weights, WEIGHTS)[1]
+
+    def pieces(self) -> tuple[Vggish, float]:
+        """Give what hears one example, and the seconds from one to the next.
+
+        The embedding of a track is the mean over them, so a long one need not be held as a whole.
+        """
+        files = {"weights": self.weights, "pca": self.pca}
+        checksums = {f"{name}_sha256": expected for name, expected in self._expected.items()}
+        return Vggish(output=self.output, n_examples=1, **files, **checksums), HOP_S
 
     def shape(self) -> tuple[int, ...]:
         """(n_examples, 96, 64), (n_examples, 128) or (128,)."""
@@ -192,7 +212,7 @@ class Vggish:
             raise BundleError(
                 f"{path} has another SHA-256 than expected ({sha256[: len(expected)]})",
                 valid=f"It should begin with {expected}",
-                next_step=f"Name the file that was used before: --set representation.options.{option}=FILE",
+                next_step=f"Name the file that was used before: {set_option(f'representation.options.{option}')}",
             )
         return path, sha256
 

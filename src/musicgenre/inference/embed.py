@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
 from musicgenre.data._disk import file_lock
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.inference._embedding_library import HeardTrack, Library
+from musicgenre.inference._network_ear import NETWORKS, network_ear, no_ears
 from musicgenre.inference.batch import Failure, hear_many
 from musicgenre.inference.classifier import DEFAULT_COVERAGE_S
 from musicgenre.inference.embedding_file import (
@@ -60,13 +61,17 @@ class Embedder:
     Parameters
     ----------
     model : str
-        ``default`` (MusiCNN), the name of an embedding bundle in the cache, or the path of one (``.onnx``).
+        ``default`` (MusiCNN), the name of an embedding bundle in the cache, or the path of one (``.onnx``); or the
+        representation ``vggish`` or ``transformer``.
+    options : mapping, optional
+        Options of the representation, as ``{"model": "facebook/wav2vec2-base", "layers": 6}``; a bundle has none.
     what : {"embedding", "tags"}
-        The network's output to take: its penultimate layer, or tag probabilities.
+        The bundle's output to take: its penultimate layer, or tag probabilities.
     pool : {"mean", "max", "mean-max"}
-        How the heard segments become one vector.
+        How the heard segments (VGGish: examples of 0.96 s) become one vector.
     coverage : float, ``full`` or None
-        Seconds of each track to hear, evenly spread, or ``full``. None takes the default of classification.
+        Seconds of each track to hear, evenly spread, or ``full``. None: ``full`` for a representation, else the
+        default of classification.
     threads : int, optional
         Threads that one inference may use; all cores by default.
 
@@ -76,12 +81,15 @@ class Embedder:
         When the model is missing, damaged or has no embeddings.
     UsageError
         When one of the other values is not valid.
+    MissingExtraError
+        When the representation needs an extra that is not installed.
     """
 
     def __init__(
         self,
         model: str = "default",
         *,
+        options: Mapping[str, Any] | None = None,
         what: What = "embedding",
         pool: Pool = "mean",
         coverage: float | str | None = None,
@@ -90,18 +98,21 @@ class Embedder:
         for name, value, valid in (("what", what, get_args(What)), ("pool", pool, get_args(Pool))):
             if value not in valid:
                 raise UsageError(f"{name} {value!r} is not known", valid=f"{', '.join(valid)}")
-        heard = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
-        bundle = load_bundle(_bundle_path(model), threads=threads)
-        card = bundle.card
-        if card.kind != "embedding":
-            raise BundleError(
-                f"{card.name} gives no embeddings: it is a {card.kind}",
-                valid="'default', or an embedding bundle such as msd-musicnn",
+        is_network = model in NETWORKS
+        if is_network and what != "embedding":
+            raise UsageError(f"{model} gives no {what}", valid="embedding", next_step="Bundles such as msd-musicnn do")
+        if options and not is_network:
+            raise UsageError(
+                f"{model} is a bundle, which takes no options: {', '.join(options)}",
+                valid=f"Options of {' or '.join(NETWORKS)}",
             )
-        framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
-        self._ear = Ear(framing, heard, bundle.run)
+        heard = Coverage.parse((None if is_network else DEFAULT_COVERAGE_S) if coverage is None else coverage)
+        if is_network:
+            self._ear, maker = network_ear(model, options or {}, heard, threads)
+        else:
+            self._ear, maker = _bundle_ear(model, heard, threads)
         said = "full" if heard.seconds is None else f"{heard.seconds:.12g}"
-        self._settings = EmbeddingSettings(card.name, card.sha256, what, pool, said)
+        self._settings = EmbeddingSettings(**maker, what=what, pool=pool, coverage=said)
 
     @property
     def settings(self) -> EmbeddingSettings:
@@ -284,7 +295,7 @@ def _start(output: Path, settings: EmbeddingSettings, *, resume: bool) -> TrackE
             valid="Embeddings in one file are made alike",
             next_step="Choose the same settings, another --output, or --overwrite",
         )
-    return tracks
+    return replace(tracks, settings=settings)  # equal ones; where the weights lie may be new
 
 
 def _check_room(output: Path) -> None:
@@ -303,13 +314,24 @@ def difference(theirs: EmbeddingSettings, ours: EmbeddingSettings) -> str:
     """Say where two settings differ, as ``pool mean, not max``."""
     if theirs.model != ours.model:
         return f"model {printable(theirs.model)}, not {printable(ours.model)}"
-    names = ("model_sha256", "what", "pool", "coverage")
-    pairs: Iterable[tuple[str, str, str]] = ((name, getattr(theirs, name), getattr(ours, name)) for name in names)
+    same = theirs.model_sha256 == ours.model_sha256
+    names = (*(() if same else ("location", "model_sha256")), "what", "pool", "coverage", "options")
+    told = [_told(settings, names) for settings in (theirs, ours)]
     return "; ".join(
-        f"{name.replace('_', ' ')} {printable(their)}, not {printable(our)}"
-        for name, their, our in pairs
-        if their != our
+        f"{name} {printable(told[0].get(name, 'none'))}, not {printable(told[1].get(name, 'none'))}"
+        for name in dict.fromkeys((*told[0], *told[1]))
+        if told[0].get(name) != told[1].get(name)
     )
+
+
+def _told(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, str]:
+    """Settings as a message names them; options as they are given, ``--set layers``."""
+    told: dict[str, str] = {}
+    for name in names:
+        value = getattr(settings, name)
+        parts = {f"--set {key}": part for key, part in value.items()} if isinstance(value, Mapping) else {}
+        told |= {key: str(part) for key, part in parts.items()} or {name.replace("_", " "): str(value)}
+    return told
 
 
 def _empty(settings: EmbeddingSettings) -> TrackEmbeddings:
@@ -330,10 +352,31 @@ def _hear(path: str, embedder: Embedder) -> tuple[HeardTrack, tuple[str, ...]]:
     return HeardTrack(path, embedding.vector, status.st_size, status.st_mtime_ns, digest), embedding.warnings
 
 
+def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ear, dict[str, Any]]:
+    """Load a bundle; with it what the settings say of it."""
+    bundle = load_bundle(_bundle_path(model), threads=threads)
+    card = bundle.card
+    if card.kind != "embedding":
+        raise BundleError(
+            f"{card.name} gives no embeddings: it is a {card.kind}",
+            valid="'default', an embedding bundle such as msd-musicnn, vggish or transformer",
+        )
+    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
+    return Ear(framing, coverage, bundle.run), {"model": card.name, "model_sha256": card.sha256}
+
+
 def _bundle_path(model: str) -> Path:
     if Path(model).suffix == ".onnx":
         return Path(model)
-    return ensure_bundle(DEFAULT_BUNDLE if model == "default" else model)
+    name = DEFAULT_BUNDLE if model == "default" else model
+    try:
+        return ensure_bundle(name)
+    except (BundleError, UsageError):
+        from musicgenre.bundle.musicnn import PUBLISHED
+
+        if name in PUBLISHED:  # its weights cannot be had: the error says how they can
+            raise
+        raise no_ears(name) from None
 
 
 def _pooled(rows: Float32, pool: Pool) -> Float32:

@@ -9,8 +9,8 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,15 +40,20 @@ class EmbeddingSettings:
     Attributes
     ----------
     model : str
-        Name of the embedding bundle.
+        Name of the embedding bundle, or of the representation: ``vggish`` or ``transformer``.
     model_sha256 : str
-        Checksum on its card.
+        Checksum on the bundle's card, or of the representation's weights.
     what : {"embedding", "tags"}
         The network's output: its penultimate layer, or tag probabilities.
     pool : {"mean", "max", "mean-max"}
         How the heard segments of a track become one vector; ``mean-max`` is both, one behind the other.
     coverage : str
         Seconds of each track that were heard, or ``full``.
+    options : mapping
+        The representation's other settings; empty for a bundle.
+    location : mapping
+        Where the representation's weights were found, as the options that name it; nothing that counts when settings
+        are compared.
     """
 
     model: str
@@ -56,6 +61,12 @@ class EmbeddingSettings:
     what: What
     pool: Pool
     coverage: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    location: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON; those of a bundle have no options."""
+        return {name: value for name, value in asdict(self).items() if value != {}}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +197,7 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
 
 
 def _write_npz(path: Path, tracks: TrackEmbeddings) -> None:
-    card = {"format_version": FORMAT_VERSION, **asdict(tracks.settings)}
+    card = {"format_version": FORMAT_VERSION, **tracks.settings.as_dict()}
     arrays: dict[str, NDArray[np.generic]] = {
         _MAPPED: tracks.vectors,
         "card": _bytes(json.dumps(card).encode()),
@@ -217,7 +228,7 @@ def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
         "modified_ns": tracks.modified_ns,
         "sha256": [row.tobytes().hex() for row in tracks.sha256],
     }
-    card = {"format_version": FORMAT_VERSION, **asdict(tracks.settings)}
+    card = {"format_version": FORMAT_VERSION, **tracks.settings.as_dict()}
     table = arrow.table(columns).replace_schema_metadata({"musicgenre.card": json.dumps(card)})
     with path.open("wb") as stream:
         parquet.write_table(table, stream)
@@ -261,7 +272,9 @@ def _settings(text: bytes, path: Path) -> EmbeddingSettings:
             valid=f"This version of musicgenre reads formats up to {FORMAT_VERSION}",
             next_step="Update it with: pip install --upgrade musicgenre",
         )
-    settings = EmbeddingSettings(**{name: str(value) for name, value in values.items()})  # type: ignore[arg-type]
+    choices = {name: dict(values.pop(name, {})) for name in ("options", "location")}
+    named = {name: str(value) for name, value in values.items()}
+    settings = EmbeddingSettings(**named, **choices)  # type: ignore[arg-type]
     if settings.what not in get_args(What) or settings.pool not in get_args(Pool):
         raise ValueError(f"what={settings.what!r}, pool={settings.pool!r}")
     return settings

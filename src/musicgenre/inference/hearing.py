@@ -72,12 +72,22 @@ class Ear:
         How much of a track is heard.
     run : callable
         Runs the network on rows of samples, shape (n, segment_samples).
+    rows_at_once : int
+        Most rows that ``run`` is given together.
     """
 
-    def __init__(self, framing: Framing, coverage: Coverage, run: Callable[[Float32], Outputs]) -> None:
+    def __init__(
+        self,
+        framing: Framing,
+        coverage: Coverage,
+        run: Callable[[Float32], Outputs],
+        *,
+        rows_at_once: int = _ROWS_AT_ONCE,
+    ) -> None:
         self.framing = framing
         self.coverage = coverage
         self._run_rows = run
+        self._rows_at_once = rows_at_once
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
         """Hear one track.
@@ -159,7 +169,7 @@ class Ear:
 
     def _run(self, rows: Iterator[Float32]) -> Outputs:
         parts: list[Outputs] = []
-        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+        while batch := list(islice(rows, self._rows_at_once)):
             parts.append(self._run_rows(np.stack(batch)))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 

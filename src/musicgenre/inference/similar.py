@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre._files import sha256_of
-from musicgenre.errors import DataError, UsageError
+from musicgenre.errors import BundleError, DataError, UsageError
 from musicgenre.inference._half import first_unusable, lengths, products
+from musicgenre.inference._network_ear import NETWORKS
 from musicgenre.inference.embed import Embedder, difference
 from musicgenre.inference.embedding_file import EmbeddingSettings, TrackEmbeddings, read_embeddings
 
@@ -218,6 +220,7 @@ def similar(
     *,
     top: int = 10,
     model: str | None = None,
+    options: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[Neighbour, ...]:
     """Find the tracks of an index that sound most like a track.
@@ -232,6 +235,8 @@ def similar(
         How many to find.
     model : str, optional
         The model to hear the track with; must be the one the index was made with. By default that one, from the cache.
+    options : mapping, optional
+        Options of the index's representation in place of its own, such as where its weights lie now.
     report : callable
         Told what was noticed while hearing the track.
 
@@ -250,34 +255,55 @@ def similar(
     name = os.fspath(track)
     row = index.find(name)
     if row is not None:
-        if model is not None:
-            _embedder(index.settings, model)
+        if model is not None or options:
+            _embedder(index.settings, model, options)
         return index.nearest_to(row, top=top)
     if not Path(name).exists():
         raise UsageError(
             f"{audio.printable(name)} is neither a file nor a track of the index",
             valid="a path or file name as it stands in the index, or an audio file",
         )
-    heard = _embedder(index.settings, model).embed(name)
+    heard = _embedder(index.settings, model, options).embed(name)
     for warning in heard.warnings:
         report(warning)
     return index.nearest(heard.vector, top=top)
 
 
-def _embedder(settings: EmbeddingSettings, model: str | None) -> Embedder:
+def _embedder(settings: EmbeddingSettings, model: str | None, options: Mapping[str, Any] | None) -> Embedder:
     """Load the model of an index, and make sure that it is the one."""
-    embedder = Embedder(
-        settings.model if model is None else model,
-        what=settings.what,
-        pool=settings.pool,
-        coverage=settings.coverage,
-    )
+    name = settings.model if model is None else model
+    if name != settings.model and (name in NETWORKS or settings.model in NETWORKS):  # before anything is fetched
+        raise _another(f"model {settings.model}, not {name}")
+    chosen = _options_of(settings) | dict(options or {})
+    try:
+        embedder = Embedder(name, options=chosen, what=settings.what, pool=settings.pool, coverage=settings.coverage)
+    except BundleError as error:
+        if not settings.location:
+            raise
+        places = " or ".join(f"--set {option}=PATH" for option in settings.location)
+        raise BundleError(
+            f"the index's model cannot be loaded: {error.problem}",
+            valid=error.valid,
+            next_step=f"{error.next_step or 'Get it'}. Where it lies elsewhere now, say so with {places}",
+        ) from error
     if embedder.settings != settings:
-        raise UsageError(
-            f"the index was made with another model: {difference(settings, embedder.settings)}",
-            next_step="Name the index's model with --model, or embed the tracks again",
-        )
+        raise _another(difference(settings, embedder.settings))
     return embedder
+
+
+def _options_of(settings: EmbeddingSettings) -> dict[str, Any]:
+    """Options that make a representation again; none for a bundle."""
+    if settings.model not in NETWORKS:
+        return {}
+    kept = {key: value for key, value in settings.options.items() if key != "version"}
+    return {**kept, **settings.location, "weights_sha256": settings.model_sha256}
+
+
+def _another(told: str) -> UsageError:
+    return UsageError(
+        f"the index was made with another model: {told}",
+        next_step="Name the index's model with --model, or embed the tracks again",
+    )
 
 
 def _is_tail(path: str, name: str) -> bool:
