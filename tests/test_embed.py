@@ -229,6 +229,8 @@ def test_the_command_writes_parquet_for_other_tools(ears: Path, library: Path) -
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float16), expected)
     again = run("embed", library, "--model", ears, "--output", outputs[1], "--resume")
     assert again.returncode == 2 and b"cannot be resumed" in again.stderr
+    found = [run("similar", paths[0], "--index", output).stdout for output in outputs]
+    assert found[0] == found[1] != b""
 
 
 def test_the_command_refuses_outputs_before_listening(ears: Path, library: Path) -> None:

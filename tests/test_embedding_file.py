@@ -7,11 +7,14 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from musicgenre.audio import printable
 from musicgenre.errors import DataError, UsageError
@@ -200,7 +203,6 @@ def test_parquet_without_pyarrow_names_npz_and_the_extra(
 
 
 def test_parquet_holds_the_same(tmp_path: Path, rng: np.random.Generator) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     tracks = some_tracks(rng)
     path = tmp_path / "new folder" / "library.parquet"
     write_embeddings(path, tracks)
@@ -224,7 +226,6 @@ def test_parquet_holds_the_same(tmp_path: Path, rng: np.random.Generator) -> Non
 def test_a_failed_write_leaves_the_old_parquet(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "library.parquet"
     write_embeddings(path, some_tracks(rng))
     before = path.read_bytes()
@@ -238,8 +239,54 @@ def test_a_failed_write_leaves_the_old_parquet(
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_parquet_is_not_read_back(tmp_path: Path, rng: np.random.Generator) -> None:
-    pytest.importorskip("pyarrow")
+def test_parquet_is_read_back(tmp_path: Path, rng: np.random.Generator) -> None:
+    tracks = some_tracks(rng)
+    write_embeddings(tmp_path / "library.parquet", tracks)
+    found = read_embeddings(tmp_path / "library.parquet")
+    assert found.settings == tracks.settings and list(found.paths) == [printable(name) for name in tracks.paths]
+    for name in ("vectors", "size_bytes", "modified_ns", "sha256"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(tracks, name))
+        assert getattr(found, name).dtype == getattr(tracks, name).dtype
+
+
+def _changed(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        parquet.write_table(change(parquet.read_table(path)), path)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"PAR1"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(bytes(200) + path.read_bytes()[200:]),
+        _changed(lambda table: table.replace_schema_metadata({})),
+        _changed(lambda table: table.replace_schema_metadata({"musicgenre.card": "[]"})),
+        _changed(lambda table: table.drop_columns(["sha256"])),
+        _changed(lambda table: table.set_column(1, "embedding", [[[1.0]] * (len(table) - 1) + [[1.0, 2.0]]])),
+        _changed(lambda table: table.set_column(1, "embedding", [[None] * len(table)])),
+        _changed(lambda table: table.set_column(1, "embedding", [["a"] * len(table)])),
+        _changed(lambda table: table.set_column(4, "sha256", [["zz"] * len(table)])),
+        _changed(lambda table: table.set_column(4, "sha256", [["00"] * len(table)])),
+        _changed(lambda table: table.set_column(2, "size_bytes", [[None] * len(table)])),
+        _changed(lambda table: table.set_column(2, "size_bytes", [["x"] * len(table)])),
+    ],
+)
+def test_damaged_parquet_is_refused(tmp_path: Path, rng: np.random.Generator, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "library.parquet"
+    write_embeddings(path, some_tracks(rng))
+    damage(path)
+    with pytest.raises(DataError, match=r"damaged or no file of embeddings"):
+        read_embeddings(path)
+
+
+def test_reading_parquet_needs_pyarrow(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_embeddings(tmp_path / "library.parquet", some_tracks(rng))
-    with pytest.raises(DataError, match=r"is for other tools.*ends in \.npz"):
+    monkeypatch.setattr("musicgenre.inference.embedding_file.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs pyarrow"):
         read_embeddings(tmp_path / "library.parquet")

@@ -1,6 +1,6 @@
-"""Embeddings of many tracks in one file: plain arrays and a line of JSON in an ``.npz``, nothing pickled.
+"""Embeddings of many tracks in one file: plain arrays and a line of JSON in an ``.npz``, nothing pickled; or Parquet.
 
-The arrays are stored uncompressed, so that the embeddings of a large library are mapped from the file, not read.
+The arrays of an ``.npz`` are stored uncompressed, so that the embeddings of a large library are mapped, not read.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ Pool = Literal["mean", "max", "mean-max"]
 Float16 = NDArray[np.float16]
 
 _MAPPED = "embeddings"  # comes first in the file: its data then lie at a multiple of 64 bytes
+_PARQUET = ".parquet"
+_PARQUET_COLUMNS = ("path", "embedding", "size_bytes", "modified_ns", "sha256")
+_CARD_KEY = b"musicgenre.card"
 _DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
@@ -106,15 +109,9 @@ def check_output(path: Path) -> None:
     UsageError
         When it ends neither in ``.npz`` nor in ``.parquet``, or in ``.parquet`` without pyarrow installed.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".npz", ".parquet"):
+    if path.suffix.lower() not in (".npz", _PARQUET):
         raise UsageError(f"{path} cannot hold embeddings", valid="A name that ends in .npz (or .parquet)")
-    if suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise UsageError(
-            f"{path} needs pyarrow, which is not installed",
-            valid="A name that ends in .npz needs nothing more",
-            next_step="Choose .npz, or install it with: pip install 'musicgenre[parquet]'",
-        )
+    _check_pyarrow(path)
 
 
 def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> None:
@@ -136,7 +133,7 @@ def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> N
     check_output(target)
     try:
         with replacing(target) as temporary:
-            if target.suffix.lower() == ".parquet":
+            if target.suffix.lower() == _PARQUET:
                 _write_parquet(temporary, tracks)
             else:
                 _write_npz(temporary, tracks)
@@ -147,43 +144,33 @@ def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> N
 
 
 def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> TrackEmbeddings:
-    """Read an ``.npz`` file of embeddings.
+    """Read a file of embeddings.
 
     Parameters
     ----------
     path : path
-        The file.
+        The file; ends in ``.npz``, or in ``.parquet`` where pyarrow is installed.
     mapped : bool
-        Map the embeddings from the file instead of reading them; the file must then stay in place.
+        Map the embeddings from an ``.npz`` file instead of reading them; the file must then stay in place.
 
     Raises
     ------
     DataError
         When the file is missing, damaged, from a newer version or no file of embeddings.
+    UsageError
+        When it ends in ``.parquet`` and pyarrow is not installed.
     """
     source = Path(path)
-    if source.suffix.lower() == ".parquet":
-        raise DataError(
-            f"{source} is for other tools; musicgenre does not read it",
-            valid="A file that ends in .npz",
-            next_step="Make one with: musicgenre embed FOLDER --output FILE.npz",
-        )
     try:
         with source.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):  # NumPy would speak of pickles, and of a switch to allow them
-                raise zipfile.BadZipFile("it is no whole .npz file")
-        with np.load(source, allow_pickle=False) as arrays:
-            settings = _settings(bytes(arrays["card"]), source)
-            joined = os.fsdecode(bytes(arrays["paths"]))
-            vectors = _map(source) if mapped else None
-            tracks = TrackEmbeddings(
-                settings,
-                joined.split("\0") if joined else (),
-                arrays[_MAPPED] if vectors is None else vectors,
-                arrays["size_bytes"],
-                arrays["modified_ns"],
-                arrays["sha256"],
-            )
+            is_zip = zipfile.is_zipfile(stream)
+        if source.suffix.lower() == _PARQUET:
+            _check_pyarrow(source)
+            tracks = _read_parquet(source)
+        elif is_zip:
+            tracks = _read_npz(source, mapped)
+        else:  # NumPy would speak of pickles, and of a switch to allow them
+            raise zipfile.BadZipFile("it is no whole .npz file")
     except FileNotFoundError:
         raise DataError(
             f"there is no file {source}", next_step="Make it with: musicgenre embed FOLDER --output FILE.npz"
@@ -194,6 +181,54 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
         raise _not_ours(source, str(error)) from error
     _check(tracks, source)
     return tracks
+
+
+def _check_pyarrow(path: Path) -> None:
+    if path.suffix.lower() == _PARQUET and find_spec("pyarrow") is None:
+        raise UsageError(
+            f"{path} needs pyarrow, which is not installed",
+            valid="A name that ends in .npz needs nothing more",
+            next_step="Choose .npz, or install it with: pip install 'musicgenre[parquet]'",
+        )
+
+
+def _read_npz(path: Path, mapped: bool) -> TrackEmbeddings:
+    with np.load(path, allow_pickle=False) as arrays:
+        settings = _settings(bytes(arrays["card"]), path)
+        joined = os.fsdecode(bytes(arrays["paths"]))
+        vectors = _map(path) if mapped else None
+        return TrackEmbeddings(
+            settings,
+            joined.split("\0") if joined else (),
+            arrays[_MAPPED] if vectors is None else vectors,
+            arrays["size_bytes"],
+            arrays["modified_ns"],
+            arrays["sha256"],
+        )
+
+
+def _read_parquet(path: Path) -> TrackEmbeddings:
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path, columns=[*_PARQUET_COLUMNS], memory_map=True)
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    settings = _settings((table.schema.metadata or {})[_CARD_KEY], path)
+    lists = table["embedding"].combine_chunks()
+    flat = np.asarray(lists.flatten())
+    if flat.dtype != np.float32 or (len(lists) and len(flat) % len(lists)) or lists.null_count:
+        raise ValueError(f"{len(lists)} embeddings of different widths, or of another type than float32")
+    with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, which is refused later by name
+        vectors = flat.reshape(len(lists), -1).astype(np.float16)
+    checksums = b"".join(bytes.fromhex(text) for text in table["sha256"].to_pylist())
+    return TrackEmbeddings(
+        settings,
+        table["path"].to_pylist(),
+        vectors,
+        np.asarray(table["size_bytes"]),
+        np.asarray(table["modified_ns"]),
+        np.frombuffer(checksums, np.uint8).reshape(len(lists), -1),
+    )
 
 
 def _write_npz(path: Path, tracks: TrackEmbeddings) -> None:
@@ -229,7 +264,7 @@ def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
         "sha256": [row.tobytes().hex() for row in tracks.sha256],
     }
     card = {"format_version": FORMAT_VERSION, **tracks.settings.as_dict()}
-    table = arrow.table(columns).replace_schema_metadata({"musicgenre.card": json.dumps(card)})
+    table = arrow.table(columns).replace_schema_metadata({_CARD_KEY: json.dumps(card)})
     with path.open("wb") as stream:
         parquet.write_table(table, stream)
         stream.flush()
