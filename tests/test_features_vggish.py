@@ -254,8 +254,8 @@ def test_a_damaged_published_file_is_refused(cache: Path) -> None:
 def test_cards_name_the_published_files_in_use(tmp_path: Path) -> None:
     assert [card.file for card in cards_in_use(Vggish(output="quantised"))] == [WEIGHTS.file, PCA.file]
     assert [card.sha256 for card in cards_in_use(Vggish(weights=str(tmp_path / WEIGHTS.file)))] == ["10086976"]
-    for own in ({"weights": "mine.pth"}, {"weights": "none"}, {"output": "examples", "n_examples": 1}):
-        assert not cards_in_use(Vggish(**own))  # type: ignore[arg-type]
+    for without in ({"weights": "none"}, {"output": "examples", "n_examples": 1}):
+        assert not cards_in_use(Vggish(**without))  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("offline", "cache")

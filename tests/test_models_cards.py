@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from musicgenre._files import sha256_of
 from musicgenre.bundle.export import export_run
 from musicgenre.errors import UsageError
 from musicgenre.features.registry import create_representation
 from musicgenre.models import cards
-from musicgenre.models._published_weights import card_names
+from musicgenre.models._published_weights import cards_of
 from musicgenre.models.cards import WeightCard, cards_in_use, find_card, list_cards
 from musicgenre.models.registry import create_model
 from musicgenre.training.train import train
@@ -73,10 +74,24 @@ def test_networks_and_their_parts_are_asked() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "names"),
-    [("none", ()), ("imagenet", ("vgg19/imagenet",)), ("a/vgg19-dcbb9e9d.pth", ("vgg19/imagenet",)), ("own.pth", ())],
+    [("none", ()), ("imagenet", ("vgg19/imagenet",)), ("a/vgg19-dcbb9e9d.pth", ("vgg19/imagenet",))],
 )
 def test_imagenet_weights_name_their_card(weights: str, names: tuple[str, ...]) -> None:
-    assert card_names(weights, "vgg19") == names
+    assert cards_of(weights, "vgg19") == names
+
+
+def test_files_of_ones_own_have_a_card_with_their_checksum(tmp_path: Path) -> None:
+    file, _ = write_published(tmp_path, "squeezenet-1.1")
+    own = file.rename(tmp_path / "own.pth")
+    network = create_model("squeezenet-1.1", (3, 32, 32), 2, weights=str(own))
+    (card,) = cards_in_use(network)
+    assert (card.name, card.model, card.sha256) == ("own.pth", "squeezenet-1.1", sha256_of(own))
+    assert "not known" in card.licence and not card.url
+    vggish = create_representation("vggish", output="quantised", weights=str(own), pca=str(own))
+    assert [card.sha256 for card in cards_in_use(vggish)] == [sha256_of(own)]
+    assert cards_in_use(create_representation("vggish", weights="none")) == []
+    named = create_representation("vggish", weights="somewhere/vggish-10086976.pth")
+    assert [card.name for card in cards_in_use(named)] == ["vggish/published"]
 
 
 def test_representations_name_their_cards() -> None:

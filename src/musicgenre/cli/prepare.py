@@ -10,15 +10,14 @@ import typer
 if TYPE_CHECKING:
     from musicgenre.features.prepare import Preparation
 
+_REPRESENTATIONS = "melspectrogram, mfcc, table, picture, waveform, musicnn, vggish, transformer or columns."
+
 
 def prepare(
     manifest: Annotated[Path, typer.Argument(help="The manifest, a CSV; see: musicgenre data index.")],
     representation: Annotated[
         str,
-        typer.Option(
-            "--representation",
-            help="melspectrogram, mfcc, table, picture, waveform, musicnn, vggish, transformer or columns.",
-        ),
+        typer.Option("--representation", help=_REPRESENTATIONS),
     ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the representation, key=value; repeatable.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from musicgenre._files import sha256_of
 from musicgenre._weight_files import WeightFile, cached_or_fetched
 from musicgenre.errors import BundleError
 
@@ -15,6 +17,10 @@ NONE = "none"
 
 WEIGHTS_CARD, PCA_CARD = "vggish/published", "vggish-pca/published"
 """Names of the files' cards."""
+
+READS = "log-mel examples, 96 frames of 10 ms by 64 bands from 125 to 7,500 Hz"
+PCA_READS = "VGGish embeddings, 128 numbers"
+"""What network and PCA take."""
 
 WEIGHTS = WeightFile(
     file="vggish-10086976.pth",
@@ -31,9 +37,18 @@ PCA = WeightFile(
 """PCA with whitening of the embedding; no hash is published."""
 
 
-def weight_cards(weights: str) -> tuple[str, ...]:
-    """Names of the cards of what the option ``weights`` says; none for a file that is not the published one."""
-    return (WEIGHTS_CARD,) if weights == PUBLISHED or Path(weights).name == WEIGHTS.file else ()
+def weight_cards(weights: str) -> tuple[str | dict[str, Any], ...]:
+    """Cards of what the option ``weights`` says, see `card_of_file`; none for an untrained network."""
+    return () if weights == NONE else (card_of_file(weights, WEIGHTS, WEIGHTS_CARD, READS),)
+
+
+def card_of_file(given: str, published: WeightFile, card: str, reads: str) -> str | dict[str, Any]:
+    """Name of the published file's card, or what ``musicgenre.models.cards.card_of`` takes for one's own file."""
+    path = Path(given).expanduser()
+    if given == PUBLISHED or path.name == published.file:
+        return card
+    told = {"name": path.name, "model": "vggish", "reads": reads, "sample_rate_hz": 16_000, "window_s": 0.975}
+    return {**told, "sha256": sha256_of(path)}
 
 
 def find_file(given: str, published: WeightFile, option: str) -> Path:

@@ -18,7 +18,17 @@ from musicgenre._files import sha256_of
 from musicgenre._weight_files import set_option
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features._side_by_side import in_threads, in_torch_threads
-from musicgenre.features._vggish_files import NONE, PCA, PCA_CARD, PUBLISHED, WEIGHTS, find_file, weight_cards
+from musicgenre.features._vggish_files import (
+    NONE,
+    PCA,
+    PCA_CARD,
+    PCA_READS,
+    PUBLISHED,
+    WEIGHTS,
+    card_of_file,
+    find_file,
+    weight_cards,
+)
 from musicgenre.features.base import Float32, fit_length, needing
 from musicgenre.features.melspectrogram import VGGISH, fast_melspectrogram
 from musicgenre.features.registry import register, unknown
@@ -88,11 +98,11 @@ class Vggish:
         self.extra = "features" if output == "examples" else "train"
 
     @property
-    def weight_cards(self) -> tuple[str, ...]:
-        """Names of the cards of the published files in use."""
+    def weight_cards(self) -> tuple[str | dict[str, Any], ...]:
+        """Cards of the files in use: names of the published ones, see ``musicgenre.models.cards``."""
         if self.output == "examples":
             return ()
-        of_pca = (PCA_CARD,) if self.output == "quantised" and Path(self.pca).name in (PUBLISHED, PCA.file) else ()
+        of_pca = (card_of_file(self.pca, PCA, PCA_CARD, PCA_READS),) if self.output == "quantised" else ()
         return weight_cards(self.weights) + of_pca
 
     def make_ready(self) -> None:

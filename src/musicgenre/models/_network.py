@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,13 +28,13 @@ class Network(nn.Module):
 
     Attributes
     ----------
-    weight_cards : tuple of str or WeightCard
-        Cards of the published weights that were loaded, or their names; see :mod:`musicgenre.models.cards`.
+    weight_cards : tuple of str, mapping or WeightCard
+        Cards of the weights that were loaded, their names, or what ``card_of`` takes; see `musicgenre.models.cards`.
     sample_rate_hz : int or None
         Rate of the sound that it must be fed; ``None`` for all that do not hear sound themselves.
     """
 
-    weight_cards: tuple[str | WeightCard, ...] = ()
+    weight_cards: tuple[str | Mapping[str, Any] | WeightCard, ...] = ()
     sample_rate_hz: int | None = None
 
     def __init__(

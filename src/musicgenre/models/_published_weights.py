@@ -7,8 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from musicgenre import _weight_files
+from musicgenre._files import sha256_of
 from musicgenre._weight_files import WeightFile, cached_or_fetched
 from musicgenre.errors import BundleError
+from musicgenre.models.cards import WeightCard, card_of
 from musicgenre.models.cards.imagenet import IMAGENET, WEAKLY_SUPERVISED
 
 
@@ -51,13 +53,19 @@ def find_weights(weights: str, model: str) -> Path:
     return cached_or_fetched(WeightFile(card.file, card.url, card.sha256), "model.options.weights")
 
 
-def card_names(weights: str, model: str) -> tuple[str, ...]:
-    """Names of the cards of these weights; none for fresh ones, or for a file that is none of the published."""
+def cards_of(weights: str, model: str) -> tuple[WeightCard | str, ...]:
+    """Cards of these weights, or their names; none for fresh ones. The card of one's own file knows its checksum."""
+    if weights == "none":
+        return ()
     if weights in ("imagenet", "weakly-supervised"):
         return (f"{model}/{weights}",)
     known = {card.file: card.name for card in (*IMAGENET.values(), *WEAKLY_SUPERVISED.values())}
-    name = Path(weights).name
-    return (known[name],) if name in known else ()
+    path = Path(weights).expanduser()
+    if path.name in known:
+        return (known[path.name],)
+    reads = IMAGENET[model].reads
+    own = card_of(name=path.name, model=model, sha256=sha256_of(path), reads=reads, sample_rate_hz=None, window_s=None)
+    return (own,)
 
 
 def load_strictly(network: nn.Module, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from musicgenre._weight_files import WeightFile
-from musicgenre.features._vggish_files import PCA, PCA_CARD, WEIGHTS, WEIGHTS_CARD
+from musicgenre.features._vggish_files import PCA, PCA_CARD, PCA_READS, READS, WEIGHTS, WEIGHTS_CARD
 from musicgenre.models.cards import WeightCard
 
 _CITATION = "Hershey et al., CNN architectures for large-scale audio classification, 2017"
@@ -30,14 +30,14 @@ CARDS = (
     _card(
         WEIGHTS_CARD,
         WEIGHTS,
-        "log-mel examples, 96 frames of 10 ms by 64 bands from 125 to 7,500 Hz",
+        READS,
         0,
         "a preliminary YouTube-8M, by Google (vggish_model.ckpt); made a PyTorch file by H. Taylor (torchvggish)",
     ),
     _card(
         PCA_CARD,
         PCA,
-        "VGGish embeddings, 128 numbers",
+        PCA_READS,
         0,
         "fitted by Google; AudioSet's embeddings were released after it",
     ),
