@@ -37,6 +37,14 @@ def test_products_and_lengths_are_those_of_float64(n: int, width: int, seed: int
     np.testing.assert_allclose(lengths(rows), np.linalg.norm(rows.astype(np.float64), axis=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("n", [0, 1, 5_000])
+def test_threads_change_nothing(n: int) -> None:
+    rng = np.random.default_rng(n)
+    rows, vector = rng.standard_normal((n, 200)).astype(np.float16), rng.standard_normal(200).astype(np.float32)
+    for threads in (2, 3, 16):
+        np.testing.assert_array_equal(products(rows, vector, threads), products(rows, vector))
+
+
 @pytest.mark.parametrize("width", [1, 200_001])
 def test_rows_of_any_width(width: int) -> None:
     rows = np.ones((3, width), np.float16)

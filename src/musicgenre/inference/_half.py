@@ -8,6 +8,7 @@ too. Three passes of integer work over a block that stays in the processor's cac
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,22 @@ _INFINITY = 0x7C00  # magnitudes from here on are infinite or no numbers
 _BLOCK_VALUES = 200_000  # 800 kB of float32
 
 
-def products(rows: Float16, vector: Float32) -> Float32:
-    """Multiply finite rows (n, width) with a vector (width,); gives float32 (n,)."""
+def products(rows: Float16, vector: Float32, threads: int = 1) -> Float32:
+    """Multiply finite rows (n, width) with a vector (width,); float32 (n,), the same for any number of threads."""
     result = np.empty(len(rows), dtype=np.float32)
     scaled = vector * _SCALE
-    for start, block in _widened(rows):
-        np.dot(block, scaled, out=result[start : start + len(block)])
+
+    def multiply(first: int, last: int) -> None:
+        for start, block in _widened(rows[first:last]):
+            np.dot(block, scaled, out=result[first + start : first + start + len(block)])
+
+    step = _step(rows)
+    bounds = [step * (len(rows) // step * part // threads) for part in range(threads)] + [len(rows)]
+    if threads == 1:
+        multiply(*bounds)
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="products") as pool:
+            list(pool.map(multiply, bounds, bounds[1:]))
     return result
 
 
@@ -51,8 +62,12 @@ def first_unusable(rows: Float16) -> int | None:
     return None
 
 
+def _step(rows: Float16) -> int:
+    return max(1, _BLOCK_VALUES // rows.shape[1])
+
+
 def _blocks(rows: Float16) -> Iterator[tuple[int, int]]:
-    step = max(1, _BLOCK_VALUES // rows.shape[1])
+    step = _step(rows)
     for start in range(0, len(rows), step):
         yield start, min(start + step, len(rows))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre._files import sha256_of
+from musicgenre.data._pool import usable_cores
 from musicgenre.errors import BundleError, DataError, UsageError
 from musicgenre.inference._half import first_unusable, lengths, products
 from musicgenre.inference._network_ear import NETWORKS
@@ -160,7 +161,7 @@ class SimilarityIndex:
             When the vector has another width, has no direction, or ``top`` is less than one.
         """
         direction = self._direction(vector, top)
-        scores = products(self._tracks.vectors, direction.astype(np.float32))
+        scores = products(self._tracks.vectors, direction.astype(np.float32), usable_cores())
         scores *= self._per_length
         wanted = min(top, len(scores))
         if leave_out is not None:
