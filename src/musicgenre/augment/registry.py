@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,8 +41,7 @@ def register_spectrogram(name: str) -> Callable[[Maker], Maker]:
 
 def list_chains() -> list[str]:
     """Names that :func:`get_chain` knows, sorted."""
-    from musicgenre.augment import chains  # noqa: F401 - registers them
-
+    _import_all()
     return sorted(_CHAINS)
 
 
@@ -61,8 +61,7 @@ def get_chain(name: str) -> Chain:
 
 def list_spectrogram_augmentations() -> list[str]:
     """Names that :func:`create_spectrogram_augmentation` knows, sorted."""
-    from musicgenre.augment import spectrogram  # noqa: F401 - registers them
-
+    _import_all()
     return sorted(_SPECTROGRAM)
 
 
@@ -72,6 +71,12 @@ def create_spectrogram_augmentation(name: str, **options: Any) -> SpectrogramAug
     if name not in names:
         raise _unknown("spectrogram augmentation", name, names)
     return _SPECTROGRAM[name](**options)
+
+
+def _import_all() -> None:
+    """Import the files that register augmentations."""
+    for name in ("chains", "spectrogram"):
+        importlib.import_module(f"musicgenre.augment.{name}")
 
 
 def _unknown(what: str, given: str, valid: list[str]) -> UsageError:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from musicgenre.errors import BundleError
-
-if TYPE_CHECKING:
-    from musicgenre.bundle.card import BundleCard
 
 _MOST_SAMPLES = 2**31 - 1
 _LARGEST = 1e6
 Check = tuple[Callable[[Any], bool], str]
 
 
-def check_card(card: BundleCard, choices: Mapping[str, Any]) -> None:
+def check_card(card: Any, choices: Mapping[str, Any]) -> None:
     """Refuse a card that says what no model can mean.
 
     Parameters
     ----------
     card : BundleCard
-        The card.
+        The card; `musicgenre.bundle.card` asks for this check.
     choices : mapping
         Values that stand in a `Literal`, by the name of the field.
 
@@ -47,7 +44,7 @@ def check_card(card: BundleCard, choices: Mapping[str, Any]) -> None:
         )
 
 
-def _require(card: BundleCard, name: str, check: Check) -> None:
+def _require(card: Any, name: str, check: Check) -> None:
     value = getattr(card, name)
     holds, valid = check
     if not holds(value):

@@ -128,7 +128,7 @@ def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str
     BundleError
         When it is not there and cannot be had.
     """
-    from musicgenre.bundle.musicnn import PUBLISHED
+    from musicgenre.features._musicnn.published import PUBLISHED
 
     path = bundle_path(name)
     if path.is_file():
@@ -150,7 +150,7 @@ def get_default(*, threads: int | None = None) -> Bundle:
 
 def list_bundles() -> list[CachedBundle]:
     """List the published bundles, cached or not, and whatever else lies in the cache."""
-    from musicgenre.bundle.musicnn import PUBLISHED
+    from musicgenre.features._musicnn.published import PUBLISHED
 
     found = sorted(path.stem for path in bundles_folder().glob(f"*{_SUFFIX}") if not path.name.startswith("."))
     names = [*PUBLISHED, *(name for name in found if name not in PUBLISHED)]

@@ -63,7 +63,7 @@ def first_unusable(rows: Float16) -> int | None:
 
 
 def _step(rows: Float16) -> int:
-    return max(1, _BLOCK_VALUES // rows.shape[1])
+    return max(1, _BLOCK_VALUES // int(rows.shape[1]))
 
 
 def _blocks(rows: Float16) -> Iterator[tuple[int, int]]:

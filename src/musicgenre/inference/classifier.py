@@ -15,7 +15,8 @@ from musicgenre.inference._bundle_listener import Judgement
 from musicgenre.inference.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.inference.framing import Coverage, Framing
 from musicgenre.inference.hearing import Heard, Outputs, Source
-from musicgenre.inference.listeners import Listener, load_listener
+from musicgenre.inference.listeners import Listener
+from musicgenre.inference.load import load_listener
 from musicgenre.inference.taggers import TagListener, tag_answer
 
 # Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.

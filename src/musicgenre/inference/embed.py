@@ -372,7 +372,7 @@ def _bundle_path(model: str) -> Path:
     try:
         return ensure_bundle(name)
     except (BundleError, UsageError):
-        from musicgenre.bundle.musicnn import PUBLISHED
+        from musicgenre.features._musicnn.published import PUBLISHED
 
         if name in PUBLISHED:  # its weights cannot be had: the error says how they can
             raise
