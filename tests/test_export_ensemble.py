@@ -169,6 +169,19 @@ def test_models_are_joined_and_taken_out_again(tmp_path: Path) -> None:
     assert [bundle.run(rows)["logits"].tolist() for bundle in loaded.members] == [[[-0.5, 0.5]] * 2] * 2
 
 
+def test_the_mixture_is_calibrated_as_the_card_says(tmp_path: Path) -> None:
+    stacked = {"coefficients": [[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]], "intercepts": [0.5, 0.0]}
+    members = np.array([[[0.2, 0.8]], [[0.4, 0.6]]])
+    found = {}
+    for name, changes in {"plain": {}, "warm": {"temperature": 2.0}, "stacked": {"mixture": stacked}}.items():
+        save_bundle(tmp_path / f"{name}.onnx", join([tiny_model(), tiny_model()]), joined_card(**changes))
+        found[name] = load_ensemble(tmp_path / f"{name}.onnx").probabilities(members)[0]
+    assert found["plain"] == pytest.approx([0.3, 0.7])
+    assert found["warm"] == pytest.approx(np.sqrt([0.3, 0.7]) / np.sqrt([0.3, 0.7]).sum())
+    logits = 0.5 * np.log(0.8 / 0.2) + 0.5 * np.log(0.6 / 0.4) + 0.5
+    assert found["stacked"][0] == pytest.approx(1 / (1 + np.exp(-logits)))
+
+
 def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:
     save_bundle(tmp_path / "one.onnx", tiny_model(), CARD)
     with pytest.raises(BundleError, match="is no ensemble but one classifier"):
