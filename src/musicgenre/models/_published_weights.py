@@ -7,8 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from musicgenre import _weight_files
+from musicgenre._files import sha256_of
 from musicgenre._weight_files import WeightFile, cached_or_fetched
 from musicgenre.errors import BundleError
+from musicgenre.models.cards import WeightCard, card_of
 from musicgenre.models.cards.imagenet import IMAGENET, WEAKLY_SUPERVISED
 
 
@@ -60,6 +62,25 @@ def card_names(weights: str, model: str) -> tuple[str, ...]:
     return (known[name],) if name in known else ()
 
 
+def weight_cards(weights: str, model: str) -> tuple[str | WeightCard, ...]:
+    """Cards of these weights; that of a file of one's own knows its name and checksum alone."""
+    names = card_names(weights, model)
+    if names or weights == "none":
+        return names
+    path = Path(weights).expanduser()
+    own = card_of(
+        name=path.name,
+        model=model,
+        sha256=sha256_of(path),
+        reads="not known here: a file of one's own",
+        sample_rate_hz=None,
+        window_s=None,
+    )
+    return (own,)
+
+
 def load_strictly(network: nn.Module, path: Path) -> None:
     """Put a file's tensors in the place of a network's own; see `musicgenre._weight_files.load_strictly`."""
-    _weight_files.load_strictly(network, path, valid="torchvision's names and shapes, with 1,000 classes")
+    _weight_files.load_strictly(
+        network, path, valid="torchvision's names and shapes, three colours in, 1,000 classes out"
+    )

@@ -18,7 +18,7 @@ from musicgenre.features.picture import resampled
 from musicgenre.models import _resnet, _squeezenet, _vgg
 from musicgenre.models._backbone import Backbone
 from musicgenre.models._network import Network, width_after
-from musicgenre.models._published_weights import card_names, find_weights, load_strictly
+from musicgenre.models._published_weights import find_weights, load_strictly, weight_cards
 from musicgenre.models._staged import StagedNetwork
 from musicgenre.models.registry import register
 
@@ -163,7 +163,7 @@ def _maker(name: str, build: Callable[[float], Backbone]) -> Callable[..., Netwo
         backbone.freeze(frozen)
         front = Front(input_shape, channels, size, imagenet_scale)
         made = ImageNetNetwork(front, backbone, hidden or (), dropout, stage_rate, input_shape, n_classes)
-        made.weight_cards = card_names(str(weights), name)
+        made.weight_cards = weight_cards(str(weights), name)
         return made
 
     return make
