@@ -145,9 +145,23 @@ def interval(estimate: Mapping[str, Any]) -> str:
 
 
 def _commands(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
-    lines = ["The run behind each row, with the day it ended:", ""]
-    for row in rows:
-        record = records.get(row.record_path)
-        if record is not None:
-            lines.append(f"- {row.code}, {row.system}, {row.protocol}: `{record['command']}` ({record['date']})")
+    measured = [(row, records[row.record_path]) for row in rows if row.record_path in records]
+    lines = ["How the manifests came about; `DATA` is the folder with the data sets:", ""]
+    lines += dict.fromkeys(f"- `{row.source['manifest']}`: {_made(row.source)}" for row, _ in measured)
+    lines += [
+        "",
+        "The run behind each row, with its test tracks and the day it ended. Where a key is set twice, the last value "
+        "counts; an ensemble names the run folders of its members, `RECIPE--MANIFEST--PROTOCOL`:",
+        "",
+    ]
+    for row, record in measured:
+        facts = f"{record['n_tracks']:,} tracks, {record['date']}"
+        lines.append(f"- {row.code}, {row.system}, {row.protocol}: `{record['command']}` ({facts})")
     return "\n".join(lines) + "\n"
+
+
+def _made(source: Mapping[str, Any]) -> str:
+    """The commands that make a manifest."""
+    index = source["index"] + ("" if "--output" in source["index"] else f" --output {source['manifest']}")
+    commands = [command.format(source="DATA", root=".") for command in (index, *source.get("then", ()))]
+    return ", then ".join(f"`{command.replace('./scripts', 'scripts')}`" for command in commands)

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import musicgenre
-from musicgenre import Answer, AudioError, BundleError, Classifier, audio
+from musicgenre import Answer, AudioError, BundleError, Classifier, audio, errors
 from musicgenre.bundle import load_bundle
 from musicgenre.errors import UsageError
 from musicgenre.inference.listeners import HeadListener
@@ -143,6 +143,8 @@ def test_public_names_are_reachable() -> None:
     for name in musicgenre.__all__:
         assert getattr(musicgenre, name) is not None
     assert set(musicgenre.__all__) <= set(dir(musicgenre))
+    family = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert family <= set(musicgenre.__all__), "whoever catches an error need not know where it lives"
     with pytest.raises(AttributeError):
         musicgenre.nothing_of_the_kind  # noqa: B018
 

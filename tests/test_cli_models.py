@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.cli import run
 
@@ -26,6 +27,23 @@ def test_one_model_comes_with_its_cards_and_a_card_alone() -> None:
     card = run("models", "msd-vgg").stdout.decode()
     assert "sha256: 9683d756b8311146534f333502ebf4a2a78a3e320c54ab0411dff6186d8375fc" in card
     assert "licence: ISC. Copyright (c) Music Technology Group" in card and "options:" not in card
+
+
+def test_says_whether_weights_are_at_hand_and_how_to_get_them(tmp_path: Path) -> None:
+    kept = tmp_path / "weights" / "resnet18-f37072fd.pth"
+    kept.parent.mkdir()
+    kept.write_bytes(b"")
+    (tmp_path / "models" / "wav2vec2-base").mkdir(parents=True)
+    env = {"MUSICGENRE_CACHE": str(tmp_path), "HF_HOME": str(tmp_path / "hub")}
+    cards = {card["name"]: card for card in json.loads(run("models", "--format", "json", env=env).stdout)["weights"]}
+    assert cards["resnet18/imagenet"]["at_hand"] == str(kept) and cards["resnet34/imagenet"]["at_hand"] == ""
+    assert str(kept.parent) in cards["resnet34/imagenet"]["get"]
+    assert cards["facebook/wav2vec2-base"]["at_hand"] and not cards["facebook/hubert-base-ls960"]["at_hand"]
+    assert "representation.options.model=FOLDER" in cards["facebook/hubert-base-ls960"]["get"]
+    assert cards["msd-vgg"]["at_hand"] == "" and "musicgenre bundles get msd-vgg" in cards["msd-vgg"]["get"]
+    assert "representation.options.pca=FILE" in cards["vggish-pca/published"]["get"]
+    listed = {line.split()[0]: line.split()[1] for line in run("models", env=env).stdout.decode().splitlines() if line}
+    assert listed["resnet18/imagenet"] == "yes" and listed["resnet34/imagenet"] == "no"
 
 
 def test_unknown_names_name_the_nearest() -> None:

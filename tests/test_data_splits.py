@@ -348,6 +348,15 @@ def test_sizes_that_are_none(options: dict[str, float]) -> None:
         split(_gtzan(), "track", **options)
 
 
+def test_labels_of_too_few_groups_are_named_beside_those_that_can_be_split() -> None:
+    one, many = _manifest({"rock": 9}, per_group=9), _manifest({"jazz": 9, "metal": 9}, per_group=3)
+    others = r"--set 'data\.labels=\[jazz,metal\]' of a training, or musicgenre data index --labels jazz,metal"
+    with pytest.raises(DataError, match=rf"into 3 parts: rock \(1\)\..*{others}"):
+        split(many.with_tracks([*many.tracks, *one.tracks]), "artist")
+    with pytest.raises(DataError, match="or leave the label out"):
+        split(_manifest({"jazz": 9, "rock": 9}, per_group=9), "artist")
+
+
 def test_too_few_for_folds_or_groups() -> None:
     with pytest.raises(UsageError, match="--folds 1 is too few"):
         split(_gtzan(), "kfold", folds=1)

@@ -163,6 +163,22 @@ def test_models_and_settings_are_not_mixed(models: dict[str, Path], library: Pat
     assert read_embeddings(out).settings.location == {"model": str(moved)}
 
 
+def test_weights_named_by_a_relative_path_are_found_from_other_folders(
+    models: dict[str, Path], library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for family, option in (("hubert", "model"), ("vggish", "weights")):
+        name, options = options_of(models, family)
+        monkeypatch.chdir(models[family].parent)
+        out = tmp_path / f"{family}.npz"
+        embed_tracks(tracks_in(library), Embedder(name, options=options | {option: models[family].name}), out)
+        monkeypatch.chdir(tmp_path)
+        assert read_embeddings(out).settings.location[option] == str(models[family])
+        soundfile.write("new.wav", np.full(RATE_HZ, 0.1), RATE_HZ)
+        assert len(similar("new.wav", SimilarityIndex.open(out))) == 3
+    random = Embedder("vggish", options={"weights": "none"})
+    assert random.settings.location["weights"] == "none", "a word, also beside a file of that name"
+
+
 @pytest.mark.parametrize("family", ["mert", "vggish"])
 def test_new_tracks_are_heard_as_the_index_was(
     models: dict[str, Path], library: Path, tmp_path: Path, family: str

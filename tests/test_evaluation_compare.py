@@ -57,7 +57,8 @@ def test_the_same_run_does_not_differ(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", random_answers(1))
     found = compare(run, run)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
-    assert "no difference" in found.to_text()
+    assert "no difference" in found.to_text() and "the same on every track" in found.to_text()
+    assert "interval" not in found.to_text(), "none without a width"
 
 
 def test_several_seeds(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def test_the_card_travels_from_weights_to_run_and_bundle(
     else:
         recipe = "imagenet-squeezenet-scratch"
         fake, _ = write_published(tmp_path, "squeezenet-1.1")
-        monkeypatch.setattr("musicgenre.models.imagenet.find_weights", lambda *_: fake)
+        for module in ("imagenet", "_published_weights"):  # the network's own way, and the look before training
+            monkeypatch.setattr(f"musicgenre.models.{module}.find_weights", lambda *_: fake)
         settings += ["model.options.weights=imagenet", "representation.options={segment_s: 3.0, size: 64}"]
     run = train(recipe, make_collection(tmp_path / "music"), output=tmp_path / "run", overrides=settings)
     (told,) = json.loads((run / "run.json").read_text("utf-8"))["weights"]

@@ -20,6 +20,7 @@ from musicgenre.errors import BundleError, UsageError
 from musicgenre.models import _published_weights as published
 from musicgenre.models._backbone import AveragePool
 from musicgenre.models._network import count_parameters
+from musicgenre.models.cards import cards_in_use
 from musicgenre.models.cards.imagenet import ADDRESS, _card
 from musicgenre.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, ImageNetNetwork
 from musicgenre.models.registry import create_model, create_to_restore
@@ -85,6 +86,14 @@ def test_one_renamed_key_fails(name: str, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=rf"missing: {old}; unknown: {old}_") as caught:
         network(name, weights=str(path))
     assert "torchvision's names" in str(caught.value)
+
+
+def test_a_file_of_ones_own_has_a_card_with_its_checksum(tmp_path: Path) -> None:
+    path = write_published(tmp_path, SMALL)[0].rename(tmp_path / "own.pth")
+    (card,) = cards_in_use(network(SMALL, weights=str(path)))
+    assert (card.name, card.model) == ("own.pth", SMALL) and card.licence.startswith("not known")
+    assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert cards_in_use(network(SMALL)) == []
 
 
 def test_another_shape_fails(tmp_path: Path) -> None:

@@ -113,6 +113,10 @@ def test_wrong_overrides_say_what_would_be_right(override: str, message: str) ->
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Nearest: e3"):
         load_recipe("e33")
+    with pytest.raises(RecipeError, match="Nearest: imagenet-resnet18-scratch, imagenet-squeezenet-scratch"):
+        load_recipe("ImageNet")
+    with pytest.raises(RecipeError, match=r"Nearest: (\S+, ){4}\S+ and \d+ more\. "):
+        load_recipe("musicnn")
     with pytest.raises(RecipeError, match="no recipe file"):
         load_recipe("nowhere/mine.yaml")
 

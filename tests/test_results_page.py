@@ -78,6 +78,8 @@ def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None
     assert results.main(["add", str(leaky), "mini"]) == 0
     assert results.main([]) == 0 and results.main(["--check"]) == 0
     page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page.count("- `mini.csv`: `musicgenre data index DATA --output mini.csv`") == 1
+    assert "`musicgenre train tiny --seeds 2` (30 tracks, " in page
     record = json.loads((results.FOLDER / "tiny--mini--kfold-3.json").read_text(encoding="utf-8"))
     value, low, high = (record["accuracy"][name] for name in ("value", "low", "high"))
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in page and "kfold, 3 folds" in page

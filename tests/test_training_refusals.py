@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from musicgenre.data.manifest import Manifest
-from musicgenre.errors import DataError, RecipeError, RunError, UsageError
+from musicgenre.errors import BundleError, DataError, RecipeError, RunError, UsageError
 from musicgenre.training.run import RunFolder, read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
@@ -110,3 +110,23 @@ def test_wrong_counts_are_refused(tmp_path: Path, table: Manifest) -> None:
         train("c2-standardised", table, output=tmp_path / "run", seeds=0)
     with pytest.raises(UsageError, match="folds=1"):
         train("c2-standardised", table, output=tmp_path / "run", folds=1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("e6-squeezenet", ["model.options.weights=nowhere.pth"], r"no weights file nowhere\.pth"),
+        ("b9-resnet34-msd-original", ["model.options.weights=nowhere.pth"], r"no weights file nowhere\.pth"),
+        ("d4", ["model.options.weights=nowhere.pth"], r"no file nowhere\.pth"),
+        ("c5-finetuned", ["model.options.model=./no-where"], r"no model folder '\./no-where'"),
+    ],
+)
+def test_weights_are_missed_before_any_feature_is_computed(
+    recipe: str, settings: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("features were asked for first")
+
+    monkeypatch.setattr("musicgenre.training.train.gather_material", too_late)
+    with pytest.raises(BundleError, match=message):
+        train(recipe, tmp_path / "m.csv", output=tmp_path / "run", overrides=settings)

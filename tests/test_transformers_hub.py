@@ -112,6 +112,7 @@ def test_without_network_and_cache_the_error_says_how_to_get_it(tmp_path: Path) 
     assert "https://huggingface.co/facebook/wav2vec2-base" in text
     assert str(tmp_path / "cache" / "models" / "wav2vec2-base") in text and str(tmp_path / "hub") in text
     assert "could not be fetched" in text and "model.safetensors" in text
+    assert "there is no folder facebook/wav2vec2-base here" in text and "give its whole path" in text
 
 
 @pytest.mark.parametrize("error", [HfHubHTTPError.__bases__[0]("name not known"), TimeoutError("timed out")])

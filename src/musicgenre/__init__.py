@@ -9,7 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from musicgenre.errors import AudioError, BundleError, DataError, MusicgenreError
+    from musicgenre.errors import (
+        AudioError,
+        BundleError,
+        DataError,
+        MissingExtraError,
+        MusicgenreError,
+        RecipeError,
+        RunError,
+        UsageError,
+    )
     from musicgenre.inference.answer import Answer
     from musicgenre.inference.classifier import Classifier
 
@@ -21,10 +30,26 @@ _HOMES = {
     "BundleError": "musicgenre.errors",
     "Classifier": "musicgenre.inference.classifier",
     "DataError": "musicgenre.errors",
+    "MissingExtraError": "musicgenre.errors",
     "MusicgenreError": "musicgenre.errors",
+    "RecipeError": "musicgenre.errors",
+    "RunError": "musicgenre.errors",
+    "UsageError": "musicgenre.errors",
 }
 
-__all__ = ["Answer", "AudioError", "BundleError", "Classifier", "DataError", "MusicgenreError", "__version__"]
+__all__ = [
+    "Answer",
+    "AudioError",
+    "BundleError",
+    "Classifier",
+    "DataError",
+    "MissingExtraError",
+    "MusicgenreError",
+    "RecipeError",
+    "RunError",
+    "UsageError",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,7 +38,7 @@ def models(
     if output_format is ListFormat.json:
         import json
 
-        typer.echo(json.dumps({"models": known, "weights": [card.as_dict() for card in cards]}, ensure_ascii=False))
+        typer.echo(json.dumps({"models": known, "weights": [_whole(card) for card in cards]}, ensure_ascii=False))
     elif name is None:
         _print_table(known, cards)
     else:
@@ -88,10 +89,12 @@ def _print_table(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
         weights = ", ".join(card.name for card in cards if card.model == model["name"])
         rows.append((model["name"], " or ".join(map(str, model["dimensions"])), model["file"], weights))
     _print_rows(rows if known else [])
-    rows = [("weights", "classes", "reads", "licence")]
-    rows += [(card.name, str(card.classes or "-"), card.reads, _short(card.licence)) for card in cards]
+    rows = [("weights", "at hand", "classes", "reads", "licence")]
+    for card in cards:
+        here = "yes" if _place(card) else "no"
+        rows.append((card.name, here, str(card.classes or "-"), card.reads, _short(card.licence)))
     _print_rows(rows)
-    typer.echo("musicgenre models NAME shows one whole", err=True)
+    typer.echo("musicgenre models NAME shows one whole, with the way to get its weights", err=True)
 
 
 def _print_rows(rows: list[tuple[str, ...]]) -> None:
@@ -103,10 +106,65 @@ def _print_rows(rows: list[tuple[str, ...]]) -> None:
 
 
 def _print_whole(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
-    for entry in [*known, *(card.as_dict() for card in cards)]:
+    for entry in [*known, *map(_whole, cards)]:
         for key, value in entry.items():
             typer.echo(f"{key}: {_plain(value)}")
         typer.echo("")
+
+
+def _whole(card: WeightCard) -> dict[str, Any]:
+    """What a card says, and how to come by its weights on this machine."""
+    return {**card.as_dict(), "at_hand": str(_place(card) or ""), "get": _way(card)}
+
+
+def _place(card: WeightCard) -> Path | None:
+    """Where the weights lie on this machine; ``None`` where they do not."""
+    if card.model.startswith("musicnn"):
+        from musicgenre.features._musicnn.published import PUBLISHED
+        from musicgenre.features._musicnn.variables import variables_path
+
+        path = variables_path(PUBLISHED[card.name])
+        return path if path.is_file() else None
+    path = _own_place(card)
+    if path.exists():
+        return path
+    return _in_hub_cache(card.file) if card.model == "transformer" else None
+
+
+def _own_place(card: WeightCard) -> Path:
+    from musicgenre._files import cache_folder
+
+    if card.model == "transformer":
+        return cache_folder() / "models" / card.file.rpartition("/")[2]
+    return cache_folder() / "weights" / card.file
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:  # the light install
+        return None
+    found = (try_to_load_from_cache(name, file) for file in ("model.safetensors", "pytorch_model.bin"))
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+
+
+def _way(card: WeightCard) -> str:
+    """How to get the weights, with a network and without."""
+    if card.model.startswith("musicnn"):
+        return f"musicgenre bundles get {card.name} (without a network: --from the wheel)"
+    if card.model == "transformer":
+        return (
+            "fetched when first used; without a network save config.json, preprocessor_config.json and "
+            f"model.safetensors of its page in {_own_place(card)}, or name your folder: "
+            "--set model.options.model=FOLDER (representation.options.model=FOLDER where the recipe's representation "
+            "is 'transformer')"
+        )
+    option = "representation.options.pca" if card.name.startswith("vggish-pca") else "model.options.weights"
+    also = " (representation.options.weights=FILE where it is 'vggish')" if card.name == "vggish/published" else ""
+    return (
+        f"fetched when first used; without a network put the file in {_own_place(card).parent}, or name it: "
+        f"--set {option}=FILE{also}"
+    )
 
 
 def _plain(value: Any) -> str:

@@ -78,6 +78,9 @@ class Comparison:
         """Plain text for the terminal."""
         width = max(len(self.first), len(self.second))
         verdict = "the two differ" if self.low > 0 or self.high < 0 else "no difference can be told from chance"
+        interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, paired bootstrap over tracks"
+        if self.low == self.high:  # a bootstrap cannot vary what is the same for every track
+            interval = "the same on every track, so that nothing tells how far off it may be"
         seeds = f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds"
         lines = [
             f"{self.second} against {self.first}",
@@ -85,8 +88,7 @@ class Comparison:
             *(f"  ! {warning}." for warning in self.warnings),
             f"  {self.first:<{width}}  {self.first_accuracy:.3f} track-level accuracy",
             f"  {self.second:<{width}}  {self.second_accuracy:.3f} track-level accuracy",
-            f"  difference               {self.difference:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f}, "
-            "paired bootstrap over tracks)",
+            f"  difference               {self.difference:+.3f} ({interval})",
             f"  only the first right     {self.only_first:g} tracks; only the second right {self.only_second:g}",
             f"  p = {self.p_value:.4f} ({self.test}): {verdict}",
         ]

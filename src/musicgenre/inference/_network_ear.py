@@ -83,8 +83,14 @@ _VECTORS = {
 def _described(made: Any) -> dict[str, Any]:
     """Tell a representation's settings apart: which weights, where they lie, and all else."""
     options = {key: value for key, value in made.settings().items() if key not in ("name", "weights_sha256")}
-    location = {key: options.pop(key) for key in NETWORKS[made.name] if key in options}
+    location = {key: _whole_path(options.pop(key)) for key in NETWORKS[made.name] if key in options}
     return {"model": made.name, "model_sha256": made.weights_sha256, "options": options, "location": location}
+
+
+def _whole_path(place: Any) -> Any:
+    """Name a folder or file so that it is found from other working folders too; other words and hub names stay."""
+    path = Path(str(place)).expanduser()
+    return str(path.absolute()) if place not in ("published", "none") and path.exists() else place
 
 
 def no_ears(name: str) -> BundleError:

@@ -70,4 +70,6 @@ def cards_of(weights: str, model: str) -> tuple[WeightCard | str, ...]:
 
 def load_strictly(network: nn.Module, path: Path) -> None:
     """Put a file's tensors in the place of a network's own; see `musicgenre._weight_files.load_strictly`."""
-    _weight_files.load_strictly(network, path, valid="torchvision's names and shapes, with 1,000 classes")
+    _weight_files.load_strictly(
+        network, path, valid="torchvision's names and shapes, three colours in, 1,000 classes out"
+    )

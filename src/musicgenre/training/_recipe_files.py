@@ -17,6 +17,8 @@ except ModuleNotFoundError as error:  # the light install has none
 RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 """Where the recipes that come with the package live."""
 
+_SHOWN = 5  # names that a message lists
+
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package, sorted."""
@@ -32,10 +34,12 @@ def find_recipe(recipe: str | Path) -> Path:
         return path
     names = list_recipes()
     if str(recipe) not in names:
-        near = difflib.get_close_matches(str(recipe), names, n=1)
+        near = [name for name in names if recipe and str(recipe).lower() in name]
+        near = near or difflib.get_close_matches(str(recipe), names, n=1)
+        more = f" and {len(near) - _SHOWN} more" if len(near) > _SHOWN else ""
         raise RecipeError(
             f"there is no recipe named {str(recipe)!r}",
-            valid=f"Nearest: {near[0]}" if near else "",
+            valid=f"Nearest: {', '.join(near[:_SHOWN])}{more}" if near else "",
             next_step="'musicgenre recipes' lists them; or give the path of a YAML file",
         )
     return RECIPE_FOLDER / f"{recipe}.yaml"

@@ -19,6 +19,7 @@ from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.cards import cards_in_use
 from musicgenre.models.registry import check_options, create_model
+from musicgenre.training._weights_first import find_weights_first
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.material import Material, Progress, Tell, gather_material
@@ -119,6 +120,8 @@ class _Session:
     def train_group(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> Path:
         """Train all seeds and folds of one recipe."""
         check_options(recipe.model.name, recipe.model.options)
+        if not self.resume:  # a finished run needs none
+            find_weights_first(recipe)
         material = self._material(recipe, data)
         first = recipe.training.seed
         children = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,8 @@ from musicgenre.data.splits._allocate import Unit, allocate, make_units
 from musicgenre.data.splits._sizes import Sizes
 from musicgenre.data.splits.registry import register
 from musicgenre.errors import DataError
+
+_LONGEST_LIST = 200  # characters of labels that a message repeats
 
 
 @register(
@@ -115,10 +118,15 @@ def require_units(units: Sequence[Unit], wanted: int, what: str) -> None:
             groups[label] += 1
     if small := {label: n for label, n in sorted(groups.items()) if n < wanted}:
         named = ", ".join(f"{label} ({n})" for label, n in list(small.items())[:5])
+        others = ",".join(label for label in sorted(groups) if label not in small)
+        leave_out = "leave the label out"
+        if others and len(others) <= _LONGEST_LIST:
+            leave_out = f"take the other labels alone: --set 'data.labels=[{others}]' of a training, or "
+            leave_out += f"musicgenre data index --labels {shlex.quote(others)}"
         raise DataError(
             f"too few groups to put each label into {wanted} {what}: {named}",
             valid="Tracks with the same group or the same content count once",
-            next_step="Add tracks, ask for fewer, or leave the label out",
+            next_step=f"Add tracks, ask for fewer, or {leave_out}",
         )
 
 

@@ -120,8 +120,10 @@ def _folder_of(name: str) -> Path:
     except _failures() as error:  # no network, no such model, not allowed
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(
-            f"the model {name} is not in {constants.HF_HUB_CACHE} and could not be fetched ({first})",
-            next_step=f"Where there is a network, save {CONFIG}, {PROCESSOR} and {WEIGHT_FILES[0]} (or "
+            f"there is no folder {name} here, and the model of that name is not in {constants.HF_HUB_CACHE} and "
+            f"could not be fetched ({first})",
+            next_step=f"If it is a folder of yours, give its whole path, or put it in place as {kept}. If it is on "
+            f"the hub: where there is a network, save {CONFIG}, {PROCESSOR} and {WEIGHT_FILES[0]} (or "
             f"{WEIGHT_FILES[1]}) of https://huggingface.co/{name} into a folder; then put it in place as {kept}, or "
             "name it in place of the model",
         ) from error
