@@ -18,6 +18,7 @@ from musicgenre.evaluation._mixing import STACKING_C, fitted_stacking, mixture_w
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.html_report import render_html
 from musicgenre.evaluation.predictions import read_predictions, write_predictions
 from musicgenre.evaluation.runs import open_run
 from musicgenre.features.table import COLUMNS
@@ -90,6 +91,10 @@ def test_a_mean_is_a_run_like_any_other(tmp_path: Path) -> None:
     assert np.allclose(run.predictions().scores, expected, atol=1e-7)
     report = evaluate(tmp_path / "both")
     assert (report.n_tracks, report.n_segments) == (60, 60) and not report.leaky
+    assert report.members == ("first (weight 0.50)", "second (weight 0.50)")
+    assert "members                 first (weight 0.50), second" in report.to_text()
+    assert "<td>first (weight 0.50), second (weight 0.50)</td>" in render_html(report)
+    assert evaluate(one).members == () and "members" not in evaluate(one).to_text()
     assert compare(one, tmp_path / "both").n_tracks == 60
     members = json.loads((tmp_path / "both" / "run.json").read_text(encoding="utf-8"))["ensemble"]["members"]
     assert [member["folder"] for member in members] == ["../one", "../other"]

@@ -36,11 +36,13 @@ def _are_skips(value: object) -> bool:
 def _is_ensemble(value: object) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("how"), str):
         return False
-    members = value.get("members")
+    members, weights = value.get("members"), value.get("weights", [])
     return (
         isinstance(members, list)
         and bool(members)
         and all(isinstance(member, dict) and _is_name(member.get("folder")) for member in members)
+        and isinstance(weights, list)
+        and all(type(weight) in (int, float) for weight in weights)
     )
 
 
@@ -59,7 +61,7 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "parameters": (_or_none(_is_count), "a whole number from 0 on, or null"),
     "task": (lambda value: value in ("single_label", "multi_label"), "single_label or multi_label"),
     "skipped": (_are_skips, "a list of tracks with their track_id"),
-    "ensemble": (_or_none(_is_ensemble), "how, and members with their folders"),
+    "ensemble": (_or_none(_is_ensemble), "how, members with their folders, and numbers for weights"),
 }
 
 

@@ -123,7 +123,20 @@ def build_report(
         confusion=np.mean(confusions, axis=0, dtype=np.float64),
         balance=_balance(manifests[0]) if manifests else {},
         curves=tuple(Curve(run.curve_name, columns) for run in runs if (columns := run.curves())),
+        members=_members(runs),
     )
+
+
+def _members(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Name the members of an ensemble, with their weights where it has any, mean over its runs."""
+    made = [run.info["ensemble"] for run in runs if run.info.get("ensemble")]
+    if not made:
+        return ()
+    names = [str(member.get("recipe", member["folder"])) for member in made[0]["members"]]
+    weights = [one["weights"] for one in made if len(one.get("weights") or ()) == len(names)]
+    if not weights:
+        return tuple(f"{name} ({made[0]['how']})" for name in names)
+    return tuple(f"{name} (weight {weight:.2f})" for name, weight in zip(names, np.mean(weights, axis=0), strict=True))
 
 
 def _check_each_track_once(folds: Folds, seed: int) -> None:

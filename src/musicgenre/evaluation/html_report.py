@@ -66,6 +66,8 @@ def _headline(report: Report, title: str) -> str:
     rows.append(("Always the most frequent label", f"{report.majority_share:.3f}"))
     if report.parameter_count is not None:
         rows.append(("Parameters", f"{report.parameter_count:,d}"))
+    if report.members:
+        rows.append(("Members", ", ".join(report.members)))
     table = "".join(f"<tr><td>{escape(name)}</td><td>{escape(words)}</td></tr>" for name, words in rows)
     return (
         f'<h1>{escape(title)}</h1>\n<p class="note">{escape(report.setting)}</p>\n{warnings}\n'

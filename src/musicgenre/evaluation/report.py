@@ -112,6 +112,8 @@ class Report:
         Part of the manifest (``train``, ...) to label to number of rows; augmented rows under ``train (augmented)``.
     curves : tuple of Curve
         One entry a run.
+    members : tuple of str
+        Members of an ensemble, with how they answer together; empty for a single model.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Report:
     confusion: NDArray[np.float64]
     balance: dict[str, dict[str, int]] = field(default_factory=dict)
     curves: tuple[Curve, ...] = ()
+    members: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -211,6 +214,8 @@ def _header(report: Report) -> list[str]:
     lines.append(f"  always the same answer  {report.majority_share:.3f}")
     if report.parameter_count is not None:
         lines.append(f"  parameters              {report.parameter_count:,d}")
+    if report.members:
+        lines.append(f"  members                 {', '.join(report.members)}")
     return lines
 
 
