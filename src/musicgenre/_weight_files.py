@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-import urllib.request
 import warnings
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, replacing, sha256_of
-from musicgenre._transfer import TIMEOUT_S, lines, receive
+from musicgenre._transfer import lines, opened, receive
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
@@ -196,10 +195,9 @@ def set_option(option: str) -> str:
 
 def _download(published: WeightFile, path: Path, option: str) -> None:
     """Fetch a file to ``path``; it is put there only if its hash is the published one."""
-    request = urllib.request.Request(published.url, headers={"User-Agent": "musicgenre"})
     try:
         with replacing(path) as temporary:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, temporary.open("wb") as sink:
+            with opened(published.url) as response, temporary.open("wb") as sink:
                 receive(response, sink, most=_MOST_BYTES, progress=lines(published.file))
             if not sha256_of(temporary).startswith(published.sha256):
                 raise ValueError("what came has another SHA-256 than published, and was thrown away")
