@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from musicgenre._transfer import telling
-from musicgenre._weight_files import WeightFile, cached_or_fetched, read_weights
+from musicgenre._weight_files import WeightFile, cached_or_fetched, load_strictly, read_weights
 from musicgenre.data._shard_places import fetch
 from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive
@@ -190,3 +191,23 @@ def test_a_pca_of_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
     np.savez(path, pca_eigen_vectors=vectors, pca_means=np.zeros((128, 1)))
     with pytest.raises(BundleError, match="no finite numbers"):
         read_pca(path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, 2, dtype=torch.complex64),
+        torch.zeros(2, 2, device="meta"),
+        torch.full((2, 2), torch.nan),
+    ],
+    ids=["sparse", "complex", "without values", "no numbers"],
+)
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": odd, "bias": torch.zeros(2)}, path)
+    with pytest.raises(BundleError, match=r"no finite plain numbers: weight\. Valid: dense tensors"):
+        load_strictly(torch.nn.Linear(2, 2), path, valid="a layer")
+    torch.save({"weight": torch.zeros(2, 2, dtype=torch.int64), "bias": torch.zeros(2)}, path)
+    with pytest.raises(BundleError, match=r"other numbers: weight torch.int64"):
+        load_strictly(torch.nn.Linear(2, 2), path, valid="a layer")
