@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,14 @@ _VECTORS = {
 def _described(made: Any) -> dict[str, Any]:
     """Tell a representation's settings apart: which weights, where they lie, and all else."""
     options = {key: value for key, value in made.settings().items() if key not in ("name", "weights_sha256")}
-    location = {key: options.pop(key) for key in NETWORKS[made.name] if key in options}
+    location = {key: _whole(options.pop(key)) for key in NETWORKS[made.name] if key in options}
     return {"model": made.name, "model_sha256": made.weights_sha256, "options": options, "location": location}
+
+
+def _whole(place: Any) -> Any:
+    """Write a file or folder that is here with its whole path, so that `similar` finds it from any folder."""
+    is_here = isinstance(place, str) and Path(place).exists()
+    return os.path.abspath(place) if is_here else place  # noqa: PTH100 - resolve() would follow links
 
 
 def no_ears(name: str) -> BundleError:
