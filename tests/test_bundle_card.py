@@ -61,6 +61,7 @@ def test_damaged_cards(text: str, message: str) -> None:
         {"sample_rate_hz": 0},
         {"segment_samples": 0},
         {"hop_samples": -1},
+        {"hop_samples": 79},
         {"lead_samples": 800},
         {"kind": "magic"},
         {"activation": "relu"},

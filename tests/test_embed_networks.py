@@ -66,7 +66,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
 
@@ -299,3 +299,12 @@ def test_the_light_install_names_the_extra(
         assert done.returncode == 2 and f"pip install 'musicgenre[{extra}]'" in done.stderr
     else:
         assert done.returncode == 0 and len(read_embeddings(tmp_path / "out.npz")) == 3
+
+
+def test_a_folder_named_from_here_is_found_from_anywhere(
+    models: dict[str, Path], library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models["hubert"].parent)
+    embedder = Embedder("transformer", options={"model": models["hubert"].name})
+    embed_tracks([library / "0.wav"], embedder, tmp_path / "made.npz")
+    assert read_embeddings(tmp_path / "made.npz").settings.location == {"model": str(models["hubert"])}

@@ -297,8 +297,13 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(RunError, match="is no run folder"):
         ensemble([one, tmp_path / "loop"], tmp_path / "both")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a/b", "../up", "a\\b", "..", ".hidden", "/root"])
+def test_names_that_would_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be a name"):
-        ensemble([one, make_run(tmp_path / "third", random_answers(3))], tmp_path / "both", name="two\nlines")
+        ensemble(pair(tmp_path), tmp_path / "both", name=name)
+    assert not (tmp_path / "both").exists()
 
 
 @pytest.mark.parametrize("scores", ["-5,99,1e300", "0.9,0.9,0.9", "-0.5,0.5,1.0"])

@@ -195,8 +195,18 @@ def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:
         join([tiny_model(), tiny_model()]),
         joined_card(members=three, mixture={"weights": [0.5, 0.25, 0.25]}),
     )
-    with pytest.raises(BundleError, match=r"cannot load|does not do what its card says"):
+    with pytest.raises(BundleError, match=r"lacks.onnx is damaged \(it lacks the model 2/\)"):
         load_ensemble(tmp_path / "lacks.onnx")
+
+
+def nested_card(depth: int) -> dict[str, Any]:
+    card = CARD.as_values()
+    for _ in range(depth):
+        card = {**card, "kind": "ensemble", "members": [card, CARD.as_values()], "mixture": {"weights": [0.5, 0.5]}}
+    return card
+
+
+TAGGER = {**CARD.as_values(), "task": "multi_label", "activation": "sigmoid"}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +218,10 @@ def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:
         ({"mixture": {"weights": [1.0]}}, "damaged mixture"),
         ({"mixture": {}}, "damaged mixture"),
         ({"mixture": "mean"}, "damaged mixture"),
+        ({"mixture": {"weights": (10**400, 0)}}, r"weights \(1000.*\.\.\. are no table of numbers"),
+        ({"members": (nested_card(300), CARD.as_values())}, "has an ensemble among its members"),
+        ({"members": (CARD.as_values(), TAGGER)}, r"is a classifier of quiet, loud \(multi_label, sigmoid\)"),
+        ({"task": "multi_label"}, "says task=multi_label"),
         ({"labels": ("quiet", "noisy")}, "is a classifier of quiet, loud"),
     ],
 )

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import UsageError
+from musicgenre.features._row_jobs import cut_of
 from musicgenre.features.segments import cut, segment_spans
+from tests.representations import Pieces
 
 
 @given(
@@ -57,3 +59,11 @@ def test_cut_does_not_copy_what_it_need_not() -> None:
 def test_lengths_must_be_positive(segment_s: float, hop_s: float | None) -> None:
     with pytest.raises(UsageError, match="positive"):
         cut(np.zeros(10, np.float32), 10, segment_s, hop_s)
+
+
+@pytest.mark.parametrize(("segment_s", "hop_s"), [(3.0, 1e-5), (1e-5, None), (3.0, float("nan"))])
+def test_hops_that_would_never_end_are_refused(segment_s: float, hop_s: float | None) -> None:
+    pieces = Pieces()
+    pieces.segment_s = segment_s
+    with pytest.raises(UsageError, match=r"cannot begin every .* s\. Valid: 0\.01 s or more\. Set a longer"):
+        cut_of(pieces, segment_s, hop_s, "float32")

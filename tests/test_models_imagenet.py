@@ -165,7 +165,7 @@ def test_offline_the_error_says_how_to_get_the_file(cache: Path, monkeypatch: py
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", offline)
     with pytest.raises(BundleError, match=r"no network.*Fetch https://.*--set model.options.weights=FILE"):
         network("resnet18", weights="imagenet")
     assert not list(cache.rglob("*.pth"))
@@ -199,11 +199,11 @@ def test_a_download_is_kept_only_with_the_published_hash(
     content = write_published(tmp_path, SMALL)[0].read_bytes()
     asked: list[str] = []
 
-    def serve(request: urllib.request.Request, timeout: float) -> _Response:
+    def serve(_: object, request: urllib.request.Request, timeout: float) -> _Response:
         asked.append(request.full_url)
         return _Response(content)
 
-    monkeypatch.setattr(urllib.request, "urlopen", serve)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", serve)
     with pytest.raises(BundleError, match="another SHA-256 than published"):
         network(SMALL, weights="imagenet")
     assert not list(cache.rglob("*.pth*"))

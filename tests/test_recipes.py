@@ -98,6 +98,7 @@ def test_overrides_win_and_are_typed() -> None:
         ("augmentation.online.wavefrom=a3", "Nearest: 'augmentation.online.waveform'"),
         ("training.epochs=many", "valid integer"),
         ("training.epochs=0", "greater than or equal to 1"),
+        ("representation.hop_s=1e-5", r"greater than or equal to 0\.01"),
         ("training.optimiser=adan", "'adam' or 'sgd'"),
         ("model=3", "ModelSection"),
         ("training.epochs", "section.key=value"),

@@ -147,9 +147,32 @@ def test_interrupted_runs_say_so(tmp_path: Path, table: Manifest, monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "write_metrics", write)
+    told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
+        train("c2-standardised", table, output=tmp_path / "a run", overrides=TABLE, tell=told.append)
+    assert read_description(tmp_path / "a run")["status"] == "interrupted"
+    assert told[-1].endswith(f"Go on with the same command and: --output '{tmp_path / 'a run'}' --resume")
+
+
+def test_a_run_cut_off_at_its_very_end_is_not_trained_again(
+    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musicgenre.training.bookkeeper.RESUME_EVERY_S", 0.0)
+    with monkeypatch.context() as patch, pytest.raises(_PowerCut):
+        patch.setattr(Path, "unlink", _cut_at_the_state)
         train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
-    assert read_description(tmp_path / "run")["status"] == "interrupted"
+    assert read_description(tmp_path / "run")["status"] == "finished"
+    train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
+    assert not (tmp_path / "run" / "resume.ckpt").exists()
+
+
+_unlink = Path.unlink
+
+
+def _cut_at_the_state(path: Path, missing_ok: bool = False) -> None:
+    if path.name == "resume.ckpt":
+        raise _PowerCut
+    _unlink(path, missing_ok=missing_ok)
 
 
 def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:

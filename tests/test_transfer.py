@@ -9,14 +9,17 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from musicgenre._transfer import telling
-from musicgenre._weight_files import WeightFile, cached_or_fetched, read_weights
+from musicgenre._weight_files import WeightFile, cached_or_fetched, load_strictly, read_weights
+from musicgenre.data._shard_places import fetch
 from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive
 from musicgenre.errors import BundleError, DataError
@@ -74,6 +77,22 @@ def trickle(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.02)
 
 
+def trickle_headers(request: BaseHTTPRequestHandler) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    with suppress(OSError):
+        for number in range(90):
+            request.wfile.write(f"X-{number}: y\r\n".encode())
+            time.sleep(0.02)
+
+
+def endless(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.end_headers()
+    with suppress(OSError):
+        while True:
+            request.wfile.write(b"x" * 10_000)
+
+
 def whole_npz() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -85,6 +104,7 @@ def whole_npz() -> bytes:
     ("answer", "reason"),
     [
         (trickle, "sent only .* bytes in a minute"),
+        (trickle_headers, "gave no answer within"),
         (sending(b"<html>sign in</html>", "text/html; charset=utf-8"), "web page in the place of the file"),
         (sending(whole_npz(), said=5_000), "broke after .* of 5000 bytes"),
         (sending(b"no zip at all"), "no whole .npz file"),
@@ -128,6 +148,24 @@ def test_a_web_page_is_no_archive_even_without_a_checksum(serving: Callable[[Ans
     assert not (tmp_path / "a.zip").exists()
 
 
+def test_a_file_without_end_is_thrown_away(serving: Callable[[Answer], str], tmp_path: Path) -> None:
+    checksum = f"sha256:{'0' * 64}"
+    with pytest.raises(DataError, match="sent more than 2 MB, which the file cannot have"):
+        download(Archive("a.zip", (serving(endless),), checksum), tmp_path, most=2_000_000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_that_trickle_or_have_no_end_are_given_up(
+    serving: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
+    monkeypatch.setattr("musicgenre.data._shard_places._WAIT_S", 0.0)
+    with pytest.raises(DataError, match=r"/file cannot be read \(the server sent only .* bytes in a minute"):
+        fetch(serving(trickle), n_bytes=1_000_000)
+    with pytest.raises(DataError, match=r"sent more than 100 bytes"):
+        fetch(serving(endless), n_bytes=100)
+
+
 class _Code:
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("ran"),))
@@ -153,3 +191,23 @@ def test_a_pca_of_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
     np.savez(path, pca_eigen_vectors=vectors, pca_means=np.zeros((128, 1)))
     with pytest.raises(BundleError, match="no finite numbers"):
         read_pca(path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, 2, dtype=torch.complex64),
+        torch.zeros(2, 2, device="meta"),
+        torch.full((2, 2), torch.nan),
+    ],
+    ids=["sparse", "complex", "without values", "no numbers"],
+)
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": odd, "bias": torch.zeros(2)}, path)
+    with pytest.raises(BundleError, match=r"no finite plain numbers: weight\. Valid: dense tensors"):
+        load_strictly(torch.nn.Linear(2, 2), path, valid="a layer")
+    torch.save({"weight": torch.zeros(2, 2, dtype=torch.int64), "bias": torch.zeros(2)}, path)
+    with pytest.raises(BundleError, match=r"other numbers: weight torch.int64"):
+        load_strictly(torch.nn.Linear(2, 2), path, valid="a layer")

@@ -231,6 +231,8 @@ def test_plain_torch_files_are_read_too(models: dict[str, Path], tmp_path: Path)
         ("mert", {}, {"sampling_rate": 16_000}, "says 24000 Hz, its processor 16000 Hz"),
         ("hubert", {"model_type": "bert"}, {}, "'bert' are not known"),
         ("hubert", {"hidden_size": "wide"}, {}, "makes no sense"),
+        ("wav2vec2", {"hidden_size": -3}, {}, "makes no network"),
+        ("wav2vec2", {}, {"sampling_rate": "x"}, "makes no network"),
         ("hubert", {}, {"feature_extractor_type": "ASTFeatureExtractor"}, "its processor is a ASTFeatureExtractor"),
         ("clap", {}, {"truncation": "fusion"}, "fuses four views"),
     ],

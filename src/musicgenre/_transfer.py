@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 TIMEOUT_S = 30.0
 """For how long a server may say nothing."""
@@ -27,6 +31,68 @@ class Response(Protocol):
     def read1(self, amount: int = ...) -> bytes: ...
 
     def getheader(self, name: str) -> str | None: ...
+
+
+class TooMuchError(ConnectionError):
+    """A server sends more than the file can have: what came is of no use."""
+
+
+class _InTime(http.client.HTTPResponse):
+    """A response whose headers come within a minute: a word every now and then is no answer."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self._asked = sock
+        self._late = False
+
+    def begin(self) -> None:
+        timer = threading.Timer(_WINDOW_S, self._hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            super().begin()
+        except (OSError, http.client.HTTPException):
+            if not self._late:
+                raise
+        finally:
+            timer.cancel()
+        if self._late:  # headers that break off may read as whole ones
+            raise ConnectionError(f"the server gave no answer within {_WINDOW_S:g} s: try again later")
+
+    def _hang_up(self) -> None:
+        self._late = True
+        with suppress(OSError):
+            self._asked.shutdown(socket.SHUT_RDWR)
+
+
+class _Plain(http.client.HTTPConnection):
+    response_class = _InTime
+
+
+class _Secure(http.client.HTTPSConnection):
+    response_class = _InTime
+
+
+class _PlainHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Plain, req)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Secure, req)
+
+
+def opened(address: str, headers: dict[str, str] | None = None) -> Any:
+    """Ask a server for a file; the response is a context manager.
+
+    Raises
+    ------
+    OSError or HTTPException
+        There is no server, or it refuses, says nothing for half a minute, or has not said all headers in a minute.
+    """
+    request = urllib.request.Request(address, headers={"User-Agent": "musicgenre", **(headers or {})})
+    return urllib.request.build_opener(_PlainHandler, _SecureHandler).open(request, timeout=TIMEOUT_S)
 
 
 def receive(
@@ -66,7 +132,7 @@ def receive(
         sink.write(block)
         done += len(block)
         if most is not None and done > most:
-            raise ConnectionError(f"the server sent more than {most // _MB:,} MB, which the file cannot have")
+            raise TooMuchError(f"the server sent more than {_size(most)}, which the file cannot have")
         progress(done, total)
         if (now := time.monotonic()) - began >= _WINDOW_S:
             if done - before < _LEAST_BYTES:
@@ -74,6 +140,10 @@ def receive(
             began, before = now, done
     if total and done < total:
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes // _MB:,} MB" if n_bytes >= _MB else f"{n_bytes:,} bytes"
 
 
 @contextmanager

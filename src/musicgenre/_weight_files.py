@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-import urllib.request
 import warnings
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, replacing, sha256_of
-from musicgenre._transfer import TIMEOUT_S, lines, receive
+from musicgenre._transfer import lines, opened, receive
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
@@ -127,7 +126,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise BundleError(f"{path} holds no tensors by name", valid="a state_dict that torch.save wrote")
+    if odd := [str(name) for name, value in content.items() if not _is_plain(value)]:
+        raise BundleError(
+            f"{path} holds tensors that are no finite plain numbers: {_first(odd)}",
+            valid="dense tensors with their values, not complex and not quantised",
+        )
     return {str(name): value.float() if value.is_floating_point() else value for name, value in content.items()}
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Tell numbers in memory from what PyTorch calls a tensor as well: sparse, quantised, complex, without values."""
+    import torch
+
+    return (
+        value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
+        and bool(value.isfinite().all())
+    )
+
+
+def _first(names: list[str]) -> str:
+    return f"{', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
 
 
 def load_plain(path: Path) -> Any:
@@ -176,11 +195,13 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
         for name in wanted
         if name in arrays and arrays[name].shape != wanted[name].shape
     ]
-    problems = [
-        f"{what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-        for what, names in (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
-        if names
+    kinds = [
+        f"{name} {arrays[name].dtype}"
+        for name in wanted
+        if name in arrays and arrays[name].is_floating_point() != wanted[name].is_floating_point()
     ]
+    found = {"missing": missing, "unknown": unknown, "other shapes": shapes, "other numbers": kinds}
+    problems = [f"{what}: {_first(names)}" for what, names in found.items() if names]
     if problems:
         raise BundleError(f"{path} does not fit this network ({'; '.join(problems)})", valid=valid)
     # a file may hold one number for a whole tensor, which no optimiser could change in place
@@ -196,10 +217,9 @@ def set_option(option: str) -> str:
 
 def _download(published: WeightFile, path: Path, option: str) -> None:
     """Fetch a file to ``path``; it is put there only if its hash is the published one."""
-    request = urllib.request.Request(published.url, headers={"User-Agent": "musicgenre"})
     try:
         with replacing(path) as temporary:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, temporary.open("wb") as sink:
+            with opened(published.url) as response, temporary.open("wb") as sink:
                 receive(response, sink, most=_MOST_BYTES, progress=lines(published.file))
             if not sha256_of(temporary).startswith(published.sha256):
                 raise ValueError("what came has another SHA-256 than published, and was thrown away")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import ceil
 from typing import Any, get_args
 
 from musicgenre.errors import BundleError
+from musicgenre.features.segments import SHORTEST_HOP_S
 
 _MOST_SAMPLES = 2**31 - 1
 _LARGEST = 1e6
@@ -31,6 +33,8 @@ def check_card(card: Any, choices: Mapping[str, Any]) -> None:
         _require(card, name, (get_args(choice).__contains__, ", ".join(get_args(choice))))
     for name, check in _CHECKS.items():
         _require(card, name, check)
+    shortest = ceil(SHORTEST_HOP_S * card.sample_rate_hz)
+    _require(card, "hop_samples", _integer(shortest, _MOST_SAMPLES))
     _require(card, "lead_samples", _integer(0, (card.segment_samples - 1) // 2))
     for name in ("thresholds", "tag_scales", "tag_biases"):
         lengths = (0, len(card.labels))
@@ -101,7 +105,7 @@ _CHECKS: dict[str, Check] = {
     "labels": (lambda value: bool(value) and _are_names(value), "names that differ, one at least"),
     "tags": (_are_names, "names that differ"),
     "sample_rate_hz": _integer(1_000, 768_000),  # what audio is decoded to
-    **dict.fromkeys(("segment_samples", "hop_samples"), _integer(1, _MOST_SAMPLES)),
+    "segment_samples": _integer(1, _MOST_SAMPLES),
     "temperature": _number(1e-6),
     "unsure_threshold": _number(0),
     "thresholds": _numbers(),

@@ -69,6 +69,8 @@ def _part(graph: int | bytes, prefix: bytes) -> bytes:
         for field, value, span in fields(graph)
         if field not in _NAME_IN or any(name.startswith(prefix) for name in _names(value, _NAME_IN[field]))
     ]
+    if not any(field == _INPUT for field, _, _ in fields(b"".join(kept))):
+        raise ProtobufError(f"it lacks the model {prefix.decode()}")
     return bytes_field(_GRAPH_FIELD, b"".join(kept))
 
 

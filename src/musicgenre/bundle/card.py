@@ -120,15 +120,21 @@ class BundleCard:
             self._check_members()
 
     def _check_members(self) -> None:
+        if any(isinstance(member, Mapping) and member.get("kind") == "ensemble" for member in self.members):
+            raise BundleError(f"the card of {self.name!r} has an ensemble among its members", valid="classifiers")
         cards = self.member_cards
         if len(cards) < 2:
             raise BundleError(f"the card of {self.name!r} has {len(cards)} members", valid="two or more")
         for card in cards:
-            if card.kind != "classifier" or set(card.labels) != set(self.labels):
+            said = (card.kind, card.task, card.activation)
+            if said != ("classifier", "single_label", "softmax") or set(card.labels) != set(self.labels):
                 raise BundleError(
-                    f"the member {card.name!r} of {self.name!r} is a {card.kind} of {', '.join(card.labels)}",
-                    valid=f"classifiers of {', '.join(self.labels)}",
+                    f"the member {card.name!r} of {self.name!r} is a {card.kind} of {', '.join(card.labels)} "
+                    f"({card.task}, {card.activation})",
+                    valid=f"classifiers of {', '.join(self.labels)} (single_label, softmax)",
                 )
+        if self.task != "single_label":
+            raise BundleError(f"the card of {self.name!r} says task={self.task}", valid="single_label, of an ensemble")
         self.mix  # noqa: B018 - refuses a mixture that does not fit
 
     @property

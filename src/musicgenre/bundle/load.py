@@ -241,7 +241,7 @@ def _session_options() -> onnxruntime.SessionOptions:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told once
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return options

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import re
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgenre._transfer import TooMuchError, opened, receive
 from musicgenre.errors import DataError, UsageError
 
 SHARDS_FILE = "shards.json"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a drive
 _TRIES = 3
 _WAIT_S = 1.0
-_TIMEOUT_S = 60.0
 _MOST_NAMES = 100_000
 _MOST_BRACES = 20
 _LONGEST_INDEX = 1 << 30
@@ -111,9 +112,12 @@ _AGAIN = "Copy the shards again, or write them again with 'musicgenre shard'"
 def _asked(address: str, n_bytes: int | None) -> bytes:
     for attempt in range(_TRIES):
         try:
-            with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
-                found: bytes = answer.read(_LONGEST_INDEX if n_bytes is None else n_bytes + 1)
-                return found
+            sink = io.BytesIO()
+            with opened(address) as answer:
+                receive(answer, sink, most=_LONGEST_INDEX if n_bytes is None else n_bytes)
+            return sink.getvalue()
+        except TooMuchError:
+            raise
         except (OSError, http.client.HTTPException) as error:
             if attempt == _TRIES - 1 or getattr(error, "code", 0) in (401, 403, 404, 410):
                 raise

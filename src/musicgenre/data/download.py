@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from http.client import HTTPException
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from musicgenre._files import replacing
-from musicgenre._transfer import TIMEOUT_S, Response, receive
+from musicgenre._transfer import Response, TooMuchError, opened, receive
 from musicgenre.data.archives import is_archive, unpack
 from musicgenre.data.index import Index
 from musicgenre.data.sets.registry import Archive, DataSet
@@ -22,6 +21,7 @@ from musicgenre.errors import DataError, MissingExtraError
 
 _PARTIAL_CONTENT = 206
 _RANGE_NOT_SATISFIABLE = 416
+_ROOM = 2  # one file may have so many times the size of the whole set, which is known roughly
 Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all or 0)
 
 
@@ -86,9 +86,10 @@ def fetch_data_set(
                 f"{data_set.name} is not downloaded by this command (origin: {data_set.origin})",
                 next_step=f"With a copy of your own: musicgenre data get {data_set.name} --from FOLDER",
             )
-        archives = [download(archive, folder / "downloads", progress=progress) for archive in data_set.archives]
+        most = _ROOM * data_set.size_bytes
+        archives = [download(one, folder / "downloads", most=most, progress=progress) for one in data_set.archives]
         for file in data_set.files:
-            download(file, folder, progress=progress)
+            download(file, folder, most=most, progress=progress)
     else:
         archives = _archives_in(data_set, source)
         if not archives:
@@ -114,7 +115,7 @@ def _take_files(data_set: DataSet, source: Path, folder: Path) -> None:
                 shutil.copyfile(found, temporary)
 
 
-def download(archive: Archive, folder: Path, *, progress: Progress | None = None) -> Path:
+def download(archive: Archive, folder: Path, *, most: int | None = None, progress: Progress | None = None) -> Path:
     """Download one file through pooch: checked against its checksum, resumed where an earlier try broke off.
 
     Parameters
@@ -123,6 +124,8 @@ def download(archive: Archive, folder: Path, *, progress: Progress | None = None
         The file, its addresses and checksum.
     folder : Path
         Where it goes.
+    most : int, optional
+        Bytes that it cannot have more of.
     progress : callable, optional
         Told (file name, bytes done, bytes in all).
 
@@ -137,7 +140,7 @@ def download(archive: Archive, folder: Path, *, progress: Progress | None = None
         raise MissingExtraError(f"downloading {archive.filename}", "train") from error
     problems = []
     for url in archive.urls:
-        fetcher = _Resuming(folder / f"{archive.filename}.part", archive, progress)
+        fetcher = _Resuming(folder / f"{archive.filename}.part", archive, most, progress)
         try:
             pooch.get_logger().setLevel("WARNING")
             return Path(pooch.retrieve(url, archive.checksum, fname=archive.filename, path=folder, downloader=fetcher))
@@ -152,8 +155,9 @@ def download(archive: Archive, folder: Path, *, progress: Progress | None = None
 class _Resuming:
     """A downloader for pooch that keeps what arrived in a ``.part`` file and goes on from there."""
 
-    def __init__(self, part: Path, archive: Archive, progress: Progress | None) -> None:
+    def __init__(self, part: Path, archive: Archive, most: int | None, progress: Progress | None) -> None:
         self.part = part
+        self.most = most
         self.name = archive.filename
         self.resumable = archive.checksum is not None  # else two halves of different files could go unnoticed
         self.progress = progress
@@ -162,11 +166,8 @@ class _Resuming:
         """Fetch ``url`` into the part file, then hand it over as ``output_file``."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
         have = self.part.stat().st_size if self.resumable and self.part.exists() else 0
-        request = urllib.request.Request(url, headers={"User-Agent": "musicgenre"})
-        if have:
-            request.add_header("Range", f"bytes={have}-")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            with opened(url, {"Range": f"bytes={have}-"} if have else None) as response:
                 self._receive(response, have)
         except urllib.error.HTTPError as error:
             if error.code != _RANGE_NOT_SATISFIABLE or not have:
@@ -177,8 +178,12 @@ class _Resuming:
     def _receive(self, response: Response, have: int) -> None:
         resumed = response.status == _PARTIAL_CONTENT
         told = partial(self.progress, self.name) if self.progress else lambda done, total: None
-        with self.part.open("ab" if resumed else "wb") as sink:
-            receive(response, sink, done=have if resumed else 0, progress=told)
+        try:
+            with self.part.open("ab" if resumed else "wb") as sink:
+                receive(response, sink, done=have if resumed else 0, most=self.most, progress=told)
+        except TooMuchError:
+            self.part.unlink()
+            raise
 
     def _hand_over(self, output_file: str | IO[bytes]) -> None:
         if isinstance(output_file, (str, os.PathLike)):

@@ -101,8 +101,11 @@ def ensemble(
     output = Path(output)
     check_output(output, resume=False)
     title = name or f"ensemble-{how}"
-    if not title.isprintable():
-        raise UsageError(f"--name {name!r} cannot be a name", valid="printable characters, no line breaks")
+    if not title.isprintable() or title.startswith(".") or {"/", "\\"} & set(title):
+        raise UsageError(
+            f"--name {name!r} cannot be a name",
+            valid="printable characters, no slashes and no dot in front: run folder and exported file are called so",
+        )
     mixed = [_mixed(members, how) for members in zip(*groups, strict=True)]
     root = Path(folders[0])
     children = [run.folder.relative_to(root).as_posix() for run in groups[0]]

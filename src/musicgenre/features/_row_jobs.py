@@ -16,6 +16,7 @@ from musicgenre.data._cache import RowCache, Signature, entry_key
 from musicgenre.data.rows import Features
 from musicgenre.errors import AudioError, DataError, MusicgenreError, UsageError
 from musicgenre.features.base import Representation
+from musicgenre.features.segments import SHORTEST_HOP_S
 from musicgenre.features.segments import cut as cut_waveform
 from musicgenre.features.track_sound import TrackSound, mean_of
 
@@ -66,7 +67,14 @@ def cut_of(representation: Representation, segment_s: float | None, hop_s: float
     length_s = own_s if segment_s is None else segment_s
     if reads_of(representation) not in ("waveform", "track") or length_s is None:
         return Cut(None, None, dtype)
-    return Cut(length_s, length_s if hop_s is None else hop_s, dtype)
+    step_s = length_s if hop_s is None else hop_s
+    if not step_s >= SHORTEST_HOP_S:
+        raise UsageError(
+            f"segments cannot begin every {step_s:g} s",
+            valid=f"{SHORTEST_HOP_S} s or more",
+            next_step="Set a longer hop" if hop_s is not None else "Set a longer segment, or a hop",
+        )
+    return Cut(length_s, step_s, dtype)
 
 
 def key_of(content_sha256: str, representation: Representation, cut: Cut) -> str:

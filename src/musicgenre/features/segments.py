@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from musicgenre.errors import UsageError
 from musicgenre.features.base import Float32, fit_length
 
+SHORTEST_HOP_S = 0.01
+"""Least time from one segment to the next: below it a track has more segments than anybody waits for."""
+
 
 def segment_samples(sample_rate_hz: int, segment_s: float) -> int:
     """Samples in a segment, rounded to the nearest whole one."""

@@ -124,8 +124,10 @@ def mixture_from_settings(settings: Mapping[str, Any], n_models: int, n_labels: 
 def _numbers(values: ArrayLike, name: str) -> Array:
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} {values!r} are no table of numbers") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = repr(values)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise DataError(f"{name} {shown} are no table of numbers") from error
     if not np.isfinite(array).all():
         raise DataError(f"{name} hold values that are not finite")
     return array

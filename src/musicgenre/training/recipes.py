@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from musicgenre.errors import MissingExtraError, RecipeError
+from musicgenre.features.segments import SHORTEST_HOP_S
 from musicgenre.training._recipe_files import (
     find_recipe,
     list_recipes,
@@ -61,7 +62,7 @@ class RepresentationSection(_Section):
     name, options
         Passed to ``create_representation``.
     hop_s : float, optional
-        From one segment's start to the next; the segment length by default.
+        From one segment's start to the next, 0.01 at least; the segment length by default.
     dtype : {"float32", "float16"}
         How the store keeps it.
     normalise : {"standard", "row_l2", "none"}
@@ -70,7 +71,7 @@ class RepresentationSection(_Section):
 
     name: str
     options: dict[str, Any] = {}
-    hop_s: float | None = Field(default=None, gt=0)
+    hop_s: float | None = Field(default=None, ge=SHORTEST_HOP_S)
     dtype: Literal["float32", "float16"] = "float32"
     normalise: Literal["standard", "row_l2", "none"] = "standard"
 

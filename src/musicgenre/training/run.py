@@ -74,8 +74,8 @@ class RunFolder:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Mark the run as whole."""
-        self.resume_state.unlink(missing_ok=True)
         self._describe({**read_description(self.folder), **facts, "status": "finished", "finished": _now()})
+        self.resume_state.unlink(missing_ok=True)  # last: who is stopped in between does not train all over again
 
     def stop(self, status: str, reason: str) -> None:
         """Mark the run as failed or interrupted."""

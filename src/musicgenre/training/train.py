@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -91,12 +91,25 @@ def train(
     command = _command(chosen.name, data, overrides, seeds, folds)
     session = _Session(command, seeds, folds, resume, hardware or Hardware(), store, jobs, tell, progress)
     variants = chosen.variants()
-    if not variants:
-        return session.train_group(chosen, data, folder)
-    for name, variant in variants.items():
-        session.train_group(variant, data, folder / name)
-    write_study(folder, list(variants), chosen.name)
+    with _telling_how_to_go_on(folder, tell):
+        if not variants:
+            return session.train_group(chosen, data, folder)
+        for name, variant in variants.items():
+            session.train_group(variant, data, folder / name)
+        write_study(folder, list(variants), chosen.name)
     return folder
+
+
+@contextmanager
+def _telling_how_to_go_on(folder: Path, tell: Tell) -> Iterator[None]:
+    """Say after Ctrl-C how the training goes on; before the folder is there the same command simply does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder.is_dir():
+            where = shlex.quote(str(folder))
+            tell(f"{folder} is unfinished. Go on with the same command and: --output {where} --resume")
+        raise
 
 
 class _Session:
@@ -159,6 +172,7 @@ class _Session:
         if folder.status is not None:
             _check_same(folder, recipe, manifest)
             if folder.status == "finished":
+                folder.resume_state.unlink(missing_ok=True)  # a kill may have left it
                 self.tell(f"{path} is finished already")
                 return
         try:

@@ -16,6 +16,7 @@ from musicgenre.features._transformers.front import Scale
 
 SCALES = ("processor", "none", "peak", "standard")
 POOLS = ("model", "mean", "none")
+_LONGEST_S = 600
 DEFAULT_SEGMENT_S = 10.0
 """Of the networks that take any length; ours."""
 
@@ -51,8 +52,10 @@ class Wanted:
                 f"pool={self.pool!r}, scale={self.scale!r}",
                 valid=f"pool: {', '.join(POOLS)}; scale: {', '.join(SCALES)}",
             )
-        if self.segment_s is not None and self.segment_s <= 0:
-            raise UsageError(f"segment_s={self.segment_s} is not positive", valid="seconds above 0")
+        if self.segment_s is not None and not 0 < self.segment_s <= _LONGEST_S:
+            raise UsageError(
+                f"segment_s={self.segment_s} is no length of a segment", valid=f"seconds above 0, up to {_LONGEST_S}"
+            )
         if self.layers == "all" and self.pool == "none":
             raise UsageError("all layers as sequences are too much", valid="layers: all with pool: model or mean")
 

@@ -35,6 +35,8 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
+# what PyTorch and transformers make of numbers that no layer can have
+_SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # part of a file, yet neither learnt nor used here: the mask of pre-training, and tables that layers compute anew
 _UNUSED = ("masked_spec_embed", "relative_position_index", "position_ids")
 _SHOWN = 3
@@ -85,11 +87,17 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
     expected = family.processor.__name__
     if (named := processor.get("feature_extractor_type", expected)) != expected:
         raise BundleError(f"its processor is a {named}", valid=f"{expected} for {config['model_type']}")
-    extractor = family.processor.from_dict(dict(processor))
-    told_hz = config.get("sample_rate", extractor.sampling_rate)
-    if told_hz != extractor.sampling_rate:
-        raise BundleError(f"its configuration says {told_hz} Hz, its processor {extractor.sampling_rate} Hz")
-    return family.hearing(described, extractor, wanted, empty=empty)
+    try:
+        extractor = family.processor.from_dict(dict(processor))
+        told_hz = config.get("sample_rate", extractor.sampling_rate)
+        if told_hz != extractor.sampling_rate:
+            raise BundleError(f"its configuration says {told_hz} Hz, its processor {extractor.sampling_rate} Hz")
+        return family.hearing(described, extractor, wanted, empty=empty)
+    except _SENSELESS as error:
+        raise BundleError(
+            f"the configuration or processor of this {config['model_type']} makes no network ({error})",
+            next_step="Fetch the model anew",
+        ) from error
 
 
 def load(published: Published, wanted: Wanted) -> Hearing:
