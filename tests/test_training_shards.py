@@ -1,0 +1,152 @@
+"""Training from shards, by the command too: from a manifest to a run that evaluates."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from musicgenre.cli import app
+from musicgenre.data.manifest import read_manifest
+from musicgenre.data.shards import open_shards, write_shards
+from musicgenre.data.store import Store
+from musicgenre.errors import MissingExtraError, MusicgenreError, RecipeError, UsageError
+from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.features.table import COLUMNS
+from musicgenre.training.material import gather_material
+from musicgenre.training.recipes import load_recipe
+from musicgenre.training.run import RunFolder
+from musicgenre.training.train import train
+from tests.labelled_music import make_collection, make_table
+from tests.small_shards import SHARD_MB
+from tests.small_store import make_store
+
+SPLIT = "protocol.options={test_size: 0.34, validation_size: 0.17}"
+QUICK = ["training.epochs=2", "training.learning_rate=0.002", "training.batch_size=8"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("store") / "s")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, store: Store) -> Path:
+    write_shards(store, None, tmp_path / "shards", shard_mb=SHARD_MB)
+    return tmp_path / "shards"
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_collection(tmp_path_factory.mktemp("music"), duration_s=6.0)
+
+
+@pytest.fixture
+def written(tmp_path: Path, music: Path) -> Path:
+    """Shards of recipe e3, by the command."""
+    output = tmp_path / "e3-shards"
+    command = [
+        "shard",
+        str(music),
+        "--recipe",
+        "e3",
+        "--set",
+        SPLIT,
+        "--output",
+        str(output),
+        "--shard-mb",
+        "0.05",
+        "-q",
+    ]
+    done = CliRunner().invoke(app, [*command, "--jobs", "1"])
+    assert done.exit_code == 0, done.output
+    assert "36 rows in" in done.output
+    return output
+
+
+def test_from_shards_to_a_run_that_evaluates(tmp_path: Path, written: Path, music: Path) -> None:
+    run = train("e3", written, output=tmp_path / "run", overrides=[*QUICK, "training.stream.buffer=12"])
+    report = evaluate(run)
+    assert (report.protocol, report.n_tracks) == ("track", 6)
+    assert RunFolder(run).read_metrics("waiting_share")[1] > 0
+    assert {t.track_id: t.split for t in read_manifest(run / "manifest.csv").tracks} == {
+        t.track_id: t.split for t in read_manifest(written / "manifest.csv").tracks
+    }
+    plain = train("e3", music, output=tmp_path / "plain", overrides=[*QUICK, SPLIT])
+    ids = [line.split(",")[:3] for line in (run / "predictions_test.csv").read_text("utf-8").splitlines()[1:]]
+    theirs = [line.split(",")[:3] for line in (plain / "predictions_test.csv").read_text("utf-8").splitlines()[1:]]
+    assert sorted(ids) == sorted(theirs)
+    again = train("e3", written, output=tmp_path / "again", overrides=[*QUICK, "training.stream.buffer=12"])
+    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "folds", "error", "message"),
+    [
+        ("b6-segmented", [], 0, RecipeError, r"reads .*but the shards .* hold"),
+        ("e3", ["representation.dtype=float16"], 0, RecipeError, "dtype='float16'"),
+        ("e3", ["representation.hop_s=1.5"], 0, RecipeError, "hop_s=1.5"),
+        ("e3", ["data.labels=[jazz, metal]"], 0, RecipeError, "other labels"),
+        ("e3", ["data.exclude=[jazz.00001]"], 0, RecipeError, "leaves out jazz.00001"),
+        ("e3", ["augmentation.offline.copies=1"], 0, RecipeError, "copies=1"),
+        ("e3", ["augmentation.online.waveform=a3"], 0, RecipeError, "needs the sound"),
+        ("e3", [], 3, UsageError, "--folds cannot be had from shards"),
+        ("e3-leaky", [], 0, UsageError, "segment-leaky"),
+    ],
+)
+def test_shards_of_another_kind_are_refused(
+    tmp_path: Path,
+    written: Path,
+    recipe: str,
+    overrides: list[str],
+    folds: int,
+    error: type[MusicgenreError],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        train(recipe, written, output=tmp_path / "run", overrides=overrides, folds=folds)
+
+
+def test_without_webdataset_the_extra_is_named(
+    tmp_path: Path, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "webdataset"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        open_shards(folder)
+    with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
+        write_shards(store, None, tmp_path / "other")
+
+
+def test_classical_models_want_the_store(tmp_path: Path) -> None:
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    material = gather_material(load_recipe("classical-knn-30s", [SPLIT, "data.exclude=[]"]), table)
+    write_shards(material.store, material.manifest, tmp_path / "shards")
+    with pytest.raises(UsageError, match="cannot read shards"):
+        train("classical-knn-30s", tmp_path / "shards", output=tmp_path / "run", overrides=["data.exclude=[]"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{store}", "--recipe", "e3"], "is a store"),
+        (["{music}"], "Give --recipe"),
+        (["{nothing}", "--recipe", "e3"], "nothing.csv"),
+    ],
+)
+def test_command_names_what_is_wrong(
+    tmp_path: Path, store: Store, music: Path, words: list[str], message: str
+) -> None:
+    places = {"store": store.folder, "music": music, "nothing": tmp_path / "nothing.csv"}
+    command = ["shard", *(word.format(**places) for word in words), "--output", str(tmp_path / "out"), "-q"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, MusicgenreError)
+    assert message in str(done.exception)
+    assert not (tmp_path / "out").exists()
