@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from musicgenre.bundle import BundleCard
 from tests.cli import COMMAND, classify_json, json_lines, run
 from tests.toy import RATE_HZ, save_toy
 
@@ -152,10 +153,13 @@ def test_a_pipe_that_closes_early_is_no_error(toy: Path, library: Path) -> None:
     assert b"Traceback" not in done.stderr and json.loads(done.stdout)["genre"]
 
 
-def test_labels_cannot_write_to_the_terminal(library: Path, tmp_path: Path) -> None:
-    model = save_toy(tmp_path / "odd.onnx", labels=("loud\n\x1b[31m", "quiet\r"))
+def test_labels_cannot_write_to_the_terminal(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr(BundleCard, "__post_init__", lambda _: None)
+        model = save_toy(tmp_path / "odd.onnx", labels=("loud\n\x1b[31m", "quiet\r"))
     done = run("classify", library / "a loud.wav", "--model", model, "--timeline")
-    assert done.returncode == 0 and b"\x1b" not in done.stdout and b"loud\\n\\x1b[31m" in done.stdout
+    assert done.returncode == 2 and done.stdout == b"" and b"\x1b" not in done.stderr
+    assert b"loud\\n\\x1b[31m" in done.stderr and b"names that differ" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX shells")

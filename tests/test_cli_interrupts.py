@@ -11,7 +11,10 @@ import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
-PRESS = "import os, signal, sys, time; press = lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(5))\n"
+PRESS = (
+    "import os, signal, sys, time; press = lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(5))\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs behind a shell's & inherits none
+)
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

@@ -132,6 +132,7 @@ def test_an_ensemble_whose_runs_changed_is_refused(music: Path, tmp_path: Path) 
     change(made, weights=["a"])
     with pytest.raises(RunError, match=r"run.json is damaged: it says ensemble="):
         export_run(made)
+    change(made, weights=[0.5, 0.5])
     shutil.rmtree(tmp_path / "votes")
     with pytest.raises(RunError, match=r"votes, run 2 of the ensemble .*both, is not there"):
         export_run(made)
