@@ -102,8 +102,8 @@ _MAPPING: Check = (lambda value: isinstance(value, Mapping), "names with values"
 _MAPPINGS: Check = (_are_mappings, "a list of names with values")
 _CHECKS: dict[str, Check] = {
     "name": (lambda value: _is_text(value) and bool(value.strip()), "a name"),
-    "labels": (lambda value: bool(value) and _are_names(value), "names that differ, one at least"),
-    "tags": (_are_names, "names that differ"),
+    "labels": (lambda value: bool(value) and _are_names(value), "printable names that differ, one at least"),
+    "tags": (_are_names, "printable names that differ"),
     "sample_rate_hz": _integer(1_000, 768_000),  # what audio is decoded to
     "segment_samples": _integer(1, _MOST_SAMPLES),
     "temperature": _number(1e-6),
