@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 _READ_BYTES = 1 << 20
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Numbers of the errors of a full disk."""
 
 
 @contextmanager
@@ -22,11 +25,32 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         _match_default_mode(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of a disk that takes no more name the file; the system names a file only when it opens it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and room_advice(error):
+            error.filename = os.fspath(path)
+        raise
+
+
+def room_advice(error: OSError) -> str:
+    """Say what to do where a disk takes no more; empty for any other error."""
+    if error.errno in FULL:
+        return "Free some space"
+    if error.errno == errno.EFBIG:
+        return "Lift the limit on the size of files (ulimit -f) or take another disk"
+    return ""
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:

@@ -99,7 +99,7 @@ def ensemble(
         raise UsageError(f"runs cannot answer together by {how!r}", valid=f"one of {', '.join(HOWS)}")
     groups = open_members([Path(folder) for folder in folders])
     output = Path(output)
-    check_output(output, resume=False)
+    check_output(output, resume=None)
     title = name or f"ensemble-{how}"
     if not title.isprintable() or title.startswith(".") or {"/", "\\"} & set(title):
         raise UsageError(
