@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from musicgenre._files import replacing, room_advice, write_bytes_atomic
+from musicgenre._files import place_advice, replacing, room_advice, write_bytes_atomic
 from musicgenre.errors import UsageError
 from musicgenre.training.run import check_output
 
@@ -28,6 +28,18 @@ def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(TimeoutError) as caught, replacing(tmp_path / "result.csv"):
         raise TimeoutError("timed out")
     assert str(caught.value) == "timed out" and not room_advice(caught.value)
+
+
+def test_a_place_that_may_not_be_written_names_the_file_and_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{options['dir']}/.result.csv.x.tmp")
+
+    monkeypatch.setattr("musicgenre._files.tempfile.mkstemp", refuse)
+    with pytest.raises(PermissionError) as caught, replacing(tmp_path / "result.csv"):
+        pass
+    assert caught.value.filename == str(tmp_path / "result.csv") and "permissions" in place_advice(caught.value)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX shells")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _READ_BYTES = 1 << 20
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Numbers of the errors of a full disk."""
 
@@ -21,7 +22,8 @@ FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the place of ``path`` only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    with naming(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,11 +37,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of a disk that takes no more name the file; the system names a file only when it opens it."""
+    """Let errors name the result: the system names a temporary file, or none at all where a disk takes no more."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and room_advice(error):
+        parts = Path(str(error.filename)).parts
+        is_temporary = any(part.startswith(f".{path.name}.") for part in parts)
+        if is_temporary or (error.filename is None and room_advice(error)):
             error.filename = os.fspath(path)
         raise
 
@@ -72,6 +76,13 @@ def parsed_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
+
+
+def place_advice(error: OSError) -> str:
+    """Say what to do where nothing can be written, for want of room or of permission; empty for any other error."""
+    if error.errno in _REFUSED:
+        return "Check the permissions there or choose another place (MUSICGENRE_CACHE for the cache)"
+    return room_advice(error)
 
 
 def sha256_of(path: Path) -> str:

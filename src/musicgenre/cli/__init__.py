@@ -188,11 +188,11 @@ def _noticed_interrupts() -> list[int]:
 
 def _told(error: OSError) -> int:
     """Say what the system says: a disk that is full, a folder that may not be entered, no fault of the program."""
-    from musicgenre._files import room_advice
+    from musicgenre._files import place_advice
     from musicgenre.audio.names import printable
 
     where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
-    advice = room_advice(error)
+    advice = place_advice(error)
     typer.echo(
         f"error: {where}{error.strerror or error}{advice and f'. {advice}, then run the same command again'}", err=True
     )

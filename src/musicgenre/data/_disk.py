@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -11,14 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from musicgenre._files import FULL, naming, room_advice
+from musicgenre._files import FULL, naming, place_advice
 from musicgenre.errors import DataError
 
 LOCK_NAME = ".lock"
 """File in a locked folder; it stays there."""
 _LOCK_BYTE = 1 << 20  # far behind the process number, which others read while the byte is locked
 _ASK_AGAIN_S = 0.25
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -38,9 +36,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 def _advice(error: OSError) -> str:
     """Say what can be done about an error of the system."""
-    if advice := room_advice(error):
-        return advice
-    return "Check the folder's permissions" if error.errno in _REFUSED else "Write into another folder"
+    return place_advice(error) or "Write into another folder"
 
 
 @contextmanager
