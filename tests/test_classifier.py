@@ -79,7 +79,7 @@ def test_a_file_that_claims_thousands_of_years_is_heard_as_far_as_it_goes(
 @pytest.mark.filterwarnings("error")
 def test_samples_beyond_all_measure_give_no_answer_that_is_no_number(toy: Path) -> None:
     samples = np.where(np.arange(3 * RATE_HZ) % 2, 3e38, -3e38).astype(np.float32)
-    with pytest.raises(AudioError, match="no answer that is a number"):
+    with pytest.raises(AudioError, match=r"no answer that is a number.*export the model anew"):
         Classifier(str(toy)).classify(samples, sample_rate_hz=RATE_HZ)
     with pytest.raises(AudioError, match="only NaN or infinite"):
         Classifier(str(toy)).classify(samples.astype(np.float64) * 1e200, sample_rate_hz=RATE_HZ)

@@ -241,6 +241,16 @@ def test_from_a_table_of_tags_to_a_split(clips: Path) -> None:
     assert "4 tracks (guitar 2, weird 1)" in result.stdout
 
 
+@pytest.mark.parametrize(("content", "message"), [("a\tb".encode("utf-16"), "is UTF-16"), (b"\n", "is empty")])
+def test_a_list_of_tags_that_cannot_be_read_is_told_before_its_options(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    table = tmp_path / "annotations.csv"
+    table.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        run("index", table, "--tags", "top50", "-o", tmp_path / "m.csv")
+
+
 def test_options_of_tables_of_tags_go_with_them_alone(clips: Path, folder: Path) -> None:
     with pytest.raises(UsageError, match=r"a folder of genres or a CSV of one's own takes no --tags"):
         run("index", folder / "music", "--tags", "all", "-o", folder / "m.csv")

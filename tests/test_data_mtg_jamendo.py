@@ -89,6 +89,8 @@ def test_noise_is_an_error_or_a_table(tmp_path: Path, text: str) -> None:
         (f"t1\ta\tb\tp.mp3\tinf\t{ROCK}", "column DURATION: 'inf'"),
         (f"\ta\tb\tp.mp3\t1\t{ROCK}", "column TRACK_ID: ''.*not empty"),
         (f"t1\t\tb\t\t1\t{ROCK}", "column ARTIST_ID.*column PATH"),
+        (f"t1\ta\0\tb\tp.mp3\t1\t{ROCK}", "column ARTIST_ID.*an id"),
+        (f"t1\ta\tb\x1b\tp.mp3\t1\t{ROCK}", "column ALBUM_ID.*an id"),
         ("t1\ta\tb\tp.mp3\t1\trock", "column TAGS: 'rock'.*three hyphens"),
         ("t1\ta\tb\tp.mp3\t1\tmood---sad", "column TAGS: 'mood---sad'"),
         (f"t1\ta\tb\tp.mp3\t1\t{ROCK}\nt1\ta\tb\tq.mp3\t1\t{ROCK}", "line 3, column TRACK_ID: 't1'.*line 2 has it"),

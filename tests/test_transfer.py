@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import pickle
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -127,6 +130,38 @@ def test_a_whole_file_is_kept_and_told_of(serving: Callable[[Answer], str], cach
         path = cached_or_fetched(WeightFile("pca.npz", serving(sending(whole_npz())), ""), "options.pca")
     assert path.read_bytes() == whole_npz() and path.parent == cache
     assert told == ["downloading pca.npz: 0 of 0 MB"]
+
+
+def test_two_first_fetches_at_once_both_end_well(serving: Callable[[Answer], str], cache: Path) -> None:
+    published = WeightFile("pca.npz", serving(sending(whole_npz())), "")
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: cached_or_fetched(published, "options.pca"), range(4)))
+    assert set(paths) == set(cache.iterdir()) and paths[0].read_bytes() == whole_npz()
+
+
+def test_what_killed_downloads_left_goes_after_a_day(serving: Callable[[Answer], str], cache: Path) -> None:
+    cache.mkdir(parents=True)
+    old, fresh = cache / ".vgg.pth.abc.tmp", cache / ".vgg.pth.def.tmp"
+    old.write_bytes(b"part")
+    fresh.write_bytes(b"part")
+    os.utime(old, (time.time() - 100_000,) * 2)
+    cached_or_fetched(WeightFile("pca.npz", serving(sending(whole_npz())), ""), "options.pca")
+    assert sorted(cache.iterdir()) == [fresh, cache / "pca.npz"]
+
+
+def test_a_disk_that_takes_no_more_is_not_blamed_on_the_network(
+    serving: Callable[[Answer], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("musicgenre._weight_files.receive", full)
+    monkeypatch.setattr("musicgenre.data.download.receive", full)
+    address = serving(sending(whole_npz()))
+    with pytest.raises(BundleError, match=r"No space left.*Free some space\.$"):
+        cached_or_fetched(WeightFile("pca.npz", address, ""), "options.pca")
+    with pytest.raises(DataError, match=r"takes no more of set\.zip.*Free some space, then"):
+        download(Archive("set.zip", (address,), None, "us"), tmp_path)
 
 
 def test_an_archive_that_trickles_ends_and_resumes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,21 +13,48 @@ from pathlib import Path
 from typing import Any
 
 _READ_BYTES = 1 << 20
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Numbers of the errors of a full disk."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the place of ``path`` only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    with naming(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         _match_default_mode(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors name the result: the system names a temporary file, or none at all where a disk takes no more."""
+    try:
+        yield
+    except OSError as error:
+        parts = Path(str(error.filename)).parts
+        is_temporary = any(part.startswith(f".{path.name}.") for part in parts)
+        if is_temporary or (error.filename is None and room_advice(error)):
+            error.filename = os.fspath(path)
+        raise
+
+
+def room_advice(error: OSError) -> str:
+    """Say what to do where a disk takes no more; empty for any other error."""
+    if error.errno in FULL:
+        return "Free some space"
+    if error.errno == errno.EFBIG:
+        return "Lift the limit on the size of files (ulimit -f) or take another disk"
+    return ""
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
@@ -48,6 +76,13 @@ def parsed_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
+
+
+def place_advice(error: OSError) -> str:
+    """Say what to do where nothing can be written, for want of room or of permission; empty for any other error."""
+    if error.errno in _REFUSED:
+        return "Check the permissions there or choose another place (MUSICGENRE_CACHE for the cache)"
+    return room_advice(error)
 
 
 def sha256_of(path: Path) -> str:

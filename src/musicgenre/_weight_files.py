@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
-from musicgenre._files import cache_folder, replacing, sha256_of
+from musicgenre._files import cache_folder, replacing, room_advice, sha256_of
 from musicgenre._transfer import lines, opened, receive
 from musicgenre.errors import BundleError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|npz)$")
 _MOST_BYTES = 10_000_000_000
 _SHOWN = 3
+_STALE_S = 86_400  # no download takes a day
 # what PyTorch's and NumPy's readers let through of a file that is something else or cut short
 UNREADABLE = (
     pickle.UnpicklingError,
@@ -217,6 +218,9 @@ def set_option(option: str) -> str:
 
 def _download(published: WeightFile, path: Path, option: str) -> None:
     """Fetch a file to ``path``; it is put there only if its hash is the published one."""
+    from musicgenre.data._disk import remove_stale
+
+    remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
     try:
         with replacing(path) as temporary:
             with opened(published.url) as response, temporary.open("wb") as sink:
@@ -228,6 +232,7 @@ def _download(published: WeightFile, path: Path, option: str) -> None:
     except (OSError, HTTPException, ValueError) as error:
         raise BundleError(
             f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",
-            next_step=f"Fetch {published.url} where there is a network, then put it into that folder or name it: "
+            next_step=(isinstance(error, OSError) and room_advice(error))
+            or f"Fetch {published.url} where there is a network, then put it into that folder or name it: "
             f"{set_option(option)}",
         ) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from musicgenre._files import room_advice
 from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle._ensemble_model import EnsembleModel
 from musicgenre.bundle._run_model import RunModel, Sound
@@ -126,7 +127,9 @@ def export_run(
     try:
         save_bundle(path, graph, model.card)
     except OSError as error:
-        raise BundleError(f"{path} cannot be written ({error.strerror})", next_step="Give another --output") from error
+        raise BundleError(
+            f"{path} cannot be written ({error.strerror})", next_step=room_advice(error) or "Give another --output"
+        ) from error
     n_segments = sum(len(rows) for sound in sounds for rows in sound)
     return Exported(path, read_card(path), checked_on, n_segments, difference)
 

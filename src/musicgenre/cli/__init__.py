@@ -6,7 +6,6 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
@@ -189,11 +188,14 @@ def _noticed_interrupts() -> list[int]:
 
 def _told(error: OSError) -> int:
     """Say what the system says: a disk that is full, a folder that may not be entered, no fault of the program."""
+    from musicgenre._files import place_advice
     from musicgenre.audio.names import printable
 
     where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
-    advice = ". Free some space and run the same command again" if error.errno == errno.ENOSPC else ""
-    typer.echo(f"error: {where}{error.strerror or error}{advice}", err=True)
+    advice = place_advice(error)
+    typer.echo(
+        f"error: {where}{error.strerror or error}{advice and f'. {advice}, then run the same command again'}", err=True
+    )
     _drop_output()
     return 2
 

@@ -89,10 +89,13 @@ def read(
         Whether to add md5; whether to show no progress.
     """
     from musicgenre.cli._progress import counting
+    from musicgenre.data._csv import check_readable
     from musicgenre.data.index import read_artists
     from musicgenre.data.sets import set_that_reads
 
     data_set = set_that_reads(source) if source.is_file() else None
+    if data_set is None and asked != Asked() and source.is_file():
+        check_readable(source)  # what cannot be read at all may well be a list of tags
     options = asked.options(data_set, labels)
     if data_set is None:
         return None

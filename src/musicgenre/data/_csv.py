@@ -39,8 +39,6 @@ class CellProblem:
 def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
     """Read header, rows and rows of the wrong length. Blank lines are skipped."""
     text = _read_text(path)
-    if not text.strip():
-        raise DataError(f"{path} is empty", valid="A CSV file with a header and a row a track")
     rows: list[Row] = []
     problems: list[CellProblem] = []
     lines = _numbered(path, text)
@@ -56,14 +54,17 @@ def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
     return header, rows, problems
 
 
+def check_readable(path: Path) -> None:
+    """Refuse a file that is no text, or has none in it."""
+    _read_text(path)
+
+
 def read_cells(path: Path, columns: Sequence[str], valid: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank, the header's first.
 
     The separator is the one that makes ``columns`` stand in the header: a tab, a comma or a semicolon.
     """
-    text = _read_text(path)
-    if not text.strip():
-        raise DataError(f"{path} is empty", valid=valid)
+    text = _read_text(path, valid)
     mark = separator_with(text, columns)
     if not mark:
         shown = text.lstrip("\r\n").splitlines()[0][:80]
@@ -104,7 +105,7 @@ def _quoted(cell: str) -> str:
     return cell
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, valid: str = "A CSV file with a header and a row a track") -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -114,13 +115,16 @@ def _read_text(path: Path) -> str:
     if data.startswith(_UTF16_MARKS):
         raise DataError(f"{path} is UTF-16 text", valid="UTF-8", next_step="Save it as 'CSV UTF-8'")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} on line {line}",
             next_step="Save it as 'CSV UTF-8'",
         ) from error
+    if not text.strip():
+        raise DataError(f"{path} is empty", valid=valid)
+    return text
 
 
 def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list[str]]]:

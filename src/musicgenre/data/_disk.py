@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -11,14 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from musicgenre._files import FULL, naming, place_advice
 from musicgenre.errors import DataError
 
 LOCK_NAME = ".lock"
 """File in a locked folder; it stays there."""
 _LOCK_BYTE = 1 << 20  # far behind the process number, which others read while the byte is locked
 _ASK_AGAIN_S = 0.25
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -27,7 +25,7 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DataError(
                 f"the disk is full while writing into {error.filename or folder}",
                 valid="Nothing half-written was left in place",
@@ -38,9 +36,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 def _advice(error: OSError) -> str:
     """Say what can be done about an error of the system."""
-    if error.errno == errno.EFBIG:
-        return "This system or disk takes no file as large: lift the limit (ulimit -f), or write to another disk"
-    return "Check the folder's permissions" if error.errno in _REFUSED else "Write into another folder"
+    return place_advice(error) or "Write into another folder"
 
 
 @contextmanager
@@ -81,9 +77,10 @@ def _held_lock(lock: Path, what: Path, doing: str, wait_s: float = 0.0) -> Itera
             if time.monotonic() >= give_up:
                 raise _held(stream, what, doing)
             time.sleep(_ASK_AGAIN_S)
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+        with naming(lock):
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
         yield
 
 

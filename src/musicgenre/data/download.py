@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from musicgenre._files import replacing
+from musicgenre._files import replacing, room_advice
 from musicgenre._transfer import Response, TooMuchError, opened, receive
 from musicgenre.data.archives import is_archive, unpack
 from musicgenre.data.index import Index
@@ -145,6 +145,11 @@ def download(archive: Archive, folder: Path, *, most: int | None = None, progres
             pooch.get_logger().setLevel("WARNING")
             return Path(pooch.retrieve(url, archive.checksum, fname=archive.filename, path=folder, downloader=fetcher))
         except (OSError, HTTPException, ValueError) as error:  # ValueError: pooch found another checksum
+            if isinstance(error, OSError) and (advice := room_advice(error)):  # no other address would help
+                raise DataError(
+                    f"{folder} takes no more of {archive.filename} ({error.strerror})",
+                    next_step=f"{advice}, then run the same command again: a broken download resumes",
+                ) from error
             problems.append(f"{url}: {_reason(error)}")
     raise DataError(
         f"{archive.filename} could not be downloaded ({'; '.join(problems)})",

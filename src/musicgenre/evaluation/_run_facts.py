@@ -15,6 +15,11 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value.isprintable() and bool(value)
 
 
+def _names_a_file(value: object) -> bool:
+    """Tell whether an exported file may be called so: it must not lead out of the run folder."""
+    return isinstance(value, str) and _is_name(value) and not value.startswith(".") and not {"/", "\\"} & set(value)
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
@@ -51,7 +56,7 @@ def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "recipe": (_is_name, "a name"),
+    "recipe": (_names_a_file, "a name without slashes and without a dot in front"),
     "labels": (_are_labels, "a list of different names"),
     "seed": (_is_count, "a whole number from 0 on"),
     "protocol": (_is_name, "a name"),

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import write_text_atomic
+from musicgenre._files import naming, write_text_atomic
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.errors import UsageError
 from musicgenre.evaluation._members import aligned, check_members, check_unseen, open_members
@@ -99,7 +99,7 @@ def ensemble(
         raise UsageError(f"runs cannot answer together by {how!r}", valid=f"one of {', '.join(HOWS)}")
     groups = open_members([Path(folder) for folder in folders])
     output = Path(output)
-    check_output(output, resume=False)
+    check_output(output, resume=None)
     title = name or f"ensemble-{how}"
     if not title.isprintable() or title.startswith(".") or {"/", "\\"} & set(title):
         raise UsageError(
@@ -122,9 +122,12 @@ def ensemble(
 def _whole_or_none(output: Path) -> Iterator[Path]:
     """Yield a folder beside ``output`` that takes its place at the end; what is relative to one fits both."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{output.name}.", suffix=".tmp", dir=output.parent, ignore_cleanup_errors=True
-    ) as temporary:
+    with (
+        naming(output),
+        tempfile.TemporaryDirectory(
+            prefix=f".{output.name}.", suffix=".tmp", dir=output.parent, ignore_cleanup_errors=True
+        ) as temporary,
+    ):
         made = Path(temporary)
         yield made
         made.chmod(output.parent.stat().st_mode & 0o777)

@@ -106,7 +106,7 @@ class Classifier:
             raise AudioError(
                 f"{audio.printable(path) if path else 'the sound'} gives no answer that is a number",
                 valid="Samples near full scale, which is 1",
-                next_step="Divide its samples by their largest, or export it again",
+                next_step="Divide its samples by their largest; if every track fails so, get or export the model anew",
             )
         if isinstance(self._listener, TagListener):
             return tag_answer(self._listener, path, heard, judgement)

@@ -141,7 +141,7 @@ class Embedder:
             raise AudioError(
                 f"{source if isinstance(source, str | Path) else 'the sound'} gives no embedding that is a number",
                 valid="Samples near full scale, which is 1",
-                next_step="Divide its samples by their largest, or export it again",
+                next_step="Divide its samples by their largest; if every track fails so, get or export the model anew",
             )
         return Embedding(vector, heard.warnings)
 

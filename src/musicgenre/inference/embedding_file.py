@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import parsed_json, replacing
+from musicgenre._files import parsed_json, replacing, room_advice
 from musicgenre.audio import printable
 from musicgenre.errors import DataError, UsageError
 
@@ -139,7 +139,8 @@ def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> N
                 _write_npz(temporary, tracks)
     except OSError as error:
         raise UsageError(
-            f"{target} cannot be written ({error.strerror or error})", next_step="Make room, or choose another file"
+            f"{target} cannot be written ({error.strerror or error})",
+            next_step=room_advice(error) or "Choose another file",
         ) from error
 
 

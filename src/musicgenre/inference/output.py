@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
-from musicgenre._files import parsed_json, sha256_of
+from musicgenre._files import parsed_json, room_advice, sha256_of
 from musicgenre.errors import UsageError
 
 Format = Literal["json", "csv"]
@@ -173,7 +173,7 @@ class ResultFile:
             raise UsageError(
                 f"no more can be written to {self._path} ({error.strerror})",
                 valid="What it holds so far is whole",
-                next_step="Make room, then go on with --resume",
+                next_step=f"{room_advice(error) or 'Make room'}, then go on with --resume",
             ) from error
 
     def _as_written(self, path: str) -> str:

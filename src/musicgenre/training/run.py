@@ -170,14 +170,16 @@ def free_folder(wanted: Path) -> Path:
     return candidate
 
 
-def check_output(folder: Path, resume: bool) -> None:
-    """Refuse to write over anything that is not to be resumed."""
+def check_output(folder: Path, resume: bool | None) -> None:
+    """Refuse to write over anything that is not to be resumed; ``None`` where nothing can be."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", next_step="Give another --output")
     if not resume and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(
             f"the folder {folder} is not empty",
-            next_step="Go on with what is in it by --resume, or give another --output",
+            next_step="Give another --output"
+            if resume is None
+            else "Go on with what is in it by --resume, or give another --output",
         )
 
 

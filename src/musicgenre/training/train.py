@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from musicgenre._files import room_advice
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
@@ -183,7 +184,7 @@ class _Session:
         except OSError as error:  # a full disk, most often: what was whole before still is
             problem = RunError(
                 f"the training in {path} broke off: {error.strerror or error}",
-                next_step=f"Free the disk if it is full, then go on with --output {path} --resume",
+                next_step=f"{room_advice(error) or 'Mend that'}, then go on with --output {path} --resume",
             )
             with suppress(OSError):  # the reason may find no room either
                 folder.stop("failed", str(problem))

@@ -206,6 +206,8 @@ def _bad_cells(row: Row, n_cells: int) -> list[CellProblem]:
         return [CellProblem(row.line, "(all)", f"{n_cells} cells", f"{len(_HEADER)} cells or more")]
     named = (("TRACK_ID", row.track_id), ("ARTIST_ID", row.artist_id), ("PATH", row.path))
     problems = [CellProblem(row.line, name, cell, "not empty") for name, cell in named if not cell.strip()]
+    ids = (("TRACK_ID", row.track_id), ("ARTIST_ID", row.artist_id), ("ALBUM_ID", row.album_id))
+    problems += [CellProblem(row.line, name, cell, "an id") for name, cell in ids if not cell.isprintable()]
     if not row.path.isprintable():
         problems.append(CellProblem(row.line, "PATH", row.path, "the name of a file"))
     if not _is_duration(row.duration_s):
