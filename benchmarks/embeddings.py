@@ -5,6 +5,7 @@ FOLDER`` real WAV files in place of synthetic ones of 30 s. Every family is meas
 and the best of each counts:
 
 - one by one: a plain loop decodes a track, hears it, decodes the next; on one thread.
+- torch's: the same loop where torch may use ``--jobs`` threads inside its operators, as it does unless told otherwise.
 - prepared: threads decode ahead, and the network takes batches of segments of several tracks (``compute_many``), on
   ``--jobs`` cores. Hashing the files and writing the store is included.
 - CPU: processor seconds a track of either way, all threads together, and how many of them the kernel took. Where
@@ -24,7 +25,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,19 @@ def one_by_one(paths: list[Path], representation: Representation) -> None:
         np.stack([representation.compute(segment) for segment in segments])
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside its operators."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def timed(work: Callable[[], object]) -> np.ndarray:
     """Seconds on the clock, of the processor, and of these the kernel's."""
     before = np.array([time.perf_counter(), time.process_time(), os.times().system])
@@ -133,10 +148,12 @@ def timed(work: Callable[[], object]) -> np.ndarray:
 def measure(paths: list[Path], representation: Representation, jobs: int, repeats: int) -> dict[str, np.ndarray]:
     """Best times of every way, taking turns; and that the second recipe computed nothing."""
     manifest = Manifest(None, tuple(Track(f"{n}", path, "x", split="train") for n, path in enumerate(paths)))
-    best = {way: np.full(3, np.inf) for way in ("single", "prepared", "again")}
+    best = {way: np.full(3, np.inf) for way in ("single", "torch", "prepared", "again")}
     representation.compute(load(paths[0], representation.sample_rate_hz).waveform)  # all is loaded, all compiled
     for _ in range(repeats):
-        best["single"] = np.minimum(best["single"], timed(lambda: one_by_one(paths, representation)))
+        for way, threads in (("single", 1), ("torch", jobs)):
+            with torch_threads(threads):
+                best[way] = np.minimum(best[way], timed(lambda: one_by_one(paths, representation)))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
 
@@ -180,7 +197,7 @@ def main() -> None:
         load_average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not known"
         print(f"{options.jobs} jobs, best of {options.repeats}, load average {load_average} on {os.cpu_count()} cores")
         print(
-            "family             weights   tracks  one by one  prepared  speed-up   CPU s a track (kernel)"
+            "family             weights   tracks  one by one   torch's  prepared  speed-up   CPU s a track (kernel)"
             "           again (cached)"
         )
         for family in (family for family in FAMILIES if options.only.lower() in family.label.lower()):
@@ -191,7 +208,8 @@ def main() -> None:
             rates = {way: len(heard) / wall_s for way, (wall_s, _, _) in best.items()}
             cpu = {way: f"{cpu / len(heard):.3f} ({sys / len(heard):.3f})" for way, (_, cpu, sys) in best.items()}
             print(
-                f"{family.label:18} {weights:9} {len(heard):6} {rates['single']:9.2f}/s {rates['prepared']:7.2f}/s"
+                f"{family.label:18} {weights:9} {len(heard):6} {rates['single']:9.2f}/s"
+                f" {rates['torch']:7.2f}/s {rates['prepared']:7.2f}/s"
                 f" {rates['prepared'] / rates['single']:8.2f}x {cpu['single']:>16} / {cpu['prepared']}"
                 f" {rates['again']:14.0f}/s",
                 flush=True,

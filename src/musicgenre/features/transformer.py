@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-_BATCH_S = 30.0  # the first convolutions of wav2vec 2.0 hold 20 MB for each second
+_BATCH_S = 10.0  # with more, glibc gives its large tensors back each time, and the kernel clears them anew
 
 
 @register("transformer")
@@ -107,7 +107,7 @@ class Transformer:
         return _heard(self._loaded(), [waveform])[0]
 
     def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
-        """Let the network hear several waveforms, in batches of half a minute, ``threads`` batches at a time.
+        """Let the network hear several waveforms, in batches of ten seconds, ``threads`` batches at a time.
 
         What :meth:`compute` gives, but for the rounding of float32 sums, whose order depends on the batch.
         """
