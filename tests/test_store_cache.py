@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre._files import sha256_of
+from musicgenre._files import remove_stale, sha256_of
 from musicgenre.data import _cache
 from musicgenre.data._cache import ContentHashes, RowCache, Signature, entry_key
-from musicgenre.data._disk import folder_lock, remove_stale, writing_to
+from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._pool import run_jobs, start_method, usable_cores
 from musicgenre.errors import DataError
 

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def room_advice(error: OSError) -> str:
     if error.errno == errno.EFBIG:
         return "Lift the limit on the size of files (ulimit -f) or take another disk"
     return ""
+
+
+def remove_stale(folder: Path, patterns: Sequence[str], *, older_than_s: float = 0.0) -> None:
+    """Delete the temporary files of a killed process: what `replacing` made for names of these patterns."""
+    limit = time.time() - older_than_s
+    for path in (found for pattern in patterns for found in folder.glob(pattern)):
+        try:
+            if path.stat().st_mtime <= limit:
+                path.unlink()
+        except OSError:
+            continue  # another process was quicker, or holds it open: not ours to worry about
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:

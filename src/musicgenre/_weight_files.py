@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
-from musicgenre._files import cache_folder, replacing, room_advice, sha256_of
+from musicgenre._files import cache_folder, remove_stale, replacing, room_advice, sha256_of
 from musicgenre._transfer import lines, opened, receive
 from musicgenre.errors import BundleError
 
@@ -218,8 +218,6 @@ def set_option(option: str) -> str:
 
 def _download(published: WeightFile, path: Path, option: str) -> None:
     """Fetch a file to ``path``; it is put there only if its hash is the published one."""
-    from musicgenre.data._disk import remove_stale
-
     remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
     try:
         with replacing(path) as temporary:

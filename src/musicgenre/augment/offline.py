@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import parsed_json, replacing, sha256_of
+from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of
 from musicgenre.augment.waveform import Chain, Drawn, apply, load_transforms
-from musicgenre.data._disk import folder_lock, remove_stale, writing_to
+from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._pool import run_jobs
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.data.targets import TARGET_PREFIX, UNKNOWN_COLUMN

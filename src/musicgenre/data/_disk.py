@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -91,17 +91,6 @@ def _held(stream: IO[str], what: Path, doing: str) -> DataError:
         f"another {doing} (process {holder}) is writing into {what}",
         next_step="Wait until it is done, or give another place with --output",
     )
-
-
-def remove_stale(folder: Path, patterns: Sequence[str], *, older_than_s: float = 0.0) -> None:
-    """Delete the temporary files of a killed process: what `replacing` made for names of these patterns."""
-    limit = time.time() - older_than_s
-    for path in (found for pattern in patterns for found in folder.glob(pattern)):
-        try:
-            if path.stat().st_mtime <= limit:
-                path.unlink()
-        except OSError:
-            continue  # another process was quicker, or holds it open: not ours to worry about
 
 
 if sys.platform == "win32":

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from musicgenre import __version__
-from musicgenre._files import parsed_json, replacing, sha256_of, write_text_atomic
+from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of, write_text_atomic
 from musicgenre.data._csv import format_rows
-from musicgenre.data._disk import LOCK_NAME, folder_lock, remove_stale, writing_to
+from musicgenre.data._disk import LOCK_NAME, folder_lock, writing_to
 from musicgenre.data._shard_places import SHARDS_FILE
 from musicgenre.data._shard_reader import Shard
 from musicgenre.data.manifest import Manifest, Track, write_manifest

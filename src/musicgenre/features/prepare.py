@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from musicgenre import __version__
+from musicgenre._files import remove_stale
 from musicgenre.data import _assemble, _cache
 from musicgenre.data._assemble import ReadyTrack, write_store
 from musicgenre.data._cache import ContentHashes, RowCache, default_cache
-from musicgenre.data._disk import folder_lock, remove_stale, writing_to
+from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._pool import run_jobs
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features, draw_example
