@@ -20,27 +20,9 @@ from musicgenre.training.recipes import load_recipe
 from musicgenre.training.run import RunFolder
 from musicgenre.training.train import train
 from tests.labelled_music import make_collection, make_table
-from tests.small_shards import SHARD_MB
-from tests.small_store import make_store
 
 SPLIT = "protocol.options={test_size: 0.34, validation_size: 0.17}"
 QUICK = ["training.epochs=2", "training.learning_rate=0.002", "training.batch_size=8"]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(tmp_path_factory.mktemp("store") / "s")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, store: Store) -> Path:
-    write_shards(store, None, tmp_path / "shards", shard_mb=SHARD_MB)
-    return tmp_path / "shards"
 
 
 @pytest.fixture(scope="module")

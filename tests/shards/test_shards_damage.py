@@ -6,41 +6,17 @@ import hashlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from musicgenre.data.shards import looks_like_shards, open_shards, write_shards
-from musicgenre.data.store import Store
+from musicgenre.data.shards import looks_like_shards, open_shards
 from musicgenre.errors import DataError, MusicgenreError, UsageError
 from musicgenre.training.train import train
-from tests.small_shards import SHARD_MB, batches_of, damage_index, npy, put_shard, served, values_in
-from tests.small_store import make_store
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(tmp_path_factory.mktemp("store") / "s")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, store: Store) -> Path:
-    write_shards(store, None, tmp_path / "shards", shard_mb=SHARD_MB)
-    return tmp_path / "shards"
-
-
-@pytest.fixture
-def address(folder: Path) -> Iterator[str]:
-    with served(folder) as where:
-        yield where
+from tests.small_shards import batches_of, damage_index, npy, put_shard, values_in
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,30 +16,7 @@ from musicgenre.errors import DataError, UsageError
 from musicgenre.training.order import Examples, one_a_track
 from musicgenre.training.recipes import StreamSection
 from musicgenre.training.shard_batches import ShardBatches
-from tests.small_shards import SHARD_MB, batches_of, served, values_in
-from tests.small_store import make_store
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(tmp_path_factory.mktemp("store") / "s")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, store: Store) -> Path:
-    write_shards(store, None, tmp_path / "shards", shard_mb=SHARD_MB)
-    return tmp_path / "shards"
-
-
-@pytest.fixture
-def address(folder: Path) -> Iterator[str]:
-    with served(folder) as where:
-        yield where
+from tests.small_shards import SHARD_MB, batches_of, values_in
 
 
 def test_shards_hold_the_store(folder: Path, store: Store) -> None:
