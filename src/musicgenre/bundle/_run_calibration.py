@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from musicgenre.evaluation.calibration import choose_threshold, fit_temperature
 from musicgenre.evaluation.predictions import Predictions
 from musicgenre.evaluation.protocols import is_leaky
 from musicgenre.evaluation.runs import Run
-from musicgenre.models.discriminant import softmax
+from musicgenre.models.discriminant import logits_of, softmax
 
 FEWEST_TRACKS = 50
 TARGET_ACCURACY = 0.9
-_SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ def calibrate(run: Run) -> RunCalibration:
         return RunCalibration(
             note=f"Confidence is not calibrated: {segments.n_tracks} validation tracks, fewer than {FEWEST_TRACKS}"
         )
-    logits = np.log(np.maximum(segments.scores, _SMALLEST))
+    logits = logits_of(segments.scores)
     temperature = fit_temperature(logits, segments.truth)
     calibrated = Predictions(
         segments.labels, segments.track_ids, segments.starts_s, segments.truth, softmax(logits / temperature)

@@ -14,9 +14,7 @@ from musicgenre.bundle._joined import prefix_of, taken_out
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import Bundle, bundle_of
 from musicgenre.errors import BundleError
-from musicgenre.models.discriminant import softmax
-
-_SMALLEST = 1e-9
+from musicgenre.models.discriminant import logits_of, softmax
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +50,7 @@ class EnsembleBundle:
             for bundle, scores in zip(self.members, members, strict=True)
         ]
         mixed = self.card.mix(np.stack(aligned))
-        return mixed if self.card.temperature == 1.0 else softmax(_log(mixed) / self.card.temperature)
+        return mixed if self.card.temperature == 1.0 else softmax(logits_of(mixed) / self.card.temperature)
 
 
 def load_ensemble(path: str | os.PathLike[str], *, threads: int | None = None) -> EnsembleBundle:
@@ -80,7 +78,3 @@ def load_ensemble(path: str | os.PathLike[str], *, threads: int | None = None) -
         for n, own in enumerate(card.member_cards)
     )
     return EnsembleBundle(card, tuple(members))
-
-
-def _log(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.maximum(probabilities, _SMALLEST)))

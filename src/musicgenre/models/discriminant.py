@@ -20,6 +20,7 @@ Labels = NDArray[np.intp]
 
 _LOGISTIC_STEPS = 500
 _STEP_TOLERANCE = 1e-7
+_SMALLEST_PROBABILITY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,11 @@ def softmax(logits: ArrayLike) -> Float64:
     values = np.asarray(logits, dtype=np.float64)
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def logits_of(probabilities: Float64) -> Float64:
+    """Logarithms of probabilities, whose `softmax` gives them back; what is below 1e-9 counts as that."""
+    return np.asarray(np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY)))
 
 
 def track_weights(labels: Labels, groups: Labels | None, group_power: float) -> Float64:
