@@ -11,16 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
-    ("errors", "_files", "_protobuf", "_onnx_graph", "_transfer", "_weight_files", "config"),
+    ("errors", "_files", "_onnx", "_transfer", "_weight_files", "config"),
     ("audio",),
     ("data",),
     ("features",),
     ("augment",),
     ("models",),
+    ("runs",),
     ("training",),
     ("evaluation",),
     ("bundle",),
-    ("inference",),
+    ("listening",),
+    ("embedding", "teaching"),
     ("cli",),
     ("__main__",),
 )
@@ -76,16 +78,16 @@ def test_light_install_needs_no_training_package() -> None:
     """Everything behind classify and teach works with torch, scipy and the like hidden."""
     hidden = ("torch", "scipy", "sklearn", "librosa", "numba", "matplotlib", "pydantic", "yaml", "lightning")
     modules = [
-        "musicgenre.inference.classifier",
-        "musicgenre.inference.batch",
-        "musicgenre.inference.output",
-        "musicgenre.inference.teach",
-        "musicgenre.inference.similar",
-        "musicgenre.inference.doctor",
+        "musicgenre.listening.classifier",
+        "musicgenre.listening.batch",
+        "musicgenre.listening.results",
+        "musicgenre.teaching.teach",
+        "musicgenre.embedding.similar",
+        "musicgenre.cli._doctor",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
         "musicgenre.models.cards.musicnn",
-        "musicgenre.features.musicnn",
+        "musicgenre.features.representations.musicnn",
         "musicgenre.cli",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n" + "\n".join(f"import {m}" for m in modules)

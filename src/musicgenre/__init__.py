@@ -19,16 +19,16 @@ if TYPE_CHECKING:
         RunError,
         UsageError,
     )
-    from musicgenre.inference.answer import Answer
-    from musicgenre.inference.classifier import Classifier
+    from musicgenre.listening.answer import Answer
+    from musicgenre.listening.classifier import Classifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Answer": "musicgenre.inference.answer",
+    "Answer": "musicgenre.listening.answer",
     "AudioError": "musicgenre.errors",
     "BundleError": "musicgenre.errors",
-    "Classifier": "musicgenre.inference.classifier",
+    "Classifier": "musicgenre.listening.classifier",
     "DataError": "musicgenre.errors",
     "MissingExtraError": "musicgenre.errors",
     "MusicgenreError": "musicgenre.errors",

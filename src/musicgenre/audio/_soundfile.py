@@ -6,7 +6,7 @@ import os
 import re
 from typing import BinaryIO
 
-from musicgenre.audio._reader import DecodeFailure
+from musicgenre.audio._decoder import DecodeFailure
 from musicgenre.audio._source import Input
 from musicgenre.audio.sound import AudioInfo, Float32
 
@@ -18,7 +18,7 @@ _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+)\s*\(should be (
 
 
 class SoundfileReader:
-    """A :class:`~musicgenre.audio._reader.Reader` on libsndfile."""
+    """A :class:`~musicgenre.audio._decoder.Reader` on libsndfile."""
 
     def __init__(self, source: Input) -> None:
         import soundfile

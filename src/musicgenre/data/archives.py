@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from musicgenre.data._pieces import open_joined
+from musicgenre.data.rows import open_joined
 from musicgenre.errors import DataError
 
 MAX_BYTES = 64 * 10**9

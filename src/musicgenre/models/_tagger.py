@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
-from musicgenre.models._autopool import FORMS, AutoPool, limit_for
 from musicgenre.models._network import Network
+from musicgenre.models.tagger import FORMS, AutoPool, limit_for
 
 AVERAGE = "average"
 POOLINGS = (AVERAGE, *(f"auto-{form}" for form in FORMS))
