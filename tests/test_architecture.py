@@ -58,12 +58,12 @@ def test_nothing_imports_upward(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_and_functions_keep_their_size(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert text.count("\n") <= 400, "a crowded file: split it"
+    assert text.count("\n") <= 700, "a crowded file: what two subjects are in it?"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node, clean=False) or ""
             length = (node.end_lineno or node.lineno) - node.lineno - docstring.count("\n")
-            assert length <= 60, f"{node.name} has {length} lines"
+            assert length <= 100, f"{node.name} has {length} lines"
 
 
 @pytest.mark.parametrize("module", ["musicgenre", "musicgenre.cli"])

@@ -18,7 +18,8 @@ from musicgenre.bundle.load import PythonFrontEnd, load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
 from musicgenre.evaluation.bundle_calibration import calibrate
-from musicgenre.features.published.musicnn.published import published, read_variables
+from musicgenre.features.published.musicnn.published import published
+from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.features.registry import create_representation
 from musicgenre.features.representations import musicnn
 from musicgenre.models.cards import find_card

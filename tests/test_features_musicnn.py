@@ -14,13 +14,8 @@ from musicgenre.bundle import load_bundle
 from musicgenre.data.index import index_folder
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.prepare import prepare
-from musicgenre.features.published.musicnn.published import (
-    HOP_SAMPLES,
-    published,
-    random_variables,
-    read_variables,
-    variables_path,
-)
+from musicgenre.features.published.musicnn.published import HOP_SAMPLES, published
+from musicgenre.features.published.musicnn.weights import random_variables, read_variables, variables_path
 from musicgenre.features.registry import create_representation, representation_from_settings
 from musicgenre.features.representations import musicnn
 from musicgenre.features.representations.musicnn import SHORTEST_SAMPLES, MusiCnn

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.mel.reference import melspectrogram
-from musicgenre.features.published.musicnn.published import (
-    PUBLISHED,
-    SPEC,
-    Variables,
-    published,
-    read_variables,
-    variable_shapes,
-)
+from musicgenre.features.published.musicnn.published import PUBLISHED, SPEC, published
+from musicgenre.features.published.musicnn.weights import Variables, read_variables, variable_shapes
 from musicgenre.features.registry import create_representation
 from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.musicnn import MusiCnnBody, Tagger, VggBody, load_published

@@ -16,9 +16,8 @@ from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published import vggish as _vggish
 from musicgenre.features.representations.vggish import Vggish, samples_of
 from musicgenre.models._network import count_parameters
-from musicgenre.models._tagger import POOLINGS, MomentNorm, TaggingNetwork
 from musicgenre.models.registry import create_model, create_to_restore
-from musicgenre.models.tagger import limit_for
+from musicgenre.models.tagger import POOLINGS, MomentNorm, TaggingNetwork, limit_for
 from musicgenre.training.module import MultiLabelModule
 from musicgenre.training.recipes import load_recipe
 from tests.published_vggish import SHAPES, write_network

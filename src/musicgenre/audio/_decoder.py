@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 
 from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Tally
+from musicgenre.audio._reader import DecodeFailure, EndedReader, NoSoundError, Reader
 from musicgenre.audio._soundfile import SoundfileReader
 from musicgenre.audio._source import Input, known_kind, ogg_ends_early, suits_libsndfile
 from musicgenre.audio.sound import AudioInfo, Float32, Source
@@ -187,56 +187,3 @@ def _pyav(source: Input) -> Reader:
     from musicgenre.audio._pyav import PyavReader  # PyAV's modules and fractions cost time that WAV and FLAC can save
 
     return PyavReader(source)
-
-
-class DecodeFailure(Exception):  # noqa: N818 - never leaves the room: it says "try the other decoder"
-    """A decoder cannot open the input, or cannot go on."""
-
-
-class NoSoundError(DecodeFailure):
-    """The container is fine, but holds pictures only."""
-
-
-class Reader(Protocol):
-    """A decoder at a position in one input.
-
-    ``declared_frames`` is the length that the file promises (None where it promises none) and ``notes`` collects
-    what the decoder met on its way; ``position`` is the frame that the next read begins with.
-    """
-
-    info: AudioInfo
-    declared_frames: int | None
-    position: int
-    notes: list[str]
-
-    def seek(self, frame: int) -> None:
-        """Go to a frame, exactly; the same samples follow as if everything before had been decoded."""
-        ...
-
-    def read(self, n_frames: int) -> Float32:
-        """Give the next frames, shape (n, channels); none are left when n is 0."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the input."""
-        ...
-
-
-class EndedReader:
-    """Takes the place of a reader that can give no more."""
-
-    def __init__(self, ended: Reader) -> None:
-        self.info = ended.info
-        self.declared_frames = ended.declared_frames
-        self.position = ended.position
-        self.notes: list[str] = []
-
-    def seek(self, frame: int) -> None:
-        """Stay at the end."""
-
-    def read(self, n_frames: int) -> Float32:
-        """Give nothing."""
-        return np.zeros((0, self.info.channels), dtype=np.float32)
-
-    def close(self) -> None:
-        """Have nothing to close."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.audio._decoder import DecodeFailure, NoSoundError
+from musicgenre.audio._reader import DecodeFailure, NoSoundError
 from musicgenre.audio._source import Input, mp3_header
 from musicgenre.audio.sound import AudioInfo, Float32
 

@@ -6,7 +6,7 @@ import os
 import re
 from typing import BinaryIO
 
-from musicgenre.audio._decoder import DecodeFailure
+from musicgenre.audio._reader import DecodeFailure
 from musicgenre.audio._source import Input
 from musicgenre.audio.sound import AudioInfo, Float32
 

@@ -221,8 +221,7 @@ def _make_copy(folder: Path, copy: _Copy) -> _Made:
 
 
 def _augmented(path: Path, drawn: Drawn) -> tuple[NDArray[np.int16], int]:
-    from musicgenre.audio import load
-    from musicgenre.audio import probe
+    from musicgenre.audio import load, probe
 
     rate_hz = probe(path).sample_rate_hz
     sound = apply(drawn, load(path, rate_hz).waveform, rate_hz)

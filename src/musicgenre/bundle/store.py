@@ -66,7 +66,8 @@ def get_bundles(
 ) -> list[Path]:
     """Provide published bundles; those that are cached and whole are left alone.
 
-    The weights are kept next to them, for training on what the networks hear (`musicgenre.features.representations.musicnn`).
+    The weights are kept next to them, for training on what the networks hear
+    (`musicgenre.features.representations.musicnn`).
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def get_bundles(
     if missing:
         from musicgenre.bundle._container import save_bundle
         from musicgenre.bundle.musicnn import convert
-        from musicgenre.features.published.musicnn.published import read_variables
+        from musicgenre.features.published.musicnn.weights import read_variables
 
         variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
         for model in missing:

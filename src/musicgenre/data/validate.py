@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import cache_folder, parsed_json
-from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files
-from musicgenre.audio import stream
+from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files, stream
 from musicgenre.data import _csv
 from musicgenre.data.download import download
 from musicgenre.data.manifest import Manifest, Track

@@ -15,8 +15,8 @@ from musicgenre.errors import UsageError
 from musicgenre.features.published import vggish as _vggish
 from musicgenre.features.published.vggish import NONE, WEIGHTS, find_file, weight_cards
 from musicgenre.models._network import Network
-from musicgenre.models._tagger import TaggingNetwork
 from musicgenre.models.registry import register
+from musicgenre.models.tagger import TaggingNetwork
 
 
 class _Examples(nn.Module):

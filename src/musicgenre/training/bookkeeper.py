@@ -16,10 +16,12 @@ import torch
 from musicgenre._files import replacing
 from musicgenre.errors import RunError
 from musicgenre.runs.folder import RunFolder
+from musicgenre.training._memory import keep_freed_memory
 from musicgenre.training.batches import StoreDataModule
 from musicgenre.training.checkpoint import write_safetensors
-from musicgenre.training.fit import keep_freed_memory
-from musicgenre.training.module import TrainingModule
+from musicgenre.training.module import (
+    TrainingModule,
+)
 from musicgenre.training.recipes import TrainingSection
 
 RESUME_EVERY_S = 10.0

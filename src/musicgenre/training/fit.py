@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import lightning as L
@@ -24,6 +22,7 @@ from musicgenre.errors import RunError, UsageError
 from musicgenre.models._network import Network
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.runs.folder import RunFolder
+from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches, StoreDataModule
 from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, EpochProgress, arrays_of, hush
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
@@ -253,45 +252,3 @@ def _quiet_and_repeatable() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         for logger, level in zip(chatter, levels, strict=True):
             logger.setLevel(level)
-
-
-# the numbers of glibc's malloc.h
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_AS_BUILT = ((_MMAP_MAX, 65_536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))
-"""glibc's own limits, where its adjustment to what a program does ends."""
-
-
-@contextmanager
-def keeping_freed_memory() -> Iterator[bool]:
-    """Keep freed memory for the next step while the block runs, and give it back after it.
-
-    Yields
-    ------
-    bool
-        Whether that is so: ``False`` where the C library is not glibc (macOS, Windows, musl), and nothing was done.
-    """
-    kept = keep_freed_memory()
-    try:
-        yield kept
-    finally:
-        library = _glibc()
-        if library is not None:
-            for parameter, value in _AS_BUILT:
-                library.mallopt(parameter, value)
-            library.malloc_trim(0)
-
-
-def keep_freed_memory() -> bool:
-    """Keep freed memory from now on, in this process; tell whether that is so."""
-    library = _glibc()
-    return library is not None and bool(library.mallopt(_MMAP_MAX, 0)) and bool(library.mallopt(_TRIM_THRESHOLD, -1))
-
-
-@cache
-def _glibc() -> Any:
-    """The C library of this process if it is glibc, else ``None``."""
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    known = all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim"))
-    return library if known else None

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicgenre._files import md5_of
-from musicgenre.audio import find_audio_files, printable
-from musicgenre.audio import probe
+from musicgenre.audio import find_audio_files, printable, probe
 from musicgenre.data.index import Index
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import AudioError, DataError, UsageError

@@ -1,7 +1,7 @@
 """Feature columns that the manifest itself holds, as a representation: a table prepared elsewhere needs no audio.
 
-The 57 columns of :mod:`musicgenre.features.representations.table` by default. Of those, and of the rhythm columns, a model trained on
-the columns can hear sound too: they are computed from the waveform then.
+The 57 columns of `musicgenre.features.representations.table` by default. Of those, and of the rhythm columns, a model
+trained on the columns can hear sound too: they are computed from the waveform then.
 """
 
 from __future__ import annotations

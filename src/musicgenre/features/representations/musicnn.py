@@ -31,7 +31,7 @@ from musicgenre.features.registry import register, unknown
 if TYPE_CHECKING:
     import onnxruntime
 
-    from musicgenre.features.published.musicnn.published import Variables
+    from musicgenre.features.published.musicnn.weights import Variables
 
 VERSION = 1
 
@@ -167,7 +167,7 @@ def patches(waveform: Float32) -> Float32:
 
 def network_variables(model: str, weights: str) -> Variables:
     """Give the variables of a network by name: the published ones, or those of an untrained one."""
-    from musicgenre.features.published.musicnn.published import random_variables, read_variables
+    from musicgenre.features.published.musicnn.weights import random_variables, read_variables
 
     network = published(model)
     return random_variables(network.family) if weights == "none" else read_variables([network])[model]

@@ -30,8 +30,7 @@ def patch_graph(family: Family, read: Read, outputs: Sequence[str] = ("tags", "e
     read : callable
         Gives its published variables by name.
     outputs : sequence of str
-        What it is asked for, of :func:`~musicgenre.features.published.musicnn.published.outputs_of`; ``mean`` and ``max``
-        alone.
+        What it is asked for, of `musicgenre.features.published.musicnn.published.outputs_of`; `mean` and `max` alone.
     """
     graph = GraphBuilder(family)
     found = _add_network(graph, _add_patches(graph, _add_frames(graph, SPEC)), family, read, outputs)
