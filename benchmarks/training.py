@@ -67,11 +67,8 @@ from musicgenre.data.rows import FeatureRows, Normalisation  # noqa: E402
 from musicgenre.data.store import PartView  # noqa: E402
 from musicgenre.models.registry import create_model  # noqa: E402
 from musicgenre.runs.folder import RunFolder  # noqa: E402
-from musicgenre.training.batches import (  # noqa: E402
-    Examples,
-    Shuffled,
-    StoreDataModule,
-)
+from musicgenre.training.batches import Examples, Shuffled  # noqa: E402
+from musicgenre.training.datamodule import StoreDataModule  # noqa: E402
 from musicgenre.training.fit import Hardware, fit_network  # noqa: E402
 from musicgenre.training.inputs import Normalise  # noqa: E402
 from musicgenre.training.parts import Parts  # noqa: E402

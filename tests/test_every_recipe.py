@@ -13,9 +13,9 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.tag_evaluate import evaluate_tags
 from musicgenre.runs.folder import read_description
 from musicgenre.runs.runs import open_run
-from musicgenre.training.checkpoint import load_trained
 from musicgenre.training.recipes import list_recipes, load_recipe
 from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
 from tests.tiny_transformers import make_model
 

@@ -22,8 +22,8 @@ from musicgenre.errors import BundleError, MissingExtraError, UsageError
 from musicgenre.features.registry import create_representation
 from musicgenre.models.registry import create_model, create_to_restore
 from musicgenre.models.transformer import LayerMixture, TransformerNetwork
-from musicgenre.training.checkpoint import load_trained
 from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection
 from tests.tiny_transformers import FAMILIES, LAYERS, RATES_HZ, make_model
 

@@ -17,8 +17,8 @@ from musicgenre.features.representations.table import COLUMNS
 from musicgenre.runs.folder import METRICS, RunFolder, read_description
 from musicgenre.runs.predictions import read_predictions
 from musicgenre.runs.runs import open_run, open_runs
-from musicgenre.training.checkpoint import load_trained
 from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection
 from tests.table_runs import SPLIT, TABLE, curves, losses, same_weights, table, weights
 

@@ -11,8 +11,8 @@ import pytest
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import BundleError, DataError, RecipeError, RunError, UsageError
 from musicgenre.runs.folder import RunFolder, read_description
-from musicgenre.training.checkpoint import load_trained
 from musicgenre.training.train import train
+from musicgenre.training.trained import load_trained
 from tests.table_runs import TABLE, table
 
 __all__ = ["table"]

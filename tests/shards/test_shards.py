@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from musicgenre.cli import app
-from musicgenre.data.shards import Shard, open_shards, write_shards
+from musicgenre.data.shard_places import Shard
+from musicgenre.data.shards import open_shards, write_shards
 from musicgenre.data.store import Store
 from musicgenre.errors import DataError, UsageError
 from musicgenre.training.batches import Examples, one_a_track

@@ -77,7 +77,7 @@ class RunModel:
             It was trained on picture files.
         """
         try:
-            from musicgenre.training.checkpoint import load_trained
+            from musicgenre.training.trained import load_trained
         except ModuleNotFoundError as error:  # the light install has no torch
             raise MissingExtraError("exporting a run", "train") from error
         trained = load_trained(run.folder)

@@ -18,8 +18,7 @@ from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of, w
 from musicgenre.data._csv import format_rows
 from musicgenre.data._disk import LOCK_NAME, folder_lock, writing_to
 from musicgenre.data.manifest import Manifest, Track, write_manifest
-from musicgenre.data.shard_places import SHARDS_FILE
-from musicgenre.data.shards import Shard
+from musicgenre.data.shard_places import SHARDS_FILE, Shard
 from musicgenre.data.store import STORE_FILE, Store
 from musicgenre.errors import DataError, MissingExtraError, UsageError
 

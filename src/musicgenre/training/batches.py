@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Protocol, TypeVar
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,13 +16,8 @@ from torch import Tensor
 
 from musicgenre.data._pool import OrderedPool
 from musicgenre.data.rows import Change, draw_example, read_rows
-from musicgenre.data.shards import ShardSet
 from musicgenre.data.store import PartView
 from musicgenre.errors import DataError
-from musicgenre.training.inputs import Normalise
-from musicgenre.training.parts import Parts
-from musicgenre.training.recipes import TrainingSection
-from musicgenre.training.stream import Multiplexed, ShardBatches
 
 Item = TypeVar("Item")
 
@@ -282,108 +276,3 @@ def one_a_track(part: PartView, seed: int) -> PartView:
 
 Augment = Callable[[Tensor, Tensor], Batch]
 """Takes normalised features (batch, *shape) and class numbers (batch,) to new ones; targets may become shares."""
-
-
-class StoreDataModule(L.LightningDataModule):
-    """Feed a training from the store.
-
-    Parameters
-    ----------
-    parts : Parts
-        The rows.
-    normalise : Normalise
-        Applied to every batch where the model runs.
-    settings : TrainingSection
-        The recipe's section.
-    augment : callable, optional
-        Online augmentation of normalised training batches.
-    change : callable, optional
-        Online augmentation of the waveform: see :class:`~musicgenre.training.batches.Batches`.
-    shards : ShardSet, optional
-        Where the features of the training part are, if they are not in a store.
-    """
-
-    def __init__(
-        self,
-        parts: Parts,
-        normalise: Normalise,
-        settings: TrainingSection,
-        *,
-        augment: Augment | None = None,
-        change: Change | None = None,
-        shards: ShardSet | None = None,
-    ) -> None:
-        super().__init__()
-        self.parts = parts
-        self.normalise = normalise
-        self.settings = settings
-        self.augment = augment
-        self.change = change
-        self.shards = shards
-        self.train_batches: Batches | ShardBatches | None = None
-
-    def train_dataloader(self) -> Batches | ShardBatches:
-        """Batches of the training part, in a new order every epoch."""
-        settings, train = self.settings, self.parts.train
-        examples = Examples(train, "fresh" if settings.examples == "fresh" else "all")
-        rank = 0 if self.trainer is None else int(self.trainer.global_rank)
-        world = 1 if self.trainer is None else int(self.trainer.world_size)
-        if self.shards is not None:
-            self.train_batches = ShardBatches(
-                self.shards,
-                train,
-                examples,
-                settings.batch_size,
-                seed=settings.seed,
-                settings=settings.stream,
-                epoch=self._epoch,
-                rank=rank,
-                world=world,
-            )
-        else:
-            self.train_batches = Batches(
-                train,
-                settings.batch_size,
-                order=self._order(examples),
-                training=True,
-                epoch=self._epoch,
-                rank=rank,
-                world=world,
-                in_memory_mb=self._in_memory_mb,
-                workers=settings.stream.workers,
-                change=self.change,
-            )
-        return self.train_batches
-
-    def val_dataloader(self) -> Batches:
-        """Batches of the validation part, in order and never augmented."""
-        # whole in every process: their sums give the same mean, however many there are
-        return Batches(self.parts.validation, self.settings.batch_size, in_memory_mb=self._in_memory_mb)
-
-    def teardown(self, stage: str) -> None:
-        """End the processes that read."""
-        if self.train_batches is not None:
-            self.train_batches.close()
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise, then augment, on the device of the model."""
-        x, labels = batch
-        x = self.normalise.to(x.device)(x)
-        if self.augment is not None and self.trainer is not None and self.trainer.training:
-            return self.augment(x, labels)
-        return x, labels
-
-    @property
-    def _in_memory_mb(self) -> int:
-        """Nothing is held where the training streams."""
-        streams = self.settings.stream.active or self.shards is not None
-        return 0 if streams else self.settings.in_memory_mb
-
-    def _order(self, examples: Examples) -> Order:
-        stream, seed = self.settings.stream, self.settings.seed
-        if not stream.active:
-            return Shuffled(examples, seed)
-        return Multiplexed(examples, stream.active, seed, rate=stream.rate, n_examples=stream.epoch_examples)
-
-    def _epoch(self) -> int:
-        return 0 if self.trainer is None else int(self.trainer.current_epoch)

@@ -17,8 +17,8 @@ from musicgenre._files import replacing
 from musicgenre.errors import RunError
 from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keep_freed_memory
-from musicgenre.training.batches import StoreDataModule
 from musicgenre.training.checkpoint import write_safetensors
+from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.module import (
     TrainingModule,
 )

@@ -23,9 +23,10 @@ from musicgenre.models._network import Network
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keeping_freed_memory
-from musicgenre.training.batches import Batches, StoreDataModule
+from musicgenre.training.batches import Batches
 from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, EpochProgress, arrays_of, hush
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
+from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.inputs import Normalise
 from musicgenre.training.module import (
     MultiLabelModule,

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from musicgenre.data._pool import OrderedPool
 from musicgenre.data.rows import Features
-from musicgenre.data.shards import Shard, ShardSet, open_shards, read_or_fail
+from musicgenre.data.shard_places import Shard, read_or_fail
+from musicgenre.data.shards import ShardSet, open_shards
 from musicgenre.data.splits import protocol_of
 from musicgenre.data.store import PartView
 from musicgenre.data.targets import tag_targets

@@ -21,7 +21,7 @@ from musicgenre.models.cards import cards_in_use
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.runs.folder import RunFolder, check_output, free_folder, versions, write_group, write_study
-from musicgenre.training.batches import StoreDataModule
+from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
 from musicgenre.training.material import Material, Progress, Tell, find_weights_first, gather_material
