@@ -19,8 +19,8 @@ from musicgenre.listening import track_hearing
 from musicgenre.listening.framing import Coverage, Framing
 from musicgenre.listening.listeners import Outputs
 from musicgenre.listening.track_hearing import TrackEar
+from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions
-from musicgenre.runs.runs import open_run
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train

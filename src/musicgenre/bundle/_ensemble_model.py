@@ -16,10 +16,10 @@ from musicgenre.bundle._run_model import NOT_STATED, Float64, RunModel, Sound, s
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.ensemble import EnsembleBundle, join, load_ensemble
 from musicgenre.errors import DataError, RunError
-from musicgenre.evaluation._members import FITTED, aligned
-from musicgenre.evaluation.bundle_calibration import RunCalibration, calibrate
+from musicgenre.evaluation.calibration import RunCalibration, calibrate
+from musicgenre.evaluation.members import FITTED, aligned
 from musicgenre.models.pooling import mixture_from_settings, pooled
-from musicgenre.runs.runs import Run, open_run
+from musicgenre.runs.folder import Run, open_run
 
 _CHANGED = 1e-4
 """Largest difference in probability between what an ensemble wrote down and what its members say now."""

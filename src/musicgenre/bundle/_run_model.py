@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from musicgenre import __version__
 from musicgenre.bundle.card import BundleCard
-from musicgenre.evaluation.bundle_calibration import calibrate
+from musicgenre.evaluation.calibration import calibrate, calibrate_tags
+from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.metrics import Estimate
-from musicgenre.evaluation.run_reports import report_on
-from musicgenre.evaluation.tag_calibration import calibrate_tags
 from musicgenre.features.jobs import reads_of
-from musicgenre.runs.runs import Run
+from musicgenre.runs.folder import Run
 
 if TYPE_CHECKING:
     from musicgenre.features.base import Representation
@@ -175,7 +174,7 @@ def card_of_run(run: Run, representation: Representation, *, licence: str, citat
         sample_rate_hz=representation.sample_rate_hz,
         segment_samples=n_samples,
         hop_samples=n_samples if hop_s is None else max(1, round(hop_s * representation.sample_rate_hz)),
-        scoring=run.scoring,
+        scoring=run.pooling,
         task="multi_label" if run.is_tagging else "single_label",
         activation=run.info.get("activation", "softmax"),
         **said.values,
@@ -222,7 +221,7 @@ def scores_of(run: Run) -> tuple[dict[str, Any], ...]:
     """What the run scored on its own test part; nothing where it had none."""
     if not (run.folder / "predictions_test.csv").is_file():
         return ()
-    report = report_on(run.folder)
+    report = evaluate(run.folder)
     where = {
         "n_tracks": report.n_tracks,
         "protocol": report.protocol,

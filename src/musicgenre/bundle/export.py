@@ -15,7 +15,7 @@ from musicgenre.bundle._run_model import RunModel, Sound
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
-from musicgenre.runs.runs import Run, open_run
+from musicgenre.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
     pass
