@@ -60,7 +60,6 @@ _BLOCK = 10  # draws at a time; another number gives other draws
 _FEW_TRACKS = 300
 """Fewer tracks than these are worth a warning."""
 
-_CLASS_COLUMNS = ("precision", "recall", "f1", "support")
 _PARTS_OF_BALANCE = ("train", "train (augmented)", "validation", "test", "unassigned")
 
 
@@ -162,6 +161,7 @@ def tag_answers(folds: Sequence[Run], part: str, pooling: Pooling) -> TagAnswers
         fold = segments.by_track(pooling)
         validation = run.tag_predictions("validation").by_track(pooling)
         tracks.append(fold)
+        # every track keeps the thresholds and means of the run that answered it
         thresholds.append(np.tile(fitted_thresholds(validation), (len(fold), 1)))
         means.append(np.tile(_training_means(run, fold), (len(fold), 1)))
         n_segments += len(segments)
@@ -195,28 +195,36 @@ def drawn_areas(seeds: Sequence[TagAnswers], n_draws: int = N_DRAWS) -> Float64:
 
 
 def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> LabelReport:
-    seeds = {seed: segments_of(folds, part) for seed, folds in runs_by_seed(runs).items()}
-    segments = [concatenate(folds) for folds in seeds.values()]
-    tracks = [track_level(folds, pooling) for folds in seeds.values()]
     labels = runs[0].labels
-    accuracy = estimate_accuracy(tracks)
+    seeds = {seed: segments_of(folds, part) for seed, folds in runs_by_seed(runs).items()}
 
-    confusions = [confusion_matrix(rows.truth, rows.predicted, len(labels)) for rows in tracks]
-    metrics = [class_metrics(confusion) for confusion in confusions]
-    scores = []
-    for seed, own_tracks, own_segments, own in zip(seeds, tracks, segments, metrics, strict=True):
-        segment_accuracy = estimate_accuracy([own_segments]).value
-        scores.append(SeedScore(seed, estimate_accuracy([own_tracks]), segment_accuracy, own.macro()[2]))
+    # Each seed by itself: its folds together are one answer to every track.
+    tracks, segments, scores, metrics, confusions, majorities = [], [], [], [], [], []
+    for seed, folds in seeds.items():
+        of_tracks, of_segments = track_level(folds, pooling), concatenate(folds)
+        confusion = confusion_matrix(of_tracks.truth, of_tracks.predicted, len(labels))
+        of_classes = class_metrics(confusion)
+        segment_accuracy = estimate_accuracy([of_segments]).value
+        scores.append(SeedScore(seed, estimate_accuracy([of_tracks]), segment_accuracy, of_classes.macro()[2]))
+        tracks.append(of_tracks)
+        segments.append(of_segments)
+        metrics.append(of_classes)
+        confusions.append(confusion)
+        majorities.append(majority_share(of_tracks.truth))
 
     # Scores of each label, and their means over labels, are averaged over seeds.
-    columns = [np.mean([getattr(own, column) for own in metrics], axis=0) for column in _CLASS_COLUMNS]
+    columns = np.mean([[own.precision, own.recall, own.f1, own.support] for own in metrics], axis=0)  # (4, n_labels)
     classes = []
-    for row, label in enumerate(labels):
-        classes.append(ClassScore(label, *(float(column[row]) for column in columns)))
-    support = float(np.mean([own.support.sum() for own in metrics]))
+    for label, column in zip(labels, columns.T.tolist(), strict=True):
+        classes.append(ClassScore(label, *column))
+    support = float(columns[3].sum())
     macro = np.mean([own.macro() for own in metrics], axis=0).tolist()
     weighted = np.mean([own.weighted() for own in metrics], axis=0).tolist()
 
+    accuracy = estimate_accuracy(tracks)
+    accuracy_sd = None
+    if len(scores) > 1:
+        accuracy_sd = float(np.std([own.accuracy.value for own in scores], ddof=1))
     by_pooling: dict[str, Estimate] = {}
     for other in POOLINGS:
         by_pooling[other] = estimate_accuracy([track_level(folds, other) for folds in seeds.values()])
@@ -227,10 +235,10 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
         **_common(name, runs, manifests, part, pooling, accuracy.n_tracks, n_segments),
         labels=labels,
         accuracy=accuracy,
-        accuracy_sd=float(np.std([own.accuracy.value for own in scores], ddof=1)) if len(scores) > 1 else None,
+        accuracy_sd=accuracy_sd,
         segment_accuracy=estimate_accuracy(segments),
         accuracy_by_pooling=by_pooling,
-        majority_share=float(np.mean([majority_share(rows.truth) for rows in tracks])),
+        majority_share=float(np.mean(majorities)),
         seeds=tuple(scores),
         classes=tuple(classes),
         macro=ClassScore("macro", *macro, support),
@@ -246,6 +254,7 @@ def _tag_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> 
     first = seeds[0].tracks
     tags, n_tracks = first.labels, first.n_tracks
 
+    # Tags that no track of the part has, or every one, have no area: they are named and left out of all means.
     drawn = drawn_areas(seeds)
     measured = ~np.isnan(drawn[0, 0])
     if not measured.any():
@@ -256,6 +265,7 @@ def _tag_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> 
 
     n_segments = round(float(np.mean([seed.n_segments for seed in seeds])))
     facts = _common(name, runs, _manifests(runs), part, pooling, n_tracks, n_segments, soft=first.soft)
+    left_out = [tag for tag, known in zip(tags, measured, strict=True) if not known]
     if roc_auc.low == roc_auc.high:
         facts["warnings"] += ("every draw of tracks gives the same areas: the interval says nothing",)
     return TagReport(
@@ -267,7 +277,7 @@ def _tag_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> 
         roc_auc_sd=spreads[0],
         pr_auc_sd=spreads[1],
         chance_pr_auc=float(np.mean([nanmean(seed.presence[:, measured], 0).mean() for seed in seeds])),
-        left_out=tuple(tag for tag, known in zip(tags, measured, strict=True) if not known),
+        left_out=tuple(left_out),
         decisions=_decisions(seeds, measured),
         scores=_tag_scores(seeds, drawn),
         agreement=_agreement(seeds) if first.soft else None,
@@ -298,6 +308,11 @@ def _common(
     if n_tracks < _FEW_TRACKS:
         warnings.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
 
+    curves = []
+    for run in runs:
+        if columns := run.curves():
+            curves.append(Curve(run.curve_name, columns))
+
     return {
         "name": name,
         "recipe": first.recipe,
@@ -311,14 +326,18 @@ def _common(
         "n_segments": n_segments,
         "n_folds": len({run.fold for run in runs}),
         "parameter_count": first.parameter_count,
-        "curves": tuple(Curve(run.curve_name, columns) for run in runs if (columns := run.curves())),
+        "curves": tuple(curves),
     }
 
 
 def _manifests(runs: Sequence[Run]) -> list[Manifest]:
     """Manifests of the first seed's runs, one a fold; all seeds have the same."""
-    found = [run.manifest() for run in runs if run.seed == runs[0].seed]
-    return [manifest for manifest in found if manifest is not None]
+    found = []
+    for run in runs:
+        manifest = run.manifest() if run.seed == runs[0].seed else None
+        if manifest is not None:
+            found.append(manifest)
+    return found
 
 
 def _check_each_track_once(folds: Sequence[Predictions] | Sequence[TagPredictions], seed: int) -> None:
@@ -366,6 +385,7 @@ def _counts(seed: TagAnswers) -> tuple[Float64, Float64, Float64, Float64]:
 
 
 def _f1(present: Float64, named: Float64, both: Float64) -> Float64:
+    # where a tag is neither there nor named, 0 of nothing is 0
     return np.asarray(2 * both / np.maximum(present + named, 1.0))
 
 
@@ -373,7 +393,7 @@ def _decisions(seeds: Sequence[TagAnswers], measured: NDArray[np.bool_]) -> Deci
     rows = []
     for seed in seeds:
         present, named, both, known = _counts(seed)
-        wrong = present.sum() + named.sum() - 2 * both.sum()
+        wrong = present.sum() + named.sum() - 2 * both.sum()  # missed, and named in vain
         micro = _f1(present.sum(), named.sum(), both.sum())
         macro = _f1(present, named, both)[measured].mean()
         rows.append((micro, macro, 1 - wrong / known.sum(), 1 - present.sum() / known.sum()))

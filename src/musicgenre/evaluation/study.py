@@ -52,9 +52,12 @@ class Study:
         width = max(len("variant"), *(len(name) for name in self.variants))
         lines.append("  ".join([f"  {'variant':<{width}}", *heads, against]))
 
+        # the first variant is what all others are held against
         words = ["", *(difference.brief[1] for difference in self.differences)]
         for name, report, difference in zip(self.variants, self.reports, words, strict=True):
-            cells = [f"{found!s:<{len(head)}}" for head, (_, found) in zip(heads, report.columns(), strict=True)]
+            cells = []
+            for head, (_, found) in zip(heads, report.columns(), strict=True):
+                cells.append(f"{found!s:<{len(head)}}")
             lines.append("  ".join([f"  {name:<{width}}", *cells, difference]).rstrip())
 
         if len(self.differences) > 1:
@@ -65,13 +68,12 @@ class Study:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
-        task = {"task": "multi_label"} if isinstance(self.reports[0], TagReport) else {}
-        return {
-            "recipe": self.recipe,
-            **task,
-            "variants": dict(zip(self.variants, (report.as_dict() for report in self.reports), strict=True)),
-            "differences": [difference.as_dict() for difference in self.differences],
-        }
+        plain: dict[str, Any] = {"recipe": self.recipe}
+        if isinstance(self.reports[0], TagReport):
+            plain["task"] = "multi_label"
+        plain["variants"] = dict(zip(self.variants, (report.as_dict() for report in self.reports), strict=True))
+        plain["differences"] = [difference.as_dict() for difference in self.differences]
+        return plain
 
 
 def evaluate_study(folder: str | Path, *, part: str = "test", pooling: Pooling | None = None) -> Study:
@@ -126,7 +128,7 @@ def write_reports(folder: str | Path) -> tuple[Report, ...]:
         reports.append(report)
 
         for run in open_runs(path):
-            for part in PARTS:
+            for part in PARTS:  # a run need not have both
                 if not run.files.predictions(part).is_file():
                     continue
                 segments = run.tag_predictions(part) if run.is_tagging else run.predictions(part)

@@ -246,20 +246,23 @@ def concatenate(parts: Sequence[_Kind]) -> _Kind:
 def write_predictions(predictions: Predictions | TagPredictions, path: Path) -> None:
     """Write predictions as CSV, atomically."""
     labels = predictions.labels
-    if not isinstance(predictions, TagPredictions):
-        truth_columns: Iterable[str] = _LABEL
-        truths = [[labels[index]] for index in predictions.truth]
-    elif predictions.soft:
-        truth_columns = [_TARGET + tag for tag in labels]
-        truths = [["" if np.isnan(value) else f"{value:.6g}" for value in row] for row in predictions.truth]
-    else:
-        truth_columns = _TAGS
-        truths = [[_joined(labels, row == 1.0), _joined(labels, np.isnan(row))] for row in predictions.truth]
-
+    is_tagging = isinstance(predictions, TagPredictions)
+    is_soft = isinstance(predictions, TagPredictions) and predictions.soft
+    truth_columns = _truth_columns(labels, is_tagging=is_tagging, is_soft=is_soft)
     table = [[*_FIRST, *truth_columns, *(_SCORE + label for label in labels)]]
-    rows = zip(predictions.track_ids, predictions.starts_s, truths, predictions.scores, strict=True)
-    for track_id, start_s, truth, scores in rows:
-        table.append([track_id, f"{start_s:.6g}", *truth, *(f"{score:.8g}" for score in scores)])
+
+    for row, track_id in enumerate(predictions.track_ids):
+        truth = predictions.truth[row]
+        if not is_tagging:
+            cells = [labels[int(truth)]]
+        elif is_soft:
+            cells = ["" if np.isnan(degree) else f"{degree:.6g}" for degree in truth]
+        else:
+            cells = [_joined(labels, truth == 1.0), _joined(labels, np.isnan(truth))]
+
+        # eight digits are what a float32 holds
+        scores = [f"{score:.8g}" for score in predictions.scores[row]]
+        table.append([track_id, f"{predictions.starts_s[row]:.6g}", *cells, *scores])
     write_text_atomic(path, csv_text(table))
 
 
@@ -298,19 +301,22 @@ def read_tag_predictions(path: Path) -> TagPredictions:
     """
     table = _read_table(path, tagging=True)
     tags = table.labels
+    column_of = {tag: column for column, tag in enumerate(tags)}
 
-    truth = []
-    for number, cells in enumerate(table.truths, start=2):
+    truth = np.zeros((len(table.truths), len(tags)))
+    for row, cells in enumerate(table.truths):
+        number = row + 2
         if table.soft:
-            truth.append([_number(cell, path, number) if cell else np.nan for cell in cells])
+            truth[row] = [_number(cell, path, number) if cell else np.nan for cell in cells]
             continue
-        present, unknown = (set(cell.split(";")) - {""} for cell in cells)
-        if strange := sorted((present | unknown) - set(tags)):
-            raise RunError(f"{path}, row {number}: unknown tag {strange[0]!r}", valid=f"one of {', '.join(tags)}")
-        truth.append([np.nan if tag in unknown else float(tag in present) for tag in tags])
 
-    targets = np.array(truth, dtype=np.float64).reshape(len(truth), len(tags))
-    predictions = TagPredictions(tags, table.track_ids, table.starts_s, targets, table.scores, table.soft)
+        for cell, value in zip(cells, (1.0, np.nan), strict=True):  # the tags that are there, and the unknown ones
+            for tag in filter(None, cell.split(";")):
+                if tag not in column_of:
+                    raise RunError(f"{path}, row {number}: unknown tag {tag!r}", valid=f"one of {', '.join(tags)}")
+                truth[row, column_of[tag]] = value
+
+    predictions = TagPredictions(tags, table.track_ids, table.starts_s, truth, table.scores, table.soft)
     over_1 = np.asarray((predictions.scores > 1.0 + _TOLERANCE).any(axis=1))
     _check_probabilities(predictions, over_1, "from 0 to 1", path)
     return predictions
@@ -347,9 +353,8 @@ def _read_table(path: Path, *, tagging: bool) -> _Table:
     score_columns = [name for name in header if name.startswith(_SCORE)]
     labels = tuple(name.removeprefix(_SCORE) for name in score_columns)
     soft = tagging and tuple(header[2:4]) != _TAGS
-    truth_columns: Sequence[str] = _TAGS if tagging else _LABEL
-    if soft:
-        truth_columns = [_TARGET + tag for tag in labels]
+    truth_columns = _truth_columns(labels, is_tagging=tagging, is_soft=soft)
+    # the same label twice would leave open which of its columns counts
     if header != [*_FIRST, *truth_columns, *score_columns] or not 0 < len(labels) == len(set(labels)):
         valid = "track_id, start_s, label, and one column score_<label> a label"
         if tagging:
@@ -371,6 +376,13 @@ def _read_table(path: Path, *, tagging: bool) -> _Table:
         truths=[row[len(_FIRST) : -len(labels)] for row in rows],
         scores=np.array(scores, dtype=np.float64).reshape(len(rows), len(labels)),
     )
+
+
+def _truth_columns(labels: Sequence[str], *, is_tagging: bool, is_soft: bool) -> list[str]:
+    """Names of the columns that say what is true."""
+    if is_soft:
+        return [_TARGET + tag for tag in labels]
+    return list(_TAGS if is_tagging else _LABEL)
 
 
 def _check_probabilities(
