@@ -39,8 +39,8 @@ def test_every_system_has_a_recipe() -> None:
 
 def test_softmax_in_loss_is_never_the_default() -> None:
     assert {name for name in list_recipes() if load_recipe(name).training.softmax_in_loss} == {
-        "c2-softmax-in-loss", "c4-softmax-in-loss", "c5-softmax-in-loss",
-        "e2-leaky", "e3-softmax-in-loss", "e4-gru-leaky", "e4-lstm-leaky",
+        "table-mlp-softmax-in-loss", "picture-cnn-softmax-in-loss", "wav2vec2-finetune-softmax-in-loss",
+        "mfcc-mlp-leaky", "mfcc-cnn-softmax-in-loss", "mfcc-gru-leaky", "mfcc-lstm-leaky",
     }  # fmt: skip
 
 
@@ -53,12 +53,12 @@ def test_only_leaky_recipes_leak() -> None:
 @pytest.mark.parametrize(
     ("name", "epochs", "batch", "rate"),
     [
-        ("a5-original", 50, 20, 1e-3),
-        ("b6-both", 100, 32, 1e-4),
-        ("c4", 100, 16, 1e-4),
-        ("e4-lstm", 500, 32, 1e-4),
-        ("c5-finetuned", 30, 8, 5e-5),
-        ("c8-distilhubert", 10, 8, 5e-5),
+        ("mel-cnn", 50, 20, 1e-3),
+        ("mel-cnn2d-segments-augmented", 100, 32, 1e-4),
+        ("picture-cnn", 100, 16, 1e-4),
+        ("mfcc-lstm", 500, 32, 1e-4),
+        ("wav2vec2-finetune", 30, 8, 5e-5),
+        ("distilhubert-finetune", 10, 8, 5e-5),
     ],
 )
 def test_settings_of_the_reports(name: str, epochs: int, batch: int, rate: float) -> None:
@@ -71,20 +71,20 @@ def test_difference_files_are_small() -> None:
 
 
 def test_later_parents_and_the_recipe_itself_win() -> None:
-    both = load_recipe("b6-both")
+    both = load_recipe("mel-cnn2d-segments-augmented")
     assert both.representation.options == {"preset": "b1", "segment_s": 4.0}
     assert both.augmentation.offline.copies == 1
     assert both.model.name == "cnn2d"
 
 
 def test_a_recipe_of_ones_own_builds_on_ours(tmp_path: Path) -> None:
-    path = write(tmp_path, "mine", "base: e3\nsummary: Mine\ntraining: {batch_size: 8}\n")
+    path = write(tmp_path, "mine", "base: mfcc-cnn\nsummary: Mine\ntraining: {batch_size: 8}\n")
     recipe = load_recipe(path)
     assert (recipe.name, recipe.training.batch_size, recipe.training.epochs) == ("mine", 8, 100)
 
 
 def test_overrides_win_and_are_typed() -> None:
-    recipe = load_recipe("e3", ["training.epochs=3", "training.learning_rate=1e-4", "data.labels=[a, b]"])
+    recipe = load_recipe("mfcc-cnn", ["training.epochs=3", "training.learning_rate=1e-4", "data.labels=[a, b]"])
     assert recipe.training.epochs == 3
     assert recipe.training.learning_rate == 1e-4
     assert recipe.data.labels == ("a", "b")
@@ -108,13 +108,13 @@ def test_overrides_win_and_are_typed() -> None:
 )
 def test_wrong_overrides_say_what_would_be_right(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("[", r"\[")):
-        load_recipe("e3", [override])
+        load_recipe("mfcc-cnn", [override])
 
 
 def test_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="Nearest: e3"):
+    with pytest.raises(RecipeError, match="Nearest: mfcc-cnn"):
         load_recipe("e33")
-    with pytest.raises(RecipeError, match="Nearest: imagenet-resnet18-scratch, imagenet-squeezenet-scratch"):
+    with pytest.raises(RecipeError, match="Nearest: picture-resnet18-scratch, picture-squeezenet-scratch"):
         load_recipe("ImageNet")
     with pytest.raises(RecipeError, match=r"Nearest: (\S+, ){4}\S+ and \d+ more\. "):
         load_recipe("musicnn")
@@ -138,18 +138,18 @@ def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_broken_study_is_found_when_it_is_read(tmp_path: Path) -> None:
-    text = "base: e3\nsummary: x\nstudy: {variants: {slow: {training.learnig_rate: 1}}}"
+    text = "base: mfcc-cnn\nsummary: x\nstudy: {variants: {slow: {training.learnig_rate: 1}}}"
     with pytest.raises(RecipeError, match="learning_rate"):
         load_recipe(write(tmp_path, "own", text))
 
 
 def test_study_variants_differ_in_their_keys_alone() -> None:
-    study = load_recipe("a8-augmentation-study")
+    study = load_recipe("mel-cnn-augmentation-study")
     variants = study.variants()
     assert set(variants) == {"none", "noise", "time-stretch", "pitch-shift", "shift", "all"}
     assert variants["none"].augmentation.offline.copies == 0
     assert variants["noise"].augmentation.offline.only == ("AddGaussianNoise",)
-    assert variants["noise"].name == "a8-augmentation-study.noise"
+    assert variants["noise"].name == "mel-cnn-augmentation-study.noise"
     assert all(variant.model == study.model and not variant.study.variants for variant in variants.values())
 
 

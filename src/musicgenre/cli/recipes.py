@@ -35,4 +35,4 @@ def recipes(
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for known, systems, summary in rows:
         typer.echo(f"{known:{widths[0]}}  {systems:{widths[1]}}  {summary}")
-    typer.echo("to begin with: musicgenre train e3 --data MANIFEST; musicgenre recipes NAME shows one whole", err=True)
+    typer.echo("to begin with: musicgenre train mfcc-cnn --data MANIFEST; musicgenre recipes NAME shows one whole", err=True)
