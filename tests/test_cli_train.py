@@ -40,12 +40,28 @@ def test_recipes_lists_all_with_row_codes() -> None:
 
 
 def test_recipes_lists_those_that_match_a_pattern() -> None:
-    done = run("recipes", "b9-cnn?d*")
+    done = run("recipes", "fusion-cnn?d*")
     names = [line.split()[0] for line in text(done.stdout).splitlines()]
-    assert names == [name for name in list_recipes() if name.startswith(("b9-cnn1d", "b9-cnn2d"))] and len(names) > 1
+    assert (
+        names == [name for name in list_recipes() if name.startswith(("fusion-cnn1d", "fusion-cnn2d"))]
+        and len(names) > 1
+    )
     nothing = run("recipes", "zz*")
     assert nothing.returncode == 2 and "no recipe's name matches 'zz*'" in text(nothing.stderr)
-    assert "--set changes one recipe" in text(run("recipes", "b9*", "--set", "training.epochs=7").stderr)
+    assert "--set changes one recipe" in text(run("recipes", "fusion*", "--set", "training.epochs=7").stderr)
+
+
+def test_recipes_are_found_by_row_code_and_by_what_they_were_called() -> None:
+    for code in ("E4", "e4"):
+        lines = text(run("recipes", code).stdout).splitlines()
+        names = [line.split()[0] for line in lines]
+        assert names == ["mfcc-gru", "mfcc-gru-leaky", "mfcc-lstm", "mfcc-lstm-leaky"]
+    formerly = text(run("recipes", "b9-cnn?d*").stdout)
+    assert formerly == text(run("recipes", "fusion-cnn?d*").stdout)
+    whole = run("recipes", "e3", "--set", "training.epochs=7")
+    assert "epochs: 7" in text(whole.stdout) and "e3 is called mfcc-cnn now\n" in text(whole.stderr)
+    nothing = run("recipes", "E7")
+    assert nothing.returncode == 2 and "no recipe has the row code E7. docs/codes.md" in text(nothing.stderr)
 
 
 def test_recipes_shows_one_whole() -> None:
@@ -120,7 +136,8 @@ def test_the_recipe_page_is_up_to_date() -> None:
 
 def test_train_in_the_light_install_names_what_to_install() -> None:
     program = (
-        "import sys; sys.modules['lightning'] = None; sys.argv = ['musicgenre', 'train', 'mfcc-cnn', '--data', 'm.csv'];"
+        "import sys; sys.modules['lightning'] = None;"
+        "sys.argv = ['musicgenre', 'train', 'mfcc-cnn', '--data', 'm.csv'];"
         "from musicgenre.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=120)

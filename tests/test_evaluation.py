@@ -138,7 +138,7 @@ def test_unknown_part_is_refused(tmp_path: Path) -> None:
         ({"format_version": 99}, "newer musicgenre"),
         ({"format_version": "one"}, "no format_version"),
         ({"status": "failed: the loss became NaN"}, "did not finish .*NaN"),
-        ({"recipe": "../mfcc-cnn"}, "says recipe='../mfcc-cnn'.*without slashes"),
+        ({"recipe": "../e3"}, "says recipe='../e3'.*without slashes"),
         ({"recipe": ".."}, "says recipe='..'"),
         ({"labels": ["blues", "jazz"]}, "has the labels blues, jazz, pop"),
     ],

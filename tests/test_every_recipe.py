@@ -72,17 +72,20 @@ JOINED = {
     "musicnn-tags-table": [
         "representation.options.parts=[{name: musicnn, output: tags, weights: none}, {name: table}]"
     ],
-    "b9-cnn1d": _B9,
-    "b9-cnn2d": _B9,
-    "b9-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
+    "fusion-cnn1d": _B9,
+    "fusion-cnn2d": _B9,
+    "fusion-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
 }
 LARGE = {
     "mel-resnet34-segments-augmented", "mel-imagenet-depth-study", "picture-vgg19", "picture-resnext101",
-    *(name for name in list_recipes() if name.startswith("b9-resnet34")),
+    *(name for name in list_recipes() if name.startswith("fusion-resnet34")),
 }  # fmt: skip
 # other weights, or another block or model, alone tell these from their neighbours
-TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
-TWINS |= {"wav2vec2-finetune-softmax-in-loss", "wavlm-linear-probe", "vggish-tagger", "vggish-tagger-third-block", "vggish-tagger-scratch", "vggish-svm"}
+TWINS = {name for name in list_recipes() if name.startswith("musicnn-mtt")}
+TWINS |= {
+    "wav2vec2-finetune-softmax-in-loss", "wavlm-linear-probe", "vggish-tagger", "vggish-tagger-third-block",
+    "vggish-tagger-scratch", "vggish-svm",
+}  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",

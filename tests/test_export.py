@@ -115,7 +115,9 @@ def test_a_bundle_names_the_weights_it_was_trained_from(
     assert "made with the weights msd-musicnn (Jordi Pons, musicnn 0.1.0" in exported.to_text()
 
 
-@pytest.mark.parametrize(("recipe", "extra"), [("mfcc-cnn", ""), ("mfcc-gru", ""), ("table-random-forest-3s", "features")])
+@pytest.mark.parametrize(
+    ("recipe", "extra"), [("mfcc-cnn", ""), ("mfcc-gru", ""), ("table-random-forest-3s", "features")]
+)
 def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: Path, tmp_path: Path) -> None:
     run = _train(recipe, collection, tmp_path / "run")
     exported = export_run(run, licence="CC0-1.0", citation="us")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from musicgenre.errors import RecipeError
 from musicgenre.models.registry import check_options
 from musicgenre.training._recipe_files import RECIPE_FOLDER
-from musicgenre.training.recipes import Recipe, list_recipes, load_recipe
+from musicgenre.training.recipes import Recipe, current_name, former_names, list_recipes, load_recipe
 
+NAMES_BEFORE = (Path(__file__).parent / "data" / "recipe_names_before.txt").read_text("utf-8").split()
+"""What the recipes and their parts were called when they were named after row codes."""
 ISSUE_ROWS = {"A3", "A4", "A5", "A6", "A7", "A8", "B4", "B5", "B6", "B8", "B9", "B10", "B11", "C2", "C4", "C5", "C7",
               "C8", "D2", "D4", "D5", "E2", "E3", "E4", "E5", "E6", "E8", "E9"}  # fmt: skip
 
@@ -114,8 +116,8 @@ def test_wrong_overrides_say_what_would_be_right(override: str, message: str) ->
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Nearest: mfcc-cnn"):
         load_recipe("e33")
-    with pytest.raises(RecipeError, match="Nearest: picture-resnet18-scratch, picture-squeezenet-scratch"):
-        load_recipe("ImageNet")
+    with pytest.raises(RecipeError, match="Nearest: picture-squeezenet, picture-squeezenet-scratch"):
+        load_recipe("SqueezeNet")
     with pytest.raises(RecipeError, match=r"Nearest: (\S+, ){4}\S+ and \d+ more\. "):
         load_recipe("musicnn")
     with pytest.raises(RecipeError, match="no recipe file"):
@@ -151,6 +153,47 @@ def test_study_variants_differ_in_their_keys_alone() -> None:
     assert variants["noise"].augmentation.offline.only == ("AddGaussianNoise",)
     assert variants["noise"].name == "mel-cnn-augmentation-study.noise"
     assert all(variant.model == study.model and not variant.study.variants for variant in variants.values())
+
+
+@pytest.mark.parametrize("old", NAMES_BEFORE)
+def test_every_name_that_a_recipe_had_finds_it(old: str, tmp_path: Path) -> None:
+    name = current_name(old)
+    assert (RECIPE_FOLDER / f"{name}.yaml").is_file()
+    assert current_name(f"{old}.noise") == f"{name}.noise"
+    told: list[str] = []
+    own = write(
+        tmp_path,
+        "own",
+        f"base: [base, {old}, {old}]\nsummary: x\nrepresentation: {{name: mfcc}}\nmodel: {{name: svm}}",
+    )
+    load_recipe(own, report=told.append)
+    assert told == ([] if name == old else [f"{old} is called {name} now"])
+    if not old.startswith("_") and old != "base":
+        told.clear()
+        recipe = load_recipe(old, report=told.append)
+        assert recipe == load_recipe(name) and recipe.name == name
+        assert told == ([] if name == old else [f"{old} is called {name} now"])
+
+
+def test_names_that_recipes_had_are_not_those_of_others() -> None:
+    assert not set(former_names()) & {path.stem for path in RECIPE_FOLDER.glob("*.yaml")}
+    assert set(former_names()) <= set(NAMES_BEFORE)
+
+
+def test_a_recipe_beside_ones_own_comes_before_what_a_name_once_meant(tmp_path: Path) -> None:
+    write(tmp_path, "e3", "base: mfcc-mlp\nsummary: Mine")
+    told: list[str] = []
+    recipe = load_recipe(write(tmp_path, "own", "base: e3\nsummary: x"), report=told.append)
+    assert recipe.model.name == "mfcc-mlp" and not told
+
+
+def test_words_of_a_recipe_may_be_mended_and_its_settings_not() -> None:
+    recipe = load_recipe("mfcc-cnn")
+    before = {**yaml.safe_load(recipe.as_yaml()), "summary": "As it was said before", "systems": ["E3"], "notes": "No"}
+    assert recipe.trains_like(yaml.safe_dump(before))
+    assert not load_recipe("mfcc-cnn", ["training.epochs=7"]).trains_like(yaml.safe_dump(before))
+    for damaged in ("a: [", "- a", ""):
+        assert not recipe.trains_like(damaged)
 
 
 @given(st.sampled_from(list_recipes()), st.integers(0, 10**6), st.floats(1e-8, 10.0))

@@ -260,7 +260,10 @@ def test_interrupted_stream_resumes_at_an_epoch_and_ends_the_same(
 def test_evaluation_scores_all_segments_whatever_trains(tmp_path: Path, music: Path) -> None:
     for kind in ("stored", "fresh"):
         run = train(
-            "mfcc-cnn", music, output=tmp_path / kind, overrides=[*QUICK, "training.epochs=1", f"training.examples={kind}"]
+            "mfcc-cnn",
+            music,
+            output=tmp_path / kind,
+            overrides=[*QUICK, "training.epochs=1", f"training.examples={kind}"],
         )
         lines = (run / "predictions_test.csv").read_text("utf-8").splitlines()
         assert len(lines) - 1 == 2 * 6  # two segments of each of the six test tracks
@@ -288,7 +291,9 @@ def test_stored_examples_are_drawn_in_preparation(tmp_path: Path, music: Path) -
 
 def test_stored_examples_do_not_go_with_single_segments(tmp_path: Path, music: Path) -> None:
     with pytest.raises(RecipeError, match="segment-leaky"):
-        train("mfcc-cnn-leaky", music, output=tmp_path / "run", overrides=["training.examples=stored", "data.exclude=[]"])
+        train(
+            "mfcc-cnn-leaky", music, output=tmp_path / "run", overrides=["training.examples=stored", "data.exclude=[]"]
+        )
 
 
 @pytest.mark.parametrize("setting", ["training.stream.active=4", "training.examples=fresh"])

@@ -186,7 +186,16 @@ def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:
     assert sorted(tested) == sorted(track.track_id for track in table.tracks)
     shutil.rmtree(group / "seed-1" / "fold-2")
     before = (group / "seed-0" / "fold-0" / "run.json").read_text("utf-8")
-    train("table-mlp-standardised", table, output=group, overrides=overrides, seeds=2, folds=3, resume=True, tell=told.append)
+    train(
+        "table-mlp-standardised",
+        table,
+        output=group,
+        overrides=overrides,
+        seeds=2,
+        folds=3,
+        resume=True,
+        tell=told.append,
+    )
     assert sum("finished already" in text for text in told) == 5
     assert (group / "seed-0" / "fold-0" / "run.json").read_text("utf-8") == before
 
@@ -234,7 +243,12 @@ def test_softmax_in_the_loss_slows_learning(tmp_path: Path, table: Manifest) -> 
 def test_class_weights_enter_the_loss(tmp_path: Path, table: Manifest) -> None:
     rare = table.with_tracks(t for t in table.tracks if t.label != "jazz" or int(t.track_id[-2:]) < 6)
     runs = [
-        train("table-mlp-standardised", rare, output=tmp_path / str(on), overrides=[*TABLE, f"training.class_weights={on}"])
+        train(
+            "table-mlp-standardised",
+            rare,
+            output=tmp_path / str(on),
+            overrides=[*TABLE, f"training.class_weights={on}"],
+        )
         for on in (True, False)
     ]
     assert losses(runs[0]) != losses(runs[1])

@@ -136,12 +136,16 @@ def test_freed_memory_is_kept_on_glibc_alone(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_failure_in_several_processes_is_told_as_in_one(tmp_path: Path, table: Manifest) -> None:
     overrides = [*TABLE, "training.optimiser=sgd", "training.learning_rate=1e30"]
     with pytest.raises(RunError, match=r"loss became .*Lower training.learning_rate"):
-        train("table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides, hardware=Hardware(devices=2))
+        train(
+            "table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides, hardware=Hardware(devices=2)
+        )
     assert read_description(tmp_path / "run")["status"] == "failed"
 
 
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path, table: Manifest) -> None:
-    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2))
+    run = train(
+        "table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2)
+    )
     assert len(curves(run)) == 8
     assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])

@@ -50,7 +50,10 @@ def test_output_is_never_written_over(tmp_path: Path, table: Manifest, monkeypat
     overrides = [*TABLE, "training.epochs=1"]
     first = train("table-mlp-standardised", table, overrides=overrides)
     second = train("table-mlp-standardised", table, overrides=overrides)
-    assert (str(first), str(second)) == (str(Path("runs/table-mlp-standardised")), str(Path("runs/c2-standardised-2")))
+    assert (str(first), str(second)) == (
+        str(Path("runs/table-mlp-standardised")),
+        str(Path("runs/table-mlp-standardised-2")),
+    )
     with pytest.raises(UsageError, match="not empty"):
         train("table-mlp-standardised", table, output=first, overrides=overrides)
 
@@ -64,6 +67,17 @@ def test_resuming_something_else_is_refused(tmp_path: Path, table: Manifest) -> 
     fewer = table.with_tracks(table.tracks[1:])
     with pytest.raises(RunError, match="other tracks"):
         train("table-mlp-standardised", fewer, output=run, overrides=TABLE, resume=True)
+
+
+def test_a_run_begun_under_a_former_name_goes_on(tmp_path: Path, table: Manifest) -> None:
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    written = (run / "recipe.yaml").read_text("utf-8")
+    (run / "recipe.yaml").write_text(written.replace("summary: ", "summary: C2, "), "utf-8")
+    (run / "run.json").write_text(json.dumps({**read_description(run), "recipe": "c2-standardised"}), "utf-8")
+    told: list[str] = []
+    train("c2-standardised", table, output=run, overrides=TABLE, resume=True, tell=told.append)
+    assert told == ["c2-standardised is called table-mlp-standardised now", f"{run} is finished already"]
+    assert read_description(run)["recipe"] == "c2-standardised"
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path: Path, table: Manifest) -> None:

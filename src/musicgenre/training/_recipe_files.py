@@ -50,8 +50,8 @@ def find_recipe(recipe: str | Path, report: Callable[[str], None]) -> Path:
     raise RecipeError(
         f"there is no recipe named {str(recipe)!r}",
         valid=f"Nearest: {', '.join(near[:_SHOWN])}{more}" if near else "",
-        next_step="'musicgenre recipes' lists them, 'musicgenre recipes E3' those of a row code; or give the path of a "
-        "YAML file",
+        next_step="'musicgenre recipes' lists them, 'musicgenre recipes E3' those of a row code; "
+        "or give the path of a YAML file",
     )
 
 

@@ -289,7 +289,7 @@ class Recipe(_Section):
         return yaml.safe_dump(self.model_dump(mode="json", exclude={"name"}), sort_keys=False, allow_unicode=True)
 
     def trains_like(self, text: str) -> bool:
-        """Whether :meth:`as_yaml` once gave this text, but for words that change nothing: summary, notes, row codes."""
+        """Whether :meth:`as_yaml` once gave this text, but for words no training reads: summary, notes, row codes."""
         try:
             written = yaml.safe_load(text)
         except yaml.YAMLError:
