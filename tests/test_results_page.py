@@ -194,7 +194,7 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
     from musicgenre.training.recipes import list_recipes, load_recipe
 
     content, rows = module.read_rows(module.FOLDER / "rows.toml")
-    assert len({row.record_path for row in rows}) == len(rows)
+    assert len({row.record_name for row in rows}) == len(rows)
     known = {(row.recipe, row.data, row.protocol) for row in rows}
     for row in rows:
         if row.members:
