@@ -18,8 +18,8 @@ from torch import nn
 
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models import _published_weights as published
-from musicgenre.models._backbone import AveragePool
 from musicgenre.models._network import count_parameters
+from musicgenre.models._staged import AveragePool
 from musicgenre.models.cards import cards_in_use
 from musicgenre.models.cards.imagenet import ADDRESS, _card
 from musicgenre.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, ImageNetNetwork
