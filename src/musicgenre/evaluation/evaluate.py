@@ -218,8 +218,8 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
     for label, column in zip(labels, columns.T.tolist(), strict=True):
         classes.append(ClassScore(label, *column))
     support = float(columns[3].sum())
-    macro = np.mean([own.macro() for own in metrics], axis=0).tolist()
-    weighted = np.mean([own.weighted() for own in metrics], axis=0).tolist()
+    macro = [*np.mean([own.macro() for own in metrics], axis=0).tolist(), support]
+    weighted = [*np.mean([own.weighted() for own in metrics], axis=0).tolist(), support]
 
     accuracy = estimate_accuracy(tracks)
     accuracy_sd = None
@@ -241,8 +241,8 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
         majority_share=float(np.mean(majorities)),
         seeds=tuple(scores),
         classes=tuple(classes),
-        macro=ClassScore("macro", *macro, support),
-        weighted=ClassScore("weighted", *weighted, support),
+        macro=ClassScore("macro", *macro),
+        weighted=ClassScore("weighted", *weighted),
         confusion=np.mean(confusions, axis=0, dtype=np.float64),
         balance=_balance(manifests[0]) if manifests else {},
         members=_members(runs),
