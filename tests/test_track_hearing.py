@@ -219,4 +219,4 @@ def test_a_fused_tagger_hears_the_whole_track_too(tmp_path: Path, monkeypatch: p
         calibrated = exported.card.tag_scales
         assert answer.names_tags and not answer.genre and set(answer.tags) == set(TAGS)
         if not calibrated:  # too few validation tracks to calibrate: the run's own probabilities
-            assert [answer.tags[tag] for tag in expected.tags] == pytest.approx(scores.tolist(), abs=1e-3)
+            assert [answer.tags[tag] for tag in expected.labels] == pytest.approx(scores.tolist(), abs=1e-3)
