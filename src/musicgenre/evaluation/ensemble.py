@@ -197,6 +197,7 @@ def _mix(members: tuple[Run, ...], kind: MixtureKind) -> _Answers:
     else:
         mixture = Weighted(np.full(len(members), 1.0 / len(members)))
 
+    # Fitted weights flatter the validation part: exporting asks which mixture it was before it calibrates.
     tested = np.stack([part.scores for part in test])
     return _Answers(
         members,
@@ -216,7 +217,7 @@ def _write(answers: _Answers, folder: Path, name: str, kind: MixtureKind, comman
 
     first = answers.members[0]
     counts = [run.parameter_count for run in answers.members]
-    known = [count for count in counts if count is not None]
+    known = [count for count in counts if count is not None]  # classical models have no such number
     skipped = {}
     for run in answers.members:
         for skip in run.info.get("skipped", ()):

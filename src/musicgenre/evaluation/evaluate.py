@@ -229,6 +229,7 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
     for other in POOLINGS:
         by_pooling[other] = estimate_accuracy([track_level(folds, other) for folds in seeds.values()])
 
+    # seeds may have been tested on different tracks
     manifests = _manifests(runs)
     n_segments = round(float(np.mean([len(rows) for rows in segments])))
     return LabelReport(
@@ -358,7 +359,7 @@ def _balance(manifest: Manifest) -> dict[str, dict[str, int]]:
         part = (track.split or "unassigned") + (" (augmented)" if track.augmented else "")
         counts.setdefault(part, Counter())[track.label] += 1
 
-    known = [part for part in _PARTS_OF_BALANCE if part in counts]
+    known = [part for part in _PARTS_OF_BALANCE if part in counts]  # in the order of a training
     others = sorted(set(counts) - set(known))
     return {part: dict(sorted(counts[part].items())) for part in [*known, *others]}
 

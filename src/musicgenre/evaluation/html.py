@@ -11,6 +11,7 @@ from musicgenre.evaluation.metrics import Estimate, wilson_interval
 from musicgenre.evaluation.plots import COLOURS, heat_map, interval_chart, line_chart, stacked_bars
 from musicgenre.evaluation.report import LabelReport, Report, TagReport, describe
 
+# In the page itself, as is all else: it can be sent as one file.
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
@@ -111,6 +112,7 @@ def _section(title: str, content: str) -> str:
 def _class_table(report: LabelReport) -> str:
     rows = []
     for entry in (*report.classes, report.macro, report.weighted):
+        # means over labels have no number of trials, and so no interval
         overall = entry in (report.macro, report.weighted)
         interval = ""
         if not overall and entry.support:
@@ -148,6 +150,7 @@ def _confusion(report: LabelReport) -> str:
     drawn = heat_map(f"Tracks: truth in rows, answers in columns{averaged}", report.labels, report.confusion)
 
     note = "No track was taken for another label."
+    # what a reader would look for in the picture
     wrong = report.confusion - np.diag(np.diag(report.confusion))
     if wrong.any():
         row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)

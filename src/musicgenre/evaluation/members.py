@@ -29,7 +29,7 @@ FITTED: tuple[MixtureKind, ...] = ("weighted", "stacking")
 STACKING_C = 1.0
 """Inverse strength of the penalty on stacking's coefficients; fixed, so that nothing has to choose it."""
 
-_N_STEPS = 500  # of expectation-maximisation; it moves weights by less than 1e-6 then
+_N_STEPS = 500  # of expectation-maximisation
 _ONE_MANIFEST = "Train all of them on one manifest"
 
 
@@ -122,6 +122,7 @@ def aligned(members: Sequence[Run], part: str) -> list[Predictions]:
                 next_step=f"{_ONE_MANIFEST} that carries its split or folds",
             )
 
+        # Tracks and labels may stand in another order there.
         row_of = {track_id: row for row, track_id in enumerate(other.track_ids)}
         rows = np.array([row_of[track_id] for track_id in first.track_ids], dtype=np.intp)
         columns = [other.labels.index(label) for label in first.labels]
@@ -148,6 +149,7 @@ def check_unseen(
     RunError
         It names the first such track and the run.
     """
+    # tracks that chose a checkpoint were learnt from too, where the test part is concerned
     used = ("train", "validation") if part == "test" else ("train",)
     asked = set(parts[0].track_ids)
     for run, manifest in zip(members, manifests, strict=True):

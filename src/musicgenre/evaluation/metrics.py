@@ -27,7 +27,7 @@ CENTRED = "centred bootstrap over tracks"
 
 _QUANTILES_95 = (0.025, 0.975)
 _N_RESAMPLES = 10_000
-_BLOCK = 100  # draws at a time: 10,000 draws of 10,000 tracks would not fit in memory at once
+_BLOCK = 100  # draws at a time: all draws of 10,000 tracks would take 800 MB
 _SEED = 20_000
 _SEED_OF_WEIGHTS = 20_003
 _TINY = 1e-300

@@ -278,6 +278,7 @@ class LabelReport(Report):
             numbers = f"{entry.precision:9.3f}  {entry.recall:6.3f}  {entry.f1:6.3f}  {entry.support:7g}"
             classes.append(f"  {entry.label:<{width}}  {numbers}")
 
+        # Means over seeds may need more digits than counts: the columns are as wide as the widest.
         width = max(len(label) for label in self.labels)
         cells = [[f"{value:.3g}" for value in row] for row in self.confusion.tolist()]
         column = max(5, *(len(cell) + 1 for row in cells for cell in row))
@@ -428,7 +429,7 @@ class TagReport(Report):
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the tables."""
         rows = []
-        against = ""
+        against = ""  # what yes-or-no the areas are held against, where the targets are degrees
         if (found := self.agreement) is not None:
             nearer = found.improvement
             against = f" against the teacher's {n_top_tags(len(self.tags))} top tags"

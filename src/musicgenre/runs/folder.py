@@ -56,7 +56,9 @@ METRICS = (
 )
 """Columns of the learning curves; a run measures some of them."""
 
+# Versions of these are noted: they decide the numbers.
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "librosa", "audiomentations", "soundfile", "soxr")
+# Other keys may be missing: ensembles, for one, have no model of their own.
 _REQUIRED = ("recipe", "labels", "seed", "protocol", "status")
 _FINISHED = "finished"
 _TRAIN_AGAIN = "Train this run again"
@@ -99,6 +101,7 @@ class RunFolder:
         self.logs.mkdir(exist_ok=True)
         write_text_atomic(self.recipe, recipe_yaml)
         write_text_atomic(self.normalisation, pretty_json(normalisation, indent=1))
+        # run.json comes last: a folder without it is no run, and nothing can be resumed in it
         self.describe({**facts, "status": "running", "started": timestamp(), "finished": None})
 
     def finish(self, facts: Mapping[str, Any]) -> None:
@@ -108,7 +111,7 @@ class RunFolder:
 
     def stop(self, status: str, reason: str) -> None:
         """Mark the run as failed or interrupted."""
-        if self.description.is_file():
+        if self.description.is_file():  # a training that never began leaves nothing to mark
             known = read_description(self.folder)
             self.describe({**known, "status": status, "reason": reason, "finished": timestamp()})
 
@@ -335,6 +338,7 @@ def open_runs(folder: Path) -> tuple[Run, ...]:
                 f"{run.folder} and {runs[0].folder} differ in recipe, labels or protocol",
                 valid="runs of one group share all three",
             )
+    # a run without folds comes before fold 0
     return tuple(sorted(runs, key=lambda run: (run.seed, -1 if run.fold is None else run.fold)))
 
 
@@ -406,6 +410,7 @@ def check_output(folder: Path, resume: bool | None) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", next_step="Give another --output")
 
+    # an empty folder may have been made for the run
     if not resume and folder.is_dir() and any(folder.iterdir()):
         next_step = "Give another --output"
         if resume is not None:
@@ -420,7 +425,7 @@ def versions() -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            continue
+            continue  # an extra that is not installed decided nothing
     return found
 
 

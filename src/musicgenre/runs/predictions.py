@@ -75,7 +75,7 @@ class _Rows:
 
     def _by_track(self, pool: Callable[[Float64], Float64], torn: str) -> Self:
         """One row a track, its segments' scores, shape (n_segments, k), pooled; `torn` is two truths of one track."""
-        rows: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = {}  # dicts keep the order in which tracks first appear
         for row, track_id in enumerate(self.track_ids):
             rows.setdefault(track_id, []).append(row)
 
@@ -84,6 +84,7 @@ class _Rows:
             if not np.array_equal(truth, np.broadcast_to(truth[0], truth.shape), equal_nan=True):
                 raise RunError(f"track {track_id!r} has {torn} in these predictions")
 
+        # what is true of the first segment is true of all, and a track has no start
         first = np.array([members[0] for members in rows.values()], dtype=np.intp)
         together = [pool(self.scores[members]) for members in rows.values()]
         return replace(
@@ -229,6 +230,7 @@ def concatenate(parts: Sequence[_Kind]) -> _Kind:
     first = parts[0]
     what = "tags" if isinstance(first, TagPredictions) else "labels"
     for part in parts[1:]:
+        # degrees and yes-or-no cannot stand in one column of truth
         if part.labels != first.labels or getattr(part, "soft", None) != getattr(first, "soft", None):
             raise RunError(
                 f"predictions of different {what}: {', '.join(first.labels)} against {', '.join(part.labels)}"
@@ -260,7 +262,7 @@ def write_predictions(predictions: Predictions | TagPredictions, path: Path) -> 
         else:
             cells = [_joined(labels, truth == 1.0), _joined(labels, np.isnan(truth))]
 
-        # eight digits are what a float32 holds
+        # more digits than a float32 has
         scores = [f"{score:.8g}" for score in predictions.scores[row]]
         table.append([track_id, f"{predictions.starts_s[row]:.6g}", *cells, *scores])
     write_text_atomic(path, csv_text(table))
