@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation._mixing import STACKING_C, fitted_stacking, mixture_weights
+from musicgenre.evaluation._members import STACKING_C, fitted_stacking, mixture_weights
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.html_report import render_html
-from musicgenre.evaluation.predictions import read_predictions, write_predictions
-from musicgenre.evaluation.runs import open_run
-from musicgenre.features.table import COLUMNS
-from musicgenre.models.mixture import evidence
+from musicgenre.evaluation.html import render_html
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.models.pooling import evidence
+from musicgenre.runs.predictions import read_predictions, write_predictions
+from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.cli import run as run_command
 from tests.labelled_music import LABELS, make_table
@@ -236,7 +236,7 @@ def test_command_over_trained_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     table = make_table(tmp_path / "table.csv", COLUMNS)
     runs = []
-    for recipe in ("classical-naive-bayes-30s", "classical-logistic-regression-30s"):
+    for recipe in ("table-naive-bayes-30s", "table-logistic-regression-30s"):
         runs.append(train(recipe, table, output=tmp_path / recipe, overrides=QUICK))
     output = tmp_path / "both"
     done = run_command("ensemble", *runs, "--output", output, "--how", "stacking", "--name", "two-classics")

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.errors import UsageError
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.html_report import render_html
+from musicgenre.evaluation.html import render_html
 from musicgenre.evaluation.plots import heat_map, interval_chart, line_chart, stacked_bars
-from musicgenre.evaluation.predictions import read_predictions
 from musicgenre.evaluation.report import Report
 from musicgenre.evaluation.run_reports import write_reports
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.runs.predictions import read_predictions
 from tests.labelled_music import make_table
 from tests.make_run import LABELS, make_group, make_run, random_answers
 
@@ -150,7 +150,7 @@ def test_command_train_leaves_its_report(tmp_path: Path, monkeypatch: pytest.Mon
     run = tmp_path / "run"
     settings = ("representation.name=columns", "protocol.options={test_size: 0.34, validation_size: 0.17}")
     given = [word for setting in settings for word in ("--set", setting)]
-    arguments = ("classical-naive-bayes-30s", "--data", tmp_path / "table.csv", "--output", run, "--quiet")
+    arguments = ("table-naive-bayes-30s", "--data", tmp_path / "table.csv", "--output", run, "--quiet")
     code, text = _run("train", *arguments, *given, "--jobs", 1)
     assert code == 0 and "track-level accuracy" in text
     assert json.loads((run / "report.json").read_text(encoding="utf-8"))["protocol"] == "track"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from musicgenre.features.melspectrogram import VGGISH
-from musicgenre.features.reference import melspectrogram
-from musicgenre.features.specification import MelSpec
+from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.mel.specification import MelSpec
+from musicgenre.features.representations.melspectrogram import VGGISH
 
 Backend = Callable[[NDArray[np.float32], MelSpec], NDArray[np.floating]]
 
@@ -47,8 +47,8 @@ SPECS = {
 def onnx_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
     import onnxruntime
 
-    from musicgenre._onnx_graph import GraphBuilder
-    from musicgenre.features._onnx import add_melspectrogram
+    from musicgenre._onnx import GraphBuilder
+    from musicgenre.features.mel.onnx import add_melspectrogram
 
     graph = GraphBuilder("front_end")
     rows = graph.input("waveform", "float32", ["batch", "samples"])
@@ -60,25 +60,14 @@ def onnx_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.flo
     return np.asarray(mel)
 
 
-def torch_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
-    import torch
-
-    from musicgenre.features.torch_frontend import MelFrontEnd
-
-    rows = torch.from_numpy(np.stack([waveform, 0.5 * waveform]))
-    mel, of_quiet = MelFrontEnd(spec)(rows).numpy()
-    np.testing.assert_allclose(of_quiet, melspectrogram(rows[1].numpy(), spec), atol=_tolerance(spec), rtol=1e-4)
-    return np.asarray(mel)
-
-
 def numba_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
-    from musicgenre.features.melspectrogram import fast_melspectrogram
+    from musicgenre.features.representations.melspectrogram import fast_melspectrogram
 
     return fast_melspectrogram(waveform, spec)
 
 
 # Every implementation of the front end has its line here.
-BACKENDS: dict[str, Backend] = {"onnx": onnx_backend, "torch": torch_backend, "numba": numba_backend}
+BACKENDS: dict[str, Backend] = {"onnx": onnx_backend, "numba": numba_backend}
 
 
 def _tolerance(spec: MelSpec) -> float:

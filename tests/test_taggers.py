@@ -14,15 +14,15 @@ import soundfile
 from typer.testing import CliRunner
 
 from musicgenre import Classifier
-from musicgenre.bundle._tag_calibration import calibrate_tags, fit_scales
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.evaluation.runs import open_run
-from musicgenre.evaluation.tags.evaluate import fitted_thresholds
-from musicgenre.inference.listeners import ClassifierListener
+from musicgenre.evaluation.tag_calibration import calibrate_tags, fit_scales
+from musicgenre.evaluation.tag_evaluate import fitted_thresholds
+from musicgenre.listening.listeners import ClassifierListener
+from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.labelled_music import TAGS, make_tagged
 from tests.tag_run import make_tag_predictions, make_tag_run
@@ -170,7 +170,7 @@ def test_too_few_validation_tracks_calibrate_nothing(tmp_path: Path) -> None:
 def test_a_trained_tagger_travels_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     data = make_tagged(tmp_path, n_tracks=16, duration_s=2.0)
-    run = train("distil-musicnn", data, output=tmp_path / "run", overrides=[
+    run = train("mfcc-cnn-distil-musicnn", data, output=tmp_path / "run", overrides=[
         "data.targets=labels", "training.epochs=6", "training.batch_size=4", "training.learning_rate=0.003",
         "representation.options.segment_s=1.0", "protocol.options={test_size: 0.25, validation_size: 0.25}",
     ])  # fmt: skip

@@ -10,7 +10,7 @@ from scripts import tags_and_table
 
 from musicgenre.data.manifest import read_manifest
 from musicgenre.errors import DataError
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.table import COLUMNS
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
 
@@ -50,7 +50,7 @@ def test_a_track_has_the_mean_of_its_windows(source: Path) -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "n_values"),
-    [("musicnn-tags-svm", 50), ("musicnn-tags-table-svm", 107), ("classical-svm-30s", 57)],
+    [("musicnn-tags-svm", 50), ("musicnn-tags-table-svm", 107), ("table-svm-30s", 57)],
 )
 def test_such_a_manifest_is_read_as_it_is(
     source: Path, recipe: str, n_values: int, monkeypatch: pytest.MonkeyPatch

@@ -22,11 +22,11 @@ import torch
 
 from musicgenre._transfer import telling
 from musicgenre._weight_files import WeightFile, cached_or_fetched, load_strictly, read_weights
-from musicgenre.data._shard_places import fetch
 from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive
+from musicgenre.data.shard_places import fetch
 from musicgenre.errors import BundleError, DataError
-from musicgenre.features._vggish import read_pca
+from musicgenre.features.published.vggish import read_pca
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -194,7 +194,7 @@ def test_shards_that_trickle_or_have_no_end_are_given_up(
     serving: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
-    monkeypatch.setattr("musicgenre.data._shard_places._WAIT_S", 0.0)
+    monkeypatch.setattr("musicgenre.data.shard_places._WAIT_S", 0.0)
     with pytest.raises(DataError, match=r"/file cannot be read \(the server sent only .* bytes in a minute"):
         fetch(serving(trickle), n_bytes=1_000_000)
     with pytest.raises(DataError, match=r"sent more than 100 bytes"):

@@ -16,20 +16,18 @@ from musicgenre._files import room_advice
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
-from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.cards import cards_in_use
+from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.registry import check_options, create_model
-from musicgenre.training._weights_first import find_weights_first
+from musicgenre.runs.folder import RunFolder, check_output, free_folder, versions, write_group, write_study
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
-from musicgenre.training.material import Material, Progress, Tell, gather_material
-from musicgenre.training.normalise import Normalise
-from musicgenre.training.online import SpectrogramAugment, WaveformChange
+from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
+from musicgenre.training.material import Material, Progress, Tell, find_weights_first, gather_material
 from musicgenre.training.parts import Parts, missing_tags
 from musicgenre.training.recipes import Recipe, load_recipe
-from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
-from musicgenre.training.shard_material import material_of_shards
+from musicgenre.training.stream import material_of_shards
 
 
 def train(
@@ -52,7 +50,7 @@ def train(
     Parameters
     ----------
     recipe : str, Path or Recipe
-        A name of ``list_recipes``, the path of a YAML file, or a recipe.
+        A name of ``list_recipes`` or one that a recipe had before, the path of a YAML file, or a recipe.
     data : Manifest, Path or str
         The tracks; or the folder, address or brace pattern of shards.
     output : Path, optional
@@ -82,7 +80,7 @@ def train(
         The run folder; with several seeds or folds, the folder that holds them and ``group.json``.
     """
     overrides = list(overrides)
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, report=tell)
     if seeds < 1 or folds < 0 or folds == 1:
         raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
     if resume and output is None:
@@ -328,7 +326,7 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -
 
 def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
     """Refuse to go on with a run that was begun with something else."""
-    if not folder.recipe.is_file() or folder.recipe.read_text(encoding="utf-8") != recipe.as_yaml():
+    if not folder.recipe.is_file() or not recipe.trains_like(folder.recipe.read_text(encoding="utf-8")):
         raise RunError(
             f"{folder.folder} was begun with another recipe or other settings",
             next_step="Resume it with the same, or give another --output",
