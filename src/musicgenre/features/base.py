@@ -100,7 +100,7 @@ class Representation(ABC):
         """
         return {"name": self.name, "version": self.version}
 
-    def make_ready(self) -> None:
+    def make_ready(self) -> None:  # noqa: B027 - nothing to fetch is the usual case
         """Fetch what it needs (weights) here, once, not in every worker process; nothing by default."""
 
     def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from musicgenre.errors import UsageError
-from musicgenre.features.base import Float32, Representation, fit_length, needing, segment_samples
+from musicgenre._text import unknown_name
+from musicgenre.errors import UsageError, needing
+from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
 from musicgenre.features.mel.specification import MelSpec
 from musicgenre.features.published.musicnn.published import SPEC as MUSICNN_SPEC
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 
 # What the published VGGish reads, after its authors' mel_features.py.
 VGGISH = MelSpec(
@@ -71,11 +72,11 @@ class MelFeatures(Representation):
         changes: dict[str, Any],
     ) -> None:
         if preset not in presets:
-            raise unknown("preset", preset, list(presets))
+            raise unknown_name("preset", str(preset), presets)
         valid = [field.name for field in fields(MelSpec)]
         for key in changes:
             if key not in valid:
-                raise unknown("option of a mel spectrogram", key, ["preset", "segment_s", *valid])
+                raise unknown_name("option of a mel spectrogram", key, ["preset", "segment_s", *valid])
         if segment_s is not None and segment_s <= 0:
             raise UsageError(f"segment_s={segment_s} is not positive")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musicgenre._parallel import in_threads
+from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError
 from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
 from musicgenre.features.published.musicnn.published import (
@@ -26,7 +27,7 @@ from musicgenre.features.published.musicnn.published import (
     outputs_of,
     published,
 )
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -83,13 +84,13 @@ class MusiCnn(Representation):
         weights_sha256: str | None = None,
     ) -> None:
         if model not in PUBLISHED:
-            raise unknown("published network", model, list(PUBLISHED))
+            raise unknown_name("published network", str(model), PUBLISHED)
         network = published(model)
         valid = outputs_of(network.family)
         if output not in valid:
-            raise unknown(f"output of {model}", output, list(valid))
+            raise unknown_name(f"output of {model}", str(output), valid)
         if weights not in WEIGHTS:
-            raise unknown("kind of weights", weights, list(WEIGHTS))
+            raise unknown_name("kind of weights", str(weights), WEIGHTS)
         if segment_s is not None and segment_s <= 0:
             raise UsageError(f"segment_s={segment_s} is not positive")
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.errors import DataError, UsageError
-from musicgenre.features.base import Float32, Representation, fit_length, needing, segment_samples
+from musicgenre._text import unknown_name
+from musicgenre.errors import DataError, UsageError, needing
+from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
 from musicgenre.features.mel.specification import MelSpec
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 from musicgenre.features.representations.melspectrogram import fast_melspectrogram
 
 SOURCES = ("waveform", "file")
@@ -63,7 +64,7 @@ class Picture(Representation):
         channels_first: bool = True,
     ) -> None:
         if source not in SOURCES:
-            raise unknown("source of pictures", source, list(SOURCES))
+            raise unknown_name("source of pictures", str(source), SOURCES)
         if size < 1 or (source == "waveform" and (segment_s is None or segment_s <= 0)):
             raise UsageError(f"size={size}, segment_s={segment_s}: both must be positive")
         if crop is not None and (len(crop) != 4 or not (0 <= crop[0] < crop[2] and 0 <= crop[1] < crop[3])):

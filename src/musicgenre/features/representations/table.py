@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre.errors import UsageError
-from musicgenre.features.base import Float32, Representation, fit_length, needing, segment_samples
+from musicgenre._text import unknown_name
+from musicgenre.errors import UsageError, needing
+from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
 from musicgenre.features.classical.rhythm import RHYTHM_COLUMNS
 from musicgenre.features.mel.specification import MelSpec
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 
 N_MFCC = 20
 TAILS = ("zero", "whole")
@@ -61,7 +62,7 @@ class Table(Representation):
 
     def __init__(self, *, segment_s: float | None = None, rhythm: bool = False, tail: str = "zero") -> None:
         if tail not in TAILS:
-            raise unknown("tail", tail, list(TAILS))
+            raise unknown_name("tail", str(tail), TAILS)
         if segment_s is not None and segment_s <= 0:
             raise UsageError(f"segment_s={segment_s} is not positive")
 

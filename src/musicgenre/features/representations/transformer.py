@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musicgenre.errors import BundleError
-from musicgenre.features.base import Float32, Representation, fit_length, needing
+from musicgenre.errors import BundleError, needing
+from musicgenre.features.base import Float32, Representation, fit_length
 from musicgenre.features.jobs import in_torch_threads
 from musicgenre.features.published.transformers.hub import Published, find_model
 from musicgenre.features.registry import register

@@ -15,9 +15,10 @@ import numpy as np
 
 from musicgenre._known_files import known_sha256
 from musicgenre._parallel import in_threads
+from musicgenre._text import unknown_name
 from musicgenre._weight_files import set_option
-from musicgenre.errors import BundleError, UsageError
-from musicgenre.features.base import Float32, Representation, fit_length, needing
+from musicgenre.errors import BundleError, UsageError, needing
+from musicgenre.features.base import Float32, Representation, fit_length
 from musicgenre.features.jobs import in_torch_threads
 from musicgenre.features.published.vggish.files import (
     NONE,
@@ -30,7 +31,7 @@ from musicgenre.features.published.vggish.files import (
     find_file,
     weight_cards,
 )
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 from musicgenre.features.representations.melspectrogram import VGGISH, fast_melspectrogram
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class Vggish(Representation):
         pca_sha256: str = "",
     ) -> None:
         if output not in OUTPUTS:
-            raise unknown("VGGish output", str(output), list(OUTPUTS))
+            raise unknown_name("VGGish output", str(output), OUTPUTS)
         if pool not in POOLS:
-            raise unknown("VGGish pool", str(pool), list(POOLS))
+            raise unknown_name("VGGish pool", str(pool), POOLS)
         if n_examples is not None and n_examples < 1:
             raise UsageError(f"n_examples={n_examples} is not positive", valid="1 or more")
         if n_examples is None and (output == "examples" or pool == "none"):

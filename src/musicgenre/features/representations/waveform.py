@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError
 from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 
 SCALES = ("none", "peak", "standard")
 _SMALLEST = 1e-7
@@ -34,7 +35,7 @@ class Waveform(Representation):
 
     def __init__(self, *, sample_rate_hz: int = 16_000, segment_s: float = 30.0, scale: str = "none") -> None:
         if scale not in SCALES:
-            raise unknown("waveform scale", scale, list(SCALES))
+            raise unknown_name("waveform scale", str(scale), SCALES)
         if sample_rate_hz < 1 or segment_s <= 0:
             raise UsageError(f"sample_rate_hz={sample_rate_hz}, segment_s={segment_s}: both must be positive")
 

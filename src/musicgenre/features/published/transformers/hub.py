@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgenre._files import cache_folder, parsed_json, sha256_of
-from musicgenre.errors import BundleError
-from musicgenre.features.base import needing
+from musicgenre.errors import BundleError, needing
 
 EXTRA = "pretrained"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
