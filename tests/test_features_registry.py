@@ -15,7 +15,7 @@ import pytest
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features import registry
-from musicgenre.features.base import Representation, TrackSound
+from musicgenre.features.base import Float32, Representation, TrackSound
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
 from tests.sounds import music, write
