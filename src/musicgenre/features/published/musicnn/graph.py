@@ -1,8 +1,8 @@
 """The MusiCNN and VGG networks as ONNX graphs, front end inside.
 
 The graph computes what the published network does, in another order where that saves time: the maximum over frequency
-comes before bias, ReLU and batch-norm, wide filters are applied to spectra of the bands, and channels that are constant
-(half of the first layer's filters died in training) are worked out here.
+comes before bias, ReLU and batch-norm, wide filters are applied to spectra of the bands, and channels whose filters
+died in training are constants, worked out here.
 """
 
 from __future__ import annotations

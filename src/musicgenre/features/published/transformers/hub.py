@@ -129,7 +129,7 @@ def _folder_of(name: str) -> Path:
             return cached
 
     # Errors of the hub's HTTP client change their module with its version: their base is asked for.
-    failures = (*HfHubHTTPError.__bases__, ValueError)
+    failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, ValueError)
     try:
         return _fetched(name)
     except failures as error:  # no network, no such model, not allowed
