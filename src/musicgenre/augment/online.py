@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from musicgenre.augment.waveform import Chain, Float32, apply
-from musicgenre.features.base import fit_length, needing
+from musicgenre.errors import needing
+from musicgenre.features.base import fit_length
 
 with needing("online augmentation", "train"):
     import torch

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre._files import replacing, write_bytes_atomic
 from musicgenre.augment.waveform import Chain, Drawn, apply
-from musicgenre.errors import AudioError, UsageError
-from musicgenre.features.base import needing
+from musicgenre.errors import AudioError, UsageError, needing
 from musicgenre.features.mel.reference import melspectrogram
 from musicgenre.features.mel.specification import MelSpec
 

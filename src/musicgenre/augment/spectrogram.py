@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from musicgenre.augment.registry import register_spectrogram
-from musicgenre.errors import UsageError
-from musicgenre.features.base import needing
+from musicgenre.errors import UsageError, needing
 
 with needing("online augmentation", "train"):
     import torch

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.augment.registry import register_chain
-from musicgenre.errors import DataError, UsageError
-from musicgenre.features.base import needing
+from musicgenre.errors import DataError, UsageError, needing
 
 Float32 = NDArray[np.float32]
 Drawn: TypeAlias = dict[str, Any]

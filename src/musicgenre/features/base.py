@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.errors import MissingExtraError, UsageError
+from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.audio import Sound
@@ -287,14 +286,3 @@ def mean_of(arrays: Sequence[Float32] | Float32) -> Float32:
     if len(arrays) == 1:
         return np.asarray(arrays[0], np.float32)
     return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)
-
-
-@contextmanager
-def needing(what: str, extra: str) -> Iterator[None]:
-    """Turn an absent third-party package, imported in the block, into a `MissingExtraError`."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "musicgenre":  # a fault of ours, which no extra would mend
-            raise
-        raise MissingExtraError(what, extra) from error

@@ -92,11 +92,12 @@ class CachedTrack(TrackSound):
 
         for _ in range(2):  # an entry that is damaged is made once more
             outcome = make_rows((representation, cut, self._cache), self._job)
-            found = None if outcome.problem else self._cache.read(outcome.key)
+            if outcome.problem:
+                break
+            found = self._cache.read(outcome.key)
             if found is not None:
                 return mean_of(found[1].astype(np.float32, copy=False))
-            if outcome.key:
-                self._cache.path_of(outcome.key).unlink(missing_ok=True)
+            self._cache.path_of(outcome.key).unlink(missing_ok=True)
 
         return super().whole(representation)  # which raises what is wrong
 
@@ -104,6 +105,7 @@ class CachedTrack(TrackSound):
 def cut_of(representation: Representation, segment_s: float | None, hop_s: float | None, dtype: str) -> Cut:
     """Settle the cut: the representation's own length unless it takes any."""
     own_s = representation.segment_s
+    # They may differ by rounding: one was written in a recipe, the other worked out of whole samples.
     if segment_s is not None and own_s is not None and abs(segment_s - own_s) > 1e-9:
         raise UsageError(
             f"segment_s={segment_s} does not fit the representation {representation.name}",
@@ -162,9 +164,12 @@ def run_batched(shared: Shared, jobs: Sequence[Job], threads: int) -> Iterator[t
     representation = shared[0]
 
     def outcomes(batch: list[tuple[int, Heard]]) -> Iterator[tuple[int, Outcome]]:
+        if not batch:
+            return
         segments = [segment for _, heard in batch for segment in heard.segments]
-        rows = representation.compute_many(segments, threads=threads) if segments else []
+        rows = representation.compute_many(segments, threads=threads)
 
+        # Every track is kept by itself: numbers that are none spoil only their own.
         for index, heard in batch:
             own, rows = rows[: len(heard.segments)], rows[len(heard.segments) :]
             yield index, _keep(shared, heard, lambda own=own: own)  # type: ignore[misc]
@@ -224,6 +229,7 @@ def _hear(shared: Shared, job: Job) -> Heard | Outcome:
     except OSError as error:
         return Outcome(problem=f"the file cannot be read ({error.strerror})")
 
+    # A file that is known need not be decoded at all.
     key = key_of(sha256, representation, cut)
     if key in cache:
         return Outcome(key, sha256, signature, reused=True)

@@ -153,6 +153,7 @@ def prepare(
     if jobs < 1:
         raise UsageError(f"jobs={jobs} is not positive", valid="1 process or more")
 
+    # A manifest that is split leaves some tracks out; one that is not means all of them.
     in_use = [track for track in manifest.tracks if track.split or track.fold is not None]
     tracks = in_use or list(manifest.tracks)
 
@@ -240,10 +241,11 @@ class _Work:
         if ready.key in self._in_memory:
             return self._in_memory[ready.key]
 
-        found = self.cache.read(ready.key)
-        rows = None if found is None else found[1]
-        if rows is not None and ready.only is not None:
-            rows = rows[ready.only : ready.only + 1]
+        rows: Features | None = None
+        if found := self.cache.read(ready.key):
+            rows = found[1]
+            if ready.only is not None:
+                rows = rows[ready.only : ready.only + 1]
 
         if rows is None or len(rows) != len(ready.starts_s):
             self.cache.path_of(ready.key).unlink(missing_ok=True)
@@ -258,8 +260,10 @@ class _Work:
         files = [Job(track.path, hashes.known(track.path)) for track in tracks]
         outcomes: dict[int, Outcome] = {}
         for index, file in enumerate(files):
-            key = "" if file.sha256 is None else key_of(file.sha256, self.representation, self.cut)
-            if key and key in self.cache:
+            if file.sha256 is None:  # new or changed: its content is hashed where it is decoded
+                continue
+            key = key_of(file.sha256, self.representation, self.cut)
+            if key in self.cache:
                 outcomes[index] = Outcome(key=key, reused=True)
         self.progress(len(outcomes), len(files))
 
@@ -267,6 +271,7 @@ class _Work:
         if missing:
             self.representation.make_ready()
 
+        # Outcomes come in any order; hashes are kept at once, so that a run that is killed has them the next time.
         for place, found in self._computed([files[index] for index in missing], jobs):
             index = missing[place]
             outcome = found or Outcome(problem="the process that worked on it crashed")

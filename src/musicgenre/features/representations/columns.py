@@ -43,8 +43,9 @@ class Columns(Representation):
     extra = "features"  # where sound is heard in place of a manifest
 
     def __init__(self, *, names: Sequence[str] | str | None = None) -> None:
-        wanted = names.split(",") if isinstance(names, str) else names
-        self.columns = tuple(name.strip() for name in wanted) if wanted else table.COLUMNS
+        if isinstance(names, str):
+            names = names.split(",")
+        self.columns = tuple(name.strip() for name in names) if names else table.COLUMNS
         if len(set(self.columns)) < len(self.columns) or not all(self.columns):
             raise UsageError(f"names={names!r} names a column twice, or an empty one", valid="Each column once")
 

@@ -33,7 +33,9 @@ class Part:
     def settings(self) -> dict[str, Any]:
         """Return the representation's settings; parts of the segment have no further key."""
         settings = self.representation.settings()
-        return settings | {_WHOLE: True} if self.whole_track else settings
+        if self.whole_track:
+            settings[_WHOLE] = True
+        return settings
 
 
 @register("joined")
@@ -80,7 +82,8 @@ class Joined(Representation):
                 valid="One segment length",
                 next_step=f"Give them the same segment_s, or mark one with {_WHOLE}: true",
             )
-        self.segment_s = lengths_s[0] if lengths_s else None
+        if lengths_s:
+            self.segment_s = lengths_s[0]
 
         rates_hz = {part.sample_rate_hz for part in everything}
         if len(of_segment) < len(everything) or len(rates_hz) > 1:
@@ -122,7 +125,7 @@ class Joined(Representation):
         by_part = [_arrays(part, track, starts_s, length_s) for part in self.parts]
 
         rows = []
-        for arrays in zip(*by_part, strict=True):
+        for arrays in zip(*by_part, strict=True):  # those of one segment
             rows.append(np.concatenate([array.reshape(-1) for array in arrays]))
         return rows
 
@@ -140,6 +143,7 @@ def _part(part: Mapping[str, Any]) -> Part:
         raise UsageError(f"{_WHOLE}={whole!r}", valid="true or false")
 
     options = {key: value for key, value in part.items() if key != _WHOLE}
+    # Stored settings have a version, which must be today's; a recipe has none.
     made = representation_from_settings(options) if "version" in options else create_representation(**options)
 
     if made.reads in ("file", "track"):

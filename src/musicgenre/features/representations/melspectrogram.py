@@ -80,8 +80,9 @@ class MelFeatures(Representation):
         if segment_s is not None and segment_s <= 0:
             raise UsageError(f"segment_s={segment_s} is not positive")
 
-        spec, preset_s = presets[preset]
-        length_s = preset_s if segment_s is None else float(segment_s)
+        spec, length_s = presets[preset]
+        if segment_s is not None:
+            length_s = float(segment_s)
 
         self.spec = replace(spec, **changes)
         self.sample_rate_hz = self.spec.sample_rate_hz

@@ -96,10 +96,12 @@ class MusiCnn(Representation):
 
         self.model, self.output, self.weights = model, output, weights
         self.sample_rate_hz = SPEC.sample_rate_hz
-        self.segment_s = None if segment_s is None else float(segment_s)
+        if segment_s is not None:
+            self.segment_s = float(segment_s)
         if output == "tags":
             self.columns = tuple(f"tag_{re.sub(r'[^a-z0-9]+', '_', tag.lower())}" for tag in network.tags)
 
+        # Prepared features and trained models live longer than the weights that this version reads.
         self.weights_sha256 = network.data_sha256 if weights == "published" else ""
         if weights_sha256 not in (None, self.weights_sha256):
             raise UsageError(
@@ -144,9 +146,11 @@ class MusiCnn(Representation):
         everything = [patch for track in by_track for patch in track]
         values = np.concatenate(list(in_threads(hear, everything, threads)))
 
-        ends = np.cumsum([len(track) for track in by_track])
-        means = [track.mean(axis=0, dtype=np.float64) for track in np.split(values, ends[:-1])]
-        return [mean.astype(np.float32) for mean in means]
+        means = []
+        for track in by_track:
+            own, values = values[: len(track)], values[len(track) :]
+            means.append(own.mean(axis=0, dtype=np.float64).astype(np.float32))
+        return means
 
     def settings(self) -> dict[str, Any]:
         """Return network, output, segment length and the checksum of the weights."""
@@ -163,8 +167,10 @@ class MusiCnn(Representation):
         if self.segment_s is not None:
             waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
 
-        filled = fit_length(waveform, max(len(waveform), 1))
-        return filled if len(filled) >= SHORTEST_SAMPLES else np.resize(filled, SHORTEST_SAMPLES)
+        sound = fit_length(waveform, max(len(waveform), 1))  # of nothing at all, a zero can be repeated
+        if len(sound) < SHORTEST_SAMPLES:
+            sound = np.resize(sound, SHORTEST_SAMPLES)
+        return sound
 
 
 def patches(waveform: Float32) -> Float32:
@@ -178,7 +184,9 @@ def network_variables(model: str, weights: str) -> Variables:
     from musicgenre.features.published.musicnn.weights import random_variables, read_variables
 
     network = published(model)
-    return random_variables(network.family) if weights == "none" else read_variables([network])[model]
+    if weights == "none":
+        return random_variables(network.family)
+    return read_variables([network])[model]
 
 
 @lru_cache(maxsize=4)

@@ -72,16 +72,23 @@ class Picture(Representation):
                 f"crop={list(crop)} is no box", valid="left, top, right, bottom in pixels, left < right ..."
             )
 
-        self.reads = "file" if source == "file" else "waveform"
-        self.crop = None if crop is None else (crop[0], crop[1], crop[2], crop[3])
+        self.crop: tuple[int, int, int, int] | None = None
+        if crop is not None:
+            self.crop = (crop[0], crop[1], crop[2], crop[3])
         self.size = size
-        self.segment_s = segment_s if source == "waveform" else None
         self.channels_first = channels_first
-        self.row_axis = 0 if channels_first else 2
+        self.row_axis = 0 if channels_first else 2  # each colour by itself
+
+        if source == "waveform":
+            self.segment_s = segment_s
+        else:
+            self.reads = "file"
 
     def shape(self) -> tuple[int, ...]:
         """(3, size, size) or (size, size, 3)."""
-        return (3, self.size, self.size) if self.channels_first else (self.size, self.size, 3)
+        if self.channels_first:
+            return (3, self.size, self.size)
+        return (self.size, self.size, 3)
 
     def compute(self, waveform: Float32) -> Float32:
         """Draw `waveform`, shape (n_samples,), cut or zero-padded to the segment (of any length without one)."""
@@ -90,7 +97,7 @@ class Picture(Representation):
 
         decibels = fast_melspectrogram(waveform, SPEC)  # (n_mels, n_frames)
         height = 1.0 + (decibels - decibels.max()) / 80.0  # 0 at the floor, 1 at the loudest
-        upright = resampled(height[::-1], self.size, self.size)
+        upright = resampled(height[::-1], self.size, self.size)  # rows count downwards: low notes last
         return self._in_order(coloured(upright))
 
     def compute_file(self, path: Path) -> Float32:
@@ -133,7 +140,9 @@ class Picture(Representation):
 
     def _in_order(self, picture: Float32) -> Float32:
         """Put the axes of a picture, (size, size, 3), in the order that was asked for."""
-        return np.ascontiguousarray(picture.transpose(2, 0, 1) if self.channels_first else picture)
+        if self.channels_first:
+            picture = picture.transpose(2, 0, 1)
+        return np.ascontiguousarray(picture)
 
 
 def coloured(height: Float32) -> Float32:

@@ -84,7 +84,9 @@ class Table(Representation):
         with needing("computing the feature table", "features"):
             from musicgenre.features.classical import table_row
 
-        length = len(waveform) if self.segment_s is None else segment_samples(self.sample_rate_hz, self.segment_s)
+        length = len(waveform)
+        if self.segment_s is not None:
+            length = segment_samples(self.sample_rate_hz, self.segment_s)
         # The mirrored ends and one frame need a little more than half a window.
         sound = fit_length(waveform, max(length, SPEC.n_fft))
         return table_row.row(sound, SPEC, N_MFCC, whole_tail=self.tail == "whole", with_rhythm=self.rhythm)

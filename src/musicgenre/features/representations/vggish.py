@@ -118,13 +118,17 @@ class Vggish(Representation):
     @property
     def weights_sha256(self) -> str:
         """Checksum of the file of the network; empty for an untrained one."""
-        return "" if self.weights == NONE else self._file("weights", self.weights, WEIGHTS)[1]
+        if self.weights == NONE:
+            return ""
+        return self._file("weights", self.weights, WEIGHTS)[1]
 
     def shape(self) -> tuple[int, ...]:
         """(n_examples, 96, 64), (n_examples, 128) or (128,)."""
-        if self.n_examples is None or (self.output != "examples" and self.pool == "mean"):
+        if self.n_examples is None:
             return (WIDTH,)
-        return (self.n_examples, N_FRAMES, VGGISH.n_mels) if self.output == "examples" else (self.n_examples, WIDTH)
+        if self.output == "examples":
+            return (self.n_examples, N_FRAMES, VGGISH.n_mels)
+        return (WIDTH,) if self.pool == "mean" else (self.n_examples, WIDTH)
 
     def make_ready(self) -> None:
         """Fetch the files unless they are at hand: once, before worker processes start."""
@@ -183,8 +187,11 @@ class Vggish(Representation):
         batches = [examples[start : start + module.BATCH] for start in range(0, len(examples), module.BATCH)]
         embeddings = np.concatenate(in_torch_threads(lambda batch: module.embed(network, batch), batches, threads))
 
-        ends = np.cumsum([len(track) for track in by_track])
-        return [self._pooled(track) for track in np.split(embeddings, ends[:-1])]
+        arrays = []
+        for track in by_track:
+            own, embeddings = embeddings[: len(track)], embeddings[len(track) :]
+            arrays.append(self._pooled(own))
+        return arrays
 
     def settings(self) -> dict[str, Any]:
         """Return the options that count, and the checksums of the files.
@@ -210,8 +217,9 @@ class Vggish(Representation):
         with needing("embedding by VGGish", "train"):
             from musicgenre.features.published.vggish import network
 
-        path, sha256 = self._file("weights", self.weights, WEIGHTS) if self.weights != NONE else (None, "")
-        return network, network.network_of(path, sha256)
+        if self.weights == NONE:
+            return network, network.network_of(None, "")
+        return network, network.network_of(*self._file("weights", self.weights, WEIGHTS))
 
     def _pooled(self, embeddings: Float32) -> Float32:
         """Post-process and pool the embeddings of a waveform, (n_examples, 128)."""
@@ -231,7 +239,9 @@ class Vggish(Representation):
 
     def _file(self, option: str, given: str, published: WeightFile) -> tuple[Path, str]:
         """Find a file and compare its checksum with the expected one."""
-        expected = self._expected[option] or (published.sha256 if given == PUBLISHED else "")
+        expected = self._expected[option]
+        if not expected and given == PUBLISHED:
+            expected = published.sha256
         if published.sha256 and expected.startswith(published.sha256) and not Path(given).is_file():
             given = PUBLISHED  # the path is one of another machine
 
