@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from musicgenre._version import __version__
+
 if TYPE_CHECKING:
     from musicgenre.errors import (
         AudioError,
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     )
     from musicgenre.listening.answer import Answer
     from musicgenre.listening.classifier import Classifier
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Answer": "musicgenre.listening.answer",
