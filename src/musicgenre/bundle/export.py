@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from musicgenre._files import room_advice
-from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle._ensemble_model import EnsembleModel
 from musicgenre.bundle._run_model import RunModel, Sound
 from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.file import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.runs.runs import Run, open_run
