@@ -424,7 +424,10 @@ def _read_parquet(path: Path) -> TrackEmbeddings:
     settings = _settings_from(card, path)
     types = arrow.types
     for name in ("path", "sha256"):
-        if not (types.is_string(table[name].type) or types.is_large_string(table[name].type)) or table[name].null_count:
+        if (
+            not (types.is_string(table[name].type) or types.is_large_string(table[name].type))
+            or table[name].null_count
+        ):
             raise ValueError(f"the column {name} is not text")
     for name in ("size_bytes", "modified_ns"):
         if table[name].null_count:
@@ -462,6 +465,8 @@ def _card_of(settings: EmbeddingSettings) -> str:
 def _settings_from(card: bytes, path: Path) -> EmbeddingSettings:
     """Read settings from a file's line of JSON; damaged ones are a ValueError."""
     values = parsed_json(card)
+    if not isinstance(values, dict):
+        raise ValueError("its card is no JSON object")
     values = dict(check_version(values, FORMAT_VERSION, str(path), kind="embedding", error=DataError, remedy=_REMEDY))
     del values["format_version"]
 
