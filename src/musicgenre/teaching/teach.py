@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
 from musicgenre._numbers import softmax
-from musicgenre.bundle.load import read_card
+from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import ensure_bundle
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import (
@@ -26,8 +26,9 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
 )
 from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
-from musicgenre.listening.classifier import DEFAULT_COVERAGE_S, Classifier
-from musicgenre.listening.framing import Coverage
+from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
+from musicgenre.listening.framing import Coverage, Float32, Framing
+from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, taught_path
 from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
@@ -157,10 +158,12 @@ def teach(
 
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
-    card = read_card(ensure_bundle(default.bundle_name))
-    classifier = Classifier(coverage=coverage, threads=1)
-    key = key_of(card.sha256, classifier.coverage.seconds)
-    all_heard, failures = hear_lessons(lessons, classifier, jobs=jobs, cache_key=key, progress=progress)
+    bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
+    card, heard_coverage = bundle.card, Coverage.parse(coverage)
+    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
+    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run))
+    key = key_of(card.sha256, heard_coverage.seconds)
+    all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
     check_labels(heard, [reason for _, reason in failures] + list(about_copies))
@@ -168,7 +171,7 @@ def teach(
     for item in heard:
         noticed += [f"{item.lesson.path.name}: {note}" for note in item.warnings]
 
-    head, score, about_fit = fit_head(name, heard, default, hop_s=card.hop_samples / card.sample_rate_hz)
+    head, score, about_fit = fit_head(name, heard, default, hop_s=framing.hop_s)
     with writing_result(path, "Choose another --output; what was heard is kept, so the next time is quick"):
         head.save(path)
     return Taught(
@@ -180,6 +183,17 @@ def teach(
         failures=failures,
         seconds=time.monotonic() - started,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _LessonEar:
+    """An ear that tells of a track what a lesson keeps."""
+
+    ear: Ear
+
+    def hear(self, path: Path, /) -> tuple[dict[str, Float32], tuple[str, ...]]:
+        heard = self.ear.hear(path)
+        return heard.outputs, heard.warnings
 
 
 def fit_head(
