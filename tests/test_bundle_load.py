@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre import Classifier
-from musicgenre._onnx import GraphBuilder, ProtobufError, bytes_field, fields, read_varint, write_varint
+from musicgenre._onnx import GraphBuilder
+from musicgenre._protobuf import ProtobufError, bytes_field, fields, read_varint, write_varint
 from musicgenre.bundle import BundleCard, load_bundle, load_ensemble, open_bundle, read_card, save_bundle
 from musicgenre.bundle.file import CARD_KEY, seal
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
@@ -213,3 +216,9 @@ def test_an_open_bundle_is_not_read_again(path: Path, rng: np.random.Generator) 
     assert load_bundle(file).run(rng.standard_normal((1, N_SAMPLES)))["logits"].shape == (1, 2)
     with pytest.raises(BundleError, match="is no ensemble"):
         load_ensemble(file)
+
+
+def test_opening_a_bundle_needs_no_onnx() -> None:
+    code = "import sys; sys.modules['onnx'] = None; import musicgenre.embedding.similar, musicgenre.teaching.teach"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._numbers import log_probabilities, softmax
-from musicgenre._onnx import ProtobufError, bytes_field, fields
+from musicgenre._protobuf import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.file import GRAPH_FIELD
 from musicgenre.bundle.load import Bundle, BundleFile, bundle_of, open_bundle

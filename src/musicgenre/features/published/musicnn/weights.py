@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
-from musicgenre._onnx import ProtobufError, fields, read_varint
+from musicgenre._protobuf import ProtobufError, fields, read_varint
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn.published import Family, Published
 
