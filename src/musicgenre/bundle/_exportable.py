@@ -215,6 +215,7 @@ class EnsembleModel:
 
         Both the members' segments and the ensemble's answer to all of them together are compared.
         """
+        # Temperatures are fitted after training, so both sides are compared without.
         loaded = load_ensemble(trial, threads=1)
         bundle = EnsembleBundle(replace(loaded.card, temperature=1.0), loaded.members)
 
@@ -255,6 +256,7 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
     """Write the card of one run, with calibration and scores where it has them."""
     from musicgenre.bundle._network_graph import has_graph_front_end, segment_length
 
+    # The validation part calibrates; the notes say how, or why it could not.
     calibration: dict[str, Any]
     if run.is_tagging:
         tags = calibrate_tags(run)
@@ -353,6 +355,7 @@ def _check_unchanged(ensemble: Run, runs: Sequence[Run]) -> None:
             f"{ensemble.folder} does not say how its runs answer together", next_step="Make the ensemble again"
         )
 
+    # The members' stored answers, mixed as the bundle will mix them, must give what the ensemble wrote down.
     members: Float64 = np.stack([part.scores for part in aligned(runs, "test")])
     try:
         mixed = mixture_from_settings(made, len(runs), len(ensemble.labels))(members)

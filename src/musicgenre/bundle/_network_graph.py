@@ -148,22 +148,18 @@ def _add_front_end(graph: GraphBuilder, waveform: str, representation: Any) -> s
         case "picture":
             return _add_picture(graph, waveform, representation)
 
+        case _ if representation.scale == "peak":
+            loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
+            return graph.op("Div", waveform, graph.op("Max", loudest, graph.floats(_SMALLEST_SAMPLE)))
+
+        case _ if representation.scale == "standard":
+            centred = graph.op("Sub", waveform, graph.op("ReduceMean", waveform, axes=[1], keepdims=1))
+            variance = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=[1], keepdims=1)
+            deviation = graph.op("Sqrt", graph.op("Add", variance, graph.floats(_SMALLEST_SAMPLE)))
+            return graph.op("Div", centred, deviation)
+
         case _:
-            return _add_scaled_waveform(graph, waveform, representation.scale)
-
-
-def _add_scaled_waveform(graph: GraphBuilder, waveform: str, scale: str) -> str:
-    """Add the scaling of samples: by their peak, to mean 0 and variance 1, or none."""
-    if scale == "peak":
-        loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
-        return graph.op("Div", waveform, graph.op("Max", loudest, graph.floats(_SMALLEST_SAMPLE)))
-
-    if scale == "standard":
-        centred = graph.op("Sub", waveform, graph.op("ReduceMean", waveform, axes=[1], keepdims=1))
-        variance = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=[1], keepdims=1)
-        return graph.op("Div", centred, graph.op("Sqrt", graph.op("Add", variance, graph.floats(_SMALLEST_SAMPLE))))
-
-    return graph.op("Identity", waveform)
+            return graph.op("Identity", waveform)
 
 
 def _add_picture(graph: GraphBuilder, waveform: str, representation: Any) -> str:

@@ -112,6 +112,7 @@ def join(models: Sequence[bytes]) -> bytes:
     for number, model in enumerate(models):
         parts.append(compose.add_prefix(onnx.load_from_string(model), prefix_of(number)))
 
+    # With prefixes no two names clash: the parts of the graphs stand side by side in the first.
     joined = parts[0]
     joined.graph.name = "ensemble"
     joined.ir_version = max(part.ir_version for part in parts)

@@ -287,6 +287,7 @@ class Bundle:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
             return results
 
+        # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
         mapped = map if self._pool is None or len(single) == 1 else self._pool.map
         by_output = zip(*mapped(run_row, single), strict=True)

@@ -177,7 +177,7 @@ def teach(
     return Taught(
         head=head,
         path=path,
-        counts=dict(sorted(Counter(item.lesson.label for item in heard).items())),
+        counts=_tracks_by_label(heard),
         score=score,
         warnings=(*warnings, *about_copies, *noticed, *about_fit),
         failures=failures,
@@ -222,7 +222,7 @@ def fit_head(
         When there are fewer than two labels, or no track can be spared for a test.
     """
     check_labels(heard)
-    labels = tuple(sorted({item.lesson.label for item in heard}))
+    labels = tuple(_tracks_by_label(heard))
     truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
 
     # Mean embeddings by view, (n_tracks, width), and the number of segments behind each.
@@ -294,7 +294,7 @@ def check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> N
     DataError
         With the first of the reasons.
     """
-    n_labels = len({item.lesson.label for item in heard})
+    n_labels = len(_tracks_by_label(heard))
     if n_labels < 2:
         raise DataError(
             f"{len(heard)} tracks of {n_labels} genre{'s' * (n_labels != 1)} could be heard",
@@ -312,7 +312,7 @@ def without_copies(heard: Sequence[HeardLesson]) -> tuple[tuple[HeardLesson, ...
     kept, warnings = [], []
     for copies in same_content.values():
         names = ", ".join(f"{item.lesson.path.name} ({item.lesson.label})" for item in copies)
-        if len({item.lesson.label for item in copies}) > 1:
+        if len(_tracks_by_label(copies)) > 1:
             warnings.append(f"the same file under different genres, left out: {names}")
             continue
         kept.append(copies[0])
@@ -329,6 +329,11 @@ def rounded_threshold(chosen: Answered) -> float:
     """
     rounded = float(np.ceil(chosen.threshold * 1000) / 1000)
     return min(rounded, TARGET) if chosen.n_answered == chosen.n_tracks else rounded
+
+
+def _tracks_by_label(heard: Sequence[HeardLesson]) -> dict[str, int]:
+    """Count the tracks of every label, labels in order."""
+    return dict(sorted(Counter(item.lesson.label for item in heard).items()))
 
 
 def _score_of(
@@ -407,7 +412,7 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
     return {
         "description": f"Taught by its owner on {len(heard)} tracks; reads mean embeddings of {default.bundle_name}.",
         "taught": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "tracks": dict(sorted(Counter(item.lesson.label for item in heard).items())),
+        "tracks": _tracks_by_label(heard),
         "protocol": {
             "choice": "5-fold cross-validation, regularisation chosen inside each fold",
             "groups": groups,
