@@ -36,8 +36,8 @@ def teach(
     """
     # The fits are thousands of products of small matrices: more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from musicgenre._parallel import usable_cores
     from musicgenre.cli._progress import counting
-    from musicgenre.listening.batch import available_cores
     from musicgenre.teaching.teach import teach as teach_head
 
     if not source.exists():
@@ -50,7 +50,7 @@ def teach(
             output=output,
             overwrite=overwrite,
             coverage=coverage,
-            jobs=jobs or available_cores(),
+            jobs=jobs or usable_cores(),
             progress=progress,
         )
     _list("left out", [f"{path}: {reason}" for path, reason in taught.failures])

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from musicgenre._files import sha256_of
+from musicgenre._parallel import usable_cores
 from musicgenre.audio import printable
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
@@ -33,7 +34,7 @@ from musicgenre.embedding.file import (
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.features.base import segment_samples
 from musicgenre.features.registry import create_representation
-from musicgenre.listening.batch import Failure, available_cores, hear_many
+from musicgenre.listening.batch import Failure, hear_many
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Source
@@ -438,7 +439,7 @@ def network_ear(
     piece, hop_s = (made, made.segment_s) if made.segment_s is not None else made.pieces()
     rate_hz = piece.sample_rate_hz
     length, hop = (segment_samples(rate_hz, seconds) for seconds in (piece.segment_s, hop_s))
-    n_threads = threads or available_cores()
+    n_threads = threads or usable_cores()
 
     def run(rows: Float32) -> dict[str, Float32]:
         return {"embedding": np.stack(piece.compute_many(list(rows), threads=n_threads))}
