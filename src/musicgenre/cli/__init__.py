@@ -107,19 +107,9 @@ def _root(
     ] = False,
 ) -> None:
     """Hear a track, name its genre; train such a listener on your own music."""
-    try:
-        context.default_map = _configured_defaults(context)
-    except UsageError as error:
-        if context.invoked_subcommand != "doctor":  # which is there to tell what is wrong
-            raise
-        context.obj = error
-
-
-def _configured_defaults(context: typer.Context) -> dict[str, Any]:
-    """Take the defaults of the config file; every command may have a table of its option names."""
     from musicgenre.config import config_path, read_config
 
-    # The table spells options as people do; typer wants the parameter's name (`--format` is `output_format` inside).
+    # The file spells options as people do; typer wants the parameter's name (`--format` is `output_format` inside).
     parameters: dict[str, dict[str, str]] = {}
     for command, what in getattr(context.command, "commands", {}).items():
         parameters[command] = {}
@@ -128,11 +118,18 @@ def _configured_defaults(context: typer.Context) -> dict[str, Any]:
                 if option.startswith("--"):
                     parameters[command][option.removeprefix("--")] = parameter.name
 
-    defaults: dict[str, Any] = {}
-    for command, options in read_config(config_path(), parameters).items():
+    try:
+        defaults = read_config(config_path(), parameters)
+    except UsageError as error:
+        if context.invoked_subcommand != "doctor":  # which is there to tell what is wrong
+            raise
+        context.obj = error
+        return
+
+    context.default_map = {}
+    for command, options in defaults.items():
         names = {option.replace("-", "_"): name for option, name in parameters[command].items()}
-        defaults[command] = {names[option]: value for option, value in options.items()}
-    return defaults
+        context.default_map[command] = {names[option]: value for option, value in options.items()}
 
 
 for _panel, _commands in _PANELS.items():
@@ -145,7 +142,14 @@ for _panel, _commands in _PANELS.items():
 
 def main() -> None:
     """Run the command line; errors of ours become one line on standard error and exit code 2, Ctrl-C 130."""
-    _prepare_streams()
+    # A process that was started without standard streams gets empty ones, and none fails at a character.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
     presses = _note_interrupts()
     try:
         with telling(lambda text: typer.echo(text, err=True)):
@@ -178,16 +182,6 @@ def main() -> None:
     finally:
         # What is left is Python's own end, where Ctrl-C would leave a traceback of some package.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _prepare_streams() -> None:
-    """Give a process that was started without standard streams empty ones, and let none fail at a character."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
-        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _note_interrupts() -> list[int]:

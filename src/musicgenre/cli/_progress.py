@@ -100,7 +100,7 @@ def _bars(quiet: bool, *, of_bytes: bool) -> Iterator[Callable[[str, int, int], 
     def update(what: str, done: int, total: int) -> None:
         nonlocal drawn_at
         if what not in bars:
-            bars[what] = shown.add_task(what)
+            bars[what] = shown.add_task(what, total=total or None)
         shown.update(bars[what], completed=done, total=total or None)
 
         now = time.monotonic()

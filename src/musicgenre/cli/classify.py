@@ -18,7 +18,7 @@ from musicgenre.errors import UsageError
 if TYPE_CHECKING:
     from musicgenre.listening.batch import Failure
     from musicgenre.listening.classifier import Classifier
-    from musicgenre.listening.results import ResultFile
+    from musicgenre.listening.results import Format, ResultFile
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
@@ -66,9 +66,9 @@ def classify(
     from musicgenre.listening.results import csv_header, format_line, record_of
 
     # What is wrong with the options is told before the model is loaded, which takes a second.
-    kind = _choose_format(output_format, output)
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
-    _check_combination(gathered.paths, output, resume, overwrite, plot)
+    kind = _check_options(gathered.paths, output_format, output, resume, overwrite, plot)
+    file_format: Format = "csv" if kind is OutputFormat.csv else "json"
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
     classifier = _load(model, coverage, n_threads)
 
@@ -78,9 +78,11 @@ def classify(
         with ExitStack() as stack:
             results = None
             if output is not None:
-                results = stack.enter_context(_open_results(output, kind, classifier, coverage, resume, overwrite))
+                results = stack.enter_context(
+                    _open_results(output, file_format, classifier, coverage, resume, overwrite)
+                )
                 missing = [path for path in missing if results.done(path) is None]
-            elif kind is OutputFormat.csv:
+            elif kind is OutputFormat.csv:  # the file has its header already
                 typer.echo(csv_header(resumable=False, tags=classifier.names_tags), nl=False)
 
             # A bar for one track would only flicker.
@@ -98,7 +100,7 @@ def classify(
                 else:
                     record = record_of(result, top=top, timeline=timeline, names_tags=classifier.names_tags)
                     if results is None:
-                        typer.echo(format_line(record, kind.value, only_ascii=not is_unicode()), nl=False)
+                        typer.echo(format_line(record, file_format, only_ascii=not is_unicode()), nl=False)
                     else:
                         results.add(record)
 
@@ -118,20 +120,17 @@ def classify(
     raise typer.Exit(1 if failures else 0)
 
 
-def _choose_format(chosen: OutputFormat | None, output: Path | None) -> OutputFormat:
-    """Take the format asked for; otherwise the one the output file's name tells, or a table on the screen."""
-    if output is None:
-        return chosen or OutputFormat.table
-    if chosen is OutputFormat.table:
+def _check_options(
+    paths: tuple[str, ...],
+    chosen: OutputFormat | None,
+    output: Path | None,
+    resume: bool,
+    overwrite: bool,
+    plot: Path | None,
+) -> OutputFormat:
+    """Refuse options that contradict each other, and an output that is one of the tracks; tell the format to write."""
+    if chosen is OutputFormat.table and output is not None:
         raise UsageError("--format table goes to the screen only", valid="Use --format json or csv with --output")
-    by_name = OutputFormat.csv if output.suffix.lower() == ".csv" else OutputFormat.json
-    return chosen or by_name
-
-
-def _check_combination(
-    paths: tuple[str, ...], output: Path | None, resume: bool, overwrite: bool, plot: Path | None
-) -> None:
-    """Refuse options that contradict each other, and an output that is one of the tracks."""
     if (resume or overwrite) and output is None:
         raise UsageError("--resume and --overwrite need --output", next_step="Add --output FILE")
     if output == Path("-"):
@@ -152,6 +151,11 @@ def _check_combination(
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
 
+    # Where no format was asked for, the output file's name tells it; on the screen it is a table.
+    if chosen is None and output is not None:
+        return OutputFormat.csv if output.suffix.lower() == ".csv" else OutputFormat.json
+    return chosen or OutputFormat.table
+
 
 def _load(model: str, coverage: str | None, threads: int) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
@@ -168,7 +172,7 @@ def _load(model: str, coverage: str | None, threads: int) -> Classifier:
 
 
 def _open_results(
-    output: Path, kind: OutputFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
+    output: Path, kind: Format, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
     from musicgenre.listening.results import ResultFile
@@ -180,7 +184,7 @@ def _open_results(
     }
     return ResultFile(
         output,
-        "csv" if kind is OutputFormat.csv else "json",
+        kind,
         settings,
         resume=resume,
         overwrite=overwrite,

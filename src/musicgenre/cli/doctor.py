@@ -34,7 +34,9 @@ def diagnose() -> list[tuple[str, str]]:
     from musicgenre._files import cache_folder
     from musicgenre._parallel import usable_cores
     from musicgenre._version import __version__
+    from musicgenre.bundle.store import list_bundles
     from musicgenre.config import config_path
+    from musicgenre.models.head import list_taught, load_head
 
     rows = [
         ("musicgenre", __version__),
@@ -67,15 +69,7 @@ def diagnose() -> list[tuple[str, str]]:
         rows.append(("config file", f"{path} ({'read' if path.exists() else 'none'})"))
     except OSError as error:
         rows.append(("config file", f"{path} (cannot be read: {error.strerror})"))
-    return rows + _models()
 
-
-def _models() -> list[tuple[str, str]]:
-    """Tell which bundles and heads there are; a folder that may not be entered is what a bug report should tell."""
-    from musicgenre.bundle.store import list_bundles
-    from musicgenre.models.head import list_taught, load_head
-
-    rows: list[tuple[str, str]] = []
     try:
         for entry in list_bundles():
             state = entry.problem or f"{(entry.size_bytes or 0) / 1e6:.1f} MB, whole"

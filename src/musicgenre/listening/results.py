@@ -7,7 +7,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,7 +137,19 @@ class ResultFile:
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
         header = csv_header(resumable=True, tags=tags)
 
-        exists = _is_there(path)
+        exists = True
+        with writing_result(path):
+            try:
+                mode = path.stat().st_mode
+            except FileNotFoundError:
+                exists = False
+        if exists and stat.S_ISDIR(mode):
+            raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
+        if exists and not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+            raise UsageError(
+                f"{path} is a device or a pipe", next_step="Leave --output out to have the results on standard output"
+            )
+
         if exists and not (resume or overwrite):
             raise UsageError(
                 f"{path} exists already",
@@ -235,10 +247,21 @@ class ResultFile:
         if self._kind == "csv" and whole and whole.split(b"\n")[0] + b"\n" != header.encode():
             raise self._not_ours("its columns are those of another kind of model")
 
+        text = whole.decode("utf-8", "surrogateescape")
+        records: Any = csv.DictReader(io.StringIO(text))
+        if self._kind == "json":
+            records = (parsed_json(line) for line in text.split("\n") if line.strip())
+
+        # A file that somebody edited, or of another program, may hold anything at all.
         try:
-            for record in _parsed(whole.decode("utf-8", "surrogateescape"), self._kind):
-                same_settings = all(record.get(name) == value for name, value in self._settings.items())
-                if same_settings and not record["error"]:
+            for record in records:
+                record["size_bytes"] = int(record["size_bytes"])
+                record["modified_ns"] = int(record["modified_ns"])
+                if not isinstance(record["path"], str) or "error" not in record:
+                    raise KeyError("path or error")
+
+                heard_alike = all(record.get(name) == value for name, value in self._settings.items())
+                if heard_alike and not record["error"]:
                     self._remember(record)
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise self._not_ours(str(error)) from error
@@ -252,37 +275,6 @@ class ResultFile:
             f"{self._path} is not a {self._kind} result that can be resumed ({reason})",
             next_step="Choose another --output, or --overwrite to replace it",
         )
-
-
-def _parsed(text: str, kind: Format) -> Iterator[dict[str, Any]]:
-    """Read the records of a file; what is none is a ValueError, KeyError, TypeError, OverflowError or csv.Error."""
-    records: Any = csv.DictReader(io.StringIO(text))
-    if kind == "json":
-        records = (parsed_json(line) for line in text.split("\n") if line.strip())
-
-    for record in records:
-        record["size_bytes"] = int(record["size_bytes"])
-        record["modified_ns"] = int(record["modified_ns"])
-        if not isinstance(record["path"], str) or "error" not in record:
-            raise KeyError("path or error")
-        yield record
-
-
-def _is_there(path: Path) -> bool:
-    """Tell whether the file exists; what exists and can hold no results is refused."""
-    with writing_result(path):
-        try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            return False
-
-    if stat.S_ISDIR(mode):
-        raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
-    if not stat.S_ISREG(mode):
-        raise UsageError(
-            f"{path} is a device or a pipe", next_step="Leave --output out to have the results on standard output"
-        )
-    return True
 
 
 def _storable(value: Any) -> Any:
