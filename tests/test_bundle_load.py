@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from musicgenre._onnx import GraphBuilder, ProtobufError, bytes_field, fields, read_varint, write_varint
 from musicgenre.bundle import BundleCard, load_bundle, read_card, save_bundle
-from musicgenre.bundle._container import CARD_KEY, seal
+from musicgenre.bundle.file import CARD_KEY, seal
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
 
 N_SAMPLES = 80
