@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.bundle.ensemble import load_ensemble
-from musicgenre.bundle.load import load_bundle, read_card
+from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.store import ensure_bundle
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn.published import PUBLISHED
@@ -77,9 +77,10 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
     """
     path = Path(model)
     if path.suffix == ".onnx":
-        if read_card(path).kind == "ensemble":
-            return EnsembleListener(load_ensemble(path, threads=threads))
-        bundle = load_bundle(path, threads=threads)
+        file = open_bundle(path)
+        if file.card.kind == "ensemble":
+            return EnsembleListener(load_ensemble(file, threads=threads))
+        bundle = load_bundle(file, threads=threads)
         return TagListener(bundle) if bundle.card.names_tags else ClassifierListener(bundle)
 
     # A head that somebody taught under the name of a published tagger is what they mean by that name.
