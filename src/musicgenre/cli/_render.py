@@ -50,8 +50,11 @@ def table_row(result: Result, *, top: int, timeline: bool) -> None:
     if result.names_tags:
         others = [tag for tag in tags if tag not in result.chosen]
         tags = [*result.chosen, *others]
-        parts = [_paint(_with_scores(result.chosen, result), typer.colors.GREEN)] if result.chosen else []
-        parts += [f"[{_with_scores(others, result)}]"] if others else []
+        parts = []
+        if result.chosen:
+            parts.append(_paint(_with_scores(result.chosen, result), typer.colors.GREEN))
+        if others:
+            parts.append(f"[{_with_scores(others, result)}]")
         line = " ".join(parts)
     else:
         details = []
@@ -64,6 +67,7 @@ def table_row(result: Result, *, top: int, timeline: bool) -> None:
             details.append(f"[{', '.join(tags)}]")
 
         colour = typer.colors.GREEN if result.is_sure else typer.colors.YELLOW
+        # Filled up before it is painted: what sets the colour has a length, too.
         genre = _paint(f"{printable(result.genre):<{_GENRE_WIDTH}}", colour)
         line = f"{genre}  {result.confidence:4.0%}  {printable('; '.join(details))}"
 
@@ -73,7 +77,10 @@ def table_row(result: Result, *, top: int, timeline: bool) -> None:
 
     if timeline:
         width = max(_NARROWEST_TIMELINE, shutil.get_terminal_size((100, 20)).columns - _BESIDE_TIMELINE)
-        lines = _tag_timeline(result, tags, width) if result.names_tags else _genre_timeline(result, width)
+        if result.names_tags:
+            lines = _tag_timeline(result, tags, width)
+        else:
+            lines = _genre_timeline(result, width)
         for drawn in lines:
             typer.echo(drawn)
 
@@ -88,7 +95,7 @@ def _genre_timeline(answer: Answer, width: int) -> list[str]:
 
     `width` columns stand for the whole track.
     """
-    block = _BAR if is_unicode() else _PLAIN_BAR
+    block = _drawable(_BAR, _PLAIN_BAR)
     lines = []
     for genre, group in groupby(answer.timeline, key=lambda segment: segment.genre):
         stretch = list(group)
@@ -114,11 +121,12 @@ def _tag_timeline(answer: Answer, tags: list[str], width: int) -> list[str]:
 
     `width` columns stand for the whole track.
     """
-    shades = _SHADES if is_unicode() else _PLAIN_SHADES
+    shades = _drawable(_SHADES, _PLAIN_SHADES)
     last_s = max([answer.duration_s, *(segment.end_s for segment in answer.timeline)])
     name_width = max((len(printable(tag)) for tag in tags), default=0)
     lines = []
     for tag in tags:
+        # Segments may be narrower than a column or overlap: the later one is drawn over the earlier one.
         cells = [" "] * width
         for segment in answer.timeline:
             left = min(width - 1, int(width * segment.start_s / last_s))
@@ -127,6 +135,11 @@ def _tag_timeline(answer: Answer, tags: list[str], width: int) -> list[str]:
             cells[left:right] = shade * (right - left)
         lines.append(f"  {printable(tag):<{name_width}} {answer.tags[tag]:4.0%} {''.join(cells)}".rstrip())
     return lines
+
+
+def _drawable(text: str, plain: str) -> str:
+    """Take the text that standard output can hold."""
+    return text if is_unicode() else plain
 
 
 def _with_scores(tags: Iterable[str], answer: Answer) -> str:
@@ -138,8 +151,7 @@ def _fit(text: str, width: int) -> str:
     text = printable(text)
     if len(text) <= width:
         return f"{text:<{width}}"
-    mark = _CONTINUES if is_unicode() else _PLAIN_CONTINUES
-    return mark + text[-(width - 1) :]
+    return _drawable(_CONTINUES, _PLAIN_CONTINUES) + text[-(width - 1) :]
 
 
 def _paint(text: str, colour: str) -> str:

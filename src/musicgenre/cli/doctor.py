@@ -43,13 +43,15 @@ def diagnose() -> list[tuple[str, str]]:
         ("python", f"{platform.python_version()} ({sys.executable})"),
         ("system", f"{platform.platform()}, {platform.machine()}, {usable_cores()} cores"),
     ]
-    for name in (*_LIGHT, *_OPTIONAL):
+    packages = [(name, name) for name in _LIGHT]
+    packages += [(name, f"{name} (optional)") for name in _OPTIONAL]
+    for name, shown in packages:
         try:
-            version = metadata.version(name)
+            rows.append((shown, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            version = "not installed"
-        rows.append((name if name in _LIGHT else f"{name} (optional)", version))
+            rows.append((shown, "not installed"))
 
+    # These two bring libraries in C, which may be there and not fit this system.
     try:
         import onnxruntime
 
@@ -72,11 +74,14 @@ def diagnose() -> list[tuple[str, str]]:
 
     try:
         for entry in list_bundles():
-            state = entry.problem or f"{(entry.size_bytes or 0) / 1e6:.1f} MB, whole"
-            rows.append((f"bundle {entry.name}", state if entry.is_cached else "not cached"))
+            state = "not cached"
+            if entry.is_cached:
+                state = entry.problem or f"{(entry.size_bytes or 0) / 1e6:.1f} MB, whole"
+            rows.append((f"bundle {entry.name}", state))
     except OSError as error:
         rows.append(("bundles", f"cannot be listed: {error}"))
 
+    # A cache that may not be entered does not keep the heads from being told of.
     try:
         rows.append(("genre head", load_head("default").name))
     except MusicgenreError as error:

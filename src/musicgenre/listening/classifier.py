@@ -53,7 +53,7 @@ class Classifier:
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
         self._listener = load_listener(model, threads=threads)
-        self._ear = self._listener.ear(self.coverage)
+        self._ear = self._listener.ear(self.coverage)  # holds nothing of a track, so threads may share it
 
     @property
     def model(self) -> str:

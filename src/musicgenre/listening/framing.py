@@ -64,7 +64,7 @@ class Framing:
     def fill_short(self, waveform: Float32) -> Float32:
         """Bring a waveform that is too short for one segment to exactly that length."""
         if self.repeat_short:
-            return np.resize(waveform, self.shortest_samples)
+            return np.resize(waveform, self.shortest_samples)  # which goes round and round
         return np.pad(waveform, (0, self.shortest_samples - len(waveform)))
 
     def rows(self, blocks: Iterable[Float32]) -> Iterator[tuple[int, Float32]]:

@@ -94,8 +94,12 @@ def _paths_on(stdin: BinaryIO) -> list[str]:
         )
 
     separator = b"\0" if b"\0" in content else b"\n"
-    lines = [line.rstrip(b"\r\n") for line in content.split(separator)]
-    return [os.fsdecode(line) for line in lines if line]
+    paths = []
+    for line in content.split(separator):
+        name = line.rstrip(b"\r\n")
+        if name:
+            paths.append(os.fsdecode(name))
+    return paths
 
 
 def _matches(pattern: str) -> Iterator[str]:

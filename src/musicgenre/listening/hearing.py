@@ -15,7 +15,7 @@ from musicgenre import audio
 from musicgenre.errors import AudioError
 from musicgenre.listening.framing import Coverage, Float32, Framing
 
-_ROWS_AT_ONCE = 10
+_ROWS_AT_ONCE = 10  # a network takes them one by one: more would only stand in memory
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
 _ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
 
@@ -126,7 +126,7 @@ class Ear:
                 spans = [framing.span(index, n_samples) for index in chosen]
                 pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
                 if not ends_early(pieces, spans):
-                    rows = (framing.row(i, piece) for i, piece in zip(chosen, pieces.waveforms, strict=True))
+                    rows = map(framing.row, chosen, pieces.waveforms)
                     return Heard(self._run(rows), chosen, duration_s, pieces.warnings)
 
         if duration_s > _LOAD_AT_MOST_S:

@@ -153,6 +153,7 @@ class HeadListener(BundleListener):
                 valid="An embedding bundle such as msd-musicnn",
             )
         super().__init__(bundle)
+        # A head that was taught again on the same ears is another model, and so is one on other ears.
         self.name = head.name
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
@@ -163,6 +164,8 @@ class HeadListener(BundleListener):
         head = self._head
         segment_tags, embedding = heard.outputs["tags"], heard.outputs["embedding"]
         tags = ranked(self.bundle.card.tags, segment_tags.mean(axis=0, dtype=np.float64))
+
+        # Tags are in the order of their probability: the first that is a style is the likeliest.
         style = None
         for tag, probability in tags.items():
             if tag in head.style_tags and probability >= head.tag_threshold:
@@ -276,7 +279,7 @@ class EnsembleListener:
         self.sha256 = card.sha256
         self.labels = tuple(card.labels)
         self._bundle = bundle
-        self._members = tuple(ClassifierListener(member) for member in bundle.members)
+        self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
         self._slowest = steps_s.index(max(steps_s))
         self.framing = self._members[self._slowest].framing
@@ -336,9 +339,10 @@ class _EnsembleEar:
         parts: dict[int, Heard] = {}
         for ear in self._ears:
             heard = ear.hear(source, sample_rate_hz=sample_rate_hz)
-            for number, logits in heard.outputs.items():
+            for number, logits in heard.outputs.items():  # named by the members that cut the track so
                 parts[int(number)] = Heard({"logits": logits}, heard.indices, heard.duration_s, heard.warnings)
 
+        # The duration is that of the member whose timeline is shown; what one of them noticed is true for all.
         members = tuple(parts[number] for number in sorted(parts))
         shown = members[self._slowest]
         warnings = tuple(dict.fromkeys(warning for part in members for warning in part.warnings))

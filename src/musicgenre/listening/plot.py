@@ -46,6 +46,7 @@ def plot_answer(answer: Answer, path: Path) -> None:
     spectrogram, timeline, bars = figure.subplots(3, 1, height_ratios=(3, 2, 2))
     drawn_s = min(answer.duration_s, _DRAWN_AT_MOST_S)
 
+    # Of the answer the sound is not kept, so it is decoded again.
     sound = audio.load(answer.path, _SPEC.sample_rate_hz, duration_s=drawn_s)
     decibels = melspectrogram(sound.waveform, _SPEC)
     spectrogram.imshow(decibels, origin="lower", aspect="auto", extent=(0, drawn_s, 0, _SPEC.n_mels), cmap="magma")
@@ -75,9 +76,11 @@ def plot_answer(answer: Answer, path: Path) -> None:
 def _draw_timeline(axes: Any, answer: Answer, drawn_s: float) -> None:
     """One row a genre, or for each of the most probable tags; the darker the more probable at that time."""
     if answer.names_tags:
-        rows, palest = list(answer.tags)[:_N_TAGS][::-1], _PALEST_TAG
+        title, palest = "tags of the heard segments", _PALEST_TAG
+        rows = list(answer.tags)[:_N_TAGS][::-1]
     else:
-        rows, palest = sorted({segment.genre for segment in answer.timeline}), _PALEST_GENRE
+        title, palest = "genre of the heard segments", _PALEST_GENRE
+        rows = sorted({segment.genre for segment in answer.timeline})
 
     for segment in answer.timeline:
         width_s = segment.end_s - segment.start_s
@@ -87,5 +90,4 @@ def _draw_timeline(axes: Any, answer: Answer, drawn_s: float) -> None:
                 axes.barh(row, width_s, left=segment.start_s, alpha=max(palest, scores[name]), color="C0")
 
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
-    kind = "tags" if answer.names_tags else "genre"
-    axes.set(title=f"{kind} of the heard segments", xlabel="seconds", xlim=(0, drawn_s))
+    axes.set(title=title, xlabel="seconds", xlim=(0, drawn_s))

@@ -159,6 +159,7 @@ class ResultFile:
         if exists and not overwrite:
             self._read_done(header)
 
+        # What can be refused was refused: from here on the file is ours.
         with writing_result(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Without a buffer lines are appended whole, even where two runs share a file.
@@ -187,8 +188,10 @@ class ResultFile:
         new name, so that the next resume finds it at once.
         """
         known = self._known.find(path, self._as_written(path))
-        if known is None or known.is_unchanged:
-            return None if known is None else known.value
+        if known is None:
+            return None
+        if known.is_unchanged:
+            return known.value
 
         moved = {**known.value, "path": path, "modified_ns": known.state.modified_ns}
         self._append(moved)
@@ -197,7 +200,7 @@ class ResultFile:
     def add(self, record: Mapping[str, Any]) -> None:
         """Append one record with what identifies its file."""
         path = str(record["path"])
-        state, sha256 = FileState(0, 0), ""
+        state, sha256 = FileState(0, 0), ""  # of what is known by its name alone
         try:
             state = FileState.of(path)
             if record["error"] is None:
@@ -216,7 +219,7 @@ class ResultFile:
     def _write(self, line: str) -> None:
         """Write a whole line, or nothing where the disk is full."""
         end = self._stream.seek(0, os.SEEK_END)
-        rest = memoryview(line.encode("utf-8"))
+        rest = memoryview(line.encode("utf-8"))  # without a buffer, the system may take a part of it
         try:
             while rest:
                 rest = rest[self._stream.write(rest) :]

@@ -59,14 +59,16 @@ class TrackEar:
         """Decode only what is heard, where the file tells its length and keeps that promise."""
         whole = TrackSound(lambda rate_hz: audio.load(source, rate_hz))
         duration_s = source.info.duration_s
-        chosen = None if duration_s is None else self._choose(duration_s)
-        if duration_s is None or chosen is None:
+        if duration_s is None:
+            return self._hear_whole(whole, None)
+        chosen = self._choose(duration_s)
+        if chosen is None:
             return self._hear_whole(whole, duration_s)
 
         spans_s = self._spans_s(chosen)
         try:
             return self._hear_pieces(TrackSound(lambda rate_hz: _load(source, rate_hz, spans_s)), chosen, duration_s)
-        except _EndsEarlyError:
+        except _EndsEarlyError:  # the network asks for the sound while it runs, so the end shows only there
             return self._hear_whole(whole, None)
 
     def _hear_whole(self, track: TrackSound, told_s: float | None) -> Heard:
@@ -84,12 +86,15 @@ class TrackEar:
         indices = list(range(max(1, n_segments)))
         starts_s = [index * framing.hop_s for index in indices]
         # One segment that is the whole track: a model without a segment length hears it as in training.
-        outputs = self._run(track, starts_s, None if len(indices) == 1 else self._segment_s)
+        segment_s = None if len(indices) == 1 else self._segment_s
+        outputs = self._run(track, starts_s, segment_s)
 
         warnings = track.warnings
         if n_segments == 0:
             warnings += (f"only {length_s:.2f} s long: shorter than the {self._segment_s:.2f} s of a segment",)
-        return Heard(outputs, indices, length_s if told_s is None else told_s, warnings)
+        if told_s is None:
+            told_s = length_s
+        return Heard(outputs, indices, told_s, warnings)
 
     def _hear_pieces(self, pieces: TrackSound, chosen: list[int], duration_s: float) -> Heard:
         """Hear chosen segments of a track, whose spans were joined."""
