@@ -77,10 +77,7 @@ def table_row(result: Result, *, top: int, timeline: bool) -> None:
 
     if timeline:
         width = max(_NARROWEST_TIMELINE, shutil.get_terminal_size((100, 20)).columns - _BESIDE_TIMELINE)
-        if result.names_tags:
-            lines = _tag_timeline(result, tags, width)
-        else:
-            lines = _genre_timeline(result, width)
+        lines = _tag_timeline(result, tags, width) if result.names_tags else _genre_timeline(result, width)
         for drawn in lines:
             typer.echo(drawn)
 
