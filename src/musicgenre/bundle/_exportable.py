@@ -25,7 +25,6 @@ from musicgenre.evaluation.bundle_calibration import RunCalibration, calibrate
 from musicgenre.evaluation.run_reports import report_on
 from musicgenre.evaluation.tag_calibration import calibrate_tags
 from musicgenre.features.base import TrackSound, cut
-from musicgenre.features.jobs import reads_of
 from musicgenre.features.registry import representation_from_settings
 from musicgenre.models.pooling import mixture_from_settings, pooled
 from musicgenre.runs.runs import Run, open_run
@@ -215,6 +214,7 @@ class EnsembleModel:
 
         Both the members' segments and the ensemble's answer to all of them together are compared.
         """
+        # Temperatures are fitted after training, so both sides are compared without.
         loaded = load_ensemble(trial, threads=1)
         bundle = EnsembleBundle(replace(loaded.card, temperature=1.0), loaded.members)
 
@@ -253,8 +253,9 @@ def _uncalibrated(bundle: Bundle, rows: Float32) -> Float64:
 
 def _card_of_run(run: Run, representation: Representation, *, licence: str, citation: str) -> BundleCard:
     """Write the card of one run, with calibration and scores where it has them."""
-    from musicgenre.bundle._network_graph import has_graph_front_end, segment_length
+    from musicgenre.bundle._network_graph import segment_length
 
+    # The validation part calibrates; the notes say how, or why it could not.
     calibration: dict[str, Any]
     if run.is_tagging:
         tags = calibrate_tags(run)
@@ -267,17 +268,17 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
 
     # What a front end outside the graph needs where the bundle is used.
     settings = representation.settings()
-    extra = ""
-    if not has_graph_front_end(settings):
-        extra = getattr(representation, "extra", "features")
+    extra: str = ""
+    if not representation.graph_front_end:
+        extra = representation.extra
         notes.append(
             f"The graph reads the representation {representation.name!r}, which Python computes where the bundle is "
             "used"
         )
-        if weights := getattr(representation, "weight_cards", ()):
+        if weights := representation.weight_cards:
             names = ", ".join(weight["name"] if isinstance(weight, Mapping) else weight for weight in weights)
             notes.append(f"It hears through published weights ({names}), which must be at hand where it is used")
-        if reads_of(representation) == "track":
+        if representation.reads == "track":
             notes.append("Each segment meets what all that is heard of the track says")
 
     segment_samples = segment_length(representation)
@@ -353,6 +354,7 @@ def _check_unchanged(ensemble: Run, runs: Sequence[Run]) -> None:
             f"{ensemble.folder} does not say how its runs answer together", next_step="Make the ensemble again"
         )
 
+    # The members' stored answers, mixed as the bundle will mix them, must give what the ensemble wrote down.
     members: Float64 = np.stack([part.scores for part in aligned(runs, "test")])
     try:
         mixed = mixture_from_settings(made, len(runs), len(ensemble.labels))(members)

@@ -31,7 +31,6 @@ from musicgenre.features.representations.melspectrogram import VGGISH
 WHOLE_TRACK_S = 30.0
 """Length of a row where the representation takes tracks of any length: that of the data sets' clips."""
 
-_GRAPH_FRONT_ENDS = ("melspectrogram", "mfcc", "musicnn", "picture", "vggish", "waveform")
 _SMALLEST_SAMPLE = 1e-7  # keeps silence from being divided by nothing
 _PICTURE_RANGE_DB = 80.0
 
@@ -44,13 +43,6 @@ def probabilities(
         logits = network(torch.from_numpy(np.ascontiguousarray(features))).double()
     activated = torch.sigmoid(logits) if activation == "sigmoid" else torch.softmax(logits, dim=1)
     return np.asarray(activated.numpy(), dtype=np.float64)
-
-
-def has_graph_front_end(settings: dict[str, Any]) -> bool:
-    """Whether a representation with these settings can be computed inside a graph."""
-    if settings["name"] == "vggish":
-        return bool(settings["output"] == "examples")  # what its network hears; the network itself stays in Python
-    return settings["name"] in _GRAPH_FRONT_ENDS
 
 
 def segment_length(representation: Representation) -> int:
@@ -75,7 +67,7 @@ def write_graph(network: nn.Module, representation: Representation) -> bytes:
         The model; its output is `logits` (rows, n_labels).
     """
     body = _traced(network, representation.shape())
-    if not has_graph_front_end(representation.settings()):
+    if not representation.graph_front_end:
         return body
 
     graph = GraphBuilder("front_end")
@@ -148,22 +140,24 @@ def _add_front_end(graph: GraphBuilder, waveform: str, representation: Any) -> s
         case "picture":
             return _add_picture(graph, waveform, representation)
 
+        case "waveform" if representation.scale == "peak":
+            loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
+            return graph.op("Div", waveform, graph.op("Max", loudest, graph.floats(_SMALLEST_SAMPLE)))
+
+        case "waveform" if representation.scale == "standard":
+            centred = graph.op("Sub", waveform, graph.op("ReduceMean", waveform, axes=[1], keepdims=1))
+            variance = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=[1], keepdims=1)
+            deviation = graph.op("Sqrt", graph.op("Add", variance, graph.floats(_SMALLEST_SAMPLE)))
+            return graph.op("Div", centred, deviation)
+
+        case "waveform":
+            return graph.op("Identity", waveform)
+
         case _:
-            return _add_scaled_waveform(graph, waveform, representation.scale)
-
-
-def _add_scaled_waveform(graph: GraphBuilder, waveform: str, scale: str) -> str:
-    """Add the scaling of samples: by their peak, to mean 0 and variance 1, or none."""
-    if scale == "peak":
-        loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
-        return graph.op("Div", waveform, graph.op("Max", loudest, graph.floats(_SMALLEST_SAMPLE)))
-
-    if scale == "standard":
-        centred = graph.op("Sub", waveform, graph.op("ReduceMean", waveform, axes=[1], keepdims=1))
-        variance = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=[1], keepdims=1)
-        return graph.op("Div", centred, graph.op("Sqrt", graph.op("Add", variance, graph.floats(_SMALLEST_SAMPLE))))
-
-    return graph.op("Identity", waveform)
+            raise BundleError(
+                f"the representation {representation.name!r} has no graph here, though it says that it has",
+                valid="graph_front_end = False: Python computes it where the bundle is used",
+            )
 
 
 def _add_picture(graph: GraphBuilder, waveform: str, representation: Any) -> str:

@@ -248,7 +248,7 @@ def _card_from(values: Any, where: str) -> BundleCard:
     """Make a card of plain values; names that this version does not know are left out."""
     check_version(values, FORMAT_VERSION, where, kind="bundle", error=BundleError, remedy=_REMEDY)
 
-    known = {}
+    known: dict[str, Any] = {}
     for entry in fields(BundleCard):
         if entry.name in values:
             value = values[entry.name]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._numbers import log_probabilities, softmax
-from musicgenre._onnx import ProtobufError, bytes_field, fields
+from musicgenre._protobuf import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.file import GRAPH_FIELD
 from musicgenre.bundle.load import Bundle, BundleFile, bundle_of, open_bundle
@@ -112,6 +112,7 @@ def join(models: Sequence[bytes]) -> bytes:
     for number, model in enumerate(models):
         parts.append(compose.add_prefix(onnx.load_from_string(model), prefix_of(number)))
 
+    # With prefixes no two names clash: the parts of the graphs stand side by side in the first.
     joined = parts[0]
     joined.graph.name = "ensemble"
     joined.ir_version = max(part.ir_version for part in parts)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.file import read_sealed
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
-from musicgenre.features.base import TrackRepresentation, TrackSound, make_ready
-from musicgenre.features.jobs import reads_of
+from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
 
 if TYPE_CHECKING:
@@ -287,6 +286,7 @@ class Bundle:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
             return results
 
+        # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
         mapped = map if self._pool is None or len(single) == 1 else self._pool.map
         by_output = zip(*mapped(run_row, single), strict=True)
@@ -326,13 +326,13 @@ class PythonFrontEnd:
                 next_step="Update musicgenre, or export the run anew",
             ) from error
 
-        self.hears_tracks = reads_of(self._representation) == "track"
-        make_ready(self._representation)
+        self.hears_tracks = self._representation.reads == "track"
+        self._representation.make_ready()
 
     def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
         """Compute the features of the segments of a track that begin at `starts_s`, (n, *shape)."""
-        representation = cast("TrackRepresentation", self._representation)
-        return np.stack(representation.compute_track(track, starts_s, segment_s)).astype(np.float32, copy=False)
+        features = self._representation.compute_track(track, starts_s, segment_s)
+        return np.stack(features).astype(np.float32, copy=False)
 
     def compute(self, rows: NDArray[np.floating]) -> Float32:
         """Compute the features of segments: (n, segment_samples) to (n, *shape)."""

@@ -204,7 +204,7 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
         When one is not cached; nothing is deleted then.
     """
     paths = [bundle_path(name) for name in names]
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(names, paths, strict=True):  # all of them before the first is deleted
         if not path.is_file():
             raise _not_cached(name)
     for path in paths:

@@ -233,6 +233,16 @@ def embed_tracks(
     DataError
         When the file to go on with is damaged, or another process writes it.
     """
+
+    def hear(path: str) -> tuple[HeardTrack, tuple[str, ...]]:
+        # Size and time are taken before, so that a change meanwhile is noticed next time.
+        file = Path(path)
+        state = FileState.of(file) if file.is_file() else None
+        embedding = embedder.embed(path)  # knows how to say what is wrong with something that is no file
+        if state is None:
+            raise AudioError(f"{printable(path)} is not a file")
+        return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
+
     _refuse_output(output, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
         library = _library_for(output, embedder.settings, resume=resume)
@@ -244,7 +254,7 @@ def embed_tracks(
         warnings: list[tuple[str, str]] = []
         saver = _Saver(library, output)
         try:
-            with closing(hear_many(missing, lambda path: _hear(path, embedder), jobs=jobs)) as results:
+            with closing(hear_many(missing, hear, jobs=jobs)) as results:
                 for result in results:
                     if isinstance(result, Failure):
                         failures.append(result)
@@ -353,16 +363,6 @@ def _in_words(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, st
         else:
             words[name.replace("_", " ")] = str(value)
     return words
-
-
-def _hear(path: str, embedder: Embedder) -> tuple[HeardTrack, tuple[str, ...]]:
-    """Hear one track; its size and time are taken before, so that a change meanwhile is noticed next time."""
-    file = Path(path)
-    state = FileState.of(file) if file.is_file() else None
-    embedding = embedder.embed(path)  # knows how to say what is wrong with something that is no file
-    if state is None:
-        raise AudioError(f"{printable(path)} is not a file")
-    return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
 
 
 def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ear, dict[str, Any]]:

@@ -222,7 +222,7 @@ class Library:
         self._row_of: dict[str, int] = {}
         self._known: KnownFiles[int] = KnownFiles()  # by path and content, with their row
 
-        is_whole = np.isfinite(tracks.vectors).all(axis=1).tolist()
+        is_whole: list[bool] = np.isfinite(tracks.vectors).all(axis=1).tolist()  # type: ignore[assignment]
         sizes, times = tracks.size_bytes.tolist(), tracks.modified_ns.tolist()
         for row, path in enumerate(tracks.paths):
             if is_whole[row]:
@@ -389,14 +389,13 @@ def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
     arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     values = np.ascontiguousarray(tracks.vectors, np.float32)
 
-    # Lists of 32-bit places reach to two thousand million values; more need the wide kind.
-    if values.size < 1 << 31:
-        starts, lists = np.arange(len(values) + 1, dtype=np.int32), arrow.ListArray
-    else:
-        starts, lists = np.arange(len(values) + 1, dtype=np.int64), arrow.LargeListArray
+    # Lists with 32-bit places reach to two thousand million values; more need the wide kind.
+    is_wide = values.size >= 1 << 31
+    lists = arrow.LargeListArray if is_wide else arrow.ListArray
+    starts = np.arange(len(values) + 1, dtype=np.int64 if is_wide else np.int32) * values.shape[1]
     columns = {
         "path": [printable(name) for name in tracks.paths],
-        "embedding": lists.from_arrays(starts * values.shape[1], values.reshape(-1)),
+        "embedding": lists.from_arrays(starts, values.reshape(-1)),
         "size_bytes": tracks.size_bytes,
         "modified_ns": tracks.modified_ns,
         "sha256": [row.tobytes().hex() for row in tracks.sha256],
@@ -476,8 +475,10 @@ def _settings_from(card: bytes, path: Path) -> EmbeddingSettings:
     if values.keys() != set(EmbeddingSettings.__dataclass_fields__):
         raise ValueError(f"its card holds {', '.join(values)}")
 
-    texts = {name: value if isinstance(value, dict) else str(value) for name, value in values.items()}
-    settings = EmbeddingSettings(**texts)
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        given[name] = value if isinstance(value, dict) else str(value)
+    settings = EmbeddingSettings(**given)
     if settings.what not in get_args(What) or settings.pool not in get_args(Pool):
         raise ValueError(f"what={settings.what!r}, pool={settings.pool!r}")
     return settings

@@ -208,21 +208,17 @@ class SimilarityIndex:
         least = np.partition(scores, len(scores) - wanted)[-wanted]
         margin = 4 * vectors.shape[1] * np.finfo(np.float32).eps
         candidates = np.flatnonzero((scores >= least - margin) & np.isfinite(scores))
-        cosines = self._exact_cosines(candidates, direction)
+        parts = []
+        for start in range(0, len(candidates), _EXACT_ROWS):  # as many at a time as fit into memory easily
+            block = vectors[candidates[start : start + _EXACT_ROWS]].astype(np.float64)
+            block_lengths = np.linalg.norm(block, axis=1)
+            # Row by row, so that equal rows give equal cosines wherever they stand.
+            dots = np.einsum("ij,j->i", block, direction)
+            parts.append(np.divide(dots, block_lengths, out=np.zeros_like(dots), where=block_lengths > 0))
+        cosines = np.concatenate(parts).clip(-1, 1)
+
         order = np.lexsort((candidates, -cosines))[:wanted]
         return tuple(Neighbour(self._tracks.paths[candidates[i]], float(cosines[i])) for i in order)
-
-    def _exact_cosines(self, rows: NDArray[np.intp], direction: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cosines of rows with a direction (width,) in float64; as many at a time as fit into memory easily."""
-        parts = []
-        for start in range(0, len(rows), _EXACT_ROWS):
-            block = self._tracks.vectors[rows[start : start + _EXACT_ROWS]].astype(np.float64)
-            length = np.linalg.norm(block, axis=1)
-            # Row by row, so that equal rows give equal cosines wherever they stand.
-            product = np.einsum("ij,j->i", block, direction)
-            parts.append(np.divide(product, length, out=np.zeros_like(length), where=length > 0))
-        cosines: NDArray[np.float64] = np.concatenate(parts).clip(-1, 1)
-        return cosines
 
     def _rows_of_content(self, digest: bytes) -> NDArray[np.intp]:
         """Rows of the tracks whose files have this checksum."""

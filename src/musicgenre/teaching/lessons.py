@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from musicgenre._parallel import in_threads
 from musicgenre._text import printable
 from musicgenre.errors import AudioError, DataError
 from musicgenre.listening.answer import UNSURE
-from musicgenre.listening.classifier import Classifier
 
 Float32 = NDArray[np.float32]
 
@@ -64,6 +64,20 @@ class HeardLesson:
     content: str
     embedding: Float32
     warnings: tuple[str, ...]
+
+
+class LessonHearer(Protocol):
+    """What hears lessons: a `musicgenre.Classifier`, or a network's ear without one."""
+
+    def hear(self, path: Path, /) -> tuple[dict[str, Float32], tuple[str, ...]]:
+        """Give the network's outputs, one row a heard segment, by name, and what was noticed.
+
+        Raises
+        ------
+        AudioError
+            When the file cannot be heard.
+        """
+        ...
 
 
 def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
@@ -131,7 +145,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
 
 def hear_lessons(
     lessons: Sequence[Lesson],
-    classifier: Classifier,
+    hearer: LessonHearer,
     *,
     jobs: int = 1,
     cache_key: str = "",
@@ -142,8 +156,8 @@ def hear_lessons(
     Parameters
     ----------
     lessons : sequence of Lesson
-    classifier : Classifier
-        Hears the tracks.
+    hearer : LessonHearer
+        Hears the tracks; called from several threads.
     jobs : int
         Tracks at a time.
     cache_key : str
@@ -159,7 +173,7 @@ def hear_lessons(
     folder = cache_folder() / "heard" / cache_key if cache_key else None
     heard: list[HeardLesson] = []
     failures: list[tuple[Path, str]] = []
-    with closing(in_threads(lambda lesson: _hear(lesson, classifier, folder), lessons, jobs)) as results:
+    with closing(in_threads(lambda lesson: _hear(lesson, hearer, folder), lessons, jobs)) as results:
         for done, (lesson, result) in enumerate(zip(lessons, results, strict=True), start=1):
             if isinstance(result, HeardLesson):
                 heard.append(result)
@@ -174,7 +188,7 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8")).hexdigest()[:_KEY_DIGITS]
 
 
-def _hear(lesson: Lesson, classifier: Classifier, folder: Path | None) -> HeardLesson | str:
+def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLesson | str:
     """Hear one lesson, or say why it cannot be heard."""
     try:
         if not lesson.path.is_file():
@@ -185,7 +199,7 @@ def _hear(lesson: Lesson, classifier: Classifier, folder: Path | None) -> HeardL
         kept = folder / f"{content}.npz" if folder else None
         found = _read_kept(kept) if kept else None
         if found is None:
-            outputs, warnings = classifier.hear(lesson.path)
+            outputs, warnings = hearer.hear(lesson.path)
             found = outputs["embedding"].astype(np.float32), warnings
             if kept:
                 stream = io.BytesIO()

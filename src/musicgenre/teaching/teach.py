@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
 from musicgenre._numbers import softmax
-from musicgenre.bundle.load import read_card
+from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import ensure_bundle
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import (
@@ -26,8 +26,9 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
 )
 from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
-from musicgenre.listening.classifier import DEFAULT_COVERAGE_S, Classifier
-from musicgenre.listening.framing import Coverage
+from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
+from musicgenre.listening.framing import Coverage, Float32, Framing
+from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, taught_path
 from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
@@ -157,10 +158,12 @@ def teach(
 
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
-    card = read_card(ensure_bundle(default.bundle_name))
-    classifier = Classifier(coverage=coverage, threads=1)
-    key = key_of(card.sha256, classifier.coverage.seconds)
-    all_heard, failures = hear_lessons(lessons, classifier, jobs=jobs, cache_key=key, progress=progress)
+    bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
+    card, heard_coverage = bundle.card, Coverage.parse(coverage)
+    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
+    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run))
+    key = key_of(card.sha256, heard_coverage.seconds)
+    all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
     check_labels(heard, [reason for _, reason in failures] + list(about_copies))
@@ -168,18 +171,29 @@ def teach(
     for item in heard:
         noticed += [f"{item.lesson.path.name}: {note}" for note in item.warnings]
 
-    head, score, about_fit = fit_head(name, heard, default, hop_s=card.hop_samples / card.sample_rate_hz)
+    head, score, about_fit = fit_head(name, heard, default, hop_s=framing.hop_s)
     with writing_result(path, "Choose another --output; what was heard is kept, so the next time is quick"):
         head.save(path)
     return Taught(
         head=head,
         path=path,
-        counts=dict(sorted(Counter(item.lesson.label for item in heard).items())),
+        counts=_tracks_by_label(heard),
         score=score,
         warnings=(*warnings, *about_copies, *noticed, *about_fit),
         failures=failures,
         seconds=time.monotonic() - started,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _LessonEar:
+    """An ear that tells of a track what a lesson keeps."""
+
+    ear: Ear
+
+    def hear(self, path: Path, /) -> tuple[dict[str, Float32], tuple[str, ...]]:
+        heard = self.ear.hear(path)
+        return heard.outputs, heard.warnings
 
 
 def fit_head(
@@ -208,7 +222,7 @@ def fit_head(
         When there are fewer than two labels, or no track can be spared for a test.
     """
     check_labels(heard)
-    labels = tuple(sorted({item.lesson.label for item in heard}))
+    labels = tuple(_tracks_by_label(heard))
     truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
 
     # Mean embeddings by view, (n_tracks, width), and the number of segments behind each.
@@ -280,7 +294,7 @@ def check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> N
     DataError
         With the first of the reasons.
     """
-    n_labels = len({item.lesson.label for item in heard})
+    n_labels = len(_tracks_by_label(heard))
     if n_labels < 2:
         raise DataError(
             f"{len(heard)} tracks of {n_labels} genre{'s' * (n_labels != 1)} could be heard",
@@ -298,7 +312,7 @@ def without_copies(heard: Sequence[HeardLesson]) -> tuple[tuple[HeardLesson, ...
     kept, warnings = [], []
     for copies in same_content.values():
         names = ", ".join(f"{item.lesson.path.name} ({item.lesson.label})" for item in copies)
-        if len({item.lesson.label for item in copies}) > 1:
+        if len(_tracks_by_label(copies)) > 1:
             warnings.append(f"the same file under different genres, left out: {names}")
             continue
         kept.append(copies[0])
@@ -315,6 +329,11 @@ def rounded_threshold(chosen: Answered) -> float:
     """
     rounded = float(np.ceil(chosen.threshold * 1000) / 1000)
     return min(rounded, TARGET) if chosen.n_answered == chosen.n_tracks else rounded
+
+
+def _tracks_by_label(heard: Sequence[HeardLesson]) -> dict[str, int]:
+    """Count the tracks of every label, labels in order."""
+    return dict(sorted(Counter(item.lesson.label for item in heard).items()))
 
 
 def _score_of(
@@ -393,7 +412,7 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
     return {
         "description": f"Taught by its owner on {len(heard)} tracks; reads mean embeddings of {default.bundle_name}.",
         "taught": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "tracks": dict(sorted(Counter(item.lesson.label for item in heard).items())),
+        "tracks": _tracks_by_label(heard),
         "protocol": {
             "choice": "5-fold cross-validation, regularisation chosen inside each fold",
             "groups": groups,
