@@ -12,12 +12,16 @@ import time
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from musicgenre.bundle import BundleCard
+from musicgenre.cli import app
 from tests.cli import COMMAND, classify_json, json_lines, run
+from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy
 
 
@@ -60,6 +64,31 @@ def test_files_folders_globs_and_stdin_name_the_same_tracks(toy: Path, library: 
     assert by_stdin.keys() == records.keys()
     _, excluded, _ = classify_json(toy, library, "--exclude", "skip*")
     assert excluded.keys() == {"a loud.wav", "quiet.flac"}
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".m4a"])
+@pytest.mark.parametrize("coverage", ["2", "full"])
+def test_a_bundle_and_a_sound_are_opened_once(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, coverage: str
+) -> None:
+    track = write(tmp_path / f"track{suffix}", music(5.0))
+    opened: list[str] = []
+
+    def counting(owner: object, name: str, kind: str) -> None:
+        real = getattr(owner, name)
+
+        def count(source: object, *arguments: object, **options: object) -> object:
+            opened.append(Path(os.fsdecode(source)).suffix if kind == "file" else kind)
+            return real(source, *arguments, **options)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counting(Path, "read_bytes", "file")
+    counting(soundfile, "SoundFile", "sound")
+    counting(av, "open", "sound")
+    done = CliRunner().invoke(app, ["classify", str(track), "--model", str(toy), "--coverage", coverage])
+    assert done.exit_code == 0, done.output
+    assert sorted(opened) == [".onnx", "sound"]
 
 
 def test_one_bad_file_is_one_line_and_exit_code_one(toy: Path, library: Path) -> None:
