@@ -11,6 +11,7 @@ import pytest
 from musicgenre.training.recipes import list_recipes
 from tests.cli import run
 from tests.labelled_music import make_collection, make_table
+from tests.limits import GUARD_S
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = (
@@ -123,7 +124,7 @@ def test_train_in_the_light_install_names_what_to_install() -> None:
         "import sys; sys.modules['lightning'] = None; sys.argv = ['musicgenre', 'train', 'e3', '--data', 'm.csv'];"
         "from musicgenre.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=GUARD_S)
     assert done.returncode == 2
     assert text(done.stderr).startswith("error: training needs packages that are not installed")
     assert "musicgenre[train]" in text(done.stderr)

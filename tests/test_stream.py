@@ -66,7 +66,7 @@ class Sizes:
         return len(self.track_ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=12),
     active=st.integers(1, 12),

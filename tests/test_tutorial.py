@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.labelled_music import LABELS, make_collection
+from tests.limits import GUARD_S
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -24,7 +25,7 @@ def run_block(language: str, block: str, folder: Path) -> str:
     environment = {**os.environ, "PATH": path, "MUSICGENRE_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
     command = [sys.executable, "-c"] if language == "python" else shell
     done = subprocess.run(
-        [*command, block], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*command, block], cwd=folder, env=environment, capture_output=True, text=True, timeout=GUARD_S, check=False
     )
     assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     return done.stdout
