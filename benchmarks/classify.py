@@ -104,7 +104,7 @@ def ratio(times: dict, kind: str, coverage: str, both: int) -> float:
 def batch(wav: Path) -> None:
     """Time many tracks: one at a time with two threads against two at a time with one."""
     from musicgenre import Classifier
-    from musicgenre.inference.batch import classify_many
+    from musicgenre.listening.batch import classify_many
 
     paths = [str(wav)] * 24
     for jobs, threads in ((1, 1), (1, 2), (2, 1), (2, 2)):

@@ -38,10 +38,9 @@ from musicgenre.audio import load
 from musicgenre.data._pool import usable_cores
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import BundleError
-from musicgenre.features.base import Representation, make_ready
+from musicgenre.features.base import Representation, cut, make_ready
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
-from musicgenre.features.segments import cut
 
 RATE_HZ, DURATION_S = 22_050, 30
 

@@ -28,11 +28,11 @@ import soundfile  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from musicgenre.features._running_median import running_median  # noqa: E402
-from musicgenre.features.melspectrogram import MelSpectrogram  # noqa: E402
-from musicgenre.features.mfcc import Mfcc  # noqa: E402
-from musicgenre.features.segments import cut  # noqa: E402
-from musicgenre.features.table import COLUMNS, Table  # noqa: E402
+from musicgenre.features.base import cut  # noqa: E402
+from musicgenre.features.kernels.running_median import running_median  # noqa: E402
+from musicgenre.features.representations.melspectrogram import MelSpectrogram  # noqa: E402
+from musicgenre.features.representations.mfcc import Mfcc  # noqa: E402
+from musicgenre.features.representations.table import COLUMNS, Table  # noqa: E402
 from tests.librosa_table import librosa_row  # noqa: E402
 
 RATE_HZ = 22_050

@@ -1,4 +1,4 @@
-"""What it saves to keep freed memory between training steps (``training/_memory.py``), and what that costs in memory.
+"""What it saves to keep freed memory between training steps (``training/fit.py``), and what that costs in memory.
 
 Run: python benchmarks/freed_memory.py [--rounds 2] [--steps 12] [--batch-size 8]
 
@@ -34,8 +34,7 @@ def one_side(keep: bool, steps: int, batch_size: int) -> dict[str, float]:
     import torch
 
     from musicgenre.models.registry import create_model
-    from musicgenre.training._memory import keeping_freed_memory
-    from musicgenre.training.fit import as_channels_last
+    from musicgenre.training.fit import as_channels_last, keeping_freed_memory
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -16,8 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from musicgenre.data.manifest import write_manifest
-from musicgenre.data.sets._mtat_tags import ALL_TAGS
-from musicgenre.data.sets.magnatagatune import index_magnatagatune
+from musicgenre.data.sets.magnatagatune import ALL_TAGS, index_magnatagatune
 
 N_CLIPS, REPEATS = 25_863, 3
 

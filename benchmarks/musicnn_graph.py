@@ -20,15 +20,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from musicgenre._onnx_graph import GraphBuilder
+from musicgenre._onnx import GraphBuilder
 from musicgenre.bundle import load_bundle, save_bundle
 from musicgenre.bundle.musicnn import HOP_SAMPLES, SEGMENT_SAMPLES, SPEC, convert, published
-from musicgenre.features import _onnx
-from musicgenre.features._musicnn import front as _musicnn_front
-from musicgenre.features._musicnn import graph as _musicnn_graph
-from musicgenre.features._musicnn.checkpoint import Checkpoint
-from musicgenre.features._musicnn.fetch import find_weights, read_checkpoint
-from musicgenre.features._musicnn.front import Front, Read, batch_norm
+from musicgenre.features.mel import onnx as _onnx
+from musicgenre.features.published.musicnn import graph as _musicnn_front
+from musicgenre.features.published.musicnn import graph as _musicnn_graph
+from musicgenre.features.published.musicnn.graph import Front, Read, batch_norm
+from musicgenre.features.published.musicnn.weights import Checkpoint, find_weights, read_checkpoint
 
 N_PATCHES = 10
 _PADS = {"conv2d": [3, 0, 3, 0], "conv2d_1": [3, 0, 3, 0]}

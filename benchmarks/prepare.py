@@ -17,12 +17,11 @@ import numpy as np
 import soundfile
 
 from musicgenre.audio import load
-from musicgenre.data._cache import RowCache, entry_key
+from musicgenre.data.cache import RowCache, entry_key
 from musicgenre.data.manifest import Manifest, Track
-from musicgenre.features.base import Representation
+from musicgenre.features.base import Representation, cut
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
-from musicgenre.features.segments import cut
 
 RATE_HZ = 22_050
 DURATION_S = 30

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.inference.embedding_file import EmbeddingSettings, TrackEmbeddings, write_embeddings
-from musicgenre.inference.similar import SimilarityIndex
+from musicgenre.embedding.file import EmbeddingSettings, TrackEmbeddings, write_embeddings
+from musicgenre.embedding.similar import SimilarityIndex
 
 TOP = 10
 REPEATS = 7

@@ -118,7 +118,7 @@ def train_once(recipe: Path, data: Path, output: Path, jobs: int) -> dict[str, f
     """Train and tell memory, seconds, and the fastest epoch; in a process of its own."""
     import torch
 
-    from musicgenre.training.run import RunFolder
+    from musicgenre.runs.folder import RunFolder
     from musicgenre.training.train import train
 
     torch.set_num_threads(1)
@@ -198,12 +198,10 @@ def rate(folder: Path) -> bool:
 
     from musicgenre.data.shards import open_shards, write_shards
     from musicgenre.models.registry import create_model
-    from musicgenre.training.batches import Batches
+    from musicgenre.training.batches import Batches, Examples, Shuffled
     from musicgenre.training.material import gather_material
-    from musicgenre.training.order import Examples, Shuffled
     from musicgenre.training.recipes import StreamSection, load_recipe
-    from musicgenre.training.shard_batches import ShardBatches
-    from musicgenre.training.stream import Multiplexed
+    from musicgenre.training.stream import Multiplexed, ShardBatches
 
     torch.set_num_threads(1)
     clips = make_clips(folder / "few", OPTIONS.rate_clips)

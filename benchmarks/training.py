@@ -66,13 +66,13 @@ import plain_loop  # noqa: E402
 from musicgenre.data.rows import FeatureRows, Normalisation  # noqa: E402
 from musicgenre.data.store import PartView  # noqa: E402
 from musicgenre.models.registry import create_model  # noqa: E402
+from musicgenre.runs.folder import RunFolder  # noqa: E402
+from musicgenre.training.batches import Examples, Shuffled  # noqa: E402
 from musicgenre.training.datamodule import StoreDataModule  # noqa: E402
 from musicgenre.training.fit import Hardware, fit_network  # noqa: E402
-from musicgenre.training.normalise import Normalise  # noqa: E402
-from musicgenre.training.order import Examples, Shuffled  # noqa: E402
+from musicgenre.training.inputs import Normalise  # noqa: E402
 from musicgenre.training.parts import Parts  # noqa: E402
 from musicgenre.training.recipes import TrainingSection  # noqa: E402
-from musicgenre.training.run import RunFolder  # noqa: E402
 
 PLAIN = {"mfcc-cnn": plain_loop.mfcc_cnn, "picture-cnn": plain_loop.picture_cnn}
 

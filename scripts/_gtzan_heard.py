@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.bundle.store import get_default
-from musicgenre.inference.framing import Framing
+from musicgenre.listening.framing import Framing
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

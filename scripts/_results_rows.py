@@ -116,8 +116,8 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
 def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any]:
     """Everything the page needs of a run, from its folder alone."""
     from musicgenre.evaluation.run_reports import report_on
-    from musicgenre.evaluation.runs import open_runs
-    from musicgenre.evaluation.tags.report import TagReport
+    from musicgenre.evaluation.tag_report import TagReport
+    from musicgenre.runs.runs import open_runs
 
     report = report_on(run)
     first = open_runs(run)[0]

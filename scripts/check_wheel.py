@@ -36,7 +36,7 @@ def build(folder: Path) -> Path:
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
     wheel = next(folder.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("musicgenre/py.typed", "musicgenre/inference/classifier.py"):
+    for wanted in ("musicgenre/py.typed", "musicgenre/listening/classifier.py"):
         if wanted not in names:
             sys.exit(f"{wanted} is not in the wheel")
     if any(name.startswith("tests/") for name in names):

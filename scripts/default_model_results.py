@@ -18,7 +18,7 @@ import numpy as np
 from musicgenre import Answer, Classifier
 from musicgenre._files import write_text_atomic
 from musicgenre.evaluation.metrics import wilson_interval
-from musicgenre.inference.answer import UNSURE
+from musicgenre.listening.answer import UNSURE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results" / "front.md"

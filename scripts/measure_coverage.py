@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.bundle.store import get_default
-from musicgenre.inference.framing import Coverage
-from musicgenre.inference.hearing import Heard
-from musicgenre.inference.listeners import HeadListener
+from musicgenre.listening.framing import Coverage
+from musicgenre.listening.hearing import Heard
+from musicgenre.listening.listeners import HeadListener
 from musicgenre.models.head import GenreHead
 
 TRACKS_A_PIECE = 8  # 8 x 30 s = 4 minutes

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from musicgenre.data.index import index_table, read_artists
 from musicgenre.data.manifest import Manifest, write_manifest
 from musicgenre.errors import DataError
-from musicgenre.features.musicnn import MusiCnn
+from musicgenre.features.representations.musicnn import MusiCnn
 
 MODEL = "msd-musicnn"
 COLUMNS = MusiCnn(model=MODEL, output="tags").columns

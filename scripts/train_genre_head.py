@@ -31,12 +31,12 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
     log_loss,
 )
-from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.evaluation.metrics import class_metrics, confusion_matrix, wilson_interval
-from musicgenre.inference.classifier import DEFAULT_COVERAGE_S
-from musicgenre.inference.framing import Coverage
+from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
+from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant, softmax
 from musicgenre.models.head import GenreHead, log_odds
+from musicgenre.teaching.folds import grouped_folds
 
 Float64 = NDArray[np.float64]
 Logits = dict[str, Float64]

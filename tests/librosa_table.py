@@ -9,7 +9,7 @@ RATE_HZ = 22_050
 
 
 def librosa_row(waveform: np.ndarray) -> np.ndarray:
-    """Row of the table in float64, columns as in ``musicgenre.features.table.COLUMNS``, with reflect padding."""
+    """Row of the table in float64, columns as in `representations.table.COLUMNS`, with reflect padding."""
     common = {"y": waveform, "pad_mode": "reflect"}
     harmonic, percussive = librosa.effects.hpss(**common)
     decibels = librosa.power_to_db(librosa.feature.melspectrogram(sr=RATE_HZ, **common))

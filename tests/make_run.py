@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre.data.manifest import Manifest, Track, write_manifest
-from musicgenre.evaluation.predictions import Predictions, write_predictions
+from musicgenre.runs.predictions import Predictions, write_predictions
 
 LABELS = ("blues", "jazz", "pop")
 

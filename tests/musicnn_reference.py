@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.features._musicnn.published import SPEC
-from musicgenre.features.reference import melspectrogram
+from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.published.musicnn.published import SPEC
 
 Float64 = NDArray[np.float64]
 Read = Callable[[str], NDArray[np.floating]]

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicgenre._protobuf import bytes_field, write_varint
-from musicgenre.features._musicnn.checkpoint import masked_crc32c
-from musicgenre.features._musicnn.published import PUBLISHED, Family, published
-from musicgenre.features._musicnn.variables import Variables, variable_shapes
+from musicgenre._onnx import bytes_field, write_varint
+from musicgenre.features.published.musicnn.published import PUBLISHED, Family, published
+from musicgenre.features.published.musicnn.weights import Variables, masked_crc32c, variable_shapes
 
 _FIRST_LAYER = ("conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "conv2d_4")
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from musicgenre.data.shards import ShardSet
-from musicgenre.training.order import Examples
+from musicgenre.training.batches import Examples
 from musicgenre.training.recipes import StreamSection
-from musicgenre.training.shard_batches import ShardBatches
+from musicgenre.training.stream import ShardBatches
 
 SHARD_MB = 0.005
 """Two tracks of the small store fill a shard."""

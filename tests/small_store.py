@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgenre.data._assemble import ReadyTrack, write_store
 from musicgenre.data.manifest import Manifest, Track
-from musicgenre.data.store import Store, open_store
+from musicgenre.data.store import ReadyTrack, Store, open_store, write_store
 from musicgenre.features.registry import create_representation
 
 LABELS = ("classical", "jazz", "metal")

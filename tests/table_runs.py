@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musicgenre.data.manifest import Manifest
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.table import COLUMNS
 from musicgenre.training.checkpoint import read_safetensors
 from tests.labelled_music import make_table
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre.data.manifest import Manifest, Track, write_manifest
-from musicgenre.evaluation.tags.predictions import TagPredictions, write_tag_predictions
+from musicgenre.runs.tag_predictions import TagPredictions, write_tag_predictions
 
 TAGS = ("drums", "flute", "slow")
 

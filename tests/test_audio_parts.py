@@ -13,10 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgenre.audio._mix import Tally, mix_down
-from musicgenre.audio._resample import Resampler, plan
-from musicgenre.audio._sniff import mp3_header, ogg_ends_early, suits_libsndfile
-from musicgenre.audio._source import Input
+from musicgenre.audio._convert import Resampler, Tally, mix_down, plan
+from musicgenre.audio._source import Input, mp3_header, ogg_ends_early, suits_libsndfile
 from musicgenre.audio.names import printable
 from tests.sounds import music, write
 

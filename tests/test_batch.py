@@ -8,8 +8,8 @@ import time
 import pytest
 
 from musicgenre.errors import AudioError, BundleError
-from musicgenre.inference.answer import Answer
-from musicgenre.inference.batch import Failure, available_cores, classify_many, plan_threads
+from musicgenre.listening.answer import Answer
+from musicgenre.listening.batch import Failure, available_cores, classify_many, plan_threads
 
 
 def answer(path: str) -> Answer:

@@ -14,7 +14,7 @@ from tests.published_weights import publish, random_variables
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> Path:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("musicgenre.features._musicnn.fetch.installed_copy", lambda: None)
+    monkeypatch.setattr("musicgenre.features.published.musicnn.weights.installed_copy", lambda: None)
     return publish(monkeypatch, tmp_path, "msd-vgg", random_variables("vgg", rng))
 
 

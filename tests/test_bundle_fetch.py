@@ -13,8 +13,8 @@ import pytest
 
 from musicgenre.bundle.musicnn import published
 from musicgenre.errors import BundleError
-from musicgenre.features._musicnn import fetch
-from musicgenre.features._musicnn.fetch import (
+from musicgenre.features.published.musicnn import weights as fetch
+from musicgenre.features.published.musicnn.weights import (
     WHEEL_NAME,
     WHEEL_SHA256,
     FolderWeights,

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgenre._onnx_graph import GraphBuilder
-from musicgenre._protobuf import ProtobufError, bytes_field, fields, read_varint, write_varint
+from musicgenre._onnx import GraphBuilder, ProtobufError, bytes_field, fields, read_varint, write_varint
 from musicgenre.bundle import BundleCard, load_bundle, read_card, save_bundle
 from musicgenre.bundle._container import CARD_KEY, seal
 from musicgenre.errors import BundleError, MissingExtraError, UsageError

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from musicgenre.bundle import Bundle, load_bundle, save_bundle
 from musicgenre.bundle.musicnn import HOP_SAMPLES, LEAD_SAMPLES, PUBLISHED, SEGMENT_SAMPLES, convert, published
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features._musicnn.variables import read_variables
+from musicgenre.features.published.musicnn.weights import read_variables
 from tests import musicnn_reference
 from tests.published_weights import Variables, random_variables
 

@@ -22,7 +22,7 @@ from tests.published_weights import publish, random_variables
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("musicgenre.features._musicnn.fetch.installed_copy", lambda: None)
+    monkeypatch.setattr("musicgenre.features.published.musicnn.weights.installed_copy", lambda: None)
     return tmp_path / "cache"
 
 

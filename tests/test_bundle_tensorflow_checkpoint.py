@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from musicgenre.errors import BundleError
-from musicgenre.features._musicnn.checkpoint import Checkpoint, masked_crc32c
+from musicgenre.features.published.musicnn.weights import Checkpoint, masked_crc32c
 from tests.published_weights import checkpoint_files
 
 

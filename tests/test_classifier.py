@@ -15,7 +15,7 @@ import musicgenre
 from musicgenre import Answer, AudioError, BundleError, Classifier, audio, errors
 from musicgenre.bundle import load_bundle
 from musicgenre.errors import UsageError
-from musicgenre.inference.listeners import HeadListener
+from musicgenre.listening.listeners import HeadListener
 from musicgenre.models.head import GenreHead
 from tests.toy import RATE_HZ, save_toy
 
@@ -97,7 +97,7 @@ def test_spans_hear_what_full_coverage_hears_there(toy: Path, track: Path) -> No
 def test_long_files_are_streamed_with_the_same_answer(toy: Path, track: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = Classifier(str(toy), coverage="full")
     loaded = classifier.classify(track)
-    monkeypatch.setattr("musicgenre.inference.hearing._LOAD_AT_MOST_S", 1.0)
+    monkeypatch.setattr("musicgenre.listening.hearing._LOAD_AT_MOST_S", 1.0)
     streamed = classifier.classify(track)
     assert same(streamed, loaded) and streamed.duration_s == pytest.approx(5.0)
     assert [s.genre for s in streamed.timeline] == [s.genre for s in loaded.timeline]

@@ -14,10 +14,10 @@ from musicgenre.cli._options import parse_settings
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
 from musicgenre.data.store import open_store
 from musicgenre.errors import DataError, UsageError
-from musicgenre.features.columns import Columns
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, representation_from_settings
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.columns import Columns
+from musicgenre.features.representations.table import COLUMNS
 from tests.cli import run
 
 RATE_HZ = 22_050

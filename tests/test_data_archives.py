@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre.data._pieces import open_joined
-from musicgenre.data.archives import is_archive, unpack
+from musicgenre.data.archives import is_archive, open_joined, unpack
 from musicgenre.errors import DataError
 
 FILES = {"genres/rock/rock.00000.wav": b"a" * 5000, "genres/pop/pop.00000.wav": b"", "README.md": b"hello"}

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 from musicgenre.data.audit import audit
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.data.sets import get_set, set_that_reads
-from musicgenre.data.sets._annotations import is_annotations, read_annotations, read_clip_info
-from musicgenre.data.sets._mtat_tags import ALL_TAGS, SYNONYMS, TOP_50, names_after_merging
-from musicgenre.data.sets.magnatagatune import FAULTS, index_magnatagatune
+from musicgenre.data.sets.magnatagatune import (
+    ALL_TAGS,
+    FAULTS,
+    SYNONYMS,
+    TOP_50,
+    index_magnatagatune,
+    is_annotations,
+    names_after_merging,
+    read_annotations,
+    read_clip_info,
+)
 from musicgenre.data.validate import validate_manifest, validate_set
 from musicgenre.errors import DataError, UsageError
 from tests.mtat_table import CLIPS, FOUR, INFO, manifest_of, table

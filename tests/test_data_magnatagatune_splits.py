@@ -9,8 +9,7 @@ import pytest
 
 from musicgenre.data.audit import audit
 from musicgenre.data.manifest import Manifest
-from musicgenre.data.sets._mtat_tags import TOP_50
-from musicgenre.data.sets.magnatagatune import FAULTS, index_magnatagatune
+from musicgenre.data.sets.magnatagatune import FAULTS, TOP_50, index_magnatagatune
 from musicgenre.data.splits import split, with_validation
 from musicgenre.errors import DataError
 from musicgenre.evaluation.protocols import caveats, check_split

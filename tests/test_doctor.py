@@ -40,8 +40,8 @@ def test_doctor_reports_folders_that_may_not_be_entered(monkeypatch: pytest.Monk
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "bundles")
 
-    monkeypatch.setattr("musicgenre.inference.doctor.list_bundles", refuse)
-    monkeypatch.setattr("musicgenre.inference.taught.list_taught", refuse)
+    monkeypatch.setattr("musicgenre.cli._doctor.list_bundles", refuse)
+    monkeypatch.setattr("musicgenre.models.head.list_taught", refuse)
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 0
     assert done.output.count("cannot be listed: [Errno 13] Permission denied: 'bundles'") == 2

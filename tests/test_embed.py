@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from musicgenre.bundle import load_bundle
 from musicgenre.cli import app
+from musicgenre.embedding.embed import Embedder, embed_tracks
+from musicgenre.embedding.file import read_embeddings, write_embeddings
 from musicgenre.errors import AudioError, BundleError, DataError, UsageError
-from musicgenre.inference.batch import hear_many
-from musicgenre.inference.embed import Embedder, embed_tracks
-from musicgenre.inference.embedding_file import read_embeddings, write_embeddings
+from musicgenre.listening.batch import hear_many
 from tests.cli import run
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
@@ -189,8 +189,8 @@ def test_resume_refuses_a_file_of_another_width(ears: Path, library: Path) -> No
 
 
 def test_long_runs_save_on_the_way(ears: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musicgenre.inference.embed._SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr("musicgenre.inference.embed._SAVING_SHARE", 0)
+    monkeypatch.setattr("musicgenre.embedding.embed._SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("musicgenre.embedding.embed._SAVING_SHARE", 0)
     sizes = []
 
     def look(done: int, total: int) -> None:
@@ -253,7 +253,7 @@ def test_ctrl_c_keeps_what_was_heard(ears: Path, library: Path, monkeypatch: pyt
     out = library / "out.npz"
     command = ["embed", str(library), "--model", str(ears), "--output", str(out)]
     with monkeypatch.context() as patched:
-        patched.setattr("musicgenre.inference.embed.hear_many", interrupted)
+        patched.setattr("musicgenre.embedding.embed.hear_many", interrupted)
         stopped = CliRunner().invoke(app, command)
     assert stopped.exit_code == 130 and "--resume" in stopped.stderr
     assert len(read_embeddings(out)) == 2

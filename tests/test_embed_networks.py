@@ -16,13 +16,13 @@ import pytest
 import soundfile
 import torch
 
+from musicgenre.embedding.embed import Embedder, embed_tracks
+from musicgenre.embedding.file import read_embeddings
+from musicgenre.embedding.similar import SimilarityIndex, similar
 from musicgenre.errors import BundleError, MusicgenreError, UsageError
+from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import create_representation
-from musicgenre.features.track_sound import TrackSound
-from musicgenre.inference import hearing
-from musicgenre.inference.embed import Embedder, embed_tracks
-from musicgenre.inference.embedding_file import read_embeddings
-from musicgenre.inference.similar import SimilarityIndex, similar
+from musicgenre.listening import hearing
 from musicgenre.models.cards import list_cards
 from musicgenre.models.registry import list_models
 from tests.cli import run

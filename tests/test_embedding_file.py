@@ -17,13 +17,13 @@ import pytest
 from pyarrow import parquet
 
 from musicgenre.audio import printable
-from musicgenre.errors import DataError, UsageError
-from musicgenre.inference.embedding_file import (
+from musicgenre.embedding.file import (
     EmbeddingSettings,
     TrackEmbeddings,
     read_embeddings,
     write_embeddings,
 )
+from musicgenre.errors import DataError, UsageError
 
 SETTINGS = EmbeddingSettings("toy", "ab" * 32, "embedding", "mean", "18")
 NETWORK = EmbeddingSettings("transformer", "cd" * 32, "embedding", "max", "full", {"layers": 3}, {"model": "a/b"})
@@ -196,7 +196,7 @@ def test_only_names_of_known_formats_are_written(tmp_path: Path, rng: np.random.
 def test_parquet_without_pyarrow_names_npz_and_the_extra(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("musicgenre.inference.embedding_file.find_spec", lambda name: None)
+    monkeypatch.setattr("musicgenre.embedding.file.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs pyarrow.*\.npz.*musicgenre\[parquet\]"):
         write_embeddings(tmp_path / "library.parquet", some_tracks(rng))
     assert not list(tmp_path.iterdir())
@@ -287,6 +287,6 @@ def test_reading_parquet_needs_pyarrow(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_embeddings(tmp_path / "library.parquet", some_tracks(rng))
-    monkeypatch.setattr("musicgenre.inference.embedding_file.find_spec", lambda name: None)
+    monkeypatch.setattr("musicgenre.embedding.file.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs pyarrow"):
         read_embeddings(tmp_path / "library.parquet")

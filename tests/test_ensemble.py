@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation._mixing import STACKING_C, fitted_stacking, mixture_weights
+from musicgenre.evaluation._members import STACKING_C, fitted_stacking, mixture_weights
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.html_report import render_html
-from musicgenre.evaluation.predictions import read_predictions, write_predictions
-from musicgenre.evaluation.runs import open_run
-from musicgenre.features.table import COLUMNS
-from musicgenre.models.mixture import evidence
+from musicgenre.evaluation.html import render_html
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.models.pooling import evidence
+from musicgenre.runs.predictions import read_predictions, write_predictions
+from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.cli import run as run_command
 from tests.labelled_music import LABELS, make_table

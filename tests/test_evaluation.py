@@ -10,12 +10,11 @@ import pytest
 
 from musicgenre.data.splits import list_protocols
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation._estimate import Estimate, estimate_accuracy
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.metrics import wilson_interval
-from musicgenre.evaluation.predictions import Predictions
+from musicgenre.evaluation.metrics import Estimate, estimate_accuracy, wilson_interval
 from musicgenre.evaluation.protocols import SplitCheck, caveats
-from musicgenre.evaluation.runs import open_run, open_runs
+from musicgenre.runs.predictions import Predictions
+from musicgenre.runs.runs import open_run, open_runs
 from tests.make_run import LABELS, make_group, make_predictions, make_run, random_answers
 
 FOUR = {

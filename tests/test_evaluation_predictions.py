@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation.predictions import Predictions, concatenate, read_predictions, write_predictions
 from musicgenre.models.pooling import POOLINGS
+from musicgenre.runs.predictions import Predictions, concatenate, read_predictions, write_predictions
 from tests.make_run import make_predictions
 
 MIXED = {"a": ("blues", ["blues", "blues", "pop"]), "b": ("jazz", ["pop"])}

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.errors import UsageError
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.html_report import render_html
+from musicgenre.evaluation.html import render_html
 from musicgenre.evaluation.plots import heat_map, interval_chart, line_chart, stacked_bars
-from musicgenre.evaluation.predictions import read_predictions
 from musicgenre.evaluation.report import Report
 from musicgenre.evaluation.run_reports import write_reports
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.runs.predictions import read_predictions
 from tests.labelled_music import make_table
 from tests.make_run import LABELS, make_group, make_run, random_answers
 

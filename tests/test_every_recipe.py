@@ -10,10 +10,10 @@ from musicgenre import Classifier
 from musicgenre.bundle.export import export_run
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.runs import open_run
-from musicgenre.evaluation.tags.evaluate import evaluate_tags
+from musicgenre.evaluation.tag_evaluate import evaluate_tags
+from musicgenre.runs.folder import read_description
+from musicgenre.runs.runs import open_run
 from musicgenre.training.recipes import list_recipes, load_recipe
-from musicgenre.training.run import read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged

@@ -13,20 +13,19 @@ from typer.testing import CliRunner
 from musicgenre import Classifier
 from musicgenre.bundle import _network_graph
 from musicgenre.bundle._network_graph import has_graph_front_end, probabilities, write_graph
-from musicgenre.bundle._run_calibration import calibrate
 from musicgenre.bundle.export import export_run
-from musicgenre.bundle.front_end import PythonFrontEnd
-from musicgenre.bundle.load import load_bundle, read_card
+from musicgenre.bundle.load import PythonFrontEnd, load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
-from musicgenre.evaluation.predictions import read_predictions
-from musicgenre.evaluation.runs import open_run
-from musicgenre.features import musicnn
-from musicgenre.features._musicnn.published import published
-from musicgenre.features._musicnn.variables import read_variables
+from musicgenre.evaluation.bundle_calibration import calibrate
+from musicgenre.features.published.musicnn.published import published
+from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.features.registry import create_representation
+from musicgenre.features.representations import musicnn
 from musicgenre.models.cards import find_card
 from musicgenre.models.pooling import Pooling
+from musicgenre.runs.predictions import read_predictions
+from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.make_run import make_run, random_answers

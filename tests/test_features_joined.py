@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from musicgenre import audio
-from musicgenre.data._cache import RowCache
+from musicgenre.data.cache import RowCache
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import UsageError
-from musicgenre.features._row_jobs import Job, cut_of, key_of, make_rows
-from musicgenre.features.base import runs_network
-from musicgenre.features.joined import Joined
-from musicgenre.features.melspectrogram import MelSpectrogram
-from musicgenre.features.mfcc import Mfcc
+from musicgenre.features.base import TrackSound, runs_network
+from musicgenre.features.jobs import Job, cut_of, key_of, make_rows
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
-from musicgenre.features.table import Table
-from musicgenre.features.track_sound import TrackSound
+from musicgenre.features.representations.joined import Joined
+from musicgenre.features.representations.melspectrogram import MelSpectrogram
+from musicgenre.features.representations.mfcc import Mfcc
+from musicgenre.features.representations.table import Table
 from tests.sounds import music, write
 
 SEGMENT_S = 2.0

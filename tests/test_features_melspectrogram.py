@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre.errors import UsageError
-from musicgenre.features import reference
-from musicgenre.features.melspectrogram import MelSpectrogram, fast_melspectrogram
+from musicgenre.features.mel import reference
+from musicgenre.features.mel.specification import MelSpec
 from musicgenre.features.registry import create_representation
-from musicgenre.features.specification import MelSpec
+from musicgenre.features.representations.melspectrogram import MelSpectrogram, fast_melspectrogram
 
 specs = st.builds(
     MelSpec,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from musicgenre.errors import UsageError
-from musicgenre.features import reference
-from musicgenre.features.mfcc import Mfcc
+from musicgenre.features.mel import reference
+from musicgenre.features.representations.mfcc import Mfcc
 
 
 def test_e1_equals_librosa(rng: np.random.Generator) -> None:

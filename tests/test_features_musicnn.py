@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from musicgenre.bundle import load_bundle
 from musicgenre.data.index import index_folder
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features import musicnn
-from musicgenre.features._musicnn.published import HOP_SAMPLES, published
-from musicgenre.features._musicnn.variables import random_variables, read_variables, variables_path
-from musicgenre.features.musicnn import SHORTEST_SAMPLES, MusiCnn
 from musicgenre.features.prepare import prepare
+from musicgenre.features.published.musicnn.published import HOP_SAMPLES, published
+from musicgenre.features.published.musicnn.weights import random_variables, read_variables, variables_path
 from musicgenre.features.registry import create_representation, representation_from_settings
+from musicgenre.features.representations import musicnn
+from musicgenre.features.representations.musicnn import SHORTEST_SAMPLES, MusiCnn
 from tests import musicnn_reference
 from tests.published_weights import publish
 from tests.published_weights import random_variables as lively_variables
@@ -35,7 +35,7 @@ def noise(n_samples: int, seed: int = 3) -> NDArray[np.float32]:
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A published wheel with random weights, an empty cache, and no session from another test."""
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("musicgenre.features._musicnn.fetch.installed_copy", lambda: None)
+    monkeypatch.setattr("musicgenre.features.published.musicnn.weights.installed_copy", lambda: None)
     musicnn._session.cache_clear()
     yield publish(monkeypatch, tmp_path, "msd-musicnn", lively_variables("musicnn", np.random.default_rng(4), 0.9))
     musicnn._session.cache_clear()

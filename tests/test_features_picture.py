@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from musicgenre.errors import DataError, UsageError
-from musicgenre.features.picture import Picture, coloured, resampled
+from musicgenre.features.representations.picture import Picture, coloured, resampled
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

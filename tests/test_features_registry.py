@@ -13,9 +13,8 @@ import pytest
 
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features import registry
-from musicgenre.features.base import Representation
+from musicgenre.features.base import Representation, TrackRepresentation, TrackSound
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
-from musicgenre.features.track_sound import TrackRepresentation, TrackSound
 from tests.tiny_transformers import make_model
 
 SMALL: dict[str, dict[str, Any]] = {

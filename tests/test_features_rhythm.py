@@ -6,9 +6,9 @@ import librosa
 import numpy as np
 import pytest
 
-from musicgenre.features import rhythm
-from musicgenre.features.melspectrogram import fast_melspectrogram
-from musicgenre.features.table import SPEC
+from musicgenre.features.classical import rhythm
+from musicgenre.features.representations.melspectrogram import fast_melspectrogram
+from musicgenre.features.representations.table import SPEC
 
 FRAME_RATE_HZ = 22_050 / 512
 

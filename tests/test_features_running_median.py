@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre.errors import UsageError
-from musicgenre.features._running_median import running_median, transposed
+from musicgenre.features.kernels.running_median import running_median, transposed
 
 
 @settings(max_examples=60)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import UsageError
-from musicgenre.features._row_jobs import cut_of
-from musicgenre.features.segments import cut, segment_spans
+from musicgenre.features.base import cut, segment_spans
+from musicgenre.features.jobs import cut_of
 from tests.representations import Pieces
 
 

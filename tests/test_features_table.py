@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from musicgenre.errors import UsageError
-from musicgenre.features.rhythm import RHYTHM_COLUMNS
-from musicgenre.features.table import COLUMNS, Table
+from musicgenre.features.classical.rhythm import RHYTHM_COLUMNS
+from musicgenre.features.representations.table import COLUMNS, Table
 from tests.librosa_table import librosa_row
 
 NEAR_ZERO = {"harmony_mean": "harmony_var", "perceptr_mean": "perceptr_var"}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from musicgenre.features import reference
-from musicgenre.features.melspectrogram import PRESETS as MEL_PRESETS
-from musicgenre.features.mfcc import PRESETS as MFCC_PRESETS
-from musicgenre.features.mfcc import Mfcc
-from musicgenre.features.specification import MelSpec
-from musicgenre.features.torch_frontend import MelFrontEnd
+from musicgenre.features.mel import reference
+from musicgenre.features.mel.specification import MelSpec
+from musicgenre.features.mel.torch_frontend import MelFrontEnd
+from musicgenre.features.representations.melspectrogram import PRESETS as MEL_PRESETS
+from musicgenre.features.representations.mfcc import PRESETS as MFCC_PRESETS
+from musicgenre.features.representations.mfcc import Mfcc
 
 BASE = MelSpec(sample_rate_hz=16_000, n_fft=512, hop_length=256, n_mels=96)
 SPECS = {

@@ -17,14 +17,14 @@ from torch.nn import functional
 
 from musicgenre.audio import load
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features import _vggish, reference
-from musicgenre.features import vggish as representation
-from musicgenre.features._vggish_files import PCA, WEIGHTS
-from musicgenre.features.base import make_ready
-from musicgenre.features.melspectrogram import VGGISH
+from musicgenre.features.base import cut, make_ready
+from musicgenre.features.mel import reference
+from musicgenre.features.published import vggish as _vggish
+from musicgenre.features.published.vggish import PCA, WEIGHTS
 from musicgenre.features.registry import create_representation, representation_from_settings
-from musicgenre.features.segments import cut
-from musicgenre.features.vggish import HOP_S, Vggish, examples_of, samples_of
+from musicgenre.features.representations import vggish as representation
+from musicgenre.features.representations.melspectrogram import VGGISH
+from musicgenre.features.representations.vggish import HOP_S, Vggish, examples_of, samples_of
 from musicgenre.models.cards import cards_in_use
 from tests.published_vggish import write_network, write_pca
 

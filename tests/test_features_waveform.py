@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from musicgenre.errors import UsageError
-from musicgenre.features.waveform import Waveform
+from musicgenre.features.representations.waveform import Waveform
 
 
 def test_scales(rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from musicgenre._files import place_advice, replacing, room_advice, write_bytes_atomic
 from musicgenre.errors import UsageError
-from musicgenre.training.run import check_output
+from musicgenre.runs.folder import check_output
 
 from .cli import COMMAND
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import UsageError
-from musicgenre.inference.framing import Coverage, Framing
+from musicgenre.listening.framing import Coverage, Framing
 
 MUSICNN = Framing(sample_rate_hz=16_000, segment_samples=48_128, hop_samples=47_872, lead_samples=256)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from musicgenre.features.melspectrogram import VGGISH
-from musicgenre.features.reference import melspectrogram
-from musicgenre.features.specification import MelSpec
+from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.mel.specification import MelSpec
+from musicgenre.features.representations.melspectrogram import VGGISH
 
 Backend = Callable[[NDArray[np.float32], MelSpec], NDArray[np.floating]]
 
@@ -47,8 +47,8 @@ SPECS = {
 def onnx_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
     import onnxruntime
 
-    from musicgenre._onnx_graph import GraphBuilder
-    from musicgenre.features._onnx import add_melspectrogram
+    from musicgenre._onnx import GraphBuilder
+    from musicgenre.features.mel.onnx import add_melspectrogram
 
     graph = GraphBuilder("front_end")
     rows = graph.input("waveform", "float32", ["batch", "samples"])
@@ -63,7 +63,7 @@ def onnx_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.flo
 def torch_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
     import torch
 
-    from musicgenre.features.torch_frontend import MelFrontEnd
+    from musicgenre.features.mel.torch_frontend import MelFrontEnd
 
     rows = torch.from_numpy(np.stack([waveform, 0.5 * waveform]))
     mel, of_quiet = MelFrontEnd(spec)(rows).numpy()
@@ -72,7 +72,7 @@ def torch_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.fl
 
 
 def numba_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
-    from musicgenre.features.melspectrogram import fast_melspectrogram
+    from musicgenre.features.representations.melspectrogram import fast_melspectrogram
 
     return fast_melspectrogram(waveform, spec)
 

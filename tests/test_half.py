@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgenre.inference._half import first_unusable, lengths, products
+from musicgenre.embedding.similar import first_unusable, lengths, products
 
 ALL = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 

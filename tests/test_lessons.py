@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musicgenre.errors import AudioError, DataError
-from musicgenre.inference.lessons import Lesson, gather_lessons, hear_lessons
+from musicgenre.teaching.lessons import Lesson, gather_lessons, hear_lessons
 
 
 class Ear:

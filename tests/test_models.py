@@ -10,8 +10,8 @@ import torch
 
 from musicgenre.errors import UsageError
 from musicgenre.models import registry
-from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network, count_parameters
+from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.registry import create_model, list_models, model_entry, register
 
 MODELS = list_models()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre.errors import UsageError
-from musicgenre.models._autopool import FORMS, AutoPool, limit_for
+from musicgenre.models.tagger import FORMS, AutoPool, limit_for
 
 
 def pooled_by_definition(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from musicgenre.models._fitted import ClassicalModel
+from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.registry import create_model
 
 CASES: list[tuple[str, dict[str, Any], Any]] = [

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import DataError
-from musicgenre.models.mixture import Stacked, Weighted, mixture_from_settings
-from musicgenre.models.pooling import POOLINGS, pooled, pooled_tags
+from musicgenre.models.pooling import POOLINGS, Stacked, Weighted, mixture_from_settings, pooled, pooled_tags
 
 
 def members_of(seed: int, n_models: int, n_labels: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features._musicnn.published import PUBLISHED, SPEC, published
-from musicgenre.features._musicnn.variables import Variables, read_variables, variable_shapes
-from musicgenre.features.reference import melspectrogram
+from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.published.musicnn.published import PUBLISHED, SPEC, published
+from musicgenre.features.published.musicnn.weights import Variables, read_variables, variable_shapes
 from musicgenre.features.registry import create_representation
 from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.musicnn import MusiCnnBody, Tagger, VggBody, load_published

@@ -13,13 +13,12 @@ from torch import nn
 
 from musicgenre.bundle._network_graph import write_graph
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features import _vggish
-from musicgenre.features.vggish import Vggish, samples_of
-from musicgenre.models._autopool import limit_for
+from musicgenre.features.published import vggish as _vggish
+from musicgenre.features.representations.vggish import Vggish, samples_of
 from musicgenre.models._network import count_parameters
-from musicgenre.models._tagger import POOLINGS, MomentNorm, TaggingNetwork
 from musicgenre.models.registry import create_model, create_to_restore
-from musicgenre.training.multi_label import MultiLabelModule
+from musicgenre.models.tagger import POOLINGS, MomentNorm, TaggingNetwork, limit_for
+from musicgenre.training.module import MultiLabelModule
 from musicgenre.training.recipes import load_recipe
 from tests.published_vggish import SHAPES, write_network
 
@@ -248,7 +247,7 @@ def test_the_graph_hears_sound_as_the_network_does(pooling: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_auto_pool_in_a_graph_is_safe_at_both_ends(tmp_path: Path) -> None:
-    from musicgenre.models._autopool import AutoPool
+    from musicgenre.models.tagger import AutoPool
 
     pool = AutoPool(2).eval()
     with torch.no_grad():

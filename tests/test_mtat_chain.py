@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from musicgenre.cli import app
 from musicgenre.data.manifest import read_manifest, write_manifest
-from musicgenre.data.sets._mtat_tags import ALL_TAGS, TOP_50
-from musicgenre.evaluation.runs import open_run
-from musicgenre.evaluation.tags.evaluate import evaluate_tags, fitted_thresholds
+from musicgenre.data.sets.magnatagatune import ALL_TAGS, TOP_50
+from musicgenre.evaluation.tag_evaluate import evaluate_tags, fitted_thresholds
+from musicgenre.runs.runs import open_run
 
 RATE_HZ = 16_000
 # every sixth example of a clip; one epoch

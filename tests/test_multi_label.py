@@ -16,14 +16,13 @@ from torch.nn import functional
 from musicgenre.augment.spectrogram import Mixup
 from musicgenre.data.manifest import Manifest, Track, read_manifest
 from musicgenre.errors import DataError, MusicgenreError, RecipeError
-from musicgenre.evaluation.runs import open_run
-from musicgenre.evaluation.tags.evaluate import evaluate_tags
-from musicgenre.features.table import COLUMNS
+from musicgenre.evaluation.tag_evaluate import evaluate_tags
+from musicgenre.features.representations.table import COLUMNS
 from musicgenre.models.registry import create_model
-from musicgenre.training.module import SingleLabelModule
-from musicgenre.training.multi_label import MultiLabelModule, balanced_positive_weights, mean_areas
+from musicgenre.runs.folder import read_description
+from musicgenre.runs.runs import open_run
+from musicgenre.training.module import MultiLabelModule, SingleLabelModule, balanced_positive_weights, mean_areas
 from musicgenre.training.recipes import TrainingSection, load_recipe
-from musicgenre.training.run import read_description
 from musicgenre.training.train import train
 from tests.labelled_music import TAGS, make_table, make_tag_table
 

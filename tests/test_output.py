@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from musicgenre.errors import UsageError
-from musicgenre.inference.answer import Answer
-from musicgenre.inference.batch import Failure
-from musicgenre.inference.output import Format, ResultFile, csv_header, format_line
+from musicgenre.listening.answer import Answer
+from musicgenre.listening.batch import Failure
+from musicgenre.listening.results import Format, ResultFile, csv_header, format_line
 
 SETTINGS = {"model": "toy", "coverage": "default", "model_sha256": "0123"}
 

@@ -10,11 +10,13 @@ import soundfile
 import torch
 
 from musicgenre.data.manifest import Manifest, Track
-from musicgenre.features import _batched_jobs, _vggish, transformer
-from musicgenre.features._batched_jobs import hears_many
+from musicgenre.features import jobs as _batched_jobs
 from musicgenre.features.base import Representation
+from musicgenre.features.jobs import hears_many
 from musicgenre.features.prepare import prepare
+from musicgenre.features.published import vggish as _vggish
 from musicgenre.features.registry import create_representation
+from musicgenre.features.representations import transformer
 from tests.published_vggish import write_pca
 from tests.representations import Crowd, Pieces
 from tests.tiny_transformers import make_model

@@ -10,9 +10,9 @@ import soundfile
 
 from musicgenre.audio import load
 from musicgenre.augment.registry import get_chain
+from musicgenre.augment.show import describe, show_track
 from musicgenre.augment.waveform import apply
 from musicgenre.errors import AudioError, UsageError
-from musicgenre.evaluation.show import describe, show_track
 from tests.cli import run
 
 RATE_HZ = 16_000

@@ -13,10 +13,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicgenre.embedding.embed import Embedder, embed_tracks
+from musicgenre.embedding.file import EmbeddingSettings, TrackEmbeddings, read_embeddings
+from musicgenre.embedding.similar import SimilarityIndex, similar
 from musicgenre.errors import AudioError, DataError, UsageError
-from musicgenre.inference.embed import Embedder, embed_tracks
-from musicgenre.inference.embedding_file import EmbeddingSettings, TrackEmbeddings, read_embeddings
-from musicgenre.inference.similar import SimilarityIndex, similar
 from tests.cli import run
 from tests.toy import RATE_HZ, save_toy_ears
 

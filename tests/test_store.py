@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from musicgenre.data._assemble import ReadyTrack, write_store
 from musicgenre.data.manifest import Track
 from musicgenre.data.rows import FeatureRows, Normalisation, measure_normalisation
-from musicgenre.data.store import Store, is_store, open_store
+from musicgenre.data.store import ReadyTrack, Store, is_store, open_store, write_store
 from musicgenre.errors import DataError
 
 SHAPE = (2, 3)

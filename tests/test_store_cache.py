@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre._files import remove_stale, sha256_of
-from musicgenre.data import _cache
-from musicgenre.data._cache import ContentHashes, RowCache, Signature, entry_key
+from musicgenre.data import cache as _cache
 from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._pool import run_jobs, start_method, usable_cores
+from musicgenre.data.cache import ContentHashes, RowCache, Signature, entry_key
 from musicgenre.errors import DataError
 from tests.limits import GUARD_S, wait_until
 

@@ -20,14 +20,13 @@ from musicgenre.data.rows import draw_example
 from musicgenre.data.shards import write_shards
 from musicgenre.data.store import PartView, Store
 from musicgenre.errors import DataError, MissingExtraError, RecipeError, UsageError
-from musicgenre.features.table import COLUMNS
-from musicgenre.training.batches import Batches
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.runs.folder import RunFolder
+from musicgenre.training.batches import Batches, Examples, Shuffled, one_a_track
 from musicgenre.training.checkpoint import read_safetensors
 from musicgenre.training.fit import Hardware
 from musicgenre.training.material import gather_material
-from musicgenre.training.order import Examples, Shuffled, one_a_track
 from musicgenre.training.recipes import load_recipe
-from musicgenre.training.run import RunFolder
 from musicgenre.training.stream import Multiplexed
 from musicgenre.training.train import train
 from tests.labelled_music import make_collection, make_table, make_tagged

@@ -16,11 +16,11 @@ from musicgenre.errors import MusicgenreError, RunError, UsageError
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.run_reports import compare_runs, render, report_on, write_reports
-from musicgenre.evaluation.runs import open_run
 from musicgenre.evaluation.study import evaluate_study
-from musicgenre.evaluation.tags.compare import compare_tags
-from musicgenre.evaluation.tags.evaluate import evaluate_tags, fitted_thresholds
-from musicgenre.evaluation.tags.predictions import (
+from musicgenre.evaluation.tag_compare import compare_tags
+from musicgenre.evaluation.tag_evaluate import evaluate_tags, fitted_thresholds
+from musicgenre.runs.runs import open_run
+from musicgenre.runs.tag_predictions import (
     TagPredictions,
     concatenate_tags,
     n_top_tags,

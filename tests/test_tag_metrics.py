@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from musicgenre.evaluation.tags.metrics import areas, best_threshold, correlation, decide
+from musicgenre.evaluation.metrics import areas, best_threshold, correlation, decide
 
 _ROWS = st.lists(
     st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.integers(0, 8), st.integers(0, 3)), min_size=1, max_size=40

@@ -10,7 +10,7 @@ from scripts import tags_and_table
 
 from musicgenre.data.manifest import read_manifest
 from musicgenre.errors import DataError
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.table import COLUMNS
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
 

@@ -18,8 +18,7 @@ from musicgenre.cli import app
 from musicgenre.data.audit import audit
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
 from musicgenre.data.splits import split
-from musicgenre.data.targets import tag_targets
-from musicgenre.data.teacher import with_teacher
+from musicgenre.data.targets import tag_targets, with_teacher
 from musicgenre.errors import DataError
 from tests.labelled_music import TAGS, make_tagged
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.inference.taught import heads_folder, list_taught, load_head, taught_path
+from musicgenre.models.head import heads_folder, list_taught, load_head, taught_path
 from tests.test_head import small_head
 
 

@@ -9,10 +9,10 @@ import soundfile
 
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import Answered
-from musicgenre.inference._trial import join_groups, near_pairs
-from musicgenre.inference.lessons import HeardLesson, Lesson
-from musicgenre.inference.teach import _check_labels, _rounded_threshold, _without_copies, fit_head, teach
 from musicgenre.models.head import GenreHead
+from musicgenre.teaching.lessons import HeardLesson, Lesson
+from musicgenre.teaching.teach import _check_labels, _rounded_threshold, _without_copies, fit_head, teach
+from musicgenre.teaching.trial import join_groups, near_pairs
 from tests.cli import run
 
 WIDTH = 20

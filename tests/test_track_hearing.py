@@ -10,17 +10,17 @@ import pytest
 import soundfile
 
 from musicgenre import Classifier, audio
-from musicgenre.bundle import front_end
+from musicgenre.bundle import load as front_end
 from musicgenre.bundle.export import Exported, export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.errors import AudioError, BundleError, RecipeError, UsageError
-from musicgenre.evaluation.predictions import read_predictions
-from musicgenre.evaluation.runs import open_run
-from musicgenre.features.track_sound import TrackSound
-from musicgenre.inference import track_hearing
-from musicgenre.inference.framing import Coverage, Framing
-from musicgenre.inference.listeners import Outputs
-from musicgenre.inference.track_hearing import TrackEar
+from musicgenre.features.base import TrackSound
+from musicgenre.listening import track_hearing
+from musicgenre.listening.framing import Coverage, Framing
+from musicgenre.listening.listeners import Outputs
+from musicgenre.listening.track_hearing import TrackEar
+from musicgenre.runs.predictions import read_predictions
+from musicgenre.runs.runs import open_run
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train

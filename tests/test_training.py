@@ -13,10 +13,10 @@ import torch
 
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import split
-from musicgenre.evaluation.predictions import read_predictions
-from musicgenre.evaluation.runs import open_run, open_runs
-from musicgenre.features.table import COLUMNS
-from musicgenre.training.run import METRICS, RunFolder, read_description
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.runs.folder import METRICS, RunFolder, read_description
+from musicgenre.runs.predictions import read_predictions
+from musicgenre.runs.runs import open_run, open_runs
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection

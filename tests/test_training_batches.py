@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from musicgenre.data.rows import FeatureRows, Normalisation
 from musicgenre.data.store import PartView
-from musicgenre.training.batches import Batches, read_ahead
-from musicgenre.training.normalise import Normalise, normalise_from_dict
-from musicgenre.training.order import Examples, Shuffled
+from musicgenre.training.batches import Batches, Examples, Shuffled, read_ahead
+from musicgenre.training.inputs import Normalise, normalise_from_dict
 
 
 def part_of(folder: Path, count: int, shape: tuple[int, ...] = (2, 3), dtype: str = "float32") -> PartView:

@@ -16,13 +16,13 @@ from musicgenre.data.manifest import Manifest
 from musicgenre.data.rows import Normalisation
 from musicgenre.errors import RunError, UsageError
 from musicgenre.models.registry import create_model, list_models, model_entry
-from musicgenre.training import _memory
+from musicgenre.runs.folder import RunFolder, read_description
+from musicgenre.training import fit as _memory
 from musicgenre.training.bookkeeper import Bookkeeper
 from musicgenre.training.fit import Hardware
+from musicgenre.training.inputs import Normalise
 from musicgenre.training.module import SingleLabelModule
-from musicgenre.training.normalise import Normalise
 from musicgenre.training.recipes import TrainingSection
-from musicgenre.training.run import RunFolder, read_description
 from musicgenre.training.train import train
 from tests.table_runs import TABLE, curves, table, weights
 

@@ -10,7 +10,7 @@ import pytest
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import BundleError, DataError, RecipeError, RunError, UsageError
-from musicgenre.training.run import RunFolder, read_description
+from musicgenre.runs.folder import RunFolder, read_description
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.table_runs import TABLE, table

@@ -22,11 +22,11 @@ import torch
 
 from musicgenre._transfer import telling
 from musicgenre._weight_files import WeightFile, cached_or_fetched, load_strictly, read_weights
-from musicgenre.data._shard_places import fetch
 from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive
+from musicgenre.data.shard_places import fetch
 from musicgenre.errors import BundleError, DataError
-from musicgenre.features._vggish import read_pca
+from musicgenre.features.published.vggish import read_pca
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -202,7 +202,7 @@ def test_a_file_without_end_is_thrown_away(serving: Callable[[Answer], str], tmp
 def test_shards_that_trickle_or_have_no_end_are_given_up(
     serving: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("musicgenre.data._shard_places._WAIT_S", 0.0)
+    monkeypatch.setattr("musicgenre.data.shard_places._WAIT_S", 0.0)
     with (
         short_minute(trickle),
         pytest.raises(DataError, match=r"/file cannot be read \(the server sent only .* bytes in a minute"),

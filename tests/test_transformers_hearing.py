@@ -15,9 +15,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features._transformers.hearing import Wanted
-from musicgenre.features._transformers.hub import find_model
-from musicgenre.features._transformers.load import build, load
+from musicgenre.features.published.transformers.hearing import Wanted
+from musicgenre.features.published.transformers.hub import find_model
+from musicgenre.features.published.transformers.load import build, load
 from tests.tiny_transformers import CLAP_SOUND, FAMILIES, LAYERS, WIDTH, make_model
 
 SEGMENT_S = 2.0

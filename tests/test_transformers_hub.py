@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from musicgenre._files import sha256_of
 from musicgenre.errors import BundleError
-from musicgenre.features._transformers.hub import find_model
+from musicgenre.features.published.transformers.hub import find_model
 from musicgenre.features.registry import create_representation
 from tests.tiny_transformers import make_model
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from musicgenre._version import __version__
+
 if TYPE_CHECKING:
     from musicgenre.errors import (
         AudioError,
@@ -19,16 +21,14 @@ if TYPE_CHECKING:
         RunError,
         UsageError,
     )
-    from musicgenre.inference.answer import Answer
-    from musicgenre.inference.classifier import Classifier
-
-__version__ = "0.1.0"
+    from musicgenre.listening.answer import Answer
+    from musicgenre.listening.classifier import Classifier
 
 _HOMES = {
-    "Answer": "musicgenre.inference.answer",
+    "Answer": "musicgenre.listening.answer",
     "AudioError": "musicgenre.errors",
     "BundleError": "musicgenre.errors",
-    "Classifier": "musicgenre.inference.classifier",
+    "Classifier": "musicgenre.listening.classifier",
     "DataError": "musicgenre.errors",
     "MissingExtraError": "musicgenre.errors",
     "MusicgenreError": "musicgenre.errors",

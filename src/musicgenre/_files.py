@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from musicgenre.errors import DataError, MusicgenreError, UsageError
+
 _READ_BYTES = 1 << 20
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -95,6 +97,57 @@ def place_advice(error: OSError) -> str:
     if error.errno in _REFUSED:
         return "Check the permissions there or choose another place (MUSICGENRE_CACHE for the cache)"
     return room_advice(error)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn the operating system's errors of a long job that fills ``folder`` into `DataError`.
+
+    Raises
+    ------
+    DataError
+        If the folder takes no more, or the block fails in another way that the system names.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DataError(
+                f"the disk is full while writing into {error.filename or folder}",
+                valid="Nothing half-written was left in place",
+                next_step="Free some space and run the same command again: what is finished is kept",
+            ) from error
+        raise DataError(
+            f"cannot write into {folder} ({error})", next_step=place_advice(error) or "Write into another folder"
+        ) from error
+
+
+@contextmanager
+def writing_result(
+    path: Path, otherwise: str = "Choose another --output", *, kind: type[MusicgenreError] = UsageError
+) -> Iterator[None]:
+    """Turn the operating system's errors of a block that writes the one result ``path`` into one of ours.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder that a person asked for.
+    otherwise : str, optional
+        The next step where the disk is not what is wrong, without the full stop.
+    kind : type of MusicgenreError, optional
+        What to raise.
+
+    Raises
+    ------
+    MusicgenreError
+        ``kind``, if the system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{path} cannot be written ({error.strerror or error})", next_step=room_advice(error) or otherwise
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

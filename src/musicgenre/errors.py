@@ -6,6 +6,9 @@ alone (no traceback) and maps the class to an exit code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MusicgenreError(Exception):
     """Base of all errors raised on purpose by musicgenre.
@@ -80,6 +83,23 @@ class MissingExtraError(MusicgenreError):
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling."""
         return (MissingExtraError, (self.what, self.extra))
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Turn an absent third-party package, imported in the block, into a `MissingExtraError`.
+
+    Parameters
+    ----------
+    what, extra : str
+        As `MissingExtraError` takes them.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "musicgenre":
+            raise  # a fault of ours, which no install mends
+        raise MissingExtraError(what, extra) from error
 
 
 def _rebuild(kind: type[MusicgenreError], problem: str, valid: str, next_step: str) -> MusicgenreError:

@@ -10,12 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from musicgenre.cli import app
-from musicgenre.data.shards import Shard, open_shards, write_shards
+from musicgenre.data.shard_places import Shard
+from musicgenre.data.shards import open_shards, write_shards
 from musicgenre.data.store import Store
 from musicgenre.errors import DataError, UsageError
-from musicgenre.training.order import Examples, one_a_track
+from musicgenre.training.batches import Examples, one_a_track
 from musicgenre.training.recipes import StreamSection
-from musicgenre.training.shard_batches import ShardBatches
+from musicgenre.training.stream import ShardBatches
 from tests.small_shards import SHARD_MB, batches_of, values_in
 
 

@@ -174,7 +174,7 @@ def test_validation_shards_are_checked_before_training(folder: Path) -> None:
 
 
 def test_no_set_is_said_plainly(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musicgenre.data._shard_places._WAIT_S", 0.0)
+    monkeypatch.setattr("musicgenre.data.shard_places._WAIT_S", 0.0)
     assert not looks_like_shards(tmp_path)
     with pytest.raises(DataError, match="there are no shards in"):
         open_shards(tmp_path)

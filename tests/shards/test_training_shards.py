@@ -14,10 +14,10 @@ from musicgenre.data.shards import open_shards, write_shards
 from musicgenre.data.store import Store
 from musicgenre.errors import MissingExtraError, MusicgenreError, RecipeError, UsageError
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.features.table import COLUMNS
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.runs.folder import RunFolder
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
-from musicgenre.training.run import RunFolder
 from musicgenre.training.train import train
 from tests.labelled_music import make_collection, make_table
 

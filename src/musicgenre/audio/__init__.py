@@ -5,12 +5,9 @@ imported only when a file needs them. Every failure is an :class:`~musicgenre.er
 decoded in spite of a fault comes back with a warning.
 """
 
-from musicgenre.audio.array import from_array
-from musicgenre.audio.load import load, load_spans
+from musicgenre.audio.load import SoundStream, from_array, load, load_spans, probe, stream
 from musicgenre.audio.names import printable
-from musicgenre.audio.probe import probe
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
-from musicgenre.audio.stream import SoundStream, stream
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
 
 __all__ = [

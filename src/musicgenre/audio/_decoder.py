@@ -6,12 +6,10 @@ from types import TracebackType
 
 import numpy as np
 
-from musicgenre.audio._mix import Tally
+from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Tally
 from musicgenre.audio._reader import DecodeFailure, EndedReader, NoSoundError, Reader
-from musicgenre.audio._resample import MAX_RATE_HZ, MIN_RATE_HZ
-from musicgenre.audio._sniff import known_kind, ogg_ends_early, suits_libsndfile
 from musicgenre.audio._soundfile import SoundfileReader
-from musicgenre.audio._source import Input
+from musicgenre.audio._source import Input, known_kind, ogg_ends_early, suits_libsndfile
 from musicgenre.audio.sound import AudioInfo, Float32, Source
 from musicgenre.errors import AudioError
 

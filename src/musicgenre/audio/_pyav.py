@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.audio._reader import DecodeFailure, NoSoundError
-from musicgenre.audio._sniff import mp3_header
-from musicgenre.audio._source import Input
+from musicgenre.audio._source import Input, mp3_header
 from musicgenre.audio.sound import AudioInfo, Float32
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
 class PyavReader:
-    """A :class:`~musicgenre.audio._reader.Reader` on FFmpeg's libraries."""
+    """A :class:`~musicgenre.audio._decoder.Reader` on FFmpeg's libraries."""
 
     def __init__(self, source: Input) -> None:
         self._source = source

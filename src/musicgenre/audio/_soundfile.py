@@ -18,7 +18,7 @@ _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+)\s*\(should be (
 
 
 class SoundfileReader:
-    """A :class:`~musicgenre.audio._reader.Reader` on libsndfile."""
+    """A :class:`~musicgenre.audio._decoder.Reader` on libsndfile."""
 
     def __init__(self, source: Input) -> None:
         import soundfile

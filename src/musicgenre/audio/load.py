@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from operator import index
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from musicgenre.audio._convert import Resampler, Stretch, Tally, checked_rate, plan
 from musicgenre.audio._decoder import Decoder
-from musicgenre.audio._resample import Resampler, Stretch, checked_rate, plan
-from musicgenre.audio.sound import Float32, Sound, Source, Spans
+from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.errors import AudioError
 
 
@@ -139,3 +140,183 @@ def _nothing(decoder: Decoder, start_s: float) -> AudioError:
         valid="At least one sample at the wanted rate",
         next_step="Record, copy or download it again",
     )
+
+
+class SoundStream:
+    """Iterator over the blocks of one source; made by :func:`stream`.
+
+    Attributes
+    ----------
+    info : AudioInfo
+        What the source says about itself.
+    warnings : tuple of str
+        What was odd; complete once the iterator is exhausted.
+    """
+
+    def __init__(self, source: Source, sample_rate_hz: int, block_s: float) -> None:
+        self._rate = checked_rate(sample_rate_hz, "sample_rate_hz")
+        if not 0 < block_s < float("inf"):
+            raise AudioError(f"block_s is {block_s}", valid="Seconds, more than 0", next_step="Correct block_s")
+        self._block_samples = max(1, round(block_s * self._rate))
+        self._decoder = Decoder(source)
+        self.info: AudioInfo = self._decoder.info
+        self.warnings: tuple[str, ...] = ()
+        self._blocks = self._run()
+
+    def __iter__(self) -> Iterator[Float32]:
+        """Return itself: a stream is heard once."""
+        return self
+
+    def __next__(self) -> Float32:
+        """Give the next block."""
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Let go of the source before its end."""
+        self._blocks.close()
+        self._decoder.close()
+
+    def _run(self) -> Generator[Float32]:
+        with self._decoder:
+            held: list[Float32] = []
+            n_held, n_given = 0, 0
+            for part in self._resampled():
+                held.append(part)
+                n_held += len(part)
+                while n_held >= self._block_samples:
+                    joined = np.concatenate(held)
+                    held, n_held = [joined[self._block_samples :]], n_held - self._block_samples
+                    n_given += self._block_samples
+                    yield joined[: self._block_samples]
+            self.warnings = self._decoder.finish()
+            if n_held:
+                yield np.concatenate(held)
+            elif not n_given:
+                raise AudioError(
+                    f"{self._decoder.name} holds no samples", next_step="Record, copy or download it again"
+                )
+
+    def _resampled(self) -> Iterator[Float32]:
+        resampler = Resampler(self._decoder.rate_hz, self._rate)
+        while len(block := self._decoder.read()):
+            yield resampler.push(block)
+        yield resampler.push(np.zeros(0, dtype=np.float32), last=True)
+
+
+def stream(source: Source, sample_rate_hz: int, *, block_s: float = 30.0) -> SoundStream:
+    """Decode a source block by block, with the memory of one block however long it is.
+
+    Parameters
+    ----------
+    source : str, path-like or BinaryIO
+        As in :func:`~musicgenre.audio.load`; it is opened (and refused) at once, not at the first block.
+    sample_rate_hz : int
+        Rate of the blocks, 1000 to 768000.
+    block_s : float
+        Length of a block in seconds; only the last one is shorter.
+
+    Returns
+    -------
+    SoundStream
+        Iterator of float32 arrays of shape (n_samples,), which joined equal ``load(...).waveform``. Its ``warnings``
+        are complete at the end.
+
+    Raises
+    ------
+    AudioError
+        When the source cannot be opened or decoded, or holds no samples.
+    """
+    return SoundStream(source, sample_rate_hz, block_s)
+
+
+# More columns than this are samples in the wrong direction, not channels.
+_MAX_CHANNELS = 64
+
+
+def from_array(array: ArrayLike, array_rate_hz: int, sample_rate_hz: int) -> Sound:
+    """Mix samples in memory down to mono float32 and resample them.
+
+    Parameters
+    ----------
+    array : array-like, shape (n_samples,) or (n_samples, n_channels)
+        Floats with full scale 1, or integers with the full scale of their type.
+    array_rate_hz : int
+        The array's own sample rate, 1000 to 768000.
+    sample_rate_hz : int
+        Rate of the result, 1000 to 768000.
+
+    Returns
+    -------
+    Sound
+        A copy, never a view of ``array``.
+
+    Raises
+    ------
+    AudioError
+        When the array has no samples, not one valid sample, the wrong shape or a type that is no sound.
+    """
+    from_hz = checked_rate(array_rate_hz, "array_rate_hz")
+    to_hz = checked_rate(sample_rate_hz, "sample_rate_hz")
+    tally = Tally()
+    mono = tally.take(_as_columns(np.asarray(array)))
+    if tally.nothing_valid:
+        raise AudioError(
+            "the array holds only NaN or infinite samples", valid="Numbers", next_step="Check where it comes from"
+        )
+    waveform = Resampler(from_hz, to_hz).push(mono, last=True)
+    if not len(waveform):
+        raise AudioError(
+            f"the array holds no sound: {len(mono)} samples at {from_hz} Hz",
+            valid="At least one sample at the wanted rate",
+            next_step="Check where it comes from",
+        )
+    return Sound(waveform, to_hz, len(mono) / from_hz, tuple(tally.notes()))
+
+
+def _as_columns(array: NDArray[np.generic]) -> Float32:
+    """Check the shape and scale to float32: (n, channels), always a copy."""
+    valid = f"(n_samples,) or (n_samples, n_channels) with 1 to {_MAX_CHANNELS} channels"
+    if array.ndim not in (1, 2):
+        raise AudioError(f"an array of shape {array.shape} is no sound", valid=valid, next_step="Reshape it")
+    columns = array[:, np.newaxis] if array.ndim == 1 else array
+    channels = columns.shape[1]
+    if not 1 <= channels <= _MAX_CHANNELS:
+        raise AudioError(
+            f"an array of shape {array.shape} has {channels} channels",
+            valid=valid,
+            next_step="Pass array.T if the channels come first",
+        )
+    kind = array.dtype.kind
+    if kind == "f":
+        with np.errstate(over="ignore"):  # what becomes infinite is counted by Tally
+            return columns.astype(np.float32)
+    if kind in "iu":
+        half = 2.0 ** (8 * array.dtype.itemsize - 1)
+        shift = half if kind == "u" else 0.0
+        return ((columns.astype(np.float64) - shift) / half).astype(np.float32)
+    raise AudioError(
+        f"an array of {array.dtype} is no sound", valid="Floats or integers", next_step="Convert it to float32"
+    )
+
+
+def probe(source: Source) -> AudioInfo:
+    """Tell format, rate, channels and length of a source without decoding it.
+
+    Parameters
+    ----------
+    source : str, path-like or BinaryIO
+        A path, or a seekable file object opened in binary mode.
+
+    Returns
+    -------
+    AudioInfo
+        What the header says. Only where a format has no header that tells the length (raw AAC, MP3 without a Xing
+        header) the file is walked through, still undecoded.
+
+    Raises
+    ------
+    AudioError
+        When the source is missing, not a regular file, empty, not audio, or has an impossible sample rate.
+    """
+    with Decoder(source) as decoder:
+        return decoder.info

@@ -75,7 +75,7 @@ def create_spectrogram_augmentation(name: str, **options: Any) -> SpectrogramAug
 
 def _import_all() -> None:
     """Import the files that register augmentations."""
-    for name in ("chains", "spectrogram"):
+    for name in ("waveform", "spectrogram"):
         importlib.import_module(f"musicgenre.augment.{name}")
 
 

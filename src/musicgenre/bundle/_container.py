@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from musicgenre._files import write_bytes_atomic
-from musicgenre._protobuf import ProtobufError, bytes_field, fields
+from musicgenre._onnx import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError
 

@@ -12,18 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import __version__
-from musicgenre.bundle._joined import join
-from musicgenre.bundle._run_calibration import RunCalibration, calibrate
-from musicgenre.bundle._run_card import NOT_STATED, scores_of
-from musicgenre.bundle._run_model import Float64, RunModel, Sound, uncalibrated
+from musicgenre.bundle._run_model import NOT_STATED, Float64, RunModel, Sound, scores_of, uncalibrated
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.ensemble import EnsembleBundle, load_ensemble
+from musicgenre.bundle.ensemble import EnsembleBundle, join, load_ensemble
 from musicgenre.errors import DataError, RunError
-from musicgenre.evaluation._members import aligned
-from musicgenre.evaluation._mixing import FITTED
-from musicgenre.evaluation.runs import Run, open_run
-from musicgenre.models.mixture import mixture_from_settings
-from musicgenre.models.pooling import pooled
+from musicgenre.evaluation._members import FITTED, aligned
+from musicgenre.evaluation.bundle_calibration import RunCalibration, calibrate
+from musicgenre.models.pooling import mixture_from_settings, pooled
+from musicgenre.runs.runs import Run, open_run
 
 _CHANGED = 1e-4
 """Largest difference in probability between what an ensemble wrote down and what its members say now."""

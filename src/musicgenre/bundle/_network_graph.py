@@ -21,14 +21,14 @@ try:
 except ModuleNotFoundError as error:  # the light install has no torch
     raise MissingExtraError("exporting a run", "train") from error
 
-from musicgenre._onnx_graph import OPSET, GraphBuilder
+from musicgenre._onnx import OPSET, GraphBuilder
 from musicgenre.bundle.card import Activation
-from musicgenre.features import musicnn, picture
-from musicgenre.features._musicnn.graph import add_track_output
-from musicgenre.features._musicnn.published import published
-from musicgenre.features._onnx import add_melspectrogram
 from musicgenre.features.base import Representation
-from musicgenre.features.melspectrogram import VGGISH
+from musicgenre.features.mel.onnx import add_melspectrogram
+from musicgenre.features.published.musicnn.graph import add_track_output
+from musicgenre.features.published.musicnn.published import published
+from musicgenre.features.representations import musicnn, picture
+from musicgenre.features.representations.melspectrogram import VGGISH
 
 _SMALLEST_SAMPLE = 1e-7
 

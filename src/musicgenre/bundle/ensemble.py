@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._onnx import ProtobufError, bytes_field, fields
 from musicgenre.bundle._container import read_sealed
-from musicgenre.bundle._joined import prefix_of, taken_out
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import Bundle, bundle_of
-from musicgenre.errors import BundleError
+from musicgenre.errors import BundleError, MissingExtraError
 from musicgenre.models.discriminant import logits_of, softmax
 
 
@@ -78,3 +79,75 @@ def load_ensemble(path: str | os.PathLike[str], *, threads: int | None = None) -
         for n, own in enumerate(card.member_cards)
     )
     return EnsembleBundle(card, tuple(members))
+
+
+"""Largest difference in probability between what an ensemble wrote down and what its members say now."""
+
+
+_GRAPH_FIELD = 7  # ModelProto.graph
+_NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13  # GraphProto
+_NAME_IN = {_NODE: 2, _INITIALIZER: 8, _INPUT: 1, _OUTPUT: 1, _VALUE_INFO: 1}  # a node is known by its outputs
+
+
+def prefix_of(number: int) -> str:
+    """What stands before all names of one model in the joined graph."""
+    return f"{number}/"
+
+
+def join(models: Sequence[bytes]) -> bytes:
+    """Put ONNX models side by side in one graph; the names of model ``n`` begin with ``n/``.
+
+    Raises
+    ------
+    MissingExtraError
+        ``onnx`` is not installed.
+    """
+    try:
+        import onnx
+        from onnx import compose
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting an ensemble", "train") from error
+    parts = [compose.add_prefix(onnx.load_from_string(one), prefix_of(n)) for n, one in enumerate(models)]
+    joined = parts[0]
+    joined.graph.name = "ensemble"
+    joined.ir_version = max(part.ir_version for part in parts)
+    for part in parts[1:]:
+        for name in ("node", "initializer", "input", "output", "value_info"):
+            getattr(joined.graph, name).extend(getattr(part.graph, name))
+    onnx.checker.check_model(joined, full_check=True)
+    return bytes(joined.SerializeToString(deterministic=True))
+
+
+def taken_out(model: bytes, number: int, where: str) -> bytes:
+    """Take one model out of a joined graph; its names keep their prefix.
+
+    Raises
+    ------
+    BundleError
+        There is no such model in it.
+    """
+    prefix = prefix_of(number).encode()
+    try:
+        kept = [_part(value, prefix) if field == _GRAPH_FIELD else model[slice(*span)]
+                for field, value, span in fields(model)]  # fmt: skip
+    except ProtobufError as error:
+        raise BundleError(f"{where} is damaged ({error})", next_step="Export it anew") from error
+    return b"".join(kept)
+
+
+def _part(graph: int | bytes, prefix: bytes) -> bytes:
+    if isinstance(graph, int):
+        raise ProtobufError("the graph is a number")
+    kept = [
+        graph[slice(*span)]
+        for field, value, span in fields(graph)
+        if field not in _NAME_IN or any(name.startswith(prefix) for name in _names(value, _NAME_IN[field]))
+    ]
+    if not any(field == _INPUT for field, _, _ in fields(b"".join(kept))):
+        raise ProtobufError(f"it lacks the model {prefix.decode()}")
+    return bytes_field(_GRAPH_FIELD, b"".join(kept))
+
+
+def _names(message: int | bytes, field: int) -> Iterator[bytes]:
+    if isinstance(message, bytes):
+        yield from (value for number, value, _ in fields(message) if number == field and isinstance(value, bytes))

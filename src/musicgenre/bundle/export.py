@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from musicgenre._files import room_advice
 from musicgenre.bundle._container import save_bundle
@@ -15,7 +15,10 @@ from musicgenre.bundle._run_model import RunModel, Sound
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
-from musicgenre.evaluation.runs import Run, open_run
+from musicgenre.runs.runs import Run, open_run
+
+if TYPE_CHECKING:
+    pass
 
 TOLERANCE = 1e-3
 """Largest difference in probability that an exported bundle may show against the training-time model."""
@@ -207,3 +210,6 @@ def _tracks_at_hand(run: Run) -> list[Path]:
     ]
     tracks.sort(key=lambda track: track.split != "test")
     return [track.path for track in tracks if track.path.is_file()]
+
+
+"""Segments of one track for each model that hears it, shape (n, segment_samples)."""

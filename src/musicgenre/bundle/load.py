@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 from musicgenre.bundle._container import read_sealed
 from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
+from musicgenre.features.base import TrackRepresentation, TrackSound, make_ready
+from musicgenre.features.jobs import reads_of
+from musicgenre.features.registry import representation_from_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import onnxruntime
 
-    from musicgenre.bundle.front_end import PythonFrontEnd
-    from musicgenre.features.track_sound import TrackSound
+    from musicgenre.features.base import TrackSound
 
 Float32 = NDArray[np.float32]
 
@@ -259,6 +262,54 @@ def _python_front_end(card: BundleCard) -> PythonFrontEnd:
     needed = _PACKAGES.get(card.extra, ())
     if any(find_spec(name) is None for name in needed):
         raise MissingExtraError(f"the bundle {card.name}", card.extra)
-    from musicgenre.bundle.front_end import PythonFrontEnd
 
     return PythonFrontEnd(card.front_end, card.name)
+
+
+_OF_OTHER_KINDS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+"""What representations say of settings that are no settings: a number for a list, nothing for a name."""
+
+
+class PythonFrontEnd:
+    """Computes the representation that a bundle's card describes.
+
+    Parameters
+    ----------
+    settings : mapping
+        The card's ``front_end``: settings of the representation.
+    name : str
+        Name of the bundle, for messages.
+
+    Raises
+    ------
+    BundleError
+        When this version of musicgenre does not compute such features, or they need published weights that are not at
+        hand and cannot be fetched.
+
+    Attributes
+    ----------
+    hears_tracks : bool
+        Whether some of the features describe the whole track: :meth:`compute_track` computes them.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], name: str) -> None:
+        try:
+            made = self._representation = representation_from_settings(settings)
+        except (UsageError, *_OF_OTHER_KINDS) as error:
+            raise BundleError(
+                f"the bundle {name} reads features that this musicgenre does not compute ({error})",
+                next_step="Update musicgenre, or export the run anew",
+            ) from error
+
+        self.hears_tracks = reads_of(made) == "track"
+        make_ready(made)
+
+    def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
+        """Compute the features of the segments of a track that begin at ``starts_s``, (n, *shape)."""
+        representation = cast("TrackRepresentation", self._representation)
+        return np.stack(representation.compute_track(track, starts_s, segment_s)).astype(np.float32, copy=False)
+
+    def compute(self, rows: NDArray[np.floating]) -> Float32:
+        """Compute the features of segments: (n, segment_samples) to (n, *shape)."""
+        features = [self._representation.compute(np.asarray(row, dtype=np.float32)) for row in rows]
+        return np.stack(features).astype(np.float32, copy=False)

@@ -6,9 +6,8 @@ Facts about the networks stand in docs/bundles.md; a float64 NumPy reference of 
 from __future__ import annotations
 
 from musicgenre.bundle.card import BundleCard
-from musicgenre.features._musicnn.front import Read
-from musicgenre.features._musicnn.graph import patch_graph
-from musicgenre.features._musicnn.published import (
+from musicgenre.features.published.musicnn.graph import Read, patch_graph
+from musicgenre.features.published.musicnn.published import (
     CITATION,
     HOP_SAMPLES,
     LEAD_SAMPLES,

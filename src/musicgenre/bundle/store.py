@@ -66,7 +66,8 @@ def get_bundles(
 ) -> list[Path]:
     """Provide published bundles; those that are cached and whole are left alone.
 
-    The weights are kept next to them, for training on what the networks hear (:mod:`musicgenre.features.musicnn`).
+    The weights are kept next to them, for training on what the networks hear
+    (`musicgenre.features.representations.musicnn`).
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def get_bundles(
     if missing:
         from musicgenre.bundle._container import save_bundle
         from musicgenre.bundle.musicnn import convert
-        from musicgenre.features._musicnn.variables import read_variables
+        from musicgenre.features.published.musicnn.weights import read_variables
 
         variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
         for model in missing:
@@ -128,7 +129,7 @@ def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str
     BundleError
         When it is not there and cannot be had.
     """
-    from musicgenre.features._musicnn.published import PUBLISHED
+    from musicgenre.features.published.musicnn.published import PUBLISHED
 
     path = bundle_path(name)
     if path.is_file():
@@ -150,7 +151,7 @@ def get_default(*, threads: int | None = None) -> Bundle:
 
 def list_bundles() -> list[CachedBundle]:
     """List the published bundles, cached or not, and whatever else lies in the cache."""
-    from musicgenre.features._musicnn.published import PUBLISHED
+    from musicgenre.features.published.musicnn.published import PUBLISHED
 
     found = sorted(path.stem for path in bundles_folder().glob(f"*{_SUFFIX}") if not path.name.startswith("."))
     names = [*PUBLISHED, *(name for name in found if name not in PUBLISHED)]

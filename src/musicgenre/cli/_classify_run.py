@@ -12,11 +12,11 @@ import typer
 
 from musicgenre.audio import printable
 from musicgenre.cli import _render
-from musicgenre.inference.answer import Answer
-from musicgenre.inference.batch import Failure, Result, classify_many
-from musicgenre.inference.classifier import Classifier
-from musicgenre.inference.gather import Gathered
-from musicgenre.inference.output import Format, ResultFile, csv_header, format_line
+from musicgenre.listening.answer import Answer
+from musicgenre.listening.batch import Failure, Result, classify_many
+from musicgenre.listening.classifier import Classifier
+from musicgenre.listening.gather import Gathered
+from musicgenre.listening.results import Format, ResultFile, csv_header, format_line
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
@@ -106,7 +106,7 @@ class _Screen:
 
 def _plot(result: Result, path: Path | None) -> None:
     if path is not None and isinstance(result, Answer):
-        from musicgenre.inference.plot import plot_answer
+        from musicgenre.listening.plot import plot_answer
 
         plot_answer(result, path)
         typer.echo(f"drew {path}", err=True)

@@ -12,8 +12,8 @@ from itertools import groupby
 import typer
 
 from musicgenre.audio import printable
-from musicgenre.inference.answer import Answer, TimelineSegment
-from musicgenre.inference.batch import Failure, Result
+from musicgenre.listening.answer import Answer, TimelineSegment
+from musicgenre.listening.batch import Failure, Result
 
 _NAME_WIDTH = 36
 _GENRE_WIDTH = 10

@@ -12,7 +12,7 @@ import typer
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
-    from musicgenre.inference.classifier import Classifier
+    from musicgenre.listening.classifier import Classifier
 
 
 class OutputFormat(StrEnum):
@@ -51,8 +51,8 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
-    from musicgenre.inference.batch import plan_threads
-    from musicgenre.inference.gather import gather_paths
+    from musicgenre.listening.batch import plan_threads
+    from musicgenre.listening.gather import gather_paths
 
     kind = _choose_format(output_format, output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
@@ -111,7 +111,7 @@ def _is_same(path: str, other: Path) -> bool:
 
 
 def _load(model: str, coverage: str | None, threads: int) -> Classifier:
-    from musicgenre.inference.classifier import Classifier
+    from musicgenre.listening.classifier import Classifier
 
     if model == "default":
         _offer_default_bundle()

@@ -190,8 +190,7 @@ def targets(
 ) -> None:
     """Add what a tagger says of each track as soft targets (columns target:TAG), to train another model on them."""
     from musicgenre.data.manifest import read_manifest, write_manifest
-    from musicgenre.data.targets import TARGET_PREFIX
-    from musicgenre.data.teacher import with_teacher
+    from musicgenre.data.targets import TARGET_PREFIX, with_teacher
 
     taught = with_teacher(read_manifest(manifest), answers)
     written = write_manifest(taught, output or manifest)

@@ -10,7 +10,7 @@ from musicgenre.errors import MusicgenreError
 def doctor(context: typer.Context) -> None:
     """Print versions, inference providers, folders and model state for a bug report."""
     from musicgenre.audio import printable
-    from musicgenre.inference.doctor import diagnose
+    from musicgenre.cli._doctor import diagnose
 
     rows = diagnose()
     if isinstance(context.obj, MusicgenreError):  # what the root command met when it read the config file

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from musicgenre.inference.batch import Failure
-    from musicgenre.inference.embed import Embedder, EmbedReport
+    from musicgenre.embedding.embed import Embedder, EmbedReport
+    from musicgenre.listening.batch import Failure
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
@@ -72,10 +72,10 @@ def embed(
 
     Exit code: 0 all fine, 1 some tracks failed.
     """
-    from musicgenre.inference.batch import plan_threads
-    from musicgenre.inference.embed import Embedder, embed_tracks
-    from musicgenre.inference.embedding_file import check_output
-    from musicgenre.inference.gather import gather_paths
+    from musicgenre.embedding.embed import Embedder, embed_tracks
+    from musicgenre.embedding.file import check_output
+    from musicgenre.listening.batch import plan_threads
+    from musicgenre.listening.gather import gather_paths
 
     check_output(output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)

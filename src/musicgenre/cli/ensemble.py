@@ -34,7 +34,7 @@ def ensemble(
     """Let finished runs answer together. The last line is the new run, for 'evaluate' and 'compare'."""
     from musicgenre.evaluation.ensemble import ensemble as make
     from musicgenre.evaluation.run_reports import write_reports
-    from musicgenre.training.run import free_folder
+    from musicgenre.runs.folder import free_folder
 
     folder = output or free_folder(Path("runs") / (name or f"ensemble-{how.value}"))
     words = ["musicgenre", "ensemble", *(run.name for run in runs), "--how", how.value]

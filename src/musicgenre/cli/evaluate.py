@@ -14,8 +14,8 @@ from musicgenre.errors import UsageError
 if TYPE_CHECKING:
     from musicgenre.evaluation.report import Report
     from musicgenre.evaluation.study import Study
-    from musicgenre.evaluation.tags.report import TagReport
-    from musicgenre.evaluation.tags.study import TagStudy
+    from musicgenre.evaluation.tag_report import TagReport
+    from musicgenre.evaluation.tag_study import TagStudy
 
 
 class Part(StrEnum):

@@ -120,8 +120,8 @@ def _whole(card: WeightCard) -> dict[str, Any]:
 def _place(card: WeightCard) -> Path | None:
     """Where the weights lie on this machine; ``None`` where they do not."""
     if card.model.startswith("musicnn"):
-        from musicgenre.features._musicnn.published import PUBLISHED
-        from musicgenre.features._musicnn.variables import variables_path
+        from musicgenre.features.published.musicnn.published import PUBLISHED
+        from musicgenre.features.published.musicnn.weights import variables_path
 
         path = variables_path(PUBLISHED[card.name])
         return path if path.is_file() else None

@@ -32,7 +32,7 @@ def similar(
     """Find the tracks of an index that sound most like a track, by the cosine of their embeddings."""
     from musicgenre.audio import printable
     from musicgenre.cli._options import parse_settings
-    from musicgenre.inference.similar import SimilarityIndex, similar
+    from musicgenre.embedding.similar import SimilarityIndex, similar
 
     library = SimilarityIndex.open(index)
     found = similar(

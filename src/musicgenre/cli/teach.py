@@ -12,7 +12,7 @@ import typer
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
-    from musicgenre.inference.teach import Taught
+    from musicgenre.teaching.teach import Taught
 
 _LISTED = 20
 
@@ -37,8 +37,8 @@ def teach(
     # The fits are thousands of products of small matrices: more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from musicgenre.cli._progress import counting
-    from musicgenre.inference.batch import available_cores
-    from musicgenre.inference.teach import teach as teach_head
+    from musicgenre.listening.batch import available_cores
+    from musicgenre.teaching.teach import teach as teach_head
 
     if not source.exists():
         raise UsageError(f"{source} does not exist", next_step="Name a folder of tracks or a manifest CSV")

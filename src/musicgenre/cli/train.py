@@ -85,7 +85,7 @@ def _conclude(folder: Path) -> int:
 
 def _skipped_tracks(folder: Path) -> dict[str, str]:
     """Tracks that a run, or any run of a group or study, had to do without, with the reasons."""
-    from musicgenre.training.run import read_description
+    from musicgenre.runs.folder import read_description
 
     runs = sorted(path.parent for path in folder.rglob("run.json"))
     return {skip["track_id"]: skip["reason"] for run in runs for skip in read_description(run)["skipped"]}

@@ -7,7 +7,9 @@ unpacked into a temporary folder that takes its final name only when all of it i
 
 from __future__ import annotations
 
+import bisect
 import errno
+import io
 import lzma
 import os
 import shutil
@@ -19,10 +21,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from musicgenre.data._pieces import open_joined
 from musicgenre.errors import DataError
 
 MAX_BYTES = 64 * 10**9
@@ -209,3 +211,66 @@ def _refused(archive: Path, name: str, why: str) -> DataError:
     return DataError(
         f"{os.fspath(archive)} was not unpacked: {shown!r} in it {why}", next_step="Get the file from its origin again"
     )
+
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class _Pieces(io.RawIOBase):
+    """A read-only, seekable stream over files that follow one another."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._streams = [path.open("rb") for path in paths]
+        sizes = [os.fstat(stream.fileno()).st_size for stream in self._streams]
+        self._starts = [0, *accumulate(sizes)]
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._starts[-1]}[whence]
+        if origin + offset < 0:
+            raise OSError("a place before the beginning")
+        self._place = origin + offset
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill the buffer from the piece that holds this place; fewer bytes than asked for at the end of a piece."""
+        number = bisect.bisect_right(self._starts, self._place) - 1
+        if number >= len(self._streams):
+            return 0
+        stream = self._streams[number]
+        stream.seek(self._place - self._starts[number])
+        data = stream.read(min(memoryview(buffer).nbytes, self._starts[number + 1] - self._place))
+        memoryview(buffer).cast("B")[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        super().close()
+
+
+def open_joined(paths: Sequence[Path]) -> io.BufferedReader:
+    """Open consecutive pieces of a file as one, without joining them on disk.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The pieces, in order.
+
+    Returns
+    -------
+    io.BufferedReader
+        Binary, seekable; closing it closes the pieces.
+    """
+    return io.BufferedReader(_Pieces(paths))

@@ -20,11 +20,19 @@ import numpy as np
 
 from musicgenre._files import cache_folder, parsed_json, replacing, write_bytes_atomic, write_text_atomic
 from musicgenre.data._disk import folder_lock, writing_to
-from musicgenre.data._shard_places import SHARDS_FILE, Place, fetch, looks_like_shards, place_of
-from musicgenre.data._shard_reader import Shard, read_or_fail, read_shard
-from musicgenre.data._shard_writer import FORMAT_VERSION, digest_of, write_shards
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.rows import Normalisation
+from musicgenre.data.shard_places import (
+    SHARDS_FILE,
+    Place,
+    Shard,
+    fetch,
+    looks_like_shards,
+    place_of,
+    read_or_fail,
+    read_shard,
+)
+from musicgenre.data.shard_writer import FORMAT_VERSION, digest_of, write_shards
 from musicgenre.data.store import FORMAT_VERSION as STORE_VERSION
 from musicgenre.data.store import STORE_FILE, PartView, Store
 from musicgenre.errors import DataError, UsageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from musicgenre.errors import RunError
-from musicgenre.evaluation.runs import Run
+from musicgenre.runs.runs import Run
 
 
 def check_same_question(first: Run, second: Run) -> None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from musicgenre.audio.names import printable
 from musicgenre.errors import RunError
-from musicgenre.evaluation._estimate import resample_ratio
 from musicgenre.evaluation._same_question import check_same_question
 from musicgenre.evaluation.evaluate import Folds, by_seed, track_level
-from musicgenre.evaluation.predictions import Predictions
+from musicgenre.evaluation.metrics import resample_ratio
 from musicgenre.evaluation.protocols import is_leaky
-from musicgenre.evaluation.runs import open_runs
 from musicgenre.models.pooling import Pooling
+from musicgenre.runs.predictions import Predictions
+from musicgenre.runs.runs import open_runs
 
 _N_FLIPS = 10_000
 _BLOCK = 500

@@ -22,11 +22,20 @@ import numpy as np
 from musicgenre._files import naming, write_text_atomic
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.errors import UsageError
-from musicgenre.evaluation._members import aligned, check_members, check_unseen, open_members
-from musicgenre.evaluation._mixing import FITTED, HOWS, How, fitted_stacking, mixture_weights
-from musicgenre.evaluation.predictions import Predictions, write_predictions
-from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run
-from musicgenre.models.mixture import Mixture, Weighted
+from musicgenre.evaluation._members import (
+    FITTED,
+    HOWS,
+    How,
+    aligned,
+    check_members,
+    check_unseen,
+    fitted_stacking,
+    mixture_weights,
+    open_members,
+)
+from musicgenre.models.pooling import Mixture, Weighted
+from musicgenre.runs.predictions import Predictions, write_predictions
+from musicgenre.runs.runs import RUN_FORMAT_VERSION, Run
 
 SYSTEMS = ("A8",)
 FEW_TRACKS = 50
@@ -93,7 +102,7 @@ def ensemble(
     UsageError
         Fewer than two runs, the same one twice, or an output folder that is not empty.
     """
-    from musicgenre.training.run import check_output, write_group
+    from musicgenre.runs.folder import check_output, write_group
 
     if how not in HOWS:
         raise UsageError(f"runs cannot answer together by {how!r}", valid=f"one of {', '.join(HOWS)}")
@@ -214,7 +223,7 @@ def _write(mixed: _Mixed, folder: Path, name: str, how: How, command: str) -> No
 
 def _shared_facts(members: Sequence[Run]) -> dict[str, Any]:
     """What ``run.json`` says of the members together."""
-    from musicgenre.training.run import versions
+    from musicgenre.runs.folder import versions
 
     first = members[0]
     counts = [run.parameter_count for run in members]

@@ -11,13 +11,18 @@ import numpy as np
 from musicgenre.audio.names import printable
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation._estimate import estimate_accuracy
-from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, majority_share
-from musicgenre.evaluation.predictions import Predictions, concatenate
+from musicgenre.evaluation.metrics import (
+    ClassMetrics,
+    class_metrics,
+    confusion_matrix,
+    estimate_accuracy,
+    majority_share,
+)
 from musicgenre.evaluation.protocols import caveats, check_split, is_leaky
 from musicgenre.evaluation.report import ClassScore, Curve, Report, SeedScore
-from musicgenre.evaluation.runs import Run, open_runs
 from musicgenre.models.pooling import POOLINGS, Pooling
+from musicgenre.runs.predictions import Predictions, concatenate
+from musicgenre.runs.runs import Run, open_runs
 
 PARTS = ("test", "validation")
 

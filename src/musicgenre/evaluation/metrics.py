@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre.errors import DataError
+from musicgenre.errors import DataError, RunError
+from musicgenre.runs.predictions import Predictions
 
 Z_95 = 1.959963984540054
 """Standard score of a two-sided 95 % interval."""
@@ -127,3 +129,174 @@ def _pair(
     if not first.size and not allow_empty:
         raise DataError("there is nothing to score")
     return first, second
+
+
+Float64 = NDArray[np.float64]
+
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of a tag that the validation part tells nothing about."""
+
+
+def areas(presence: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[Float64, Float64]:
+    """Areas under the ROC curve and the precision-recall curve (average precision) of one tag.
+
+    Parameters
+    ----------
+    presence : array_like, shape (n,)
+        1 or 0; NaN where unknown: such rows count for nothing.
+    scores : array_like, shape (n,)
+        Higher means more likely present. Equal scores are one step of the curve.
+    weights : array_like, shape (n, n_draws), optional
+        How often each row counts; once by default.
+
+    Returns
+    -------
+    (roc_auc, average_precision)
+        Shape (n_draws,) each; NaN where a draw holds no present row, or no absent one.
+    """
+    truth, values = np.asarray(presence, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    counts = np.ones((len(truth), 1)) if weights is None else np.asarray(weights, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(truth))
+    if not known.size:
+        nothing = np.full(counts.shape[1], np.nan)
+        return nothing, nothing
+    order = known[np.argsort(-values[known], kind="stable")]
+    steps = np.flatnonzero(np.diff(values[order], prepend=np.inf) != 0)  # where each group of equal scores begins
+    drawn = counts[order]  # (n, n_draws), the highest score first
+    present = np.add.reduceat(drawn * truth[order, None], steps, axis=0)  # (n_steps, n_draws)
+    answered = np.cumsum(np.add.reduceat(drawn, steps, axis=0), axis=0)
+    hits = np.cumsum(present, axis=0)
+    all_present, all_absent = hits[-1], answered[-1] - hits[-1]
+    false = answered - hits  # absent rows that score as high or higher
+    before = np.vstack([np.zeros((1, false.shape[1])), false[:-1]])
+    measurable = (all_present > 0) & (all_absent > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        roc = (present * (all_absent - 0.5 * (false + before))).sum(axis=0) / (all_present * all_absent)
+        average = (present * hits / np.maximum(answered, 1e-300)).sum(axis=0) / all_present
+    return np.where(measurable, roc, np.nan), np.where(measurable, average, np.nan)
+
+
+def best_threshold(presence: ArrayLike, scores: ArrayLike) -> float:
+    """Find the threshold of one tag from which on F1 is largest; rows with NaN count for nothing.
+
+    It lies half-way between the last score that is answered and the next one. Of equally good thresholds the highest
+    is taken; :data:`DEFAULT_THRESHOLD` where no row has the tag.
+    """
+    truth, values = np.asarray(presence, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(truth))
+    order = known[np.argsort(-values[known], kind="stable")]
+    if not truth[order].sum():
+        return DEFAULT_THRESHOLD
+    sorted_scores, hits = values[order], np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
+    f1[:-1][np.diff(sorted_scores) == 0] = -1.0  # a threshold cannot part equal scores
+    last = int(np.argmax(f1))
+    below = sorted_scores[last + 1] if last + 1 < len(order) else 0.0
+    return float((sorted_scores[last] + below) / 2)
+
+
+def decide(scores: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
+    """Tags that are named: score at or above the tag's threshold; shapes (n, k) and (k,)."""
+    return np.asarray(np.asarray(scores) >= np.asarray(thresholds))
+
+
+def correlation(first: Float64, second: Float64, weights: Float64) -> Float64:
+    """Pearson's correlation of two columns for every weighting of the rows.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (n,)
+        NaN in either leaves the row out.
+    weights : ndarray, shape (n_draws, n)
+        How often each row counts.
+
+    Returns
+    -------
+    ndarray, shape (n_draws,)
+        NaN where a column does not vary.
+    """
+    known = ~(np.isnan(first) | np.isnan(second))
+    counts = weights[:, known]
+    total = np.maximum(counts.sum(axis=1, keepdims=True), 1e-300)
+    x, y = (column[known] - counts @ column[known][:, None] / total for column in (first, second))
+    covariance = (counts * x * y).sum(axis=1)
+    spread = np.sqrt((counts * x**2).sum(axis=1) * (counts * y**2).sum(axis=1))
+    return np.asarray(np.divide(covariance, spread, out=np.full(len(counts), np.nan), where=spread > 1e-12))
+
+
+N_RESAMPLES = 10_000
+_BLOCK = 100
+_SEED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A share with its 95 % interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The share and its interval, within 0..1.
+    method : str
+        How the interval was found: ``Wilson`` or ``bootstrap over tracks``.
+    n_tracks : int
+        Number of different tracks behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    method: str
+    n_tracks: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def track_weights(per_seed: Sequence[Predictions]) -> tuple[tuple[str, ...], Float64, Float64]:
+    """Add up, for every track, the weight of its rows and of its right rows; each seed weighs the same.
+
+    Returns
+    -------
+    (track ids, right, weight)
+        The two arrays have shape (n_tracks,); ``right.sum() / weight.sum()`` is the mean over seeds of the accuracy.
+    """
+    position: dict[str, int] = {}
+    for predictions in per_seed:
+        for track_id in predictions.track_ids:
+            position.setdefault(track_id, len(position))
+    right, weight = np.zeros(len(position)), np.zeros(len(position))
+    for predictions in per_seed:
+        rows = np.array([position[track_id] for track_id in predictions.track_ids], dtype=np.intp)
+        np.add.at(weight, rows, 1.0 / len(predictions))
+        np.add.at(right, rows, (predictions.predicted == predictions.truth) / len(predictions))
+    return tuple(position), right, weight
+
+
+def estimate_accuracy(per_seed: Sequence[Predictions]) -> Estimate:
+    """Mean accuracy over seeds with its 95 % interval.
+
+    Wilson's interval where each track was answered once; else a bootstrap over tracks, all segments and seeds of a
+    track staying together. Where every track has the same score a bootstrap cannot vary, and Wilson's is given.
+    """
+    if not per_seed or not all(len(predictions) for predictions in per_seed):
+        raise RunError("there are no predictions to score")
+    track_ids, right, weight = track_weights(per_seed)
+    value, n_tracks = min(1.0, float(right.sum() / weight.sum())), len(track_ids)  # rounding may pass 1
+    once = len(per_seed) == 1 and len(per_seed[0]) == n_tracks
+    if once or np.ptp(right / weight) == 0.0:
+        low, high = wilson_interval(min(value * n_tracks, n_tracks), n_tracks)
+        return Estimate(value, low, high, "Wilson", n_tracks)
+    low, high = np.quantile(resample_ratio(right, weight), [0.025, 0.975])
+    return Estimate(value, float(low), float(high), "bootstrap over tracks", n_tracks)
+
+
+def resample_ratio(numerator: Float64, denominator: Float64, n_resamples: int = N_RESAMPLES) -> Float64:
+    """Draw tracks with replacement and give the ratio of the two sums for each draw, shape (n_resamples,)."""
+    random = np.random.default_rng(_SEED)
+    n_tracks = len(numerator)
+    blocks = []
+    for start in range(0, n_resamples, _BLOCK):
+        drawn = random.integers(0, n_tracks, size=(min(_BLOCK, n_resamples - start), n_tracks), dtype=np.int32)
+        blocks.append(numerator[drawn].sum(axis=1) / denominator[drawn].sum(axis=1))
+    return np.concatenate(blocks)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.evaluation._estimate import Estimate
+from musicgenre.evaluation.metrics import Estimate
 from musicgenre.models.pooling import Pooling
 
 REPORT_FORMAT_VERSION = 1

@@ -8,18 +8,18 @@ from musicgenre._files import write_text_atomic
 from musicgenre.errors import RunError
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import PARTS, evaluate
-from musicgenre.evaluation.html_report import render_html
-from musicgenre.evaluation.predictions import write_predictions
+from musicgenre.evaluation.html import render_html
 from musicgenre.evaluation.report import Report
-from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, Run, children_of, open_runs, read_versioned_json
 from musicgenre.evaluation.study import STUDY_FILE, Study, evaluate_study, is_study
-from musicgenre.evaluation.tags.compare import TagComparison, compare_tags
-from musicgenre.evaluation.tags.evaluate import evaluate_tags
-from musicgenre.evaluation.tags.html import render_tag_html
-from musicgenre.evaluation.tags.predictions import write_tag_predictions
-from musicgenre.evaluation.tags.report import TagReport
-from musicgenre.evaluation.tags.study import TagStudy, evaluate_tag_study
+from musicgenre.evaluation.tag_compare import TagComparison, compare_tags
+from musicgenre.evaluation.tag_evaluate import evaluate_tags
+from musicgenre.evaluation.tag_html import render_tag_html
+from musicgenre.evaluation.tag_report import TagReport
+from musicgenre.evaluation.tag_study import TagStudy, evaluate_tag_study
 from musicgenre.models.pooling import Pooling
+from musicgenre.runs.predictions import write_predictions
+from musicgenre.runs.runs import RUN_FORMAT_VERSION, Run, children_of, open_runs, read_versioned_json
+from musicgenre.runs.tag_predictions import write_tag_predictions
 
 
 def report_on(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Report | TagReport:

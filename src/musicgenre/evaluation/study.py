@@ -11,8 +11,8 @@ from musicgenre.errors import RunError
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.report import Report
-from musicgenre.evaluation.runs import RUN_FORMAT_VERSION, children_of, open_runs, read_versioned_json
 from musicgenre.models.pooling import Pooling
+from musicgenre.runs.runs import RUN_FORMAT_VERSION, children_of, open_runs, read_versioned_json
 
 STUDY_FILE = "study.json"
 
@@ -83,7 +83,7 @@ def evaluate_study(folder: str | Path, *, part: str = "test", how: Pooling | Non
     paths: Sequence[Path] = children_of(folder, content, STUDY_FILE)
     if open_runs(paths[0])[0].is_tagging:
         raise RunError(
-            f"{folder} is a study of taggers", valid="evaluate_tag_study of musicgenre.evaluation.tags.study takes it"
+            f"{folder} is a study of taggers", valid="evaluate_tag_study of musicgenre.evaluation.tag_study takes it"
         )
     return Study(
         recipe=str(content.get("recipe", folder.name)),

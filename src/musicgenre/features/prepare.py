@@ -19,29 +19,30 @@ import numpy as np
 
 from musicgenre import __version__
 from musicgenre._files import remove_stale
-from musicgenre.data import _assemble, _cache
-from musicgenre.data._assemble import ReadyTrack, write_store
-from musicgenre.data._cache import ContentHashes, RowCache, default_cache
+from musicgenre.data import cache as _cache
+from musicgenre.data import store as _assemble
 from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._pool import run_jobs
+from musicgenre.data.cache import ContentHashes, RowCache, default_cache
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features, draw_example
-from musicgenre.data.store import Store, open_store
+from musicgenre.data.store import ReadyTrack, Store, open_store, write_store
 from musicgenre.errors import DataError, UsageError
-from musicgenre.features._batched_jobs import hears_many, run_batched
-from musicgenre.features._row_jobs import (
+from musicgenre.features.base import Representation, make_ready, runs_network
+from musicgenre.features.jobs import (
     Cut,
     Job,
     Outcome,
     Shared,
     cut_of,
+    hears_many,
     key_of,
     make_rows,
     reads_of,
     rows_of_columns,
+    run_batched,
     warm_up,
 )
-from musicgenre.features.base import Representation, make_ready, runs_network
 
 DTYPES = ("float32", "float16")
 _STALE_S = 24 * 3600.0

@@ -1,7 +1,7 @@
-"""The representations by name: a decorator, and a scan of this folder.
+"""The representations by name: a decorator, and a scan of the folder `representations/`.
 
-Every file here whose stem is neither plumbing (``_...``) nor listed in ``_SUPPORT`` holds the representation of its
-own name; it is imported when that name is asked for.
+Every file there whose stem is not plumbing (`_...`) holds the representation of its own name; it is imported when that
+name is asked for.
 """
 
 from __future__ import annotations
@@ -17,19 +17,6 @@ from typing import Any, TypeVar
 from musicgenre.errors import UsageError
 from musicgenre.features.base import Representation
 
-_SUPPORT = frozenset(
-    {
-        "base",
-        "prepare",
-        "reference",
-        "registry",
-        "rhythm",
-        "segments",
-        "specification",
-        "torch_frontend",
-        "track_sound",
-    }
-)
 _FACTORIES: dict[str, Callable[..., Representation]] = {}
 
 Factory = TypeVar("Factory", bound=Callable[..., Representation])
@@ -49,8 +36,8 @@ def register(name: str) -> Callable[[Factory], Factory]:
 
 def list_representations() -> list[str]:
     """Names that :func:`create_representation` knows, sorted."""
-    stems = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])}
-    found = {stem for stem in stems if not stem.startswith("_") and stem not in _SUPPORT}
+    stems = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent / "representations")])}
+    found = {stem for stem in stems if not stem.startswith("_")}
     return sorted(found | set(_FACTORIES))
 
 
@@ -73,7 +60,7 @@ def create_representation(name: str, **options: Any) -> Representation:
     if name not in names:
         raise unknown("representation", name, names)
     if name not in _FACTORIES:
-        importlib.import_module(f"musicgenre.features.{name}")
+        importlib.import_module(f"musicgenre.features.representations.{name}")
     factory = _FACTORIES[name]
     parameters = inspect.signature(factory).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

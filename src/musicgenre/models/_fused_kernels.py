@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.features._compiled import compiled
+from musicgenre.features.kernels.compiled import compiled
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from musicgenre.models._backbone import IMAGENET_CLASSES, Backbone
+from musicgenre.models._staged import IMAGENET_CLASSES, Backbone
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
-from musicgenre.models._backbone import IMAGENET_CLASSES, Backbone
+from musicgenre.models._staged import IMAGENET_CLASSES, Backbone
 
 # Channels and kernel of the first convolution; then "pool", or what a fire module squeezes to (it gives 8 times that).
 VARIANTS: dict[str, tuple[tuple[int, int], tuple[int | str, ...]]] = {

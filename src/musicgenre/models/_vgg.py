@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from musicgenre.models._backbone import IMAGENET_CLASSES, AveragePool, Backbone
+from musicgenre.models._staged import IMAGENET_CLASSES, AveragePool, Backbone
 
 # Convolutions of each of the five blocks; every block ends in a pool.
 DEPTHS = {13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
-from musicgenre.features.picture import resampled
+from musicgenre.features.representations.picture import resampled
 from musicgenre.models import _resnet, _squeezenet, _vgg
-from musicgenre.models._backbone import Backbone
 from musicgenre.models._network import Network, width_after
 from musicgenre.models._published_weights import cards_of, find_weights, load_strictly
-from musicgenre.models._staged import StagedNetwork
+from musicgenre.models._staged import Backbone, StagedNetwork
 from musicgenre.models.registry import register
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

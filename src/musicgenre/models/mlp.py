@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
 
 from musicgenre.models._network import Network
 from musicgenre.models.registry import register
+from musicgenre.models.transformer import LayerMixture
 
 
 @register("table-mlp", tiny_shape=(57,))
@@ -53,3 +55,13 @@ def _hidden_layers(width: int, hidden: Sequence[int], *, batch_norm: bool, dropo
             layers.append(nn.Dropout(dropout))
         width = size
     return layers
+
+
+@register("linear-probe", tiny_shape=(57,), dims=(1, 2))
+def linear_probe(input_shape: tuple[int, ...], n_classes: int, *, dropout: float = 0.0) -> Network:
+    """One linear layer on an embedding (width,), or on a learned weighted sum of layers (layers, width)."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if len(input_shape) == 2:
+        parts["mixture"] = LayerMixture(input_shape[0])
+    parts["dropout"] = nn.Dropout(dropout)
+    return Network(nn.Sequential(parts), input_shape, n_classes, input_shape[-1])

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
-from musicgenre.features._musicnn.published import PATCH_FRAMES, SPEC, Family, published
-from musicgenre.features._musicnn.variables import read_variables
+from musicgenre.features.published.musicnn.published import PATCH_FRAMES, SPEC, Family, published
+from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.models._staged import Staged, StagedNetwork
 from musicgenre.models.registry import register
 

@@ -2,16 +2,204 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from musicgenre.errors import UsageError
 from musicgenre.models._network import Network
-from musicgenre.models._tagger import Moments, TaggingNetwork
 from musicgenre.models.registry import create_model, register
+
+FORMS = ("plain", "constrained", "regularised")
+AVERAGE = "average"
+POOLINGS = (AVERAGE, *(f"auto-{form}" for form in FORMS))
+
+
+class Moments(nn.Module):
+    """A map over time as vectors.
+
+    Parameters
+    ----------
+    layers : nn.Module
+        Gives the map, (batch, channels, time) or (batch, channels, bands, time).
+    """
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the map, average it over its bands, and turn it: (batch, *shape) to (batch, time, channels)."""
+        made: Tensor = self.layers(x)
+        if made.ndim == 4:
+            made = made.mean(dim=2)  # (batch, channels, time)
+        return made.transpose(1, 2)
+
+
+class MomentNorm(nn.BatchNorm1d):
+    """Batch-norm of the last axis, over examples and moments."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width) or (batch, time, width) to the same shape."""
+        return super().forward(x if x.ndim == 2 else x.transpose(1, 2)).transpose(1, -1)
+
+
+class TaggingBody(nn.Module):
+    """All in front of the last linear layer.
+
+    Parameters
+    ----------
+    moments : nn.Module
+        (batch, *shape) to (batch, time, channels).
+    channels : int
+        Width of its vectors.
+    blocks : int
+        Blocks of batch-norm, dropout and a linear layer; the last one's linear layer is the network's head.
+    width : int
+        Of the linear layers between.
+    dropout : float
+        Rate.
+    average : bool
+        Take the mean over time first.
+    """
+
+    def __init__(
+        self, moments: nn.Module, channels: int, blocks: int, width: int, dropout: float, *, average: bool
+    ) -> None:
+        super().__init__()
+        self.moments = moments
+        self.average = average
+        layers: list[nn.Module] = []
+        for block in range(blocks):
+            layers += [MomentNorm(channels), nn.Dropout(dropout)]
+            if block + 1 < blocks:
+                layers += [nn.Linear(channels, width), nn.ReLU()]
+                channels = width
+        self.blocks = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, *shape) to (batch, width), or (batch, time * width) where the head pools."""
+        made: Tensor = self.moments(x)  # (batch, time, channels)
+        features: Tensor = self.blocks(made.mean(dim=1) if self.average else made)
+        return features.flatten(1)
+
+
+class PooledHead(nn.Module):
+    """The last linear layer at every moment, and auto-pool over its answers.
+
+    Parameters
+    ----------
+    n_moments, width : int
+        What the flat features hold: ``n_moments`` vectors of ``width``.
+    n_tags : int
+        Number of logits.
+    pool : AutoPool
+        Pools them.
+    """
+
+    def __init__(self, n_moments: int, width: int, n_tags: int, pool: AutoPool) -> None:
+        super().__init__()
+        self.shape = (n_moments, width)
+        self.linear = nn.Linear(width, n_tags)
+        self.pool = pool
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, n_moments * width) to (batch, n_tags)."""
+        logits: Tensor = self.pool(self.linear(features.reshape(-1, *self.shape)))
+        return logits
+
+
+class TaggingNetwork(Network):
+    """A map over time, pooled, and dense blocks.
+
+    Parameters
+    ----------
+    moments : nn.Module
+        (batch, *input_shape) to (batch, time, channels).
+    input_shape, n_classes
+        As of every network.
+    pooling : {"average", "auto-plain", "auto-constrained", "auto-regularised"}
+        See `AutoPool`.
+    blocks, width, dropout
+        See `TaggingBody`.
+    alpha_limit : float, optional
+        Bound of ``auto-constrained``; :func:`limit_for` the number of moments by default.
+    alpha_weight : float
+        Weight of the penalty of ``auto-regularised``.
+    """
+
+    def __init__(
+        self,
+        moments: nn.Module,
+        input_shape: tuple[int, ...],
+        n_classes: int,
+        *,
+        pooling: str = AVERAGE,
+        blocks: int = 2,
+        width: int = 256,
+        dropout: float = 0.5,
+        alpha_limit: float | None = None,
+        alpha_weight: float = 1e-4,
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise UsageError(f"pooling={pooling!r} is not known", valid=", ".join(POOLINGS))
+        if blocks < 1 or width < 1 or not 0.0 <= dropout < 1.0:
+            raise UsageError(
+                f"blocks={blocks}, width={width}, dropout={dropout}",
+                valid="blocks and width 1 or more, dropout from 0 to below 1",
+            )
+        n_moments, channels = moments_of(moments, input_shape)
+        body = TaggingBody(moments, channels, blocks, width, dropout, average=pooling == AVERAGE)
+        super().__init__(body, input_shape, n_classes)
+        self._moments = n_moments
+        self._pooling = pooling.removeprefix("auto-")
+        self._alpha: dict[str, Any] = {
+            "limit": limit_for(n_moments) if alpha_limit is None else alpha_limit,
+            "weight": alpha_weight,
+        }
+        self.reset_head(n_classes)
+
+    def reset_head(self, n_classes: int) -> None:
+        """Replace the last layer, and auto-pool with it, by fresh ones with ``n_classes`` outputs."""
+        if self._pooling == AVERAGE:
+            super().reset_head(n_classes)
+            return
+        pool = AutoPool(n_classes, self._pooling, **self._alpha)
+        self.head = PooledHead(self._moments, self.embedding_width // self._moments, n_classes, pool)
+
+    def penalty(self) -> Tensor | None:
+        """Return auto-pool's penalty."""
+        return self.head.pool.penalty() if isinstance(self.head, PooledHead) else None
+
+
+def moments_of(moments: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Moments and channels of the map of one input, found by a dry run.
+
+    Raises
+    ------
+    UsageError
+        If the input is too small for the layers.
+    """
+    was_training = moments.training
+    moments.eval()
+    try:
+        with torch.no_grad():
+            n_moments, channels = moments(torch.zeros(1, *input_shape)).shape[1:]
+    except RuntimeError as error:
+        raise UsageError(
+            f"the model cannot take arrays of shape {input_shape} ({str(error).splitlines()[0]})",
+            next_step="Choose a representation that fits the model, or longer segments",
+        ) from error
+    moments.train(was_training)
+    if not n_moments:
+        raise UsageError(f"arrays of shape {input_shape} are too small for the model", next_step="Use longer segments")
+    return int(n_moments), int(channels)
+
 
 _END_OF_MAP = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Flatten)
 
@@ -68,3 +256,66 @@ def _map_of(name: str, network: Network) -> nn.Sequential:
             valid="mel-cnn, cnn1d, cnn1d-baseline, cnn2d, mfcc-cnn, picture-cnn",
         )
     return type(body)(*front)
+
+
+class AutoPool(nn.Module):
+    """Logits at each moment in, logits of the pooled probabilities out; one alpha a tag, 0 to begin with.
+
+    Parameters
+    ----------
+    n_tags : int
+        Number of tags.
+    form : {"plain", "constrained", "regularised"}
+        ``constrained``: alpha stays within [-limit, limit]; it is put back after each step, as the authors' code does.
+        ``regularised``: :meth:`penalty` is to be added to the loss.
+    limit : float, optional
+        For ``constrained``; needed there. See :func:`limit_for`.
+    weight : float
+        For ``regularised``: what alpha squared is multiplied by; 1e-4 is the authors' example.
+    """
+
+    def __init__(self, n_tags: int, form: str = "plain", *, limit: float | None = None, weight: float = 1e-4) -> None:
+        super().__init__()
+        if form not in FORMS:
+            raise UsageError(f"auto-pool has no form {form!r}", valid=", ".join(FORMS))
+        if form == "constrained" and (limit is None or not limit >= 0):
+            raise UsageError(f"limit={limit} bounds no alpha", valid="0 or more")
+        if not weight >= 0:
+            raise UsageError(f"weight={weight} is negative", valid="0 or more")
+        self.form = form
+        self.limit = limit if form == "constrained" else None
+        self.weight = weight
+        self.alpha = nn.Parameter(torch.zeros(n_tags))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Pool over time: (batch, time, n_tags) to (batch, n_tags).
+
+        With w the softmax over time, P = sum(w p) and 1 - P = sum(w (1 - p)), each a sum of exponentials whose
+        denominators cancel in the logit ln(P / (1 - P)): nothing overflows and no probability is rounded to 0 or 1.
+        """
+        lean = self._bounded() * logits.sigmoid()  # (batch, time, n_tags)
+        present = torch.logsumexp(lean - functional.softplus(-logits), dim=1)
+        absent = torch.logsumexp(lean - functional.softplus(logits), dim=1)
+        return present - absent
+
+    def penalty(self) -> Tensor | None:
+        """Return what training adds to the loss, weight * sum(alpha squared); ``None`` where nothing is."""
+        return self.weight * self.alpha.square().sum() if self.form == "regularised" else None
+
+    def _bounded(self) -> Tensor:
+        if self.limit is None:
+            return self.alpha
+        if self.training:  # what the last step moved too far is put back before it is used
+            with torch.no_grad():
+                self.alpha.clamp_(-self.limit, self.limit)
+        return self.alpha.clamp(-self.limit, self.limit)
+
+
+def limit_for(n_moments: int) -> float:
+    """Bound of alpha for so many moments: ln(n - 1), and 0 for fewer than three.
+
+    There one moment of certainty among moments of certain absence makes a pooled probability of one half, e^alpha /
+    (e^alpha + n - 1); a greater alpha adds nothing to such a decision. The authors bound alpha by the length too
+    (their section III.E); this formula is ours.
+    """
+    return math.log(max(1, n_moments - 1))

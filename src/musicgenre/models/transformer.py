@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
-from musicgenre.features._transformers.hub import EXTRA, find_model
 from musicgenre.features.base import needing
+from musicgenre.features.published.transformers.hub import EXTRA, find_model
 from musicgenre.models._network import Network
 from musicgenre.models.cards import card_of
 from musicgenre.models.registry import register
 
 if TYPE_CHECKING:
-    from musicgenre.features._transformers.hearing import Hearing, Wanted
+    from musicgenre.features.published.transformers.hearing import Hearing, Wanted
 
 Json = Mapping[str, Any]
 
@@ -185,8 +185,8 @@ def transformer(
         How much slower each stage learns than the one behind it.
     """
     with needing("the model transformer", EXTRA):
-        from musicgenre.features._transformers.hearing import Wanted
-        from musicgenre.features._transformers.load import load
+        from musicgenre.features.published.transformers.hearing import Wanted
+        from musicgenre.features.published.transformers.load import load
     if weights not in ("published", "none") or not 0.0 < stage_rate <= 1.0 or not 0.0 <= dropout < 1.0:
         raise UsageError(
             f"weights={weights!r}, stage_rate={stage_rate}, dropout={dropout}",
@@ -219,7 +219,7 @@ def transformer(
 
 
 def _fresh(described: Json, wanted: Wanted) -> Hearing:
-    from musicgenre.features._transformers.load import build
+    from musicgenre.features.published.transformers.load import build
 
     return build(described["config"], described["processor"], wanted)
 

@@ -15,12 +15,14 @@ import torch
 
 from musicgenre._files import replacing
 from musicgenre.errors import RunError
+from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keep_freed_memory
 from musicgenre.training.checkpoint import write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
-from musicgenre.training.module import TrainingModule
+from musicgenre.training.module import (
+    TrainingModule,
+)
 from musicgenre.training.recipes import TrainingSection
-from musicgenre.training.run import RunFolder
 
 RESUME_EVERY_S = 10.0
 """Shortest time between two states to resume from; a resumed training repeats what came after the last one."""

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import lightning as L
-from torch import Tensor
 
 from musicgenre.data.rows import Change
 from musicgenre.data.shards import ShardSet
-from musicgenre.training.batches import Batches
-from musicgenre.training.normalise import Normalise
-from musicgenre.training.order import Examples, Order, Shuffled
+from musicgenre.training.batches import Augment, Batch, Batches, Examples, Order, Shuffled
+from musicgenre.training.inputs import Normalise
 from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import TrainingSection
-from musicgenre.training.shard_batches import ShardBatches
-from musicgenre.training.stream import Multiplexed
-
-Batch = tuple[Tensor, Tensor]
-Augment = Callable[[Tensor, Tensor], Batch]
-"""Takes normalised features (batch, *shape) and class numbers (batch,) to new ones; targets may become shares."""
+from musicgenre.training.stream import Multiplexed, ShardBatches
 
 
 class StoreDataModule(L.LightningDataModule):

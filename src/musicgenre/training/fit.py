@@ -19,19 +19,24 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from musicgenre.data.store import PartView
 from musicgenre.errors import RunError, UsageError
-from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network
+from musicgenre.models.classical import ClassicalModel
+from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches
 from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, EpochProgress, arrays_of, hush
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
-from musicgenre.training.module import SingleLabelModule, TrainingModule, balanced_weights
-from musicgenre.training.multi_label import MultiLabelModule, balanced_positive_weights
-from musicgenre.training.normalise import Normalise
+from musicgenre.training.inputs import Normalise
+from musicgenre.training.module import (
+    MultiLabelModule,
+    SingleLabelModule,
+    TrainingModule,
+    balanced_positive_weights,
+    balanced_weights,
+)
 from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import TrainingSection
-from musicgenre.training.run import RunFolder
 
 _PREDICTION_BATCH = 64
 

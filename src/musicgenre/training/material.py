@@ -18,11 +18,12 @@ from musicgenre.data.splits import SPLIT_BEFORE, protocol_of, split, take_fold, 
 from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError
-from musicgenre.features._row_jobs import reads_of
 from musicgenre.features.base import Representation
-from musicgenre.features.columns import missing_columns
+from musicgenre.features.jobs import reads_of
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
+from musicgenre.features.representations.columns import missing_columns
+from musicgenre.models.registry import model_entry
 from musicgenre.training.parts import LEAKY, Parts, leaking_parts, parts_of
 from musicgenre.training.recipes import Recipe
 
@@ -292,3 +293,33 @@ def _digest(manifest: Manifest, settings: Sequence[Any]) -> str:
     rows = [[track.track_id, str(track.path), track.label, track.split, track.fold] for track in manifest.tracks]
     content = json.dumps([list(settings), rows], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def find_weights_first(recipe: Recipe) -> None:
+    """Find the file that the recipe's network will load, or fetch it; nothing is read of it yet.
+
+    Raises
+    ------
+    BundleError
+        If it is not there and cannot be fetched.
+    """
+    name, options = recipe.model.name, recipe.model.options
+    if "net" in options:  # a network inside of another
+        name, options = str(options["net"]), {**(options.get("net_options") or {}), **options}
+    entry = model_entry(name)
+    known: dict[str, Any] = {**entry.options, **options}
+    weights = str(known.get("weights") or "none")
+    if weights == "none":
+        return
+    if entry.family == "imagenet":
+        from musicgenre.models._published_weights import find_weights
+
+        find_weights(weights, name)
+    elif entry.family == "vggish":
+        from musicgenre.features.published.vggish import WEIGHTS, find_file
+
+        find_file(weights, WEIGHTS, "model.options.weights")
+    elif entry.family == "transformer" and known.get("model"):
+        from musicgenre.features.published.transformers.hub import find_model
+
+        find_model(str(known["model"]))

@@ -14,7 +14,7 @@ from musicgenre.data.splits import segment_leaky_parts
 from musicgenre.data.store import PartView, Store
 from musicgenre.data.targets import Targets
 from musicgenre.errors import DataError
-from musicgenre.training.order import one_a_track
+from musicgenre.training.batches import one_a_track
 
 LEAKY = "segment-leaky"
 LEAKY_WARNING = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from musicgenre.errors import MissingExtraError, RecipeError
-from musicgenre.features.segments import SHORTEST_HOP_S
+from musicgenre.features.base import SHORTEST_HOP_S
 from musicgenre.training._recipe_files import (
     find_recipe,
     list_recipes,

@@ -12,18 +12,35 @@ same way.
 from __future__ import annotations
 
 import itertools
+import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from musicgenre.data._pool import OrderedPool
+from musicgenre.data.rows import Features
+from musicgenre.data.shard_places import Shard, read_or_fail
+from musicgenre.data.shards import ShardSet, open_shards
+from musicgenre.data.splits import protocol_of
+from musicgenre.data.store import PartView
+from musicgenre.data.targets import tag_targets
+from musicgenre.errors import DataError, RecipeError, UsageError
 from musicgenre.features.base import needing
-from musicgenre.training.order import Examples, Rows
+from musicgenre.features.registry import representation_from_settings
+from musicgenre.training.batches import Clocked, Examples, Rows, count_batches, read_ahead
+from musicgenre.training.material import MANIFEST_SPLIT, Material, check_task, representation_of
+from musicgenre.training.parts import LEAKY
+from musicgenre.training.recipes import Recipe, StreamSection
 
 
 class Multiplexed:
-    """Rows in the order in which randomly multiplexed streams yield them: an order of ``training/order.py``.
+    """Rows in the order in which randomly multiplexed streams yield them: an order of ``training/batches.py``.
 
     One stream a track, ``active`` of them open; each step draws one of the open streams. A stream that ends gives way
     to one of a track that still has examples, drawn at random. The order depends on the seed, the epoch and these
@@ -133,3 +150,204 @@ class _Tracks:
                 place = int(self._rng.integers(len(self._waiting) + 1))
                 self._waiting.append(track)
                 self._waiting[place], self._waiting[-1] = track, self._waiting[place]
+
+
+_READ_AHEAD = 4
+
+Example = tuple[int, NDArray[Any]]
+
+
+class ShardBatches(Clocked):
+    """Iterate over the training part of a shard set in mini-batches of (features, targets).
+
+    The shards come in a new order every epoch, the rows of one shard in a new order, and a buffer mixes what lies
+    near. All that is drawn from the seed and the epoch in one place: workers fetch and decode whole shards, so that
+    they change nothing but the pace.
+
+    Parameters
+    ----------
+    shards : ShardSet
+        Where the features are.
+    part : PartView
+        The rows of the training part that take part.
+    examples : Examples
+        Which of them an epoch has.
+    batch_size, epoch, rank, world
+        As in :class:`~musicgenre.training.batches.Batches`. Every process reads all shards and takes its rows.
+    seed : int
+        Of the training.
+    settings : StreamSection
+        The recipe's section.
+
+    Attributes
+    ----------
+    waited_s : float
+        Seconds the training has waited for batches so far.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        part: PartView,
+        examples: Examples,
+        batch_size: int,
+        *,
+        seed: int,
+        settings: StreamSection,
+        epoch: Callable[[], int] = int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        with needing("reading shards", "stream"):
+            import webdataset
+
+        self._shuffle: Any = webdataset.shuffle
+        self.shards, self.part, self.examples = shards, part, examples
+        self.batch_size, self.seed, self.settings = batch_size, seed, settings
+        self.epoch, self.rank, self.world = epoch, rank, world
+        self.n_examples = settings.epoch_examples or len(examples)
+        self._positions = shards.positions(part)
+        self._skipped: set[str] = set()
+        shared = (shards.shape, str(shards.dtype))
+        self._read = lambda wanted: read_or_fail(shared, wanted)
+        self._pool = OrderedPool(read_or_fail, shared, settings.workers) if settings.workers else None
+
+    def __len__(self) -> int:
+        return count_batches(self.n_examples, self.batch_size, self.world, training=True)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self._clocked(read_ahead(self._made(self.epoch()), _READ_AHEAD))
+
+    def close(self) -> None:
+        """End the processes that read."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def _made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        passes = (self._once(epoch, number) for number in itertools.count())
+        found = itertools.islice(itertools.chain.from_iterable(passes), self.n_examples)
+        for _ in range(len(self)):
+            batch = list(itertools.islice(found, self.batch_size))[self.rank :: self.world]
+            features = np.stack([row for _, row in batch]).astype(np.float32, copy=False)
+            rows = np.array([position for position, _ in batch], np.int64)
+            yield torch.from_numpy(features), torch.from_numpy(self.part.truth(rows))
+
+    def _once(self, epoch: int, number: int) -> Iterator[Example]:
+        """Yield every example once; those of a shard that is passed over are missing."""
+        rng = np.random.default_rng([self.seed, epoch, number])
+        drawn = self._drawn(rng)
+        streamed = [self.shards.streamed[index] for index in rng.permutation(len(self.shards.streamed))]
+        mixed = self._shuffle(self.settings.buffer, initial=self.settings.buffer, rng=_random(rng))
+        n_yielded = 0
+        for example in mixed(self._examples(streamed, drawn, rng)):
+            n_yielded += 1
+            yield example
+        if not n_yielded:
+            raise DataError(
+                f"none of the {len(streamed)} shards of {self.shards.place.base} could be read",
+                next_step="Copy the shards again, or write them again with 'musicgenre shard'",
+            )
+
+    def _drawn(self, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Which rows of the part take part in this pass."""
+        drawn = np.zeros(len(self.part), np.bool_)
+        drawn[self.examples.by_track(rng)[0]] = True
+        return drawn
+
+    def _examples(
+        self, streamed: list[Shard], drawn: NDArray[np.bool_], rng: np.random.Generator
+    ) -> Iterator[Example]:
+        for shard, rows in self._found(streamed):
+            positions = self._positions[shard.part][shard.first_row : shard.first_row + shard.n_rows]
+            wanted: Rows = np.flatnonzero((positions >= 0) & drawn[positions])
+            for row in rng.permutation(wanted):
+                yield int(positions[row]), rows[row].copy()  # a view would keep the whole shard in memory
+
+    def _found(self, streamed: list[Shard]) -> Iterator[tuple[Shard, Features]]:
+        """Read shards, one ahead; end with an error at one that cannot be used, or tell and go on, as set."""
+        wanted = ((self.shards.place.where(shard.file), shard) for shard in streamed)
+        read = map(self._read, wanted) if self._pool is None else self._pool.run(wanted)
+        for shard, found in read_ahead(read, 1):
+            if not isinstance(found, DataError):
+                yield shard, found
+            elif self.settings.bad_shards == "stop":
+                raise DataError(
+                    found.problem,
+                    valid=found.valid,
+                    next_step=f"{found.next_step}; or go on without it: --set training.stream.bad_shards=skip",
+                )
+            elif shard.file not in self._skipped:
+                self._skipped.add(shard.file)
+                warnings.warn(
+                    f"passed over {shard.n_rows} examples: {found.problem}; others are repeated in their place",
+                    stacklevel=2,
+                )
+
+
+def _random(rng: np.random.Generator) -> random.Random:
+    return random.Random(int(rng.integers(2**63)))
+
+
+def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> Material:
+    """Open shards for a recipe; tracks, split, copies and features are what was written into them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Must ask for what the shards hold.
+    where : Path or str
+        See :func:`~musicgenre.data.shards.open_shards`.
+    folds : int
+        Must be 0: shards have one split.
+
+    Raises
+    ------
+    RecipeError
+        The recipe reads another representation, other labels, left out tracks or augmented copies.
+    UsageError
+        Folds, or a protocol that deals single segments.
+    """
+    if folds or recipe.protocol.name == LEAKY:
+        asked = "--folds" if folds else f"the protocol {LEAKY}"
+        raise UsageError(
+            f"{asked} cannot be had from shards: they have one split", next_step="Train from the manifest"
+        )
+    shards = open_shards(where)
+    check_task(recipe, shards.manifest)
+    _check(recipe, shards)
+    record = protocol_of(shards.manifest)
+    protocol = record.protocol if record else MANIFEST_SPLIT
+    targets = tag_targets(shards.manifest, recipe.data.targets, recipe.data.labels) if recipe.is_tagging else None
+    representation = representation_from_settings(shards.representation)
+    return Material(shards.manifest, shards, protocol, representation, recipe, targets=targets)
+
+
+def _check(recipe: Recipe, shards: ShardSet) -> None:
+    section = recipe.representation
+    wanted = representation_of(recipe, shards.manifest)
+    hop_s = wanted.segment_s if section.hop_s is None else section.hop_s
+    asked = {**wanted.settings(), "hop_s": hop_s, "dtype": section.dtype}
+    held = {**shards.representation, "hop_s": shards.hop_s, "dtype": str(shards.dtype)}
+    different = [key for key in {**asked, **held} if asked.get(key) != held.get(key)]
+    if different:
+        key = different[0]
+        raise RecipeError(
+            f"the recipe {recipe.name} reads {key}={asked.get(key)!r}, but the shards {shards.place.base} hold "
+            f"{key}={held.get(key)!r}",
+            next_step="Write shards of this recipe: musicgenre shard MANIFEST --recipe NAME",
+        )
+    if recipe.data.labels and not recipe.is_tagging and set(recipe.data.labels) != set(shards.labels):
+        raise RecipeError(
+            f"the recipe {recipe.name} names other labels than the shards", valid=f"data.labels={list(shards.labels)}"
+        )
+    held_tracks = set(shards.everything.track_ids.tolist())
+    if present := [name for name in recipe.data.exclude if name in held_tracks]:
+        raise RecipeError(f"the recipe {recipe.name} leaves out {present[0]}, which the shards hold")
+    if recipe.augmentation.online.waveform is not None:
+        raise RecipeError("augmentation.online.waveform needs the sound, and shards hold features", valid="none")
+    if bool(recipe.augmentation.offline.copies) != bool(shards.everything.augmented.any()):
+        raise RecipeError(
+            f"the recipe {recipe.name} has augmentation.offline.copies={recipe.augmentation.offline.copies}, "
+            "and the shards were written otherwise",
+            next_step="Write shards of this recipe: musicgenre shard MANIFEST --recipe NAME",
+        )

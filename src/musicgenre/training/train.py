@@ -16,20 +16,18 @@ from musicgenre._files import room_advice
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
-from musicgenre.models._fitted import ClassicalModel
 from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.cards import cards_in_use
+from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.registry import check_options, create_model
-from musicgenre.training._weights_first import find_weights_first
+from musicgenre.runs.folder import RunFolder, check_output, free_folder, versions, write_group, write_study
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
-from musicgenre.training.material import Material, Progress, Tell, gather_material
-from musicgenre.training.normalise import Normalise
-from musicgenre.training.online import SpectrogramAugment, WaveformChange
+from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
+from musicgenre.training.material import Material, Progress, Tell, find_weights_first, gather_material
 from musicgenre.training.parts import Parts, missing_tags
 from musicgenre.training.recipes import Recipe, load_recipe
-from musicgenre.training.run import RunFolder, check_output, free_folder, versions, write_group, write_study
-from musicgenre.training.shard_material import material_of_shards
+from musicgenre.training.stream import material_of_shards
 
 
 def train(

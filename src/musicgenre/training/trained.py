@@ -13,10 +13,10 @@ from musicgenre._files import parsed_json
 from musicgenre.errors import RunError
 from musicgenre.models._network import Network
 from musicgenre.models.registry import create_to_restore
+from musicgenre.runs.folder import RunFolder, read_description
 from musicgenre.training.checkpoint import read_safetensors
 from musicgenre.training.fit import restore
-from musicgenre.training.normalise import Normalise, normalise_from_dict
-from musicgenre.training.run import RunFolder, read_description
+from musicgenre.training.inputs import Normalise, normalise_from_dict
 
 
 @dataclass(frozen=True)

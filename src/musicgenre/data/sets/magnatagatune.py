@@ -3,23 +3,238 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 
-from musicgenre.data._tagged import Clip, Wanted, choose_tags, index_clips, shortened
+from musicgenre.data import _csv
+from musicgenre.data._csv import CellProblem
 from musicgenre.data.index import Index, with_artists
-from musicgenre.data.sets._annotations import (
-    INFO_COLUMNS,
-    PATH,
-    Annotation,
-    Annotations,
-    is_annotations,
-    read_annotations,
-    read_clip_info,
-)
-from musicgenre.data.sets._mtat_tags import ALL_TAGS, TOP_50, names_after_merging
+from musicgenre.data.sets._tagged import Clip, Wanted, choose_tags, index_clips, shortened
 from musicgenre.data.sets.registry import Archive, DataSet, register
 from musicgenre.errors import DataError, UsageError
+
+ALL_TAGS = tuple(
+    """no voice,singer,duet,plucking,hard rock,world,bongos,harpsichord,female singing,clasical,sitar,
+chorus,female opera,male vocal,vocals,clarinet,heavy,silence,beats,men,woodwind,funky,no strings,
+chimes,foreign,no piano,horns,classical,female,no voices,soft rock,eerie,spacey,jazz,guitar,quiet,
+no beat,banjo,electric,solo,violins,folk,female voice,wind,happy,ambient,new age,synth,funk,
+no singing,middle eastern,trumpet,percussion,drum,airy,voice,repetitive,birds,space,strings,bass,
+harpsicord,medieval,male voice,girl,keyboard,acoustic,loud,classic,string,drums,electronic,
+not classical,chanting,no violin,not rock,no guitar,organ,no vocal,talking,choral,weird,opera,
+soprano,fast,acoustic guitar,electric guitar,male singer,man singing,classical guitar,country,violin,
+electro,reggae,tribal,dark,male opera,no vocals,irish,electronica,horn,operatic,arabic,lol,low,
+instrumental,trance,chant,strange,drone,synthesizer,heavy metal,modern,disco,bells,man,deep,
+fast beat,industrial,hard,harp,no flute,jungle,pop,lute,female vocal,oboe,mellow,orchestral,viola,
+light,echo,piano,celtic,male vocals,orchestra,eastern,old,flutes,punk,spanish,sad,sax,slow,male,
+blues,vocal,indian,no singer,scary,india,woman,woman singing,rock,dance,piano solo,guitars,
+no drums,jazzy,singing,cello,calm,female vocals,voices,different,techno,clapping,house,monks,
+flute,not opera,not english,oriental,beat,upbeat,soft,noise,choir,female singer,rap,metal,hip hop,
+quick,water,baroque,women,fiddle,english""".replace("\n", "").split(",")
+)
+
+# The 50 most frequent, the most frequent first.
+TOP_50 = tuple(
+    """guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,vocal,synth,female,indian,
+opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,woman,male vocal,no vocal,pop,soft,sitar,solo,man,
+classic,choir,voice,new age,dance,male voice,female vocal,beats,harp,cello,no voice,weird,country,metal,female voice,
+choral""".replace("\n", "").split(",")
+)
+
+# The groups are K. Choi's (magnatagatune-list, 2016), who doubts two of them himself: opera + operatic and
+# hard + hard rock. "female vocal" beside "female vocals" is ours: his list leaves it out.
+SYNONYMS: tuple[tuple[str, ...], ...] = tuple(
+    tuple(group.split(","))
+    for group in (
+        "beat,beats",
+        "chant,chanting",
+        "choir,choral",
+        "classical,clasical,classic",
+        "drum,drums",
+        "electro,electronic,electronica,electric",
+        "fast,fast beat,quick",
+        "female,female singer,female singing,female vocal,female vocals,female voice,woman,woman singing,women",
+        "flute,flutes",
+        "guitar,guitars",
+        "hard,hard rock",
+        "harpsichord,harpsicord",
+        "heavy,heavy metal,metal",
+        "horn,horns",
+        "india,indian",
+        "jazz,jazzy",
+        "male,male singer,male vocal,male vocals,male voice,man,man singing,men",
+        "no beat,no drums",
+        "no singer,no singing,no vocal,no vocals,no voice,no voices,instrumental",
+        "opera,operatic",
+        "orchestra,orchestral",
+        "quiet,silence",
+        "singer,singing",
+        "space,spacey",
+        "string,strings",
+        "synth,synthesizer",
+        "violin,violins",
+        "vocal,vocals,voice,voices",
+        "strange,weird",
+    )
+)
+
+
+def names_after_merging(known: Sequence[str]) -> Mapping[str, str]:
+    """Map each tag to the one that stands for its group: the most frequent member of the usual 50, else the first.
+
+    Parameters
+    ----------
+    known : sequence of str
+        The tags of a table; only these are merged, so a table of some tags works too.
+
+    Returns
+    -------
+    Mapping of str to str
+        Tag to tag, every one of ``known``.
+    """
+    present = set(known)
+    names = {tag: tag for tag in known}
+    for group in SYNONYMS:
+        members = [tag for tag in group if tag in present]
+        usual = [tag for tag in TOP_50 if tag in members]
+        names.update(dict.fromkeys(members, (usual or members)[0]) if members else {})
+    return names
+
+
+ID, PATH = "clip_id", "mp3_path"
+INFO_COLUMNS = ("track_number", "title", "artist", "album", "original_url")
+_VALID = "A table with the columns clip_id, one 0/1 column a tag, and mp3_path, separated by tabs (or commas)"
+_VALID_INFO = f"A table with the columns {ID}, {', '.join(INFO_COLUMNS)} and {PATH}, separated by tabs (or commas)"
+_BITS = frozenset("01")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One row: where it stands, the clip's id and file (may be empty) and the tags it has."""
+
+    line: int
+    clip_id: str
+    path: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A table of tags: the names of its tag columns and its rows, both in the file's order."""
+
+    path: Path
+    tags: tuple[str, ...]
+    rows: tuple[Annotation, ...]
+
+
+def is_annotations(path: Path) -> bool:
+    """Tell by its first line whether a file is a table of tags."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+            return bool(_csv.separator_with(next((line for line in stream if line.strip()), ""), (ID, PATH)))
+    except OSError:
+        return False
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read a table of tags; one error names every bad cell by line and column.
+
+    Parameters
+    ----------
+    path : Path
+        ``annotations_final.csv`` or a table of its form: tabs, commas or semicolons, quoted or not, with or without a
+        byte order mark, any line ends.
+
+    Returns
+    -------
+    Annotations
+        Rows without a file are kept, their path is empty.
+    """
+    lines = _csv.read_cells(path, (ID, PATH), _VALID)
+    header_line, header = next(lines)
+    problems = _bad_names(header_line, header)
+    n, id_at, path_at = len(header), header.index(ID), header.index(PATH)
+    places = [i for i in range(n) if i not in (id_at, path_at)]
+    tags = tuple(header[i] for i in places)
+    first, last = (places[0], places[-1] + 1) if places else (0, 0)
+    together = places == list(range(first, last))  # as in the original: a slice is faster than a choice
+    rows = []
+    for line, cells in lines:
+        if len(cells) != n:
+            problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{n} cells, like the header"))
+            continue
+        bits = cells[first:last] if together else [cells[i] for i in places]
+        if not _BITS.issuperset(bits):
+            bad = ((tag, bit) for tag, bit in zip(tags, bits, strict=True) if bit not in _BITS)
+            problems += [CellProblem(line, tag, bit, "0 or 1") for tag, bit in bad]
+            continue
+        rows.append(Annotation(line, cells[id_at], cells[path_at], tuple(compress(tags, map("1".__eq__, bits)))))
+    problems += _bad_keys(rows)
+    _csv.raise_problems(path, problems)
+    return Annotations(path, tags, tuple(rows))
+
+
+def read_clip_info(path: Path) -> dict[str, dict[str, str]]:
+    """Read title, artist, album and origin of clips, by clip id; one error names every bad cell.
+
+    Parameters
+    ----------
+    path : Path
+        ``clip_info_final.csv``; it also lists clips that have neither file nor tags.
+
+    Returns
+    -------
+    dict of str to dict of str to str
+        The columns `INFO_COLUMNS` and ``mp3_path`` of every clip.
+    """
+    wanted = (*INFO_COLUMNS, PATH)
+    lines = _csv.read_cells(path, (ID, *wanted), _VALID_INFO)
+    _, header = next(lines)
+    n, id_at, places = len(header), header.index(ID), [header.index(name) for name in wanted]
+    found: dict[str, dict[str, str]] = {}
+    problems = []
+    for line, cells in lines:
+        if len(cells) != n:
+            problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{n} cells, like the header"))
+        elif cells[id_at] in found or not cells[id_at]:
+            problems.append(CellProblem(line, ID, cells[id_at], "an id that no other row has"))
+        else:
+            found[cells[id_at]] = {name: cells[place] for name, place in zip(wanted, places, strict=True)}
+    _csv.raise_problems(path, problems)
+    return found
+
+
+def _bad_names(line: int, header: Sequence[str]) -> list[CellProblem]:
+    """Find names of columns that could not be tags."""
+    twice = {name for name in header if header.count(name) > 1}
+    problems = [CellProblem(line, name, name, "each column once") for name in sorted(twice)]
+    for name in header:
+        if not name.isprintable() or ";" in name or name != name.strip() or not name:
+            problems.append(CellProblem(line, name, name, "a name without ';' and without space around it"))
+    if len(header) < 3:
+        problems.append(
+            CellProblem(line, "(all)", f"{len(header)} columns", "a column a tag beside clip_id and mp3_path")
+        )
+    return problems
+
+
+def _bad_keys(rows: Sequence[Annotation]) -> Iterator[CellProblem]:
+    """Find ids and files that stand on two rows, empty ids and names that cannot be files."""
+    ids: dict[str, int] = {}
+    paths: dict[str, int] = {}
+    for row in rows:
+        if not row.clip_id.strip():
+            yield CellProblem(row.line, ID, row.clip_id, "an id")
+        elif row.clip_id in ids:
+            yield CellProblem(row.line, ID, row.clip_id, f"each id once; line {ids[row.clip_id]} has it too")
+        if row.path and not row.path.isprintable():
+            yield CellProblem(row.line, PATH, row.path, "the name of a file")
+        elif row.path and row.path in paths:
+            yield CellProblem(row.line, PATH, row.path, f"each file once; line {paths[row.path]} has it too")
+        ids.setdefault(row.clip_id, row.line)
+        paths.setdefault(row.path, row.line)
+
 
 ANNOTATIONS, CLIP_INFO = "annotations_final.csv", "clip_info_final.csv"
 TOP50_COLUMN = "top50_tags"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from musicgenre.data import _csv
 from musicgenre.data._csv import CellProblem
-from musicgenre.data._tagged import Clip, Wanted, choose_tags, index_clips
 from musicgenre.data.index import Index, with_artists
+from musicgenre.data.sets._tagged import Clip, Wanted, choose_tags, index_clips
 from musicgenre.data.sets.registry import DataSet, register
 from musicgenre.errors import DataError
 

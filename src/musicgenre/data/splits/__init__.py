@@ -1,7 +1,6 @@
 """Protocols: how tracks are split, written into the manifest and repeatable from the seed alone."""
 
-from musicgenre.data.splits.folds import take_fold
-from musicgenre.data.splits.held_out import SPLIT_BEFORE, with_validation
+from musicgenre.data.splits.folds import SPLIT_BEFORE, take_fold, with_validation
 from musicgenre.data.splits.registry import (
     Protocol,
     SplitRecord,

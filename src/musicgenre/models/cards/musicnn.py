@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from musicgenre.features._musicnn.fetch import WHEEL_NAME
-from musicgenre.features._musicnn.published import CITATION, LICENCE, PATCH_FRAMES, PUBLISHED, SPEC, Published
+from musicgenre.features.published.musicnn.published import CITATION, LICENCE, PATCH_FRAMES, PUBLISHED, SPEC, Published
+from musicgenre.features.published.musicnn.weights import WHEEL_NAME
 from musicgenre.models.cards import WeightCard
 
 

@@ -1,0 +1,186 @@
+"""Things by name: each registers itself where it is written, in a file of its folder or in a plugin.
+
+A folder is scanned when a name of its registry is first asked for, so that importing a registry stays cheap. Plugins
+are other packages that name a module, or a function to call, in the entry-point group ``musicgenre.plugins``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import pkgutil
+import threading
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from musicgenre._text import did_you_mean, unknown_name
+from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+PLUGIN_GROUP = "musicgenre.plugins"
+
+Entry = TypeVar("Entry")
+Decorated = TypeVar("Decorated")
+
+
+class Registry(Generic[Entry]):
+    """Entries of one kind by name.
+
+    Parameters
+    ----------
+    kind, plural : str
+        What one entry is called, and several: ``model``, ``models``.
+    package : str
+        The package whose modules register entries, ``musicgenre.models.families``; names that begin with ``_`` are
+        left out.
+    one_a_file : bool, optional
+        Whether each module holds the one entry of its own name, so that the others need not be imported to find it.
+    asks : bool, optional
+        Whether a message about an unknown name asks for the nearest one, before it lists all.
+    """
+
+    def __init__(self, kind: str, plural: str, package: str, *, one_a_file: bool = False, asks: bool = False) -> None:
+        self._kind = kind
+        self._plural = plural
+        self._package = package
+        self._one_a_file = one_a_file
+        self._asks = asks
+        self._entries: dict[str, Entry] = {}
+        self._lock = threading.RLock()
+        self._is_scanned = False
+
+    def add(self, name: str, entry: Entry) -> Entry:
+        """Keep ``entry`` under ``name`` and give it back.
+
+        Raises
+        ------
+        UsageError
+            If the name is taken.
+        """
+        if _plugins.are_loading:  # before a plugin takes a name, ours have theirs
+            self._find_own(name)
+        if name in self._entries:
+            raise UsageError(
+                f"two {self._plural} are called {name!r}: the name is taken twice", valid="Each name once"
+            )
+
+        self._entries[name] = entry
+        return entry
+
+    def register(self, name: str) -> Callable[[Decorated], Decorated]:
+        """Keep the decorated class or function, which is an entry, under ``name``; see `add`."""
+
+        def keep(entry: Decorated) -> Decorated:
+            self.add(name, entry)  # type: ignore[arg-type]  # a decorator gives back the very type it was given
+            return entry
+
+        return keep
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Names that match a shell pattern, sorted; upper and lower case differ."""
+        load_plugins()
+        own = self._modules() if self._one_a_file else self._scan()
+
+        return sorted(name for name in own | set(self._entries) if fnmatch.fnmatchcase(name, pattern))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, by name."""
+        return tuple(self.get(name) for name in self.names())
+
+    def get(self, name: str) -> Entry:
+        """Find an entry.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name; the nearest one is named.
+        """
+        self._find_own(name)
+        if name not in self._entries:
+            load_plugins()
+        if name not in self._entries:
+            raise self._unknown(name)
+
+        return self._entries[name]
+
+    def _unknown(self, name: str) -> UsageError:
+        """Make the error for a name that does not exist."""
+        names = self.names()
+        if not self._asks:
+            return unknown_name(self._kind, name, names)
+
+        listed = f"{self._plural.capitalize()}: {', '.join(names)}"
+        return UsageError(f"there is no {self._kind} {name!r}", valid=f"{did_you_mean(name, names)}{listed}")
+
+    def _find_own(self, name: str) -> None:
+        """Import what may register ``name`` in our own package."""
+        if not self._one_a_file:
+            self._scan()
+        elif name not in self._entries and name in self._modules():
+            importlib.import_module(f"{self._package}.{name}")
+
+    def _scan(self) -> set[str]:
+        """Import every module of the package, once, and give the names there are; one that fails is tried again."""
+        with self._lock:
+            if not self._is_scanned:
+                for module in sorted(self._modules()):
+                    importlib.import_module(f"{self._package}.{module}")
+                self._is_scanned = True
+
+        return set(self._entries)
+
+    def _modules(self) -> set[str]:
+        """Names of the package's modules, plumbing left out."""
+        package = importlib.import_module(self._package)
+        return {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+
+
+class _Plugins:
+    """What is known of the plugins, for all registries together."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.were_loaded = False
+        self.are_loading = False
+
+
+_plugins = _Plugins()
+
+
+def load_plugins() -> None:
+    """Let the installed plugins register what they bring, once a process.
+
+    One that fails is left out, whatever its failure: a warning names all of these with their reasons.
+    """
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
+    with _plugins.lock:
+        if _plugins.were_loaded:
+            return
+        _plugins.were_loaded = True  # first, for a plugin may ask for names itself
+
+        _plugins.are_loading = True
+        try:
+            outcomes = [_load(plugin) for plugin in entry_points(group=PLUGIN_GROUP)]
+        finally:
+            _plugins.are_loading = False
+
+    failures = [outcome for outcome in outcomes if outcome]
+    if failures:
+        warnings.warn(f"plugins of musicgenre that could not be loaded: {'; '.join(failures)}", stacklevel=2)
+
+
+def _load(plugin: EntryPoint) -> str:
+    """Load one plugin; say its name and what is wrong with it, or nothing."""
+    try:
+        loaded = plugin.load()
+        if not isinstance(loaded, ModuleType):
+            loaded()
+    except Exception as error:  # noqa: BLE001 - code of others may fail in any way, and must not stop ours
+        return f"{plugin.name} ({type(error).__name__}: {error})"
+
+    return ""

@@ -1,0 +1,80 @@
+"""Words of messages: names that can be printed, lists that are cut short, and the name somebody meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+
+from musicgenre.errors import UsageError
+
+
+def printable(path: str | bytes | os.PathLike[str]) -> str:
+    r"""Return a file's name with everything that cannot be printed escaped.
+
+    Parameters
+    ----------
+    path : str, bytes or path-like
+        A name as the operating system gives it; bytes that are not UTF-8 may stand in it as surrogates.
+
+    Returns
+    -------
+    str
+        The name, with undecodable bytes as ``\xNN`` and control characters as ``\n``, ``\x1b``, ...
+    """
+    raw = path if isinstance(path, bytes) else os.fspath(path).encode("utf-8", "surrogateescape")
+    text = raw.decode("utf-8", "backslashreplace")
+
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def shortened(names: Sequence[str], shown: int, *, separator: str = ", ") -> str:
+    """List the first ``shown`` names and count the others: ``a, b and 3 more``."""
+    text = separator.join(names[:shown])
+    n_left_out = len(names) - shown
+
+    return f"{text} and {n_left_out} more" if n_left_out > 0 else text
+
+
+def nearest_name(given: str, names: Iterable[str]) -> str:
+    """Find the name that was meant by ``given``, upper and lower case being the same; empty where none is near.
+
+    Parameters
+    ----------
+    given : str
+        What somebody wrote.
+    names : iterable of str
+        The names there are.
+    """
+    as_written = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(given.lower(), as_written, n=1)
+
+    return as_written[near[0]] if near else ""
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """Ask for the nearest name, with a blank behind, in front of a list of all names; empty where none is near."""
+    near = nearest_name(given, names)
+    return f"Did you mean {near!r}? " if near else ""
+
+
+def unknown_name(what: str, given: str, names: Iterable[str]) -> UsageError:
+    """Make the error for a name that does not exist, with the nearest one that does.
+
+    Parameters
+    ----------
+    what : str
+        What is named: ``model``, ``option of the model mfcc-cnn``.
+    given : str
+        The name that does not exist.
+    names : iterable of str
+        Those that do, in the order to list them.
+    """
+    names = list(names)
+    near = nearest_name(given, names)
+
+    return UsageError(
+        f"there is no {what} named {given!r}",
+        valid=f"Valid: {', '.join(names) or 'none'}",
+        next_step=f"Nearest: {near!r}" if near else "",
+    )

@@ -1,0 +1,167 @@
+"""Look at a track and listen to it: waveform, log-mel and MFCC, before and after an augmentation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre import audio
+from musicgenre._files import replacing, write_bytes_atomic
+from musicgenre.augment.waveform import Chain, Drawn, apply
+from musicgenre.errors import AudioError, UsageError
+from musicgenre.features.base import needing
+from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.mel.specification import MelSpec
+
+Float32 = NDArray[np.float32]
+
+_RATE_HZ = 22_050
+_MEL = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128, top_db=80.0)
+_MFCC = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128, top_db=80.0, n_mfcc=13)
+_SOUND_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+_N_COLUMNS = 1_500  # of the drawn waveform: more than the picture has pixels
+_SHORTEST = 16
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A waveform and what is drawn of it."""
+
+    title: str
+    waveform: Float32  # (n_samples,)
+    mel_db: NDArray[np.float64]  # (n_mels, n_frames)
+    mfcc: NDArray[np.float64]  # (n_mfcc, n_frames)
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.waveform) / _RATE_HZ
+
+
+def show_track(
+    path: Path,
+    picture: Path,
+    *,
+    chain: Chain | None = None,
+    seed: int = 0,
+    sound: Path | None = None,
+    duration_s: float = 30.0,
+) -> Drawn | None:
+    """Draw a track into a PNG file; with a chain, draw it changed beside it and write the changed sound.
+
+    Parameters
+    ----------
+    path : Path
+        The track.
+    picture : Path
+        The picture, replaced if it exists.
+    chain : Chain, optional
+        The augmentation; see `get_chain`.
+    seed : int, optional
+        What of the chain happens.
+    sound : Path, optional
+        Where the changed sound goes, mono at the track's own rate: ``.wav`` or ``.flac``.
+    duration_s : float, optional
+        How much of the track is drawn and changed, from its beginning.
+
+    Returns
+    -------
+    dict or None
+        What was drawn from the chain, for :func:`musicgenre.augment.waveform.apply`.
+    """
+    if sound is not None and (chain is None or sound.suffix.lower() not in _SOUND_FORMATS):
+        raise UsageError(
+            f"the changed sound cannot be written to {sound}",
+            valid=f"A name that ends in {' or '.join(_SOUND_FORMATS)}, together with an augmentation",
+        )
+    rate_hz = audio.probe(path).sample_rate_hz
+    waveform = audio.load(path, rate_hz, duration_s=duration_s).waveform
+    if len(waveform) < _SHORTEST:
+        raise AudioError(f"{path} is too short to draw ({len(waveform)} samples)")
+    looks = [_look("as it is", waveform, rate_hz)]
+    drawn = None
+    if chain is not None:
+        drawn = chain.draw(seed)
+        changed = apply(drawn, waveform, rate_hz)
+        looks.append(_look(describe(drawn), changed, rate_hz))
+        if sound is not None:
+            _write_sound(sound, changed, rate_hz)
+    _draw(looks, path.name, picture)
+    return drawn
+
+
+def describe(drawn: Drawn) -> str:
+    """Say in a line what an augmentation did: ``TimeStretch rate 0.93, Shift shift_amount -0.12``."""
+    parts = []
+    for step in drawn["steps"]:
+        values = " ".join(f"{name} {value:.3g}" for name, value in step["parameters"].items())
+        parts.append(f"{step['transform']} {values}".strip())
+    return ", ".join(parts) or "nothing happened"
+
+
+def _look(title: str, waveform: Float32, rate_hz: int) -> _Look:
+    sound = audio.from_array(waveform, rate_hz, _RATE_HZ).waveform
+    return _Look(title, sound, melspectrogram(sound, _MEL), melspectrogram(sound, _MFCC))
+
+
+def _write_sound(path: Path, waveform: Float32, rate_hz: int) -> None:
+    import soundfile
+
+    encoded = io.BytesIO()
+    soundfile.write(encoded, waveform, rate_hz, format=_SOUND_FORMATS[path.suffix.lower()], subtype="PCM_16")
+    try:
+        write_bytes_atomic(path, encoded.getvalue())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror})", next_step="Choose another --sound") from error
+
+
+def _draw(looks: Sequence[_Look], name: str, path: Path) -> None:
+    with needing("drawing a track", "plot"):
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=(7 * len(looks), 8), layout="constrained")
+    axes = figure.subplots(3, len(looks), squeeze=False, sharex=True, sharey="row")
+    top_db = max(float(look.mel_db.max()) for look in looks)
+    widest = max(float(np.percentile(np.abs(look.mfcc[1:]), 95)) for look in looks) or 1.0
+    for column, look in enumerate(looks):
+        _draw_waveform(axes[0, column], look)
+        limits = {"vmin": top_db - 80.0, "vmax": top_db}
+        mel = _draw_image(axes[1, column], look.mel_db, look.duration_s, 0, "magma", limits)
+        limits = {"vmin": -widest, "vmax": widest}
+        mfcc = _draw_image(axes[2, column], look.mfcc[1:], look.duration_s, 1, "RdBu_r", limits)
+        axes[2, column].set_xlabel("seconds")
+    axes[0, 0].set(ylabel="waveform", xlim=(0, max(look.duration_s for look in looks)))
+    axes[1, 0].set_ylabel("mel band")
+    axes[2, 0].set_ylabel(f"MFCC 1 to {len(looks[0].mfcc) - 1}")
+    figure.colorbar(mel, ax=axes[1, :], label="dB")
+    figure.colorbar(mfcc, ax=axes[2, :], label="coefficient")
+    figure.suptitle(name.encode("utf-8", "replace").decode())
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror})", next_step="Choose another --output"
+        ) from error
+
+
+def _draw_waveform(axes: Any, look: _Look) -> None:
+    """Draw the lowest and highest sample of every column: all peaks, few points."""
+    width = max(1, len(look.waveform) // _N_COLUMNS)
+    columns = look.waveform[: len(look.waveform) // width * width].reshape(-1, width)
+    times_s = np.arange(len(columns)) * width / _RATE_HZ
+    axes.fill_between(times_s, columns.min(axis=1), columns.max(axis=1), color="C0", linewidth=0.5)
+    axes.set_title(look.title, fontsize=10, wrap=True)
+
+
+def _draw_image(
+    axes: Any, values: NDArray[np.float64], duration_s: float, first: int, colours: str, limits: dict[str, float]
+) -> Any:
+    extent = (0, duration_s, first - 0.5, first + len(values) - 0.5)
+    return axes.imshow(
+        values, origin="lower", aspect="auto", extent=extent, cmap=colours, interpolation="nearest", **limits
+    )

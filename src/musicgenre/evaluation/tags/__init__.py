@@ -1,1 +1,0 @@
-"""Evaluation of tagging: any number of tags a track, or agreement with soft targets."""

@@ -1,0 +1,1 @@
+"""Classical descriptions of sound: harmony and percussion, chroma, rhythm, spectral shape."""

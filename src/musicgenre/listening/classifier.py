@@ -1,0 +1,171 @@
+"""The Classifier: load a model once, then ask it about any number of tracks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgenre import audio
+from musicgenre.errors import AudioError
+from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
+from musicgenre.listening.framing import Coverage, Framing
+from musicgenre.listening.hearing import Heard, Outputs, Source
+from musicgenre.listening.listeners import Judgement, Listener, TagListener, load_listener, tag_answer
+
+# Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
+DEFAULT_COVERAGE_S = 18.0
+
+
+class Classifier:
+    """Names the genre of tracks. Loads its model once; safe to share between threads.
+
+    Parameters
+    ----------
+    model : str
+        ``default`` (MusiCNN with the genre head of this package), the name of a taught model, that of a published
+        tagger (``msd-musicnn``, ``mtt-musicnn``, ``msd-vgg``, ``mtt-vgg``), or the path of a bundle (``.onnx``) or
+        taught head (``.json``).
+    coverage : float, ``full`` or None
+        Seconds of each track to hear, evenly spread, or ``full`` for everything. None takes the measured default.
+    threads : int, optional
+        Threads that one inference may use; all cores by default.
+
+    Raises
+    ------
+    BundleError
+        When the model is missing, damaged or too new.
+    UsageError
+        When ``coverage`` is neither ``full`` nor a positive number.
+
+    Examples
+    --------
+    >>> from musicgenre import Classifier
+    >>> answer = Classifier().classify("song.mp3")  # doctest: +SKIP
+    >>> answer.genre, round(answer.confidence, 2)  # doctest: +SKIP
+    ('jazz', 0.93)
+    """
+
+    def __init__(
+        self, model: str = "default", *, coverage: float | str | None = None, threads: int | None = None
+    ) -> None:
+        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
+        self._listener: Listener = load_listener(model, threads=threads)
+        self._ear = self._listener.ear(self.coverage)
+
+    @property
+    def model(self) -> str:
+        """Name of the loaded model."""
+        return self._listener.name
+
+    @property
+    def model_sha256(self) -> str:
+        """Checksum of the loaded model: a model taught again under its name has another one."""
+        return self._listener.sha256
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Genres the model can name; none for a tagger."""
+        return self._listener.labels
+
+    @property
+    def names_tags(self) -> bool:
+        """Whether the model is a tagger: it names any number of tags and no genre."""
+        return isinstance(self._listener, TagListener)
+
+    def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
+        """Hear one track and name its genre.
+
+        Parameters
+        ----------
+        source : path, binary file object or ndarray
+            The track. An array holds samples in [-1, 1], shape (n_samples,) or (n_samples, n_channels).
+        sample_rate_hz : int
+            Rate of an array; required for arrays, refused for anything else.
+
+        Returns
+        -------
+        Answer
+
+        Raises
+        ------
+        AudioError
+            When the source cannot be heard, or an array comes without its rate.
+        """
+        heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
+        path = None if isinstance(source, np.ndarray) else _name_of(source)
+        with np.errstate(invalid="ignore"):
+            judgement = self._listener.judge(heard)
+        if not (np.isfinite(judgement.scores).all() and np.isfinite(judgement.tags).all()):
+            raise AudioError(
+                f"{audio.printable(path) if path else 'the sound'} gives no answer that is a number",
+                valid="Samples near full scale, which is 1",
+                next_step="Divide its samples by their largest; if every track fails so, get or export the model anew",
+            )
+        if isinstance(self._listener, TagListener):
+            return tag_answer(self._listener, path, heard, judgement)
+        return self._answer(path, heard, judgement, self._listener.framing)
+
+    def hear(self, source: str | os.PathLike[str] | BinaryIO) -> tuple[Outputs, tuple[str, ...]]:
+        """Hear one track without judging it: what teaching a model of one's own starts from.
+
+        Parameters
+        ----------
+        source : path or binary file object
+            The track.
+
+        Returns
+        -------
+        (outputs, warnings)
+            The network's outputs, one row a heard segment, by name.
+
+        Raises
+        ------
+        AudioError
+            When the source cannot be heard.
+        """
+        heard = self._ear.hear(source)
+        return heard.outputs, heard.warnings
+
+    def _answer(self, path: str | None, heard: Heard, judgement: Judgement, framing: Framing) -> Answer:
+        listener = self._listener
+        scores = ranked(listener.labels, judgement.scores)
+        best, confidence = next(iter(scores.items()))
+        sure = confidence >= listener.unsure_threshold
+        tags = ranked(listener.tag_names, judgement.tags)
+        style = next(
+            (tag for tag, p in tags.items() if tag in listener.style_tags and p >= listener.tag_threshold), None
+        )
+        timeline = tuple(
+            _segment(framing, index, listener.labels, row)
+            for index, row in zip(heard.indices, judgement.timeline, strict=True)
+        )
+        return Answer(
+            path=path,
+            duration_s=heard.duration_s,
+            heard_s=min(heard.duration_s, len(heard.indices) * framing.hop_s),
+            genre=best if sure else UNSURE,
+            confidence=confidence,
+            scores=scores,
+            tags=tags,
+            style=style,
+            timeline=timeline,
+            warnings=heard.warnings,
+            model=listener.name,
+        )
+
+
+def _segment(framing: Framing, index: int, labels: tuple[str, ...], row: NDArray[np.float64]) -> TimelineSegment:
+    start_s, end_s = framing.times_s(index)
+    best = int(row.argmax())
+    return TimelineSegment(start_s, end_s, labels[best], float(row[best]))
+
+
+def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str | None:
+    if isinstance(source, str | os.PathLike):
+        return str(Path(cast("str", source)))
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else None

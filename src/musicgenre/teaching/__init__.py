@@ -1,0 +1,1 @@
+"""Genres of one's own: a head fitted on labelled tracks, and how good it is."""
