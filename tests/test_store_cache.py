@@ -22,6 +22,7 @@ from musicgenre.data._pool import run_jobs, start_method, usable_cores
 from musicgenre.data.cache import ContentHashes, RowCache, Signature, entry_key
 from musicgenre.errors import DataError
 from tests.limits import GUARD_S, wait_until
+from tests.pool_work import double, fail
 
 KEY = entry_key("00", {"name": "x"})
 
@@ -183,12 +184,6 @@ def test_errors_of_the_system_become_readable(tmp_path: Path, number: int, words
         raise OSError(number, os.strerror(number))
 
 
-def double(shared: int, item: int) -> int:
-    if item < 0:
-        os._exit(9)
-    return shared * item
-
-
 @pytest.fixture(params=["fork", "spawn"])
 def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Either way in which worker processes start."""
@@ -227,10 +222,6 @@ def test_the_pool_survives_items_that_kill_their_process(start: str) -> None:
     found = dict(run_jobs(double, 1, items, 2, list))
     assert found == {index: item if item > 0 else None for index, item in enumerate(items)}
     assert usable_cores() >= 1
-
-
-def fail(shared: str, item: int) -> int:
-    raise DataError(f"{shared} {item}")
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
