@@ -66,14 +66,6 @@ def test_published_parameter_counts(name: str) -> None:
     assert sum(math.prod(shape) for shape in learnt) == PARAMETERS[name]
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spend no time on random weights where a file's take their place."""
-    for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "uniform_"):
-        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_file_with_the_published_names_loads_strictly(name: str, tmp_path: Path) -> None:
     path, values = write_published(tmp_path, name)
@@ -86,7 +78,6 @@ def test_a_file_with_the_published_names_loads_strictly(name: str, tmp_path: Pat
         assert float(state[key].flatten()[0]) == float(value.flatten()[0])
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", MODELS)
 def test_one_renamed_key_fails(name: str, tmp_path: Path) -> None:
     path, values = write_published(tmp_path, name)
