@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from typer.testing import CliRunner
 
 from musicgenre.bundle import BundleCard
 from musicgenre.cli import app
-from tests.cli import COMMAND, classify_json, json_lines, run
+from tests.cli import COMMAND, classify_json, json_lines, run, run_process
+from tests.limits import GUARD_S, wait_until
 from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy
 
@@ -163,11 +163,9 @@ def test_ctrl_c_leaves_a_valid_file_that_resumes(toy: Path, tmp_path: Path) -> N
     # A runner in the background may ignore Ctrl-C, and its children inherit that.
     listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=listen)  # noqa: PLW1509
-    deadline = time.monotonic() + 60
-    while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: out.exists() and out.stat().st_size)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=GUARD_S)
     assert process.returncode == 130 and b"Traceback" not in errors and b"--resume" in errors
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert 0 < len(records) < 400
@@ -228,9 +226,9 @@ def test_closed_standard_streams_are_no_error(toy: Path, library: Path, closed: 
 def test_an_output_that_cannot_spell_a_name_escapes_it(toy: Path, tmp_path: Path) -> None:
     noise(tmp_path / "Ж é.wav", 0.8)
     env = {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"}
-    done = run("classify", tmp_path, "--model", toy, "--format", "json", env=env)
+    done = run_process("classify", tmp_path, "--model", toy, "--format", "json", env=env)
     assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["path"].endswith("Ж é.wav")
-    done = run("classify", tmp_path, "--model", toy, "--timeline", env=env)
+    done = run_process("classify", tmp_path, "--model", toy, "--timeline", env=env)
     assert done.returncode == 0 and b"\\u0416 \x82.wav" in done.stdout and b"####" in done.stdout
 
 
