@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from musicgenre.errors import UsageError
-from musicgenre.features.base import needing
+from musicgenre.errors import UsageError, needing
 from musicgenre.features.published.transformers.hub import EXTRA, find_model
 from musicgenre.models._network import Network
 from musicgenre.models.cards import card_of
