@@ -18,7 +18,7 @@ from musicgenre.bundle.ensemble import EnsembleBundle, join, load_ensemble
 from musicgenre.errors import DataError, RunError
 from musicgenre.evaluation._members import FITTED, aligned
 from musicgenre.evaluation.bundle_calibration import RunCalibration, calibrate
-from musicgenre.models.pooling import mixture_from_settings, pooled
+from musicgenre.models.pooling import mixture_from_settings, pool_scores
 from musicgenre.runs.runs import Run, open_run
 
 _CHANGED = 1e-4
@@ -82,7 +82,9 @@ class EnsembleModel:
         return max(alone, float(np.abs(self._together(bundle, says) - self._together(bundle, said)).max()))
 
     def _together(self, bundle: EnsembleBundle, segments: Sequence[Float64]) -> Float64:
-        scores = [pooled(own, member.card.scoring)[None] for member, own in zip(self.members, segments, strict=True)]
+        scores = [
+            pool_scores(own, member.card.scoring)[None] for member, own in zip(self.members, segments, strict=True)
+        ]
         return bundle.probabilities(np.stack(scores))
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._numbers import log_probabilities, softmax
 from musicgenre._onnx import ProtobufError, bytes_field, fields
 from musicgenre.bundle._container import read_sealed
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import Bundle, bundle_of
 from musicgenre.errors import BundleError, MissingExtraError
-from musicgenre.models.discriminant import logits_of, softmax
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class EnsembleBundle:
             for bundle, scores in zip(self.members, members, strict=True)
         ]
         mixed = self.card.mix(np.stack(aligned))
-        return mixed if self.card.temperature == 1.0 else softmax(logits_of(mixed) / self.card.temperature)
+        return mixed if self.card.temperature == 1.0 else softmax(log_probabilities(mixed) / self.card.temperature)
 
 
 def load_ensemble(path: str | os.PathLike[str], *, threads: int | None = None) -> EnsembleBundle:

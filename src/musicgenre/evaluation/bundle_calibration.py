@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from musicgenre._numbers import log_probabilities, softmax
 from musicgenre.evaluation.calibration import choose_threshold, fit_temperature
 from musicgenre.evaluation.protocols import is_leaky
-from musicgenre.models.discriminant import logits_of, softmax
 from musicgenre.runs.predictions import Predictions
 from musicgenre.runs.runs import Run
 
@@ -40,7 +40,7 @@ def calibrate(run: Run) -> RunCalibration:
         return RunCalibration(
             note=f"Confidence is not calibrated: {segments.n_tracks} validation tracks, fewer than {FEWEST_TRACKS}"
         )
-    logits = logits_of(segments.scores)
+    logits = log_probabilities(segments.scores)
     temperature = fit_temperature(logits, segments.truth)
     calibrated = Predictions(
         segments.labels, segments.track_ids, segments.starts_s, segments.truth, softmax(logits / temperature)

@@ -21,7 +21,7 @@ from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.track_hearing import TrackEar
 from musicgenre.models.head import list_taught, load_head
-from musicgenre.models.pooling import pooled, pooled_tags
+from musicgenre.models.pooling import pool_scores, pool_tag_scores
 
 if TYPE_CHECKING:
     from musicgenre.bundle.ensemble import EnsembleBundle
@@ -173,7 +173,7 @@ class ClassifierListener(BundleListener):
         """Let the segments' probabilities score together as the run did."""
         card = self._bundle.card
         probabilities = card.probabilities(heard.outputs["logits"])
-        return Judgement(pooled(probabilities, card.scoring), probabilities, np.zeros(0))
+        return Judgement(pool_scores(probabilities, card.scoring), probabilities, np.zeros(0))
 
 
 class TagListener(BundleListener):
@@ -198,7 +198,7 @@ class TagListener(BundleListener):
     def judge(self, heard: Heard) -> Judgement:
         """Let the segments' probabilities score together as the run did."""
         probabilities = self._probabilities(heard.outputs)
-        return Judgement(np.zeros(0), probabilities, pooled_tags(probabilities, self._bundle.card.scoring))
+        return Judgement(np.zeros(0), probabilities, pool_tag_scores(probabilities, self._bundle.card.scoring))
 
     def _probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
         if "tags" in outputs:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import write_text_atomic
 from musicgenre.errors import RunError, UsageError
-from musicgenre.models.pooling import POOLINGS, Pooling, pooled
+from musicgenre.models.pooling import POOLINGS, Pooling, pool_scores
 
 _FIRST_COLUMNS = ("track_id", "start_s", "label")
 _PREFIX = "score_"
@@ -93,7 +93,7 @@ class Predictions:
             rows.setdefault(track_id, []).append(row)
         self._check_one_label_a_track(rows)
         chosen = np.array(list(first.values()), dtype=np.intp)
-        together = [pooled(self.scores[members], how) for members in rows.values()]
+        together = [pool_scores(self.scores[members], how) for members in rows.values()]
         return Predictions(
             labels=self.labels,
             track_ids=tuple(first),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import write_text_atomic
 from musicgenre.errors import RunError, UsageError
-from musicgenre.models.pooling import TAG_POOLINGS, Pooling, pooled_tags
+from musicgenre.models.pooling import TAG_POOLINGS, Pooling, pool_tag_scores
 
 _FIRST = ("track_id", "start_s")
 _HARD = ("labels", "unknown")
@@ -94,7 +94,7 @@ class TagPredictions:
         for track_id, members in rows.items():
             if not np.array_equal(self.truth[members], self.truth[members[:1] * len(members)], equal_nan=True):
                 raise RunError(f"track {track_id!r} has different tags in these predictions")
-        pooled = [pooled_tags(self.scores[members], how) for members in rows.values()]
+        pooled = [pool_tag_scores(self.scores[members], how) for members in rows.values()]
         return replace(
             self,
             track_ids=tuple(rows),

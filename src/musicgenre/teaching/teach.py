@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._numbers import softmax
 from musicgenre.bundle.load import read_card
 from musicgenre.bundle.store import ensure_bundle
 from musicgenre.errors import DataError, UsageError
@@ -26,7 +27,7 @@ from musicgenre.evaluation.calibration import (
 from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S, Classifier
 from musicgenre.listening.framing import Coverage
-from musicgenre.models.discriminant import fit_discriminant, softmax
+from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, taught_path
 from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
 from musicgenre.teaching.trial import Trial, choose_settings, cross_validate, join_groups, near_pairs
