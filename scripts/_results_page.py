@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from _results_rows import FOLDER, Row
@@ -27,7 +26,7 @@ How to read it:
 """
 
 
-def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
+def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the page."""
     parts = [HEAD]
     front = FOLDER / "front.md"
@@ -42,11 +41,11 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[Pat
     return "\n".join(parts)
 
 
-def _table(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]], *, tags: bool) -> str:
+def _table(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]], *, tags: bool) -> str:
     """One section's table, and under it why rows have no figures; recomputed claims appear where there are any."""
-    without = [row.unmeasured for row in rows if row.unmeasured and row.record_path not in records]
+    without = [row.unmeasured for row in rows if row.unmeasured and row.record_name not in records]
     reasons = tuple(dict.fromkeys(without))
-    lines = [_cells(row, records.get(row.record_path), reasons, tags=tags) for row in rows]
+    lines = [_cells(row, records.get(row.record_name), reasons, tags=tags) for row in rows]
     shown = [
         name
         for name in (_TAG_COLUMNS if tags else _COLUMNS)
@@ -144,8 +143,8 @@ def interval(estimate: Mapping[str, Any]) -> str:
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def _commands(rows: Sequence[Row], records: Mapping[Path, Mapping[str, Any]]) -> str:
-    measured = [(row, records[row.record_path]) for row in rows if row.record_path in records]
+def _commands(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
+    measured = [(row, records[row.record_name]) for row in rows if row.record_name in records]
     lines = ["How the manifests came about; `DATA` is the folder with the data sets:", ""]
     lines += dict.fromkeys(f"- `{row.source['manifest']}`: {_made(row.source)}" for row, _ in measured)
     lines += [

@@ -41,9 +41,9 @@ class Row:
     how: str = "mean"
 
     @property
-    def record_path(self) -> Path:
-        """Where its record lies."""
-        return FOLDER / record_name(self.recipe, self.data, self.protocol, self.folds)
+    def record_name(self) -> str:
+        """What finds its record."""
+        return record_name(self.recipe, self.data, self.protocol, self.folds)
 
     @property
     def trained(self) -> str:
@@ -53,7 +53,7 @@ class Row:
     @property
     def run_name(self) -> str:
         """Folder of the training, inside the folder for all of them."""
-        return record_name(self.trained, self.data, self.protocol, self.folds).removesuffix(".json")
+        return record_name(self.trained, self.data, self.protocol, self.folds)
 
     def run_folder(self, work: Path) -> Path:
         """Folder of this row's run."""
@@ -64,8 +64,7 @@ class Row:
     def command(self) -> str:
         """The command that trains it, or lets its members answer together."""
         if self.members:
-            names = (record_name(member, self.data, self.protocol, self.folds) for member in self.members)
-            runs = [name.removesuffix(".json") for name in names]
+            runs = [record_name(member, self.data, self.protocol, self.folds) for member in self.members]
             return shlex.join(["musicgenre", "ensemble", *runs, "--how", self.how, "--name", self.recipe])
         folds = self.protocol.endswith("kfold")
         words = ["musicgenre", "train", self.trained, "--data", self.source["manifest"]]
@@ -82,7 +81,7 @@ class Row:
 def record_name(recipe: str, data: str, protocol: str, folds: int) -> str:
     """Name of a record; the number of folds is in it where it is not the usual one."""
     unusual = f"-{folds}" if protocol == "kfold" and folds != _FOLDS else ""
-    return f"{recipe}--{data}--{protocol}{unusual}.json"
+    return f"{recipe}--{data}--{protocol}{unusual}"
 
 
 def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -118,17 +117,21 @@ def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any
     from musicgenre.evaluation.run_reports import report_on
     from musicgenre.evaluation.tag_report import TagReport
     from musicgenre.runs.runs import open_runs
+    from musicgenre.training.recipes import current_name
 
     report = report_on(run)
     first = open_runs(run)[0]
-    kept = ("recipe", "systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
+    kept = ("systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
     plain = report.as_dict()
+    recipe = current_name(plain["recipe"])  # an old run knows its recipe by a former name
+    command = command or str(first.info.get("command", "")).replace(f" {plain['recipe']} ", f" {recipe} ")
     return {
         "format_version": RECORD_VERSION,
         "data": data,
+        "recipe": recipe,
         **{name: plain[name] for name in kept},
         **(_tag_figures(plain) if isinstance(report, TagReport) else _label_figures(report, plain)),
-        "command": command or str(first.info.get("command", "")),
+        "command": command,
         "date": str(first.info.get("finished") or "")[:10],
         "versions": first.info.get("versions", {}),
     }
@@ -152,30 +155,42 @@ def _tag_figures(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {"task": "multi_label", **{name: plain[name] for name in (*names, "decisions", "agreement", "scores")}}
 
 
-def read_records(rows: Sequence[Row]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+def records_at_hand() -> dict[str, dict[str, Any]]:
+    """Every record of records.jsonl by its name."""
+    path = FOLDER / "records.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    records = [json.loads(line) for line in lines]
+    return {name_of(record): record for record in records}
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """The name of a record, from what it says."""
+    return record_name(record["recipe"], record["data"], record["protocol"], record["n_folds"])
+
+
+def write_records(records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write records.jsonl, one record a line in the order of the names."""
+    from musicgenre._files import write_text_atomic
+
+    lines = [json.dumps(records[name], ensure_ascii=False, separators=(",", ":")) for name in sorted(records)]
+    write_text_atomic(FOLDER / "records.jsonl", "\n".join(lines) + "\n")
+
+
+def read_records(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Read the record of every row; the second value lists what is missing or does not fit."""
-    records, problems = {}, []
+    records = records_at_hand()
+    problems = []
     for row in rows:
-        name = row.record_path.name
-        if not row.record_path.is_file():
-            if row.unmeasured:
-                continue
-            problems.append(f"row {row.code} ({row.system}, {row.protocol}) has no record {name}")
+        record = records.get(row.record_name)
+        if record is None:
+            if not row.unmeasured:
+                problems.append(f"row {row.code} ({row.system}, {row.protocol}) has no record {row.record_name}")
             continue
-        record = json.loads(row.record_path.read_text(encoding="utf-8"))
-        for key in ("recipe", "data", "protocol"):
-            if record[key] != getattr(row, key):
-                problems.append(f"{name} says {key} {record[key]!r}, its row {getattr(row, key)!r}")
-        if row.protocol == "kfold" and record["n_folds"] != row.folds:
-            problems.append(f"{name} is of {record['n_folds']} folds, its row of {row.folds}")
+        if row.unmeasured:
+            problems.append(f"{row.record_name} has a record, but rows.toml calls its row unmeasured")
         if row.code not in record["systems"]:
-            problems.append(f"{name} is of {', '.join(record['systems'])}, its row of {row.code}")
-        records[row.record_path] = record
-    known = {row.record_path for row in rows}
-    problems += [
-        f"{row.record_path.name} is there, but rows.toml calls its row unmeasured"
-        for row in rows
-        if row.unmeasured and row.record_path in records
-    ]
-    problems += [f"{path.name} belongs to no row" for path in sorted(FOLDER.glob("*.json")) if path not in known]
+            problems.append(f"{row.record_name} is of {', '.join(record['systems'])}, its row of {row.code}")
+
+    known = {row.record_name for row in rows}
+    problems += [f"the record {name} belongs to no row" for name in sorted(records) if name not in known]
     return records, problems

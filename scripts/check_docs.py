@@ -21,6 +21,7 @@ GENERATORS = (
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\s*(?:\$ )?musicgenre ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)((?: .*)?)$", re.MULTILINE)
+CODE_ROW = re.compile(r"^\| ([A-E]\d+) \| [^|]+ \| ([^|]*) \| [^|]*\|$", re.MULTILINE)
 OPTION = re.compile(r"(?<=\s)--[a-z][a-z-]*")
 
 
@@ -78,6 +79,23 @@ def known_commands() -> dict[str, set[str]]:
     return found
 
 
+def wrong_codes(text: str) -> Iterator[str]:
+    """Row codes that the page lacks, and recipes it names that do not exist or have another code."""
+    from musicgenre.training.recipes import list_recipes, load_recipe
+
+    codes = {name: load_recipe(name).systems for name in list_recipes()}
+    explained = dict(CODE_ROW.findall(text))
+    for code in sorted({code for own in codes.values() for code in own} - set(explained)):
+        yield f"the row code {code} of a recipe is missing"
+    for code, cell in explained.items():
+        named = re.findall(r"`([^`]+)`", cell)
+        for name in named:
+            if code not in codes.get(name, ()):
+                yield f"{code} names {name}, which is no recipe of that code"
+        if not named and any(code in own for own in codes.values()):
+            yield f"{code} names no recipe, and there are some"
+
+
 def main() -> int:
     """Print every fault; return 1 if there is any."""
     commands = known_commands()
@@ -86,6 +104,7 @@ def main() -> int:
         text = page.read_text(encoding="utf-8")
         found = [*broken_links(page, text), *bad_python(text), *unknown_commands(text, commands)]
         faults += [f"{page.relative_to(ROOT)}: {fault}" for fault in found]
+    faults += [f"docs/codes.md: {fault}" for fault in wrong_codes((ROOT / "docs" / "codes.md").read_text("utf-8"))]
     documented = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     faults += [f"docs/cli.md: {name} is missing" for name in commands if f"## musicgenre {name}\n" not in documented]
     for script, *arguments in GENERATORS:

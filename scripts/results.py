@@ -12,7 +12,6 @@ Run: python scripts/results.py                      writes the page from docs/re
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import subprocess
@@ -21,22 +20,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _results_page import interval, render
-from _results_rows import FOLDER, ROOT, Row, read_records, read_rows, record_name, record_of
+from _results_rows import (
+    FOLDER,
+    ROOT,
+    Row,
+    name_of,
+    read_records,
+    read_rows,
+    record_of,
+    records_at_hand,
+    write_records,
+)
 
 PAGE = ROOT / "docs" / "results.md"
 _TRAINED = (0, 1)  # exit codes of a training that ended; 1: some tracks were skipped
 
 
 def _add(run: Path, data: str, command: str | None, rows: Sequence[Row]) -> int:
-    from musicgenre._files import write_text_atomic
-
     record = record_of(run, data, command)
-    path = FOLDER / record_name(record["recipe"], data, record["protocol"], record["n_folds"])
-    if path not in {row.record_path for row in rows}:
-        print(f"no row of rows.toml has the record {path.name}", file=sys.stderr)
+    name = name_of(record)
+    if name not in {row.record_name for row in rows}:
+        print(f"no row of rows.toml has the record {name}", file=sys.stderr)
         return 1
-    write_text_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"wrote {path.relative_to(ROOT)}: {interval(record['roc_auc' if 'task' in record else 'accuracy'])}")
+    write_records({**records_at_hand(), name: record})
+    print(f"wrote the record {name}: {interval(record['roc_auc' if 'task' in record else 'accuracy'])}")
     return 0
 
 
@@ -44,17 +51,26 @@ def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Seque
     """Train every row that has no record, resuming what was begun, and write the records."""
     work.mkdir(parents=True, exist_ok=True)
     failed = []
+    measured = records_at_hand()
     for row in rows:
-        if row.record_path.is_file() or not re.search(only, row.record_path.stem):
+        if row.record_name in measured or not any(re.search(only, name) for name in _names(row)):
             continue
         needed = [other for other in rows if other.run_name in row.command.split()]  # the members of an ensemble
         if not all(_run(one, work, source, extra) for one in (*needed, row)):
             failed.append(row.run_name)
         elif _add(row.run_folder(work), row.data, row.command, rows):
-            failed.append(row.record_path.name)
+            failed.append(row.record_name)
     for name in dict.fromkeys(failed):
         print(f"failed: {name}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _names(row: Row) -> list[str]:
+    """The name of a row's record, and those that it had while its recipe had another name."""
+    from musicgenre.training.recipes import former_names
+
+    formerly = [old for old, name in former_names().items() if name == row.trained]
+    return [row.record_name, *(old + row.record_name.removeprefix(row.trained) for old in formerly)]
 
 
 def _run(row: Row, work: Path, source: Path, extra: Sequence[str]) -> bool:
@@ -96,14 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make = actions.add_parser("make", help="train the rows without a record and write their records")
     make.add_argument("work", type=Path, help="folder for manifests and runs")
     make.add_argument("--source", type=Path, required=True, help="folder with the research data")
-    make.add_argument("--only", default="", help="regular expression on RECIPE--DATA--PROTOCOL")
+    make.add_argument("--only", default="", help="regular expression on RECIPE--DATA--PROTOCOL, new names or old")
     make.add_argument("--extra", default="", help="further arguments of 'musicgenre train', in one text")
     chosen = parser.parse_args(arguments)
     content, rows = read_rows(FOLDER / "rows.toml")
     if chosen.action == "add":
         return _add(chosen.run, chosen.data, chosen.words, rows)
     if chosen.action == "missing":
-        print("\n".join(dict.fromkeys(row.command for row in rows if not row.record_path.is_file())))
+        measured = records_at_hand()
+        print("\n".join(dict.fromkeys(row.command for row in rows if row.record_name not in measured)))
         return 0
     if chosen.action == "make":
         return _make(chosen.work, chosen.source, chosen.only, shlex.split(chosen.extra), rows)

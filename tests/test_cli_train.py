@@ -36,20 +36,36 @@ def test_recipes_lists_all_with_row_codes() -> None:
     lines = text(done.stdout).splitlines()
     assert done.returncode == 0
     assert [line.split()[0] for line in lines] == list_recipes()
-    assert any(line.startswith("e3 ") and "E1, E3, E5" in line for line in lines)
+    assert any(line.startswith("mfcc-cnn ") and "E1, E3, E5" in line for line in lines)
 
 
 def test_recipes_lists_those_that_match_a_pattern() -> None:
-    done = run("recipes", "b9-cnn?d*")
+    done = run("recipes", "fusion-cnn?d*")
     names = [line.split()[0] for line in text(done.stdout).splitlines()]
-    assert names == [name for name in list_recipes() if name.startswith(("b9-cnn1d", "b9-cnn2d"))] and len(names) > 1
+    assert (
+        names == [name for name in list_recipes() if name.startswith(("fusion-cnn1d", "fusion-cnn2d"))]
+        and len(names) > 1
+    )
     nothing = run("recipes", "zz*")
     assert nothing.returncode == 2 and "no recipe's name matches 'zz*'" in text(nothing.stderr)
-    assert "--set changes one recipe" in text(run("recipes", "b9*", "--set", "training.epochs=7").stderr)
+    assert "--set changes one recipe" in text(run("recipes", "fusion*", "--set", "training.epochs=7").stderr)
+
+
+def test_recipes_are_found_by_row_code_and_by_what_they_were_called() -> None:
+    for code in ("E4", "e4"):
+        lines = text(run("recipes", code).stdout).splitlines()
+        names = [line.split()[0] for line in lines]
+        assert names == ["mfcc-gru", "mfcc-gru-leaky", "mfcc-lstm", "mfcc-lstm-leaky"]
+    formerly = text(run("recipes", "b9-cnn?d*").stdout)
+    assert formerly == text(run("recipes", "fusion-cnn?d*").stdout)
+    whole = run("recipes", "e3", "--set", "training.epochs=7")
+    assert "epochs: 7" in text(whole.stdout) and "e3 is called mfcc-cnn now\n" in text(whole.stderr)
+    nothing = run("recipes", "E7")
+    assert nothing.returncode == 2 and "no recipe has the row code E7. docs/codes.md" in text(nothing.stderr)
 
 
 def test_recipes_shows_one_whole() -> None:
-    done = run("recipes", "e3", "--set", "training.epochs=7")
+    done = run("recipes", "mfcc-cnn", "--set", "training.epochs=7")
     assert "epochs: 7" in text(done.stdout)
     assert "name: mfcc-cnn" in text(done.stdout)
 
@@ -57,7 +73,7 @@ def test_recipes_shows_one_whole() -> None:
 def test_train_from_sound_and_resume(tmp_path: Path) -> None:
     data = make_collection(tmp_path / "music")
     env = {"MUSICGENRE_CACHE": str(tmp_path / "cache")}
-    arguments = ("train", "e3", "--data", data, "--output", tmp_path / "run", *QUICK)
+    arguments = ("train", "mfcc-cnn", "--data", data, "--output", tmp_path / "run", *QUICK)
     done = run(*arguments, env=env)
     assert done.returncode == 0, text(done.stderr)
     assert text(done.stdout).splitlines()[-1] == str(tmp_path / "run")
@@ -72,7 +88,7 @@ def test_a_corrupt_track_is_named_at_the_end_and_in_the_exit_code(tmp_path: Path
     data = make_collection(tmp_path / "music")
     broken = sorted((tmp_path / "music").rglob("*.wav"))[0]
     broken.write_bytes(b"RIFF and no more")
-    done = run("train", "e3", "--data", data, "--output", tmp_path / "run", *QUICK, env=cache(tmp_path))
+    done = run("train", "mfcc-cnn", "--data", data, "--output", tmp_path / "run", *QUICK, env=cache(tmp_path))
     assert done.returncode == 1, text(done.stderr)
     assert f"failed: {broken.stem} was skipped" in text(done.stderr)
     assert text(done.stdout).splitlines()[-1] == str(tmp_path / "run")
@@ -82,7 +98,7 @@ def test_a_corrupt_track_is_named_at_the_end_and_in_the_exit_code(tmp_path: Path
 def test_leaky_recipe_prints_its_warning(tmp_path: Path) -> None:
     data = make_collection(tmp_path / "music", tracks_a_label=2, duration_s=6.0)
     done = run(
-        "train", "e3-leaky", "--data", data, "--output", tmp_path / "run", "--set", "training.epochs=1", "-q",
+        "train", "mfcc-cnn-leaky", "--data", data, "--output", tmp_path / "run", "--set", "training.epochs=1", "-q",
         env={"MUSICGENRE_CACHE": str(tmp_path / "cache")},
     )  # fmt: skip
     assert done.returncode == 0, text(done.stderr)
@@ -92,11 +108,11 @@ def test_leaky_recipe_prints_its_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("e33",), "Nearest: e3"),
-        (("e3", "--set", "training.epoch=3"), "Nearest: 'training.epochs'"),
-        (("e3", "--set", "training.epochs=lots"), "valid integer"),
-        (("e3", "--resume"), "nothing to resume"),
-        (("e3", "--folds", "1"), "folds=1"),
+        (("e33",), "Nearest: mfcc-cnn"),
+        (("mfcc-cnn", "--set", "training.epoch=3"), "Nearest: 'training.epochs'"),
+        (("mfcc-cnn", "--set", "training.epochs=lots"), "valid integer"),
+        (("mfcc-cnn", "--resume"), "nothing to resume"),
+        (("mfcc-cnn", "--folds", "1"), "folds=1"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -108,7 +124,7 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str
 
 
 def test_absent_manifest(tmp_path: Path) -> None:
-    done = run("train", "e3", "--data", tmp_path / "no.csv", cwd=tmp_path)
+    done = run("train", "mfcc-cnn", "--data", tmp_path / "no.csv", cwd=tmp_path)
     assert done.returncode == 2
     assert "no.csv" in text(done.stderr)
 
@@ -120,7 +136,8 @@ def test_the_recipe_page_is_up_to_date() -> None:
 
 def test_train_in_the_light_install_names_what_to_install() -> None:
     program = (
-        "import sys; sys.modules['lightning'] = None; sys.argv = ['musicgenre', 'train', 'e3', '--data', 'm.csv'];"
+        "import sys; sys.modules['lightning'] = None;"
+        "sys.argv = ['musicgenre', 'train', 'mfcc-cnn', '--data', 'm.csv'];"
         "from musicgenre.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=120)

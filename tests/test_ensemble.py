@@ -236,7 +236,7 @@ def test_command_over_trained_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     table = make_table(tmp_path / "table.csv", COLUMNS)
     runs = []
-    for recipe in ("classical-naive-bayes-30s", "classical-logistic-regression-30s"):
+    for recipe in ("table-naive-bayes-30s", "table-logistic-regression-30s"):
         runs.append(train(recipe, table, output=tmp_path / recipe, overrides=QUICK))
     output = tmp_path / "both"
     done = run_command("ensemble", *runs, "--output", output, "--how", "stacking", "--name", "two-classics")

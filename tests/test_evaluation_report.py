@@ -150,7 +150,7 @@ def test_command_train_leaves_its_report(tmp_path: Path, monkeypatch: pytest.Mon
     run = tmp_path / "run"
     settings = ("representation.name=columns", "protocol.options={test_size: 0.34, validation_size: 0.17}")
     given = [word for setting in settings for word in ("--set", setting)]
-    arguments = ("classical-naive-bayes-30s", "--data", tmp_path / "table.csv", "--output", run, "--quiet")
+    arguments = ("table-naive-bayes-30s", "--data", tmp_path / "table.csv", "--output", run, "--quiet")
     code, text = _run("train", *arguments, *given, "--jobs", 1)
     assert code == 0 and "track-level accuracy" in text
     assert json.loads((run / "report.json").read_text(encoding="utf-8"))["protocol"] == "track"

@@ -38,14 +38,14 @@ _FRESH = ["model.options.weights=none"]
 # three examples in place of the thirty of a bundle's row for whole tracks
 _VGGISH = ["representation.options.weights=none", "representation.options.n_examples=3"]
 PRETRAINED = {
-    "b8": [*_FRESH, "model.options.size=32"],
-    "b8-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
-    "e6-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
-    "e6-resnext101": _FRESH,
-    "d4": _FRESH,
-    "d4-autopool": _FRESH,
-    "d4-third-block": _FRESH,
-    "e6-squeezenet": _FRESH,
+    "mel-resnet34-segments-augmented": [*_FRESH, "model.options.size=32"],
+    "mel-imagenet-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
+    "picture-vgg19": [*_FRESH, "model.options.hidden=[32, 16]"],
+    "picture-resnext101": _FRESH,
+    "vggish-tagger": _FRESH,
+    "vggish-tagger-autopool": _FRESH,
+    "vggish-tagger-third-block": _FRESH,
+    "picture-squeezenet": _FRESH,
     "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
     "vggish-logistic-regression": _VGGISH,
     "vggish-svm": _VGGISH,
@@ -61,28 +61,31 @@ TINY = {
 }
 _B9 = [f"representation.options.parts=[{_SMALL_MEL % 'b1'}, {_EMBEDDING}]", "model.options.bands=32"]
 JOINED = {
-    "a8-joined": [
+    "fusion-cnn-table": [
         "representation.options.parts=[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, "
         "segment_s: 3.0}, {name: table}]"
     ],
-    "a8-fused": [
+    "fusion-cnn-table-msd": [
         f"representation.options.parts=[{_SMALL_MEL % 'a5'}, {{name: table}}, {_EMBEDDING}]",
         "model.options.bands=32",
     ],
     "musicnn-tags-table": [
         "representation.options.parts=[{name: musicnn, output: tags, weights: none}, {name: table}]"
     ],
-    "b9-cnn1d": _B9,
-    "b9-cnn2d": _B9,
-    "b9-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
+    "fusion-cnn1d": _B9,
+    "fusion-cnn2d": _B9,
+    "fusion-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
 }
 LARGE = {
-    "b8", "b8-depth-study", "e6-vgg19", "e6-resnext101",
-    *(name for name in list_recipes() if name.startswith("b9-resnet34")),
+    "mel-resnet34-segments-augmented", "mel-imagenet-depth-study", "picture-vgg19", "picture-resnext101",
+    *(name for name in list_recipes() if name.startswith("fusion-resnet34")),
 }  # fmt: skip
 # other weights, or another block or model, alone tell these from their neighbours
-TWINS = {name for name in list_recipes() if name.startswith(("b7-mtt", "musicnn-mtt"))}
-TWINS |= {"c5-softmax-in-loss", "e9-wavlm", "d4", "d4-third-block", "d4-scratch", "vggish-svm"}
+TWINS = {name for name in list_recipes() if name.startswith("musicnn-mtt")}
+TWINS |= {
+    "wav2vec2-finetune-softmax-in-loss", "wavlm-linear-probe", "vggish-tagger", "vggish-tagger-third-block",
+    "vggish-tagger-scratch", "vggish-svm",
+}  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
     "data.labels=[]",

@@ -107,14 +107,16 @@ def test_a_bundle_names_the_weights_it_was_trained_from(
     read_variables([published("msd-musicnn")], source=wheel)
     musicnn._session.cache_clear()
     request.addfinalizer(musicnn._session.cache_clear)
-    run = _train("b7-msd-original", collection, tmp_path / "run", "representation.options.segment_s=3.0")
+    run = _train("musicnn-mlp-eight-genres", collection, tmp_path / "run", "representation.options.segment_s=3.0")
     exported = export_run(run)
     (card,) = read_card(exported.path).weights
     assert card == find_card("msd-musicnn").as_dict()
     assert "made with the weights msd-musicnn (Jordi Pons, musicnn 0.1.0" in exported.to_text()
 
 
-@pytest.mark.parametrize(("recipe", "extra"), [("e3", ""), ("e4-gru", ""), ("classical-random-forest-3s", "features")])
+@pytest.mark.parametrize(
+    ("recipe", "extra"), [("mfcc-cnn", ""), ("mfcc-gru", ""), ("table-random-forest-3s", "features")]
+)
 def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: Path, tmp_path: Path) -> None:
     run = _train(recipe, collection, tmp_path / "run")
     exported = export_run(run, licence="CC0-1.0", citation="us")
@@ -138,7 +140,7 @@ def test_a_bundle_lets_segments_score_together_as_the_run_does(
     scoring: Pooling, collection: Path, tmp_path: Path
 ) -> None:
     settings = (f"scoring={scoring}", "representation.options.segment_s=0.5")
-    run = _train("classical-random-forest-3s", collection, tmp_path / "run", *settings)
+    run = _train("table-random-forest-3s", collection, tmp_path / "run", *settings)
     exported = export_run(run)
     assert exported.card.scoring == scoring
     predictions = read_predictions(run / "predictions_test.csv")
@@ -152,7 +154,7 @@ def test_a_bundle_lets_segments_score_together_as_the_run_does(
 def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     options = "protocol.options={validation_size: 0.25}"
-    group = _train("classical-naive-bayes-3s", collection, tmp_path / "group", options, folds=3)
+    group = _train("table-naive-bayes-3s", collection, tmp_path / "group", options, folds=3)
     result = runner.invoke(app, ["export", str(group)])
     assert isinstance(result.exception, UsageError)
     assert "holds 3 runs" in str(result.exception) and "musicgenre export" in str(result.exception)
@@ -175,7 +177,7 @@ def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> No
 def test_a_bundle_that_disagrees_is_not_written(
     collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = _train("e2", collection, tmp_path / "run")
+    run = _train("mfcc-mlp", collection, tmp_path / "run")
     wanted = tmp_path / "mine.onnx"
     with monkeypatch.context() as patched:
         halved = lambda graph, waveform, spec: graph.op("Mul", add(graph, waveform, spec), graph.floats(0.5))  # noqa: E731
@@ -188,7 +190,7 @@ def test_a_bundle_that_disagrees_is_not_written(
 
 
 def test_without_tracks_at_hand_noise_is_used_and_said(collection: Path, tmp_path: Path) -> None:
-    run = _train("classical-logistic-regression-3s", collection, tmp_path / "run")
+    run = _train("table-logistic-regression-3s", collection, tmp_path / "run")
     manifest = run / "manifest.csv"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace(".wav", ".gone.wav"), encoding="utf-8")
     exported = export_run(run)
@@ -196,7 +198,7 @@ def test_without_tracks_at_hand_noise_is_used_and_said(collection: Path, tmp_pat
 
 
 def test_runs_on_picture_files_are_refused(collection: Path, tmp_path: Path) -> None:
-    run = _train("classical-naive-bayes-3s", collection, tmp_path / "run")
+    run = _train("table-naive-bayes-3s", collection, tmp_path / "run")
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
     info["representation"] = {"name": "picture", "version": 1, "source": "file"}
     (run / "run.json").write_text(json.dumps(info), encoding="utf-8")
@@ -207,7 +209,7 @@ def test_runs_on_picture_files_are_refused(collection: Path, tmp_path: Path) -> 
 def test_a_bundle_on_the_table_asks_for_its_extra(
     collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = export_run(_train("classical-naive-bayes-3s", collection, tmp_path / "run"))
+    exported = export_run(_train("table-naive-bayes-3s", collection, tmp_path / "run"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"musicgenre\[features\]"):
         load_bundle(exported.path)

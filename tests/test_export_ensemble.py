@@ -27,9 +27,9 @@ from tests.test_bundle_load import CARD, N_SAMPLES, tiny_model
 
 SPLIT = ["protocol.options={test_size: 0.34, validation_size: 0.17}", "data.labels=[]"]
 RECIPES = {
-    "short": ("e3", "training.epochs=2", "representation.options.segment_s=0.5", "representation.hop_s=0.25"),
-    "whole": ("classical-random-forest-3s",),
-    "votes": ("e2", "training.epochs=2", "scoring=vote", "representation.options.segment_s=1.0"),
+    "short": ("mfcc-cnn", "training.epochs=2", "representation.options.segment_s=0.5", "representation.hop_s=0.25"),
+    "whole": ("table-random-forest-3s",),
+    "votes": ("mfcc-mlp", "training.epochs=2", "scoring=vote", "representation.options.segment_s=1.0"),
 }
 
 
@@ -63,7 +63,7 @@ def test_a_bundle_answers_as_the_ensemble_did(how: Any, music: Path, tmp_path: P
     assert len(exported.checked_on) == 5 and exported.n_segments > 15
     card = exported.card
     assert (card.kind, card.licence, card.extra, len(card.members)) == ("ensemble", "CC0-1.0", "features", 3)
-    assert [member.name for member in card.member_cards] == ["e3", "classical-random-forest-3s", "e2"]
+    assert [member.name for member in card.member_cards] == ["mfcc-cnn", "table-random-forest-3s", "mfcc-mlp"]
     assert [member.scoring for member in card.member_cards] == ["mean", "mean", "vote"]
     assert card.scores[0]["n_tracks"] == 6 and "not calibrated" in card.notes and how in card.origin
     predictions, tracks = read_predictions(made / "predictions_test.csv"), tracks_of(music / "short")
@@ -85,7 +85,7 @@ def test_a_timeline_has_the_longest_steps_of_a_member(music: Path, tmp_path: Pat
     by_votes = Classifier(str(votes), coverage="full").classify(track).timeline
     assert len(by_short) > len(by_votes) == 3
     first = load_ensemble(path)
-    assert [bundle.card.name for bundle in first.members] == ["e3", "e2"]
+    assert [bundle.card.name for bundle in first.members] == ["mfcc-cnn", "mfcc-mlp"]
     assert Classifier(str(path), coverage=1.0).classify(track).heard_s == pytest.approx(1.0)
 
 
@@ -141,7 +141,7 @@ def test_an_ensemble_whose_runs_changed_is_refused(music: Path, tmp_path: Path) 
 def test_folds_are_exported_one_by_one(music: Path, tmp_path: Path) -> None:
     groups = [
         train(recipe, music / "music" / "music.csv", output=tmp_path / recipe, overrides=["data.labels=[]"], folds=2)
-        for recipe in ("classical-naive-bayes-3s", "classical-random-forest-3s")
+        for recipe in ("table-naive-bayes-3s", "table-random-forest-3s")
     ]
     made = ensemble(groups, tmp_path / "both").folder
     with pytest.raises(UsageError, match=r"holds 2 runs.*musicgenre export .*fold-0"):

@@ -118,11 +118,11 @@ def test_the_card_travels_from_weights_to_run_and_bundle(
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     settings = ["data.labels=[]", "training.epochs=1", "protocol.options={test_size: 0.34, validation_size: 0.17}"]
     if source == "wav2vec2":
-        recipe = "e9-hubert"
+        recipe = "hubert-linear-probe"
         settings += [f"representation.options.model={make_model(tmp_path, source)}"]
         settings += ["representation.options.segment_s=3.0"]
     else:
-        recipe = "imagenet-squeezenet-scratch"
+        recipe = "picture-squeezenet-scratch"
         fake, _ = write_published(tmp_path, "squeezenet-1.1")
         monkeypatch.setattr("musicgenre.models.imagenet.find_weights", lambda *_: fake)
         settings += ["model.options.weights=imagenet", "representation.options={segment_s: 3.0, size: 64}"]

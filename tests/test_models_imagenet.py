@@ -330,7 +330,7 @@ def test_each_stage_learns_slower_than_the_one_behind(name: str) -> None:
 def test_frozen_stages_are_no_group_and_the_optimiser_takes_the_rest() -> None:
     made = on_meta("resnet18", stage_rate=0.1, frozen="layer4")
     assert [group["lr"] for group in made.parameter_groups(1e-2)] == pytest.approx([1e-2, 1e-3])
-    settings_ = load_recipe("e3", ["training.optimiser=sgd", "training.learning_rate=0.01"]).training
+    settings_ = load_recipe("mfcc-cnn", ["training.optimiser=sgd", "training.learning_rate=0.01"]).training
     optimiser = SingleLabelModule(
         network("resnet18", stage_rate=0.1, frozen="layer4"), settings_
     ).configure_optimizers()

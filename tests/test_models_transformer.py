@@ -181,7 +181,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_another_rate_is_an_error(collection: Path, cache: Path, tmp_path: Path, models: dict[str, Path]) -> None:
     wrong = [*SMALL_TRAINING, f"model.options.model={models['mert']}"]
     with pytest.raises(UsageError, match="hears sound at 24000 Hz, and the representation gives 16000 Hz"):
-        train("c8-distilhubert", collection, output=tmp_path / "run", overrides=wrong)
+        train("distilhubert-finetune", collection, output=tmp_path / "run", overrides=wrong)
 
 
 def test_a_run_lives_on_without_its_model(
@@ -189,7 +189,7 @@ def test_a_run_lives_on_without_its_model(
 ) -> None:
     folder = Path(shutil.copytree(models["distilhubert"], tmp_path / "mine"))
     run = train(
-        "c8-distilhubert",
+        "distilhubert-finetune",
         collection,
         output=tmp_path / "run",
         overrides=[*SMALL_TRAINING, f"model.options.model={folder}", "model.options.frozen=features"],
@@ -207,7 +207,7 @@ def test_a_bundle_on_embeddings_says_what_it_needs(
 ) -> None:
     kept = cache / "models" / "hubert-base-ls960"
     shutil.copytree(models["hubert"], kept)
-    run = train("e9-hubert", collection, output=tmp_path / "run", overrides=SMALL_TRAINING)
+    run = train("hubert-linear-probe", collection, output=tmp_path / "run", overrides=SMALL_TRAINING)
     exported = export_run(run)
     assert exported.card.extra == "pretrained" and "musicgenre[pretrained]" in exported.to_text()
     assert exported.card.front_end["model"] == "facebook/hubert-base-ls960"

@@ -155,7 +155,7 @@ def test_training_adds_the_penalty_to_the_loss() -> None:
     made = tagger(pooling="auto-regularised", alpha_weight=0.5, dropout=0.0)
     with torch.no_grad():
         made.head.get_submodule("pool").get_parameter("alpha").fill_(2.0)
-    module = MultiLabelModule(made, load_recipe("d4-autopool").training)
+    module = MultiLabelModule(made, load_recipe("vggish-tagger-autopool").training)
     batch = (torch.randn(4, *TINY), torch.randint(0, 2, (4, 4)).float())
     plain = module.loss(module(batch[0]), batch[1])
     torch.testing.assert_close(module.training_step(batch, 0) - plain, torch.tensor(8.0))

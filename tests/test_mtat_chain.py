@@ -69,10 +69,12 @@ def parts_in(path: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_song_split_streamed_to_an_answer(table: Path, tmp_path: Path) -> None:
-    manifest, split, run, bundle = (tmp_path / name for name in ("all.csv", "song.csv", "run", "d4.onnx"))
+    manifest, split, run, bundle = (tmp_path / name for name in ("all.csv", "song.csv", "run", "vggish-tagger.onnx"))
     say("data", "index", table, "--tags", "all", "--output", manifest)
     say("data", "split", manifest, "--protocol", "song", "--output", split)
-    said = say("train", "d4-scratch", "--data", split, "--output", run, "--set", "training.stream.active=4", *QUICK)
+    said = say(
+        "train", "vggish-tagger-scratch", "--data", split, "--output", run, "--set", "training.stream.active=4", *QUICK
+    )
     assert "the split has no validation part: 2 of 24 training tracks choose the weights" in said
     before, after = parts_in(split), parts_in(run / "manifest.csv")
     assert set(before.values()) == {"train", "test"}
@@ -103,7 +105,9 @@ def test_fifty_tags_by_folder_with_fresh_examples(table: Path, tmp_path: Path) -
     say("data", "index", table, "--output", manifest)
     say("data", "split", manifest, "--protocol", "mtat-folders", "--output", split)
     assert Counter(parts_in(split).values()) == {"train": 24, "validation": 2, "test": 6}
-    said = say("train", "d4-scratch", "--data", split, "--output", run, "--set", "training.examples=fresh", *QUICK)
+    said = say(
+        "train", "vggish-tagger-scratch", "--data", split, "--output", run, "--set", "training.examples=fresh", *QUICK
+    )
     assert "no validation part" not in said
     assert set(open_run(run).labels) == set(TOP_50)
     assert "mtat-folders" in say("evaluate", run)
@@ -121,13 +125,15 @@ def test_shards_keep_what_is_unknown(table: Path, tmp_path: Path) -> None:
         weak,
     )
     say("data", "split", weak, "--protocol", "mtat-clean", "--output", split)
-    say("shard", split, "--recipe", "d4-scratch", *QUICK[:-1], "--output", shards, "--shard-mb", "0.1", "-q")
+    say(
+        "shard", split, "--recipe", "vggish-tagger-scratch", *QUICK[:-1], "--output", shards, "--shard-mb", "0.1", "-q"
+    )
     kept = {track.track_id: track for track in read_manifest(shards / "manifest.csv").tracks}
     for track in read_manifest(split).tracks:
         assert kept[track.track_id].columns["unknown"] == track.columns["unknown"]
         assert kept[track.track_id].labels == track.labels
     run = tmp_path / "run"
-    say("train", "d4-scratch", "--data", shards, "--output", run, *QUICK)
+    say("train", "vggish-tagger-scratch", "--data", shards, "--output", run, *QUICK)
     for part in ("validation", "test"):
         predictions = open_run(run).tag_predictions(part).by_track()
         guitar = predictions.truth[:, predictions.tags.index("guitar")]

@@ -115,7 +115,7 @@ def test_a_networks_penalty_is_part_of_what_is_learnt() -> None:
 
 
 def test_from_a_manifest_of_tags_to_a_report(tmp_path: Path, tags: Manifest) -> None:
-    run = train("tag-table", tags, output=tmp_path / "run", overrides=QUICK)
+    run = train("table-mlp-tags", tags, output=tmp_path / "run", overrides=QUICK)
     facts = read_description(run)
     assert (facts["task"], facts["activation"], facts["labels"]) == ("multi_label", "sigmoid", list(TAGS))
     report = evaluate_tags(run)
@@ -125,16 +125,16 @@ def test_from_a_manifest_of_tags_to_a_report(tmp_path: Path, tags: Manifest) -> 
     curve = open_run(run).curves()
     assert None not in curve["validation_pr_auc"] and set(curve["train_accuracy"]) == {None}
     assert facts["best_epoch"] == int(np.argmax(curve["validation_pr_auc"]))
-    again = train("tag-table", tags, output=tmp_path / "again", overrides=QUICK)
+    again = train("table-mlp-tags", tags, output=tmp_path / "again", overrides=QUICK)
     assert np.array_equal(open_run(again).tag_predictions().scores, predictions.scores)
 
 
 def test_settings_of_tagging(tmp_path: Path, tags: Manifest) -> None:
     chosen = [*QUICK, "data.labels=[loud, dark]", "training.positive_weights=balanced", "scoring=max"]
-    run = train("tag-table", tags, output=tmp_path / "run", overrides=chosen)
+    run = train("table-mlp-tags", tags, output=tmp_path / "run", overrides=chosen)
     assert open_run(run).labels == ("loud", "dark")
     assert evaluate_tags(run).how == "max"
-    soft = train("tag-table", tags, output=tmp_path / "soft", overrides=[
+    soft = train("table-mlp-tags", tags, output=tmp_path / "soft", overrides=[
         *QUICK, "data.targets=columns", "training.monitor=validation_loss", "training.softmax_in_loss=true",
     ])  # fmt: skip
     predictions = open_run(soft).tag_predictions()
@@ -144,7 +144,7 @@ def test_settings_of_tagging(tmp_path: Path, tags: Manifest) -> None:
 
 
 def test_folds_of_tags(tmp_path: Path, tags: Manifest) -> None:
-    group = train("tag-table", tags, output=tmp_path / "run", overrides=["training.epochs=2"], folds=2)
+    group = train("table-mlp-tags", tags, output=tmp_path / "run", overrides=["training.epochs=2"], folds=2)
     report = evaluate_tags(group)
     assert (report.n_tracks, report.n_folds, report.protocol) == (60, 2, "kfold")
 
@@ -161,7 +161,7 @@ def test_folds_of_tags(tmp_path: Path, tags: Manifest) -> None:
 )
 def test_settings_without_a_meaning_are_refused(settings: list[str]) -> None:
     with pytest.raises(RecipeError, match="means nothing with task: multi_label"):
-        load_recipe("tag-table", settings)
+        load_recipe("table-mlp-tags", settings)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_settings_without_a_meaning_are_refused(settings: list[str]) -> None:
 )
 def test_settings_of_tagging_are_refused_elsewhere(setting: str) -> None:
     with pytest.raises(RecipeError, match="means nothing with task: single_label"):
-        load_recipe("e3", [setting])
+        load_recipe("mfcc-cnn", [setting])
 
 
 def test_the_task_and_the_manifest_must_fit(tmp_path: Path, tags: Manifest) -> None:
@@ -180,12 +180,12 @@ def test_the_task_and_the_manifest_must_fit(tmp_path: Path, tags: Manifest) -> N
         for number, track in enumerate(tags.tracks)
     )  # fmt: skip
     for name, manifest, overrides, message in [
-        ("c2-standardised", tags, [], "60 tracks of the manifest have tags and no label"),
-        ("tag-table", table, [], "every track of the manifest has one label"),
-        ("tag-table", tags, ["data.labels=[loud, soft]"], "no track has the tag 'soft'"),
-        ("tag-table", rare, [], "no track of the training part has the tag rare"),
-        ("tag-table", tags, ["model={name: svm, options: {}}"], "fitted to one label a track, not to tags"),
-        ("tag-table", tags.with_tracks(tags.tracks[:0]), [], "no tag on any track"),
+        ("table-mlp-standardised", tags, [], "60 tracks of the manifest have tags and no label"),
+        ("table-mlp-tags", table, [], "every track of the manifest has one label"),
+        ("table-mlp-tags", tags, ["data.labels=[loud, soft]"], "no track has the tag 'soft'"),
+        ("table-mlp-tags", rare, [], "no track of the training part has the tag rare"),
+        ("table-mlp-tags", tags, ["model={name: svm, options: {}}"], "fitted to one label a track, not to tags"),
+        ("table-mlp-tags", tags.with_tracks(tags.tracks[:0]), [], "no tag on any track"),
     ]:
         with pytest.raises(MusicgenreError, match=message):
             train(name, manifest, output=tmp_path / message[:9], overrides=[*QUICK, *overrides])
@@ -198,7 +198,7 @@ def test_tags_that_a_part_cannot_measure_are_told(tmp_path: Path, tags: Manifest
         replace(track, split=parts[n % 5], labels=tuple(t for t in track.labels if n % 5 != 4 or t != "loud"))
         for n, track in enumerate(tags.tracks)
     )
-    run = train("tag-table", manifest, output=tmp_path / "run", overrides=["training.epochs=1"], tell=told.append)
+    run = train("table-mlp-tags", manifest, output=tmp_path / "run", overrides=["training.epochs=1"], tell=told.append)
     assert any(line.startswith("the test part tells nothing about 1 tags: loud") for line in told)
     assert evaluate_tags(run).left_out == ("loud",)
 

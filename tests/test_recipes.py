@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from musicgenre.errors import RecipeError
 from musicgenre.models.registry import check_options
 from musicgenre.training._recipe_files import RECIPE_FOLDER
-from musicgenre.training.recipes import Recipe, list_recipes, load_recipe
+from musicgenre.training.recipes import Recipe, current_name, former_names, list_recipes, load_recipe
 
+NAMES_BEFORE = (Path(__file__).parent / "data" / "recipe_names_before.txt").read_text("utf-8").split()
+"""What the recipes and their parts were called when they were named after row codes."""
 ISSUE_ROWS = {"A3", "A4", "A5", "A6", "A7", "A8", "B4", "B5", "B6", "B8", "B9", "B10", "B11", "C2", "C4", "C5", "C7",
               "C8", "D2", "D4", "D5", "E2", "E3", "E4", "E5", "E6", "E8", "E9"}  # fmt: skip
 
@@ -39,8 +41,8 @@ def test_every_system_has_a_recipe() -> None:
 
 def test_softmax_in_loss_is_never_the_default() -> None:
     assert {name for name in list_recipes() if load_recipe(name).training.softmax_in_loss} == {
-        "c2-softmax-in-loss", "c4-softmax-in-loss", "c5-softmax-in-loss",
-        "e2-leaky", "e3-softmax-in-loss", "e4-gru-leaky", "e4-lstm-leaky",
+        "table-mlp-softmax-in-loss", "picture-cnn-softmax-in-loss", "wav2vec2-finetune-softmax-in-loss",
+        "mfcc-mlp-leaky", "mfcc-cnn-softmax-in-loss", "mfcc-gru-leaky", "mfcc-lstm-leaky",
     }  # fmt: skip
 
 
@@ -53,12 +55,12 @@ def test_only_leaky_recipes_leak() -> None:
 @pytest.mark.parametrize(
     ("name", "epochs", "batch", "rate"),
     [
-        ("a5-original", 50, 20, 1e-3),
-        ("b6-both", 100, 32, 1e-4),
-        ("c4", 100, 16, 1e-4),
-        ("e4-lstm", 500, 32, 1e-4),
-        ("c5-finetuned", 30, 8, 5e-5),
-        ("c8-distilhubert", 10, 8, 5e-5),
+        ("mel-cnn", 50, 20, 1e-3),
+        ("mel-cnn2d-segments-augmented", 100, 32, 1e-4),
+        ("picture-cnn", 100, 16, 1e-4),
+        ("mfcc-lstm", 500, 32, 1e-4),
+        ("wav2vec2-finetune", 30, 8, 5e-5),
+        ("distilhubert-finetune", 10, 8, 5e-5),
     ],
 )
 def test_settings_of_the_reports(name: str, epochs: int, batch: int, rate: float) -> None:
@@ -71,20 +73,20 @@ def test_difference_files_are_small() -> None:
 
 
 def test_later_parents_and_the_recipe_itself_win() -> None:
-    both = load_recipe("b6-both")
+    both = load_recipe("mel-cnn2d-segments-augmented")
     assert both.representation.options == {"preset": "b1", "segment_s": 4.0}
     assert both.augmentation.offline.copies == 1
     assert both.model.name == "cnn2d"
 
 
 def test_a_recipe_of_ones_own_builds_on_ours(tmp_path: Path) -> None:
-    path = write(tmp_path, "mine", "base: e3\nsummary: Mine\ntraining: {batch_size: 8}\n")
+    path = write(tmp_path, "mine", "base: mfcc-cnn\nsummary: Mine\ntraining: {batch_size: 8}\n")
     recipe = load_recipe(path)
     assert (recipe.name, recipe.training.batch_size, recipe.training.epochs) == ("mine", 8, 100)
 
 
 def test_overrides_win_and_are_typed() -> None:
-    recipe = load_recipe("e3", ["training.epochs=3", "training.learning_rate=1e-4", "data.labels=[a, b]"])
+    recipe = load_recipe("mfcc-cnn", ["training.epochs=3", "training.learning_rate=1e-4", "data.labels=[a, b]"])
     assert recipe.training.epochs == 3
     assert recipe.training.learning_rate == 1e-4
     assert recipe.data.labels == ("a", "b")
@@ -108,14 +110,14 @@ def test_overrides_win_and_are_typed() -> None:
 )
 def test_wrong_overrides_say_what_would_be_right(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("[", r"\[")):
-        load_recipe("e3", [override])
+        load_recipe("mfcc-cnn", [override])
 
 
 def test_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="Nearest: e3"):
+    with pytest.raises(RecipeError, match="Nearest: mfcc-cnn"):
         load_recipe("e33")
-    with pytest.raises(RecipeError, match="Nearest: imagenet-resnet18-scratch, imagenet-squeezenet-scratch"):
-        load_recipe("ImageNet")
+    with pytest.raises(RecipeError, match="Nearest: picture-squeezenet, picture-squeezenet-scratch"):
+        load_recipe("SqueezeNet")
     with pytest.raises(RecipeError, match=r"Nearest: (\S+, ){4}\S+ and \d+ more\. "):
         load_recipe("musicnn")
     with pytest.raises(RecipeError, match="no recipe file"):
@@ -138,19 +140,60 @@ def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_broken_study_is_found_when_it_is_read(tmp_path: Path) -> None:
-    text = "base: e3\nsummary: x\nstudy: {variants: {slow: {training.learnig_rate: 1}}}"
+    text = "base: mfcc-cnn\nsummary: x\nstudy: {variants: {slow: {training.learnig_rate: 1}}}"
     with pytest.raises(RecipeError, match="learning_rate"):
         load_recipe(write(tmp_path, "own", text))
 
 
 def test_study_variants_differ_in_their_keys_alone() -> None:
-    study = load_recipe("a8-augmentation-study")
+    study = load_recipe("mel-cnn-augmentation-study")
     variants = study.variants()
     assert set(variants) == {"none", "noise", "time-stretch", "pitch-shift", "shift", "all"}
     assert variants["none"].augmentation.offline.copies == 0
     assert variants["noise"].augmentation.offline.only == ("AddGaussianNoise",)
-    assert variants["noise"].name == "a8-augmentation-study.noise"
+    assert variants["noise"].name == "mel-cnn-augmentation-study.noise"
     assert all(variant.model == study.model and not variant.study.variants for variant in variants.values())
+
+
+@pytest.mark.parametrize("old", NAMES_BEFORE)
+def test_every_name_that_a_recipe_had_finds_it(old: str, tmp_path: Path) -> None:
+    name = current_name(old)
+    assert (RECIPE_FOLDER / f"{name}.yaml").is_file()
+    assert current_name(f"{old}.noise") == f"{name}.noise"
+    told: list[str] = []
+    own = write(
+        tmp_path,
+        "own",
+        f"base: [base, {old}, {old}]\nsummary: x\nrepresentation: {{name: mfcc}}\nmodel: {{name: svm}}",
+    )
+    load_recipe(own, report=told.append)
+    assert told == ([] if name == old else [f"{old} is called {name} now"])
+    if not old.startswith("_") and old != "base":
+        told.clear()
+        recipe = load_recipe(old, report=told.append)
+        assert recipe == load_recipe(name) and recipe.name == name
+        assert told == ([] if name == old else [f"{old} is called {name} now"])
+
+
+def test_names_that_recipes_had_are_not_those_of_others() -> None:
+    assert not set(former_names()) & {path.stem for path in RECIPE_FOLDER.glob("*.yaml")}
+    assert set(former_names()) <= set(NAMES_BEFORE)
+
+
+def test_a_recipe_beside_ones_own_comes_before_what_a_name_once_meant(tmp_path: Path) -> None:
+    write(tmp_path, "e3", "base: mfcc-mlp\nsummary: Mine")
+    told: list[str] = []
+    recipe = load_recipe(write(tmp_path, "own", "base: e3\nsummary: x"), report=told.append)
+    assert recipe.model.name == "mfcc-mlp" and not told
+
+
+def test_words_of_a_recipe_may_be_mended_and_its_settings_not() -> None:
+    recipe = load_recipe("mfcc-cnn")
+    before = {**yaml.safe_load(recipe.as_yaml()), "summary": "As it was said before", "systems": ["E3"], "notes": "No"}
+    assert recipe.trains_like(yaml.safe_dump(before))
+    assert not load_recipe("mfcc-cnn", ["training.epochs=7"]).trains_like(yaml.safe_dump(before))
+    for damaged in ("a: [", "- a", ""):
+        assert not recipe.trains_like(damaged)
 
 
 @given(st.sampled_from(list_recipes()), st.integers(0, 10**6), st.floats(1e-8, 10.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
@@ -80,7 +79,7 @@ def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None
     page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.count("- `mini.csv`: `musicgenre data index DATA --output mini.csv`") == 1
     assert "`musicgenre train tiny --seeds 2` (30 tracks, " in page
-    record = json.loads((results.FOLDER / "tiny--mini--kfold-3.json").read_text(encoding="utf-8"))
+    record = results.records_at_hand()["tiny--mini--kfold-3"]
     value, low, high = (record["accuracy"][name] for name in ("value", "low", "high"))
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in page and "kfold, 3 folds" in page
     assert "0.79 (a macro precision, no accuracy) | 0.76" in page
@@ -94,7 +93,7 @@ def test_a_row_without_a_record_fails(results: ModuleType, tmp_path: Path, capsy
     assert results.main([]) == 0
     assert results.main(["--check"]) == 1
     assert "segment-leaky) has no record" in capsys.readouterr().err
-    (results.FOLDER / "tiny--mini--kfold-3.json").unlink()
+    (results.FOLDER / "records.jsonl").unlink()
     assert results.main(["missing"]) == 0
     assert "musicgenre train tiny --data mini.csv --seeds 2 --set training.epochs=1" in (
         printed := capsys.readouterr().out
@@ -108,12 +107,13 @@ def test_a_changed_record_or_page_fails(
     for run in _runs(tmp_path / "runs"):
         results.main(["add", str(run), "mini"])
     results.main([])
-    path = results.FOLDER / "tiny--mini--kfold-3.json"
+    path = results.FOLDER / "records.jsonl"
     good = path.read_text(encoding="utf-8")
-    path.write_text(good.replace('"protocol": "kfold"', '"protocol": "artist"'), encoding="utf-8")
+    path.write_text(good.replace('"protocol":"kfold"', '"protocol":"artist"'), encoding="utf-8")
     assert results.main(["--check"]) == 1
-    assert "says protocol 'artist'" in capsys.readouterr().err
-    path.write_text(good.replace('"macro_f1": 0', '"macro_f1": 1'), encoding="utf-8")
+    said = capsys.readouterr().err
+    assert "kfold) has no record tiny--mini--kfold-3" in said and "tiny--mini--artist belongs to no row" in said
+    path.write_text(good.replace('"macro_f1":0', '"macro_f1":1'), encoding="utf-8")
     assert results.main(["--check"]) == 1
     assert "out of date" in capsys.readouterr().err
 
@@ -143,8 +143,29 @@ def test_the_members_of_an_ensemble_are_trained_first(
     assert [words[2] for words in trained] == ["tiny", "other"] and all("gpu" in words for words in trained)
     made = ["musicgenre", "ensemble", "tiny--mini--kfold-3", "other--mini--kfold-3", "--how", "mean", "--name"]
     assert ran[-1][:-1] == [*made, "ensemble-both", "--output"]
-    record = json.loads((results.FOLDER / "ensemble-both--mini--kfold-3.json").read_text(encoding="utf-8"))
+    record = results.records_at_hand()["ensemble-both--mini--kfold-3"]
     assert record["systems"] == ["A8"] and record["n_folds"] == 3
+
+
+def test_runs_and_patterns_may_name_a_recipe_as_it_was_called(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("yaml")
+    rows = ROWS.replace('"tiny"', '"mfcc-cnn"').replace('"kfold", ', "")
+    (results.FOLDER / "rows.toml").write_text(rows, encoding="utf-8")
+    ran = []
+    finished = subprocess.CompletedProcess([], 3)
+    monkeypatch.setattr(results, "subprocess", SimpleNamespace(run=lambda words, **_: ran.append(words) or finished))
+    for pattern, n_runs in (("^e2--", 0), ("^e3--", 2), ("^mfcc-cnn--", 2)):
+        ran.clear()
+        code = results.main(["make", str(tmp_path / "work"), "--source", str(tmp_path), "--only", pattern])
+        assert (code, len(ran)) == (int(n_runs > 0), n_runs)
+    command = "musicgenre train e3 --data mini.csv"
+    run = make_run(tmp_path / "old", random_answers(1), protocol="segment-leaky", recipe="e3", command=command)
+    assert results.main(["add", str(run), "mini"]) == 0
+    (record,) = results.records_at_hand().values()
+    assert (record["recipe"], record["command"]) == ("mfcc-cnn", "musicgenre train mfcc-cnn --data mini.csv")
+    assert results.main([]) == 0 and results.main(["--check"]) == 0
 
 
 def test_what_belongs_to_no_row_is_refused(
@@ -153,9 +174,10 @@ def test_what_belongs_to_no_row_is_refused(
     other = make_run(tmp_path / "other", random_answers(1), recipe="other")
     assert results.main(["add", str(other), "mini"]) == 1
     assert "no row" in capsys.readouterr().err
-    (results.FOLDER / "stray.json").write_text("{}", encoding="utf-8")
+    stray = {"recipe": "other", "data": "mini", "protocol": "track", "n_folds": 1, "systems": ["E3"]}
+    results.write_records({"other--mini--track": stray})
     assert results.main(["--check"]) == 1
-    assert "stray.json belongs to no row" in capsys.readouterr().err
+    assert "other--mini--track belongs to no row" in capsys.readouterr().err
 
 
 def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
@@ -172,7 +194,7 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
     from musicgenre.training.recipes import list_recipes, load_recipe
 
     content, rows = module.read_rows(module.FOLDER / "rows.toml")
-    assert len({row.record_path for row in rows}) == len(rows)
+    assert len({row.record_name for row in rows}) == len(rows)
     known = {(row.recipe, row.data, row.protocol) for row in rows}
     for row in rows:
         if row.members:
@@ -227,7 +249,7 @@ unmeasured = "no audio"
     assert results.main(["add", str(run), "taught"]) == 0
     assert results.main([]) == 0
     page = results.PAGE.read_text(encoding="utf-8")
-    record = json.loads(next(results.FOLDER.glob("tiny-tags--*.json")).read_text(encoding="utf-8"))
+    (record,) = results.records_at_hand().values()
     (line,) = [line for line in page.splitlines() if line.startswith("| D6")]
     assert f"{record['decisions']['accuracy']:.4f} ({record['decisions']['zeros_accuracy']:.4f})" in line
     assert f"{record['roc_auc']['value']:.3f} [" in line and line.endswith("| 3 of 3 |")

@@ -208,7 +208,7 @@ def test_devices_share_every_batch(part: PartView) -> None:
 )
 def test_keys_are_checked(setting: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
-        load_recipe("e3", [f"training.{setting}"])
+        load_recipe("mfcc-cnn", [f"training.{setting}"])
 
 
 class _PowerCut(BaseException):
@@ -238,7 +238,7 @@ def test_interrupted_stream_resumes_at_an_epoch_and_ends_the_same(
     if task == "multi_label":
         music = make_tagged(tmp_path)  # some values unknown
         chosen += ["task=multi_label", "training.monitor=validation_roc_auc", "training.positive_weights=balanced"]
-    whole = train("e3", music, output=tmp_path / "whole", overrides=chosen)
+    whole = train("mfcc-cnn", music, output=tmp_path / "whole", overrides=chosen)
 
     written = RunFolder.write_metrics
 
@@ -249,9 +249,9 @@ def test_interrupted_stream_resumes_at_an_epoch_and_ends_the_same(
 
     monkeypatch.setattr(RunFolder, "write_metrics", cut)
     with pytest.raises(_PowerCut):
-        train("e3", music, output=tmp_path / "cut", overrides=chosen)
+        train("mfcc-cnn", music, output=tmp_path / "cut", overrides=chosen)
     monkeypatch.setattr(RunFolder, "write_metrics", written)
-    resumed = train("e3", music, output=tmp_path / "cut", overrides=chosen, resume=True)
+    resumed = train("mfcc-cnn", music, output=tmp_path / "cut", overrides=chosen, resume=True)
     assert RunFolder(resumed).read_metrics("train_loss") == RunFolder(whole).read_metrics("train_loss")
     assert all(np.array_equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
 
@@ -259,7 +259,10 @@ def test_interrupted_stream_resumes_at_an_epoch_and_ends_the_same(
 def test_evaluation_scores_all_segments_whatever_trains(tmp_path: Path, music: Path) -> None:
     for kind in ("stored", "fresh"):
         run = train(
-            "e3", music, output=tmp_path / kind, overrides=[*QUICK, "training.epochs=1", f"training.examples={kind}"]
+            "mfcc-cnn",
+            music,
+            output=tmp_path / kind,
+            overrides=[*QUICK, "training.epochs=1", f"training.examples={kind}"],
         )
         lines = (run / "predictions_test.csv").read_text("utf-8").splitlines()
         assert len(lines) - 1 == 2 * 6  # two segments of each of the six test tracks
@@ -268,11 +271,11 @@ def test_evaluation_scores_all_segments_whatever_trains(tmp_path: Path, music: P
 
 def test_stored_examples_are_drawn_in_preparation(tmp_path: Path, music: Path) -> None:
     """The store holds one segment a training track, the one that a draw over a full store would have taken."""
-    chosen = load_recipe("e3", [*QUICK, "training.examples=stored"])
+    chosen = load_recipe("mfcc-cnn", [*QUICK, "training.examples=stored"])
     material = gather_material(chosen, music, store=tmp_path / "one")
     assert len(material.store.part("train")) == 9
     assert len(material.store.part("test")) == 2 * 6
-    full = gather_material(load_recipe("e3", QUICK), music, store=tmp_path / "full")
+    full = gather_material(load_recipe("mfcc-cnn", QUICK), music, store=tmp_path / "full")
     drawn = one_a_track(full.store.part("train"), 0)
     (_, parts), (_, again) = material.round(None), full.round(None)
     assert parts.train.starts_s.tolist() == drawn.starts_s.tolist()
@@ -287,14 +290,16 @@ def test_stored_examples_are_drawn_in_preparation(tmp_path: Path, music: Path) -
 
 def test_stored_examples_do_not_go_with_single_segments(tmp_path: Path, music: Path) -> None:
     with pytest.raises(RecipeError, match="segment-leaky"):
-        train("e3-leaky", music, output=tmp_path / "run", overrides=["training.examples=stored", "data.exclude=[]"])
+        train(
+            "mfcc-cnn-leaky", music, output=tmp_path / "run", overrides=["training.examples=stored", "data.exclude=[]"]
+        )
 
 
 @pytest.mark.parametrize("setting", ["training.stream.active=4", "training.examples=fresh"])
 def test_models_without_epochs_do_not_stream(tmp_path: Path, setting: str) -> None:
     table = make_table(tmp_path / "table.csv", COLUMNS)
     with pytest.raises(UsageError, match=setting.partition("=")[0]):
-        train("classical-knn-30s", table, output=tmp_path / "run", overrides=[setting, "data.exclude=[]"])
+        train("table-knn-30s", table, output=tmp_path / "run", overrides=[setting, "data.exclude=[]"])
 
 
 def test_without_pescador_the_extra_is_named(part: PartView, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,10 +335,10 @@ def test_two_devices_train_on_a_stream(tmp_path: Path, music: Path, source: str)
     chosen = [*QUICK, "training.epochs=3"]
     data = music
     if source == "shards":
-        material = gather_material(load_recipe("e3", QUICK), music)
+        material = gather_material(load_recipe("mfcc-cnn", QUICK), music)
         write_shards(material.store, material.manifest, tmp_path / "shards", shard_mb=0.05)
         data = tmp_path / "shards"
-    run = train("e3", data, output=tmp_path / "run", overrides=chosen, hardware=Hardware(devices=2))
+    run = train("mfcc-cnn", data, output=tmp_path / "run", overrides=chosen, hardware=Hardware(devices=2))
     losses = RunFolder(run).read_metrics("train_loss")
     assert len(losses) == 3
     assert losses[-1] < losses[0]

@@ -170,7 +170,7 @@ def test_too_few_validation_tracks_calibrate_nothing(tmp_path: Path) -> None:
 def test_a_trained_tagger_travels_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     data = make_tagged(tmp_path, n_tracks=16, duration_s=2.0)
-    run = train("distil-musicnn", data, output=tmp_path / "run", overrides=[
+    run = train("mfcc-cnn-distil-musicnn", data, output=tmp_path / "run", overrides=[
         "data.targets=labels", "training.epochs=6", "training.batch_size=4", "training.learning_rate=0.003",
         "representation.options.segment_s=1.0", "protocol.options={test_size: 0.25, validation_size: 0.25}",
     ])  # fmt: skip

@@ -50,7 +50,7 @@ def test_a_track_has_the_mean_of_its_windows(source: Path) -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "n_values"),
-    [("musicnn-tags-svm", 50), ("musicnn-tags-table-svm", 107), ("classical-svm-30s", 57)],
+    [("musicnn-tags-svm", 50), ("musicnn-tags-table-svm", 107), ("table-svm-30s", 57)],
 )
 def test_such_a_manifest_is_read_as_it_is(
     source: Path, recipe: str, n_values: int, monkeypatch: pytest.MonkeyPatch

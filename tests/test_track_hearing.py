@@ -51,7 +51,7 @@ def run(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MUSICGENRE_CACHE", str(folder / "cache"))
-        return train("b9-cnn2d-msd-segmented", collection, output=folder / "run", overrides=[*SETTINGS, PARTS])
+        return train("fusion-cnn2d-msd-segments", collection, output=folder / "run", overrides=[*SETTINGS, PARTS])
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_the_card_says_what_it_needs(exported: Exported, monkeypatch: pytest.Mon
 def test_online_augmentation_of_segments_cannot_know_the_track(collection: Path) -> None:
     settings = [*SETTINGS, PARTS, "augmentation.online.waveform=b2"]
     with pytest.raises(RecipeError, match=r"knows the whole track.*augmentation\.offline"):
-        gather_material(load_recipe("b9-cnn2d-msd-segmented", settings), collection)
+        gather_material(load_recipe("fusion-cnn2d-msd-segments", settings), collection)
 
 
 class Spy:
@@ -209,7 +209,7 @@ def test_a_fused_tagger_hears_the_whole_track_too(tmp_path: Path, monkeypatch: p
     manifest = make_tagged(tmp_path, duration_s=3.4)
     settings = [setting for setting in SETTINGS if not setting.startswith("data.labels")]
     settings += [PARTS, "task=multi_label", "training.monitor=validation_loss", "data.labels=[bright, dark, loud]"]
-    made = train("b9-cnn2d-msd-segmented", manifest, output=tmp_path / "run", overrides=settings)
+    made = train("fusion-cnn2d-msd-segments", manifest, output=tmp_path / "run", overrides=settings)
     exported = export_run(made)
     assert exported.largest_difference <= 1e-3
     classifier = Classifier(str(exported.path), coverage="full", threads=1)

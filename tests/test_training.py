@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_from_sound_to_a_run_that_evaluates(tmp_path: Path) -> None:
     data = make_collection(tmp_path / "music", duration_s=6.0)
     overrides = [*SPLIT, "training.epochs=12", "training.learning_rate=0.002"]
-    run = train("e3", data, output=tmp_path / "run", overrides=overrides)
+    run = train("mfcc-cnn", data, output=tmp_path / "run", overrides=overrides)
     opened = open_run(run)
     assert opened.labels == LABELS
     predictions = opened.predictions("test")
@@ -40,16 +40,16 @@ def test_from_sound_to_a_run_that_evaluates(tmp_path: Path) -> None:
 
 
 def test_run_folder_holds_what_repeats_it(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     facts = read_description(run)
     assert {
-        "format_version": 1, "recipe": "c2-standardised", "systems": ["C2"], "labels": list(LABELS), "seed": 0,
+        "format_version": 1, "recipe": "table-mlp-standardised", "systems": ["C2"], "labels": list(LABELS), "seed": 0,
         "fold": None, "protocol": "track", "status": "finished", "scoring": "mean",
     }.items() <= facts.items()  # fmt: skip
     assert facts["parameters"] == 57 * 512 + 512 + 1024 + 512 * 128 + 128 + 256 + 128 * 3 + 3
     assert facts["representation"]["name"] == "columns"
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in facts["versions"]["torch"]
-    assert facts["command"].startswith("musicgenre train c2-standardised --data table.csv --set")
+    assert facts["command"].startswith("musicgenre train table-mlp-standardised --data table.csv --set")
     assert {track.split for track in read_manifest(run / "manifest.csv").tracks} == {"train", "validation", "test"}
     assert len(json.loads((run / "normalisation.json").read_text("utf-8"))["mean"]) == 57
     assert tuple(curves(run)[0]) == METRICS
@@ -59,7 +59,7 @@ def test_run_folder_holds_what_repeats_it(tmp_path: Path, table: Manifest) -> No
 
 
 def test_normalisation_is_of_the_training_part_alone(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     rows = np.array(
         [
             [float(t.columns[name]) for name in COLUMNS]
@@ -72,7 +72,7 @@ def test_normalisation_is_of_the_training_part_alone(tmp_path: Path, table: Mani
 
 
 def test_kept_weights_are_those_of_the_best_validation_epoch(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     validation = [float(row["validation_loss"]) for row in curves(run)]
     assert read_description(run)["best_epoch"] == int(np.argmin(validation))
     predictions = read_predictions(run / "predictions_validation.csv")
@@ -81,7 +81,7 @@ def test_kept_weights_are_those_of_the_best_validation_epoch(tmp_path: Path, tab
 
 
 def test_trained_model_loads_and_repeats_its_predictions(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     trained = load_trained(run)
     predictions = read_predictions(run / "predictions_test.csv")
     by_id = {track.track_id: track for track in table.tracks}
@@ -94,7 +94,7 @@ def test_trained_model_loads_and_repeats_its_predictions(tmp_path: Path, table: 
 
 def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: Path, table: Manifest) -> None:
     runs = [
-        train("c2-standardised", table, output=tmp_path / name, overrides=[*TABLE, f"training.seed={seed}"])
+        train("table-mlp-standardised", table, output=tmp_path / name, overrides=[*TABLE, f"training.seed={seed}"])
         for name, seed in (("one", 4), ("two", 4), ("other", 5))
     ]
     assert same_weights(runs[0], runs[1])
@@ -104,7 +104,7 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: Path,
 
 def test_training_leaves_the_random_state_alone(tmp_path: Path, table: Manifest) -> None:
     torch.manual_seed(3)
-    train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    train("table-mlp-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
     after = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(after, torch.rand(1))
@@ -131,13 +131,13 @@ def cut_power_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_resumed_run_equals_one_that_never_stopped(
     tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch, cut_at: int
 ) -> None:
-    whole = train("c2-standardised", table, output=tmp_path / "whole", overrides=TABLE)
+    whole = train("table-mlp-standardised", table, output=tmp_path / "whole", overrides=TABLE)
     with monkeypatch.context() as patch, pytest.raises(_PowerCut):
         cut_power_after(cut_at, patch)
-        train("c2-standardised", table, output=tmp_path / "cut", overrides=TABLE)
+        train("table-mlp-standardised", table, output=tmp_path / "cut", overrides=TABLE)
     assert read_description(tmp_path / "cut")["status"] == "running"
     assert (tmp_path / "cut" / "resume.ckpt").is_file()
-    train("c2-standardised", table, output=tmp_path / "cut", overrides=TABLE, resume=True)
+    train("table-mlp-standardised", table, output=tmp_path / "cut", overrides=TABLE, resume=True)
     assert losses(tmp_path / "cut") == losses(whole)
     assert same_weights(tmp_path / "cut", whole)
 
@@ -149,7 +149,7 @@ def test_interrupted_runs_say_so(tmp_path: Path, table: Manifest, monkeypatch: p
     monkeypatch.setattr(RunFolder, "write_metrics", write)
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        train("c2-standardised", table, output=tmp_path / "a run", overrides=TABLE, tell=told.append)
+        train("table-mlp-standardised", table, output=tmp_path / "a run", overrides=TABLE, tell=told.append)
     assert read_description(tmp_path / "a run")["status"] == "interrupted"
     assert told[-1].endswith(f"Go on with the same command and: --output '{tmp_path / 'a run'}' --resume")
 
@@ -160,9 +160,9 @@ def test_a_run_cut_off_at_its_very_end_is_not_trained_again(
     monkeypatch.setattr("musicgenre.training.bookkeeper.RESUME_EVERY_S", 0.0)
     with monkeypatch.context() as patch, pytest.raises(_PowerCut):
         patch.setattr(Path, "unlink", _cut_at_the_state)
-        train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+        train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     assert read_description(tmp_path / "run")["status"] == "finished"
-    train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
+    train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
     assert not (tmp_path / "run" / "resume.ckpt").exists()
 
 
@@ -178,7 +178,7 @@ def _cut_at_the_state(path: Path, missing_ok: bool = False) -> None:
 def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:
     told: list[str] = []
     overrides = ["training.epochs=2", "training.seed=7"]
-    group = train("c2-standardised", table, output=tmp_path / "g", overrides=overrides, seeds=2, folds=3)
+    group = train("table-mlp-standardised", table, output=tmp_path / "g", overrides=overrides, seeds=2, folds=3)
     runs = open_runs(group)
     assert [(run.seed, run.fold) for run in runs] == [(s, f) for s in (7, 8) for f in range(3)]
     assert {run.protocol for run in runs} == {"kfold"}
@@ -186,28 +186,37 @@ def test_seeds_and_folds_make_a_group(tmp_path: Path, table: Manifest) -> None:
     assert sorted(tested) == sorted(track.track_id for track in table.tracks)
     shutil.rmtree(group / "seed-1" / "fold-2")
     before = (group / "seed-0" / "fold-0" / "run.json").read_text("utf-8")
-    train("c2-standardised", table, output=group, overrides=overrides, seeds=2, folds=3, resume=True, tell=told.append)
+    train(
+        "table-mlp-standardised",
+        table,
+        output=group,
+        overrides=overrides,
+        seeds=2,
+        folds=3,
+        resume=True,
+        tell=told.append,
+    )
     assert sum("finished already" in text for text in told) == 5
     assert (group / "seed-0" / "fold-0" / "run.json").read_text("utf-8") == before
 
 
 def test_early_stopping_watches_the_validation_part(tmp_path: Path, table: Manifest) -> None:
     overrides = [*TABLE, "training.epochs=200", "training.patience=3", "training.learning_rate=0.05"]
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides)
     facts, rows = read_description(run), curves(run)
     assert facts["epochs"] == len(rows) == facts["best_epoch"] + 3 + 1 < 200
 
 
 def test_accuracy_can_choose_the_weights(tmp_path: Path, table: Manifest) -> None:
     overrides = [*TABLE, "training.monitor=validation_accuracy"]
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides)
     accuracy = [float(row["validation_accuracy"]) for row in curves(run)]
     assert read_description(run)["best_epoch"] == int(np.argmax(accuracy))
 
 
 def test_the_manifests_own_split_is_kept(tmp_path: Path, table: Manifest) -> None:
     parts = split(table, "track", seed=9, test_size=0.25, validation_size=0.25)
-    run = train("c2-standardised", parts, output=tmp_path / "run", overrides=TABLE)
+    run = train("table-mlp-standardised", parts, output=tmp_path / "run", overrides=TABLE)
     wanted = {track.track_id: track.split for track in parts.tracks}
     assert {track.track_id: track.split for track in read_manifest(run / "manifest.csv").tracks} == wanted
 
@@ -215,7 +224,7 @@ def test_the_manifests_own_split_is_kept(tmp_path: Path, table: Manifest) -> Non
 def test_leaky_protocol_warns_and_lets_the_test_part_choose(tmp_path: Path) -> None:
     data = make_collection(tmp_path / "music", tracks_a_label=2, duration_s=9.0)
     with pytest.warns(UserWarning, match="segment-leaky"):
-        run = train("e3-leaky", data, output=tmp_path / "run", overrides=["training.epochs=1"])
+        run = train("mfcc-cnn-leaky", data, output=tmp_path / "run", overrides=["training.epochs=1"])
     both = [(run / f"predictions_{part}.csv").read_text("utf-8") for part in ("validation", "test")]
     assert both[0] == both[1]
     test = read_predictions(run / "predictions_test.csv")
@@ -225,8 +234,8 @@ def test_leaky_protocol_warns_and_lets_the_test_part_choose(tmp_path: Path) -> N
 
 
 def test_softmax_in_the_loss_slows_learning(tmp_path: Path, table: Manifest) -> None:
-    plain = train("c2-row-l2", table, output=tmp_path / "a", overrides=TABLE)
-    slow = train("c2-softmax-in-loss", table, output=tmp_path / "b", overrides=TABLE)
+    plain = train("table-mlp-row-l2", table, output=tmp_path / "a", overrides=TABLE)
+    slow = train("table-mlp-softmax-in-loss", table, output=tmp_path / "b", overrides=TABLE)
     assert float(curves(slow)[-1]["train_loss"]) > float(curves(plain)[-1]["train_loss"]) + 0.1
     assert float(curves(slow)[-1]["train_loss"]) > 0.55  # softmax of a softmax cannot come below it
 
@@ -234,20 +243,25 @@ def test_softmax_in_the_loss_slows_learning(tmp_path: Path, table: Manifest) -> 
 def test_class_weights_enter_the_loss(tmp_path: Path, table: Manifest) -> None:
     rare = table.with_tracks(t for t in table.tracks if t.label != "jazz" or int(t.track_id[-2:]) < 6)
     runs = [
-        train("c2-standardised", rare, output=tmp_path / str(on), overrides=[*TABLE, f"training.class_weights={on}"])
+        train(
+            "table-mlp-standardised",
+            rare,
+            output=tmp_path / str(on),
+            overrides=[*TABLE, f"training.class_weights={on}"],
+        )
         for on in (True, False)
     ]
     assert losses(runs[0]) != losses(runs[1])
 
 
 def test_sgd_trains(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.optimiser=sgd"])
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.optimiser=sgd"])
     rows = curves(run)
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 
 
 def test_classical_models_train_and_load_alike(tmp_path: Path, table: Manifest) -> None:
-    run = train("classical-svm-30s", table, output=tmp_path / "run", overrides=SPLIT)
+    run = train("table-svm-30s", table, output=tmp_path / "run", overrides=SPLIT)
     predictions = open_run(run).predictions("test")
     assert (predictions.predicted == predictions.truth).mean() == 1.0
     assert not any(type(value).__name__ == "object" for value in weights(run).values())
@@ -259,7 +273,7 @@ def test_classical_models_train_and_load_alike(tmp_path: Path, table: Manifest) 
 
 def test_fitting_on_validation_too_is_another_model(tmp_path: Path, table: Manifest) -> None:
     runs = [
-        train("classical-knn-30s", table, output=tmp_path / on, overrides=[*SPLIT, f"training.fit_on={on}"])
+        train("table-knn-30s", table, output=tmp_path / on, overrides=[*SPLIT, f"training.fit_on={on}"])
         for on in ("train", "train+validation")
     ]
     sizes = [len(weights(run)["points"]) for run in runs]
@@ -270,7 +284,7 @@ def test_fitting_on_validation_too_is_another_model(tmp_path: Path, table: Manif
 def test_study_leaves_one_run_a_variant(tmp_path: Path, table: Manifest) -> None:
     recipe = tmp_path / "rates.yaml"
     recipe.write_text(
-        "base: c2-standardised\nsummary: Two rates\n"
+        "base: table-mlp-standardised\nsummary: Two rates\n"
         "study: {variants: {slow: {training.learning_rate: 0.0001}, fast: {training.learning_rate: 0.01}}}\n"
     )
     folder = train(recipe, table, output=tmp_path / "study", overrides=[*SPLIT, "training.epochs=2"])
@@ -281,7 +295,7 @@ def test_study_leaves_one_run_a_variant(tmp_path: Path, table: Manifest) -> None
 def test_offline_copies_stand_in_the_training_part_alone(tmp_path: Path) -> None:
     data = make_collection(tmp_path / "music", tracks_a_label=5)
     overrides = [*SPLIT, "training.epochs=1", "augmentation.offline={chain: noise, copies: 1}"]
-    run = train("e3", data, output=tmp_path / "run", overrides=overrides)
+    run = train("mfcc-cnn", data, output=tmp_path / "run", overrides=overrides)
     tracks = read_manifest(run / "manifest.csv").tracks
     copies = [track for track in tracks if track.augmented]
     assert {track.split for track in copies} == {"train"}
@@ -296,9 +310,9 @@ def test_offline_copies_stand_in_the_training_part_alone(tmp_path: Path) -> None
 def test_online_augmentation_changes_the_training_alone_and_repeats(tmp_path: Path, online: str) -> None:
     data = make_collection(tmp_path / "music", tracks_a_label=6)
     overrides = [*SPLIT, "training.epochs=2"]
-    plain = train("e3", data, output=tmp_path / "plain", overrides=overrides)
+    plain = train("mfcc-cnn", data, output=tmp_path / "plain", overrides=overrides)
     runs = [
-        train("e3", data, output=tmp_path / name, overrides=[*overrides, f"augmentation.online={online}"])
+        train("mfcc-cnn", data, output=tmp_path / name, overrides=[*overrides, f"augmentation.online={online}"])
         for name in ("one", "two")
     ]
     assert losses(runs[0]) == losses(runs[1])

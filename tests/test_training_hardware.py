@@ -36,12 +36,12 @@ def test_hardware_that_is_not_there_is_an_error(tmp_path: Path, table: Manifest)
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UsageError, match="always works"):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware("gpu"))
+        train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware("gpu"))
 
 
 def test_bfloat16_trains(tmp_path: Path, table: Manifest) -> None:
     hardware = Hardware(precision="bf16-mixed")
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=hardware)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=hardware)
     assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])
     assert {value.dtype for value in weights(run).values()} <= {np.dtype("float32"), np.dtype("int64")}
 
@@ -80,7 +80,7 @@ def test_a_gpu_with_too_little_memory_is_an_error(
 
     monkeypatch.setattr(SingleLabelModule, "training_step", refuse)
     with pytest.raises(RunError, match=r"memory of the GPU is too small \(CUDA out of memory\).*batch_size"):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+        train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     assert read_description(tmp_path / "run")["status"] == "failed"
 
 
@@ -134,12 +134,16 @@ def test_freed_memory_is_kept_on_glibc_alone(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_failure_in_several_processes_is_told_as_in_one(tmp_path: Path, table: Manifest) -> None:
     overrides = [*TABLE, "training.optimiser=sgd", "training.learning_rate=1e30"]
     with pytest.raises(RunError, match=r"loss became .*Lower training.learning_rate"):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides, hardware=Hardware(devices=2))
+        train(
+            "table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides, hardware=Hardware(devices=2)
+        )
     assert read_description(tmp_path / "run")["status"] == "failed"
 
 
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2))
+    run = train(
+        "table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2)
+    )
     assert len(curves(run)) == 8
     assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])

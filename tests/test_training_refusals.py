@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_a_loss_that_is_no_number_is_an_error_and_the_run_failed(tmp_path: Path, table: Manifest) -> None:
     overrides = [*TABLE, "training.optimiser=sgd", "training.learning_rate=1e30"]
     with pytest.raises(RunError, match=r"(?s)loss became .* in epoch .*Lower training.learning_rate"):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+        train("table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides)
     facts = read_description(tmp_path / "run")
     assert facts["status"] == "failed"
     assert "loss became" in facts["reason"]
@@ -39,35 +39,49 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_predictions", refuse)
         with pytest.raises(RunError, match=r"No space left on device.*--resume"):
-            train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+            train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     assert read_description(tmp_path / "run")["status"] == "failed"
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, resume=True)
     assert read_description(run)["status"] == "finished"
 
 
 def test_output_is_never_written_over(tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = [*TABLE, "training.epochs=1"]
-    first = train("c2-standardised", table, overrides=overrides)
-    second = train("c2-standardised", table, overrides=overrides)
-    assert (str(first), str(second)) == (str(Path("runs/c2-standardised")), str(Path("runs/c2-standardised-2")))
+    first = train("table-mlp-standardised", table, overrides=overrides)
+    second = train("table-mlp-standardised", table, overrides=overrides)
+    assert (str(first), str(second)) == (
+        str(Path("runs/table-mlp-standardised")),
+        str(Path("runs/table-mlp-standardised-2")),
+    )
     with pytest.raises(UsageError, match="not empty"):
-        train("c2-standardised", table, output=first, overrides=overrides)
+        train("table-mlp-standardised", table, output=first, overrides=overrides)
 
 
 def test_resuming_something_else_is_refused(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
     with pytest.raises(RunError, match="other settings"):
-        train("c2-standardised", table, output=run, overrides=[*TABLE, "training.batch_size=5"], resume=True)
+        train("table-mlp-standardised", table, output=run, overrides=[*TABLE, "training.batch_size=5"], resume=True)
     with pytest.raises(UsageError, match="nothing to resume"):
-        train("c2-standardised", table, overrides=TABLE, resume=True)
+        train("table-mlp-standardised", table, overrides=TABLE, resume=True)
     fewer = table.with_tracks(table.tracks[1:])
     with pytest.raises(RunError, match="other tracks"):
-        train("c2-standardised", fewer, output=run, overrides=TABLE, resume=True)
+        train("table-mlp-standardised", fewer, output=run, overrides=TABLE, resume=True)
+
+
+def test_a_run_begun_under_a_former_name_goes_on(tmp_path: Path, table: Manifest) -> None:
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE)
+    written = (run / "recipe.yaml").read_text("utf-8")
+    (run / "recipe.yaml").write_text(written.replace("summary: ", "summary: C2, "), "utf-8")
+    (run / "run.json").write_text(json.dumps({**read_description(run), "recipe": "c2-standardised"}), "utf-8")
+    told: list[str] = []
+    train("c2-standardised", table, output=run, overrides=TABLE, resume=True, tell=told.append)
+    assert told == ["c2-standardised is called table-mlp-standardised now", f"{run} is finished already"]
+    assert read_description(run)["recipe"] == "c2-standardised"
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
     facts = read_description(run)
     (run / "run.json").write_text(json.dumps({**facts, "format_version": 99}), encoding="utf-8")
     with pytest.raises(RunError, match="newer"):
@@ -78,7 +92,7 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path: Path, table: Manifest) ->
 
 
 def test_damaged_weights_are_refused(tmp_path: Path, table: Manifest) -> None:
-    run = train("c2-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
     (run / "model.safetensors").write_bytes(b"\x80\x04evil pickle.")
     with pytest.raises(RunError, match="damaged"):
         load_trained(run)
@@ -101,24 +115,24 @@ def test_wrong_wishes_are_refused_before_anything_is_written(
     tmp_path: Path, table: Manifest, overrides: list[str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        train("c2-standardised", table, output=tmp_path / "run", overrides=overrides)
+        train("table-mlp-standardised", table, output=tmp_path / "run", overrides=overrides)
     assert not (tmp_path / "run").exists()
 
 
 def test_wrong_counts_are_refused(tmp_path: Path, table: Manifest) -> None:
     with pytest.raises(UsageError, match="seeds=0"):
-        train("c2-standardised", table, output=tmp_path / "run", seeds=0)
+        train("table-mlp-standardised", table, output=tmp_path / "run", seeds=0)
     with pytest.raises(UsageError, match="folds=1"):
-        train("c2-standardised", table, output=tmp_path / "run", folds=1)
+        train("table-mlp-standardised", table, output=tmp_path / "run", folds=1)
 
 
 @pytest.mark.parametrize(
     ("recipe", "settings", "message"),
     [
-        ("e6-squeezenet", ["model.options.weights=nowhere.pth"], r"no weights file nowhere\.pth"),
-        ("b9-resnet34-msd-original", ["model.options.weights=nowhere.pth"], r"no weights file nowhere\.pth"),
-        ("d4", ["model.options.weights=nowhere.pth"], r"no file nowhere\.pth"),
-        ("c5-finetuned", ["model.options.model=./no-where"], r"no model folder '\./no-where'"),
+        ("picture-squeezenet", ["model.options.weights=nowhere.pth"], r"no weights file nowhere\.pth"),
+        ("fusion-resnet34-msd", ["model.options.weights=nowhere.pth"], r"no weights file nowhere\.pth"),
+        ("vggish-tagger", ["model.options.weights=nowhere.pth"], r"no file nowhere\.pth"),
+        ("wav2vec2-finetune", ["model.options.model=./no-where"], r"no model folder '\./no-where'"),
     ],
 )
 def test_weights_are_missed_before_any_feature_is_computed(

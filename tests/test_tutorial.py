@@ -40,5 +40,5 @@ def test_every_block_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
     assert "macro" in "".join(said)
     assert re.search(r"song\.wav\s+(metal|unsure)", said[-2]), said[-2]
     assert any(label in said[-1] for label in LABELS)
-    for name in ("song.png", "changed.wav", "e3.html", "mine.onnx", "runs/e3/model.safetensors"):
+    for name in ("song.png", "changed.wav", "mfcc-cnn.html", "mine.onnx", "runs/mfcc-cnn/model.safetensors"):
         assert (tmp_path / name).stat().st_size > 0

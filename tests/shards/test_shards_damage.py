@@ -26,7 +26,7 @@ from tests.small_shards import batches_of, damage_index, npy, put_shard, values_
 def test_nothing_is_ever_run(tmp_path: Path, where: str) -> None:
     named = where.format(mark=tmp_path / "mark")
     with pytest.raises(MusicgenreError):
-        train("e3", named, output=tmp_path / "run")
+        train("mfcc-cnn", named, output=tmp_path / "run")
     assert not (tmp_path / "mark").exists()
     if not where.startswith("-"):
         with pytest.raises(UsageError, match="commands are never run"):

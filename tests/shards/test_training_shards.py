@@ -32,13 +32,13 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def written(tmp_path: Path, music: Path) -> Path:
-    """Shards of recipe e3, by the command."""
+    """Shards of recipe mfcc-cnn, by the command."""
     output = tmp_path / "e3-shards"
     command = [
         "shard",
         str(music),
         "--recipe",
-        "e3",
+        "mfcc-cnn",
         "--set",
         SPLIT,
         "--output",
@@ -54,33 +54,33 @@ def written(tmp_path: Path, music: Path) -> Path:
 
 
 def test_from_shards_to_a_run_that_evaluates(tmp_path: Path, written: Path, music: Path) -> None:
-    run = train("e3", written, output=tmp_path / "run", overrides=[*QUICK, "training.stream.buffer=12"])
+    run = train("mfcc-cnn", written, output=tmp_path / "run", overrides=[*QUICK, "training.stream.buffer=12"])
     report = evaluate(run)
     assert (report.protocol, report.n_tracks) == ("track", 6)
     assert RunFolder(run).read_metrics("waiting_share")[1] > 0
     assert {t.track_id: t.split for t in read_manifest(run / "manifest.csv").tracks} == {
         t.track_id: t.split for t in read_manifest(written / "manifest.csv").tracks
     }
-    plain = train("e3", music, output=tmp_path / "plain", overrides=[*QUICK, SPLIT])
+    plain = train("mfcc-cnn", music, output=tmp_path / "plain", overrides=[*QUICK, SPLIT])
     ids = [line.split(",")[:3] for line in (run / "predictions_test.csv").read_text("utf-8").splitlines()[1:]]
     theirs = [line.split(",")[:3] for line in (plain / "predictions_test.csv").read_text("utf-8").splitlines()[1:]]
     assert sorted(ids) == sorted(theirs)
-    again = train("e3", written, output=tmp_path / "again", overrides=[*QUICK, "training.stream.buffer=12"])
+    again = train("mfcc-cnn", written, output=tmp_path / "again", overrides=[*QUICK, "training.stream.buffer=12"])
     assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("recipe", "overrides", "folds", "error", "message"),
     [
-        ("b6-segmented", [], 0, RecipeError, r"reads .*but the shards .* hold"),
-        ("e3", ["representation.dtype=float16"], 0, RecipeError, "dtype='float16'"),
-        ("e3", ["representation.hop_s=1.5"], 0, RecipeError, "hop_s=1.5"),
-        ("e3", ["data.labels=[jazz, metal]"], 0, RecipeError, "other labels"),
-        ("e3", ["data.exclude=[jazz.00001]"], 0, RecipeError, "leaves out jazz.00001"),
-        ("e3", ["augmentation.offline.copies=1"], 0, RecipeError, "copies=1"),
-        ("e3", ["augmentation.online.waveform=a3"], 0, RecipeError, "needs the sound"),
-        ("e3", [], 3, UsageError, "--folds cannot be had from shards"),
-        ("e3-leaky", [], 0, UsageError, "segment-leaky"),
+        ("mel-cnn2d-segments", [], 0, RecipeError, r"reads .*but the shards .* hold"),
+        ("mfcc-cnn", ["representation.dtype=float16"], 0, RecipeError, "dtype='float16'"),
+        ("mfcc-cnn", ["representation.hop_s=1.5"], 0, RecipeError, "hop_s=1.5"),
+        ("mfcc-cnn", ["data.labels=[jazz, metal]"], 0, RecipeError, "other labels"),
+        ("mfcc-cnn", ["data.exclude=[jazz.00001]"], 0, RecipeError, "leaves out jazz.00001"),
+        ("mfcc-cnn", ["augmentation.offline.copies=1"], 0, RecipeError, "copies=1"),
+        ("mfcc-cnn", ["augmentation.online.waveform=a3"], 0, RecipeError, "needs the sound"),
+        ("mfcc-cnn", [], 3, UsageError, "--folds cannot be had from shards"),
+        ("mfcc-cnn-leaky", [], 0, UsageError, "segment-leaky"),
     ],
 )
 def test_shards_of_another_kind_are_refused(
@@ -109,18 +109,18 @@ def test_without_webdataset_the_extra_is_named(
 
 def test_classical_models_want_the_store(tmp_path: Path) -> None:
     table = make_table(tmp_path / "table.csv", COLUMNS)
-    material = gather_material(load_recipe("classical-knn-30s", [SPLIT, "data.exclude=[]"]), table)
+    material = gather_material(load_recipe("table-knn-30s", [SPLIT, "data.exclude=[]"]), table)
     write_shards(material.store, material.manifest, tmp_path / "shards")
     with pytest.raises(UsageError, match="cannot read shards"):
-        train("classical-knn-30s", tmp_path / "shards", output=tmp_path / "run", overrides=["data.exclude=[]"])
+        train("table-knn-30s", tmp_path / "shards", output=tmp_path / "run", overrides=["data.exclude=[]"])
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{store}", "--recipe", "e3"], "is a store"),
+        (["{store}", "--recipe", "mfcc-cnn"], "is a store"),
         (["{music}"], "Give --recipe"),
-        (["{nothing}", "--recipe", "e3"], "nothing.csv"),
+        (["{nothing}", "--recipe", "mfcc-cnn"], "nothing.csv"),
     ],
 )
 def test_command_names_what_is_wrong(

@@ -81,7 +81,7 @@ def _prepared(
         from musicgenre.training.material import gather_material
         from musicgenre.training.recipes import load_recipe
 
-    wanted = load_recipe(recipe, settings)
+    wanted = load_recipe(recipe, settings, report=_tell)
     material = gather_material(wanted, source, jobs=jobs or usable_cores(), tell=_tell, progress=advance)
     return material.store, material.manifest
 

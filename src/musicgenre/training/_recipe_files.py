@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 """Where the recipes that come with the package live."""
 
 _SHOWN = 5  # names that a message lists
+_FORMERLY = "formerly: "
 
 
 def list_recipes() -> list[str]:
@@ -26,41 +28,74 @@ def list_recipes() -> list[str]:
     return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
 
 
-def find_recipe(recipe: str | Path) -> Path:
+def find_recipe(recipe: str | Path, report: Callable[[str], None]) -> Path:
+    """The file of a recipe given by its path, its name, or a name that it had before."""
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {path}")
         return path
+
     names = list_recipes()
-    if str(recipe) not in names:
-        near = [name for name in names if recipe and str(recipe).lower() in name]
-        near = near or difflib.get_close_matches(str(recipe), names, n=1)
-        more = f" and {len(near) - _SHOWN} more" if len(near) > _SHOWN else ""
-        raise RecipeError(
-            f"there is no recipe named {str(recipe)!r}",
-            valid=f"Nearest: {', '.join(near[:_SHOWN])}{more}" if near else "",
-            next_step="'musicgenre recipes' lists them; or give the path of a YAML file",
-        )
-    return RECIPE_FOLDER / f"{recipe}.yaml"
+    name = current_name(str(recipe))
+    if name in names:
+        if name != str(recipe):
+            report(f"{recipe} is called {name} now")
+        return RECIPE_FOLDER / f"{name}.yaml"
+
+    near = [known for known in names if recipe and str(recipe).lower() in known]
+    near = near or difflib.get_close_matches(str(recipe), names, n=1)
+    near = near or [current_name(old) for old in difflib.get_close_matches(str(recipe), former_names(), n=1)]
+    more = f" and {len(near) - _SHOWN} more" if len(near) > _SHOWN else ""
+    raise RecipeError(
+        f"there is no recipe named {str(recipe)!r}",
+        valid=f"Nearest: {', '.join(near[:_SHOWN])}{more}" if near else "",
+        next_step="'musicgenre recipes' lists them, 'musicgenre recipes E3' those of a row code; "
+        "or give the path of a YAML file",
+    )
 
 
-def merged_recipe(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+@functools.cache
+def former_names() -> Mapping[str, str]:
+    """Every name that a recipe or a part had before, with what it is called now.
+
+    A file says so itself, ``formerly: e3``. That line alone is read, since parsing every recipe would take long.
+    """
+    names = {}
+    for path in RECIPE_FOLDER.glob("*.yaml"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith(_FORMERLY):
+                names[line.removeprefix(_FORMERLY).strip()] = path.stem
+    return names
+
+
+def current_name(name: str) -> str:
+    """What a recipe, or a variant ``STUDY.VARIANT``, is called now; any other name as it is."""
+    recipe, dot, variant = name.partition(".")
+    return former_names().get(recipe, recipe) + dot + variant
+
+
+def merged_recipe(path: Path, children: tuple[Path, ...], report: Callable[[str], None]) -> dict[str, Any]:
     """Read ``path`` on top of its parents."""
     if path in children:
         raise RecipeError(f"the recipe {path.name} is its own parent")
     own = _read(path)
+    own.pop("formerly", None)  # a name is a file's own, not its children's
     parents = own.pop("base", [])
     merged: dict[str, Any] = {}
     for parent in [parents] if isinstance(parents, str) else parents:
-        merged = _merge(merged, merged_recipe(_parent(str(parent), path), (*children, path)))
+        merged = _merge(merged, merged_recipe(_parent(str(parent), path, report), (*children, path), report))
     return _merge(merged, own)
 
 
-def _parent(name: str, child: Path) -> Path:
+def _parent(name: str, child: Path, report: Callable[[str], None]) -> Path:
+    """The file of a parent: beside the child, or in the package, there under a former name too."""
     for folder in (child.parent, RECIPE_FOLDER):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
+    if name in former_names():
+        report(f"{name} is called {current_name(name)} now")
+        return RECIPE_FOLDER / f"{current_name(name)}.yaml"
     valid = sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
     near = difflib.get_close_matches(name, valid, n=1)
     raise RecipeError(

@@ -7,14 +7,17 @@ Files whose name starts with ``_`` are parts to be named as parents, not recipes
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from musicgenre.errors import MissingExtraError, RecipeError
 from musicgenre.features.base import SHORTEST_HOP_S
 from musicgenre.training._recipe_files import (
+    current_name,
     find_recipe,
+    former_names,
     list_recipes,
     merged_recipe,
     parsed_settings,
@@ -27,7 +30,10 @@ try:
 except ModuleNotFoundError as error:  # the light install has neither
     raise MissingExtraError("reading recipes", "train") from error
 
-__all__ = ["Recipe", "check_recipe", "list_recipes", "load_recipe"]
+__all__ = ["Recipe", "check_recipe", "current_name", "former_names", "list_recipes", "load_recipe"]
+
+_WORDS = ("summary", "systems", "notes")
+"""What a recipe says to people, and no training reads."""
 
 
 class _Section(BaseModel):
@@ -282,24 +288,38 @@ class Recipe(_Section):
         """Return the whole recipe, defaults included, as YAML that :func:`load_recipe` reads."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude={"name"}), sort_keys=False, allow_unicode=True)
 
+    def trains_like(self, text: str) -> bool:
+        """Whether :meth:`as_yaml` once gave this text, but for words no training reads: summary, notes, row codes."""
+        try:
+            written = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return False
+        own = self.model_dump(mode="json", exclude={"name", *_WORDS})
+        return isinstance(written, dict) and {key: written[key] for key in written if key not in _WORDS} == own
 
-def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+
+def load_recipe(
+    recipe: str | Path, overrides: Iterable[str] = (), *, report: Callable[[str], None] = lambda text: None
+) -> Recipe:
     """Read a recipe, merge its parents, apply the overrides and check the whole.
 
     Parameters
     ----------
     recipe : str or Path
-        A name of :func:`list_recipes`, or the path of a YAML file.
+        A name of :func:`list_recipes` or one that a recipe had before, or the path of a YAML file.
     overrides : iterable of str
         ``section.key=value`` each; the value is read as YAML.
+    report : callable
+        Takes a line where a name, of the recipe or under its ``base``, is a former one.
 
     Raises
     ------
     RecipeError
         An unknown key (the nearest valid one is named), a wrong type, a missing parent.
     """
-    path = find_recipe(recipe)
-    plain = merged_recipe(path, ())
+    report = functools.cache(report)  # a name that several parents use is told once
+    path = find_recipe(recipe, report)
+    plain = merged_recipe(path, (), report)
     return check_recipe(with_settings(plain, parsed_settings(overrides)), name=path.stem)
 
 

@@ -50,7 +50,7 @@ def train(
     Parameters
     ----------
     recipe : str, Path or Recipe
-        A name of ``list_recipes``, the path of a YAML file, or a recipe.
+        A name of ``list_recipes`` or one that a recipe had before, the path of a YAML file, or a recipe.
     data : Manifest, Path or str
         The tracks; or the folder, address or brace pattern of shards.
     output : Path, optional
@@ -80,7 +80,7 @@ def train(
         The run folder; with several seeds or folds, the folder that holds them and ``group.json``.
     """
     overrides = list(overrides)
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, report=tell)
     if seeds < 1 or folds < 0 or folds == 1:
         raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
     if resume and output is None:
@@ -326,7 +326,7 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, fold: int | None) -
 
 def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
     """Refuse to go on with a run that was begun with something else."""
-    if not folder.recipe.is_file() or folder.recipe.read_text(encoding="utf-8") != recipe.as_yaml():
+    if not folder.recipe.is_file() or not recipe.trains_like(folder.recipe.read_text(encoding="utf-8")):
         raise RunError(
             f"{folder.folder} was begun with another recipe or other settings",
             next_step="Resume it with the same, or give another --output",
