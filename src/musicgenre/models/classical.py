@@ -101,7 +101,7 @@ class ClassicalModel(Network):
         self.fitted = False
 
     def fit(self, x: Array, y: Array, *, seed: int = 0, balanced: bool = False) -> None:
-        """Fit to ``x`` of shape (n, n_columns) and class numbers ``y`` of shape (n,).
+        """Fit to `x` of shape (n, n_columns) and class numbers `y` of shape (n,).
 
         Raises
         ------
@@ -129,7 +129,7 @@ class ClassicalModel(Network):
         return self.score(features)
 
     def reset_head(self, n_classes: int) -> None:
-        """Forget what was fitted; the next `fit` has ``n_classes`` classes."""
+        """Forget what was fitted; the next `fit` has `n_classes` classes."""
         self.n_classes = n_classes
         self.fitted = False
 
@@ -176,7 +176,8 @@ class NaiveBayes(ClassicalModel):
     log_priors: Tensor
 
     def learn(self, x: Array, y: Array, seed: int, balanced: bool) -> dict[str, Array]:
-        """Means, variances and priors; with ``balanced`` all classes are equally likely beforehand."""
+        """Means, variances and priors; with `balanced` all classes are equally likely beforehand."""
+        # scikit-learn weighs no examples here, but takes the classes' probabilities
         priors = np.full(self.n_classes, 1.0 / self.n_classes) if balanced else None
         fitted = GaussianNB(priors=priors).fit(x.astype(np.float64), y)
         arrays = {"means": fitted.theta_, "variances": fitted.var_, "log_priors": np.log(fitted.class_prior_)}
@@ -273,6 +274,7 @@ class SupportVectors(ClassicalModel):
             likeness = x @ self.points.T
 
         margins = likeness @ self.coefficients + self.intercepts  # (batch, pairs); positive: the first class
+        # a vote for the winner of each pair; what is below one third decides between equal votes
         wins = (margins >= 0).to(margins.dtype)
         votes = wins @ self.first + (1.0 - wins) @ self.second
         sums = margins @ (self.first - self.second)

@@ -39,7 +39,7 @@ class FitSettings:
     group_power : float
         A group with n tracks weighs n ** (1 - group_power): 0 counts tracks, 1 counts groups.
     prior_strength : float
-        Weight, on standardised features, of what is known before any track is heard (``prior`` of the fit).
+        Weight, on standardised features, of what is known before any track is heard (`prior` of the fit).
     """
 
     shrinkage: float = 0.1
@@ -50,7 +50,7 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """Logits are ``features @ weights + bias``.
+    """Logits are `features @ weights + bias`.
 
     Parameters
     ----------

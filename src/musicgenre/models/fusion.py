@@ -59,6 +59,7 @@ def spec_and_embed(
     spectrogram_shape = (bands, n_values // bands)
     spectrogram = _spectrogram_net(net, net_options, weights, spectrogram_shape)
 
+    # the MLP: linear layers and ReLUs, no batch-norm in front of them
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     before = n_embedding
     for number, width in enumerate(hidden):
@@ -167,5 +168,5 @@ def _spectrogram_net(name: str, options: Mapping[str, Any] | None, weights: str,
     if isinstance(network, ClassicalModel):
         raise UsageError(f"net={name!r} is fitted, not trained", valid="A network, such as cnn1d, cnn2d or resnet34")
 
-    network.head = nn.Identity()
+    network.head = nn.Identity()  # else two classes would be learnt that nobody reads
     return network

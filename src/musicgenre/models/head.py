@@ -199,6 +199,7 @@ class GenreHead:
         BundleError
             When it is no head, from a newer version, or its content does not match its checksum.
         """
+        # whether it is one of ours, one that we can read, and as it was written
         try:
             content = parsed_json(text, storable=True)
         except ValueError as error:
@@ -258,7 +259,7 @@ def load_head(name_or_path: str | Path) -> GenreHead:
         return GenreHead.load_default()
 
     path = Path(text)
-    if path.suffix == ".json" or len(path.parts) > 1:
+    if path.suffix == ".json" or len(path.parts) > 1:  # no name of a taught head looks like this
         return GenreHead.load(path)
 
     if text not in list_taught():

@@ -62,7 +62,7 @@ def _hidden_layers(width: int, hidden: Sequence[int], *, batch_norm: bool, dropo
         if batch_norm:
             layers.append(nn.BatchNorm1d(size))
         layers.append(nn.ReLU())
-        if dropout:
+        if dropout:  # none at all, not one of rate 0: layers are named by their number in run files
             layers.append(nn.Dropout(dropout))
         width = size
 

@@ -49,6 +49,7 @@ def pool_scores(scores: NDArray[np.floating[Any]], pooling: Pooling) -> Array:
         return mean
 
     if pooling == "max":
+        # where every maximum is 0 there is nothing to scale
         highest = scores.max(axis=0)
         total = float(highest.sum())
         return np.asarray(highest / total, dtype=np.float64) if total > 0 else mean
@@ -200,6 +201,7 @@ def _numbers(values: ArrayLike, name: str) -> Array:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
+        # a whole table would fill the screen
         shown = repr(values)
         if len(shown) > _SHOWN:
             shown = f"{shown[: _SHOWN - 3]}..."

@@ -247,7 +247,7 @@ class AutoPool(nn.Module):
         With w the softmax over time, P = sum(w p) and 1 - P = sum(w (1 - p)), each a sum of exponentials whose
         denominators cancel in the logit ln(P / (1 - P)): nothing overflows and no probability is rounded to 0 or 1.
         """
-        alpha = self.alpha
+        alpha: Tensor = self.alpha
         if self.limit is not None:
             if self.training:  # what the last step moved too far is put back before it is used
                 with torch.no_grad():

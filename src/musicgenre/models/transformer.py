@@ -102,6 +102,7 @@ def transformer(
             f"layers={layers!r}, pool={pool!r}", valid="layers: weighted, last or a number; pool: model or mean"
         )
 
+    # published layers, the same with fresh weights, or those of a run that holds its own description
     published = None
     wanted = Wanted(None, "all" if layers == "weighted" else layers, pool, scale, input_shape[0])
     if config is not None and processor is not None and weights == "none":
@@ -159,6 +160,7 @@ class TransformerNetwork(Network):
         input_shape: tuple[int, ...],
         n_classes: int,
     ) -> None:
+        # an outline tells what comes out: a vector, or one a layer, to be mixed
         with torch.device("meta"):  # shapes alone, at no cost
             outline = _fresh(described, hearing.wanted)
         shape = outline.shape()

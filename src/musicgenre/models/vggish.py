@@ -46,6 +46,7 @@ def vggish(
     hidden : sequence of int
         Widths of the two wide layers; the published ones are 4,096.
     """
+    # a spectrogram has its bands first, an example its frames
     frames, bands = input_shape[::-1] if len(input_shape) == 2 else input_shape[1:]
     body = _vggish_with(weights, frames, bands, hidden)
     _freeze(frozen, {"convolutions": body.features, "body": body})
