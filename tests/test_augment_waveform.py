@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre.augment.registry import get_chain, list_chains, register_chain
-from musicgenre.augment.waveform import Chain, Step, apply
+from musicgenre.augment.waveform import Chain, Step, apply, get_chain, list_chains, register_chain
 from musicgenre.errors import DataError, UsageError
 
 RATE_HZ = 8_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
 
-from musicgenre.augment.spectrogram import Mixup
+from musicgenre.augment.online import Mixup
 from musicgenre.data.manifest import Manifest, Track, read_manifest
 from musicgenre.errors import DataError, MusicgenreError, RecipeError
 from musicgenre.evaluation.tag_evaluate import evaluate_tags

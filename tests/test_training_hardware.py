@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicgenre.augment.registry import create_spectrogram_augmentation, list_spectrogram_augmentations
+from musicgenre.augment.online import create_spectrogram_augmentation, list_spectrogram_augmentations
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.rows import Normalisation
 from musicgenre.errors import RunError, UsageError

@@ -27,7 +27,7 @@ def augment(
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
     from musicgenre.augment import offline
-    from musicgenre.augment.registry import get_chain
+    from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
     from musicgenre.cli._progress import counting
     from musicgenre.data._pool import usable_cores

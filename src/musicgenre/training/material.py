@@ -12,7 +12,7 @@ from typing import Any
 
 from musicgenre._files import cache_folder
 from musicgenre.augment.offline import augment
-from musicgenre.augment.registry import get_chain
+from musicgenre.augment.waveform import get_chain
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import SPLIT_BEFORE, protocol_of, split, take_fold, with_validation
 from musicgenre.data.store import Store

@@ -7,14 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre.augment.online import OnlineChain
-from musicgenre.augment.registry import (
+from musicgenre.augment.online import (
+    Mixup,
+    OnlineChain,
+    SpecAugment,
+    TimeRoll,
+    Together,
     create_spectrogram_augmentation,
-    get_chain,
     list_spectrogram_augmentations,
     register_spectrogram,
 )
-from musicgenre.augment.spectrogram import Mixup, SpecAugment, TimeRoll, Together
+from musicgenre.augment.waveform import get_chain
 from musicgenre.errors import UsageError
 
 
