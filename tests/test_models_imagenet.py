@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.models import imagenet as published
 from musicgenre.models.cards import cards_in_use
+from musicgenre.models.cards import imagenet as published
 from musicgenre.models.cards.imagenet import ADDRESS, _card
 from musicgenre.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, ImageNetNetwork
 from musicgenre.models.network import count_parameters
