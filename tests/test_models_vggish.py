@@ -13,7 +13,7 @@ from torch import nn
 
 from musicgenre.bundle._network_graph import write_graph
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features.published import vggish as _vggish
+from musicgenre.features.published.vggish import network as _vggish
 from musicgenre.features.representations.vggish import Vggish, samples_of
 from musicgenre.models.network import count_parameters
 from musicgenre.models.registry import create_model, create_to_restore

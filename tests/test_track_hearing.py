@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from musicgenre import Classifier, audio
-from musicgenre.bundle import load as front_end
 from musicgenre.bundle.export import Exported, export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.errors import AudioError, BundleError, RecipeError, UsageError
 from musicgenre.features.base import TrackSound
+from musicgenre.features.representations.joined import Joined
 from musicgenre.listening import track_hearing
 from musicgenre.listening.framing import Coverage, Framing
 from musicgenre.listening.listeners import Outputs
@@ -110,7 +110,7 @@ def test_the_card_says_what_it_needs(exported: Exported, monkeypatch: pytest.Mon
     def absent(representation: object) -> None:
         raise BundleError("the weights are not here", next_step="Get them with: musicgenre bundles get")
 
-    monkeypatch.setattr(front_end, "make_ready", absent)
+    monkeypatch.setattr(Joined, "make_ready", absent)
     with pytest.raises(BundleError, match="musicgenre bundles get"):
         load_bundle(exported.path)
 

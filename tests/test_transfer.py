@@ -26,7 +26,7 @@ from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive
 from musicgenre.data.shard_places import fetch
 from musicgenre.errors import BundleError, DataError
-from musicgenre.features.published.vggish import read_pca
+from musicgenre.features.published.vggish.network import read_pca
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

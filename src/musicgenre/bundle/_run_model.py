@@ -12,7 +12,6 @@ from musicgenre.evaluation.bundle_calibration import calibrate
 from musicgenre.evaluation.metrics import Estimate
 from musicgenre.evaluation.run_reports import report_on
 from musicgenre.evaluation.tag_calibration import calibrate_tags
-from musicgenre.features.jobs import reads_of
 from musicgenre.runs.runs import Run
 
 if TYPE_CHECKING:
@@ -186,17 +185,17 @@ def card_of_run(run: Run, representation: Representation, *, licence: str, citat
         scores=scores_of(run),
         weights=tuple(run.info.get("weights", ())),
         notes=". ".join([said.note, *([] if inside else _python_notes(representation))]) + ".",
-        extra="" if inside else getattr(representation, "extra", "features"),
+        extra="" if inside else representation.extra,
     )
 
 
 def _python_notes(representation: Representation) -> list[str]:
     """What a front end outside the graph needs where the bundle is used."""
     notes = [_PYTHON_NOTE.format(representation.name)]
-    if weights := getattr(representation, "weight_cards", ()):
+    if weights := representation.weight_cards:
         names = ", ".join(weight["name"] if isinstance(weight, Mapping) else weight for weight in weights)
         notes.append(f"It hears through published weights ({names}), which must be at hand where it is used")
-    if reads_of(representation) == "track":
+    if representation.reads == "track":
         notes.append("Each segment meets what all that is heard of the track says")
     return notes
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from musicgenre.bundle._container import read_sealed
 from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
-from musicgenre.features.base import TrackRepresentation, TrackSound, make_ready
-from musicgenre.features.jobs import reads_of
+from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
 
 if TYPE_CHECKING:
@@ -301,13 +300,12 @@ class PythonFrontEnd:
                 next_step="Update musicgenre, or export the run anew",
             ) from error
 
-        self.hears_tracks = reads_of(made) == "track"
-        make_ready(made)
+        self.hears_tracks = made.reads == "track"
+        made.make_ready()
 
     def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
         """Compute the features of the segments of a track that begin at ``starts_s``, (n, *shape)."""
-        representation = cast("TrackRepresentation", self._representation)
-        return np.stack(representation.compute_track(track, starts_s, segment_s)).astype(np.float32, copy=False)
+        return np.stack(self._representation.compute_track(track, starts_s, segment_s)).astype(np.float32, copy=False)
 
     def compute(self, rows: NDArray[np.floating]) -> Float32:
         """Compute the features of segments: (n, segment_samples) to (n, *shape)."""

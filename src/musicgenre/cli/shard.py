@@ -65,8 +65,7 @@ def _prepared(
     """Open the store, or make the one that the recipe would train from."""
     from musicgenre.data._pool import usable_cores
     from musicgenre.data.store import is_store, open_store
-    from musicgenre.errors import UsageError
-    from musicgenre.features.base import needing
+    from musicgenre.errors import UsageError, needing
 
     if is_store(source):
         if recipe is not None or settings:

@@ -43,7 +43,7 @@ def train(
 
     from musicgenre.cli._progress import counting_several
     from musicgenre.data._pool import usable_cores
-    from musicgenre.features.base import needing
+    from musicgenre.errors import needing
 
     with needing("training", "train"):
         from musicgenre.training.fit import Hardware

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from musicgenre.errors import UsageError
-from musicgenre.features.published import vggish as published
-from musicgenre.features.published.vggish import NONE, WEIGHTS, find_file, weight_cards
+from musicgenre.features.published.vggish import network as published
+from musicgenre.features.published.vggish.files import NONE, WEIGHTS, find_file, weight_cards
 from musicgenre.models.network import Network
 from musicgenre.models.registry import register
 from musicgenre.models.tagger import TaggingNetwork

@@ -19,7 +19,6 @@ from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError
 from musicgenre.features.base import Representation
-from musicgenre.features.jobs import reads_of
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
 from musicgenre.features.representations.columns import missing_columns
@@ -188,9 +187,8 @@ def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
     if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):
         return create_representation(name, **{**options, "source": "file"})
     made = create_representation(name, **options)
-    columns: tuple[str, ...] = getattr(made, "columns", ())
-    if columns and made.segment_s is None and not missing_columns(columns, manifest.extra_columns):
-        return create_representation("columns", names=list(columns))
+    if made.columns and made.segment_s is None and not missing_columns(made.columns, manifest.extra_columns):
+        return create_representation("columns", names=list(made.columns))
     return made
 
 
@@ -201,7 +199,7 @@ def _sound_under(representation: Representation) -> Representation:
             f"the representation {representation.name} of whole tracks cannot be augmented online",
             next_step="Give it a segment length, or use augmentation.offline",
         )
-    if reads_of(representation) == "track":
+    if representation.reads == "track":
         raise RecipeError(
             f"the representation {representation.name} knows the whole track, of which an epoch draws segments",
             valid="augmentation.online.waveform with parts of one rate that describe the segment",

@@ -30,8 +30,7 @@ from musicgenre.data.shards import ShardSet, open_shards
 from musicgenre.data.splits import protocol_of
 from musicgenre.data.store import PartView
 from musicgenre.data.targets import tag_targets
-from musicgenre.errors import DataError, RecipeError, UsageError
-from musicgenre.features.base import needing
+from musicgenre.errors import DataError, RecipeError, UsageError, needing
 from musicgenre.features.registry import representation_from_settings
 from musicgenre.training.batches import Clocked, Examples, Rows, count_batches, read_ahead
 from musicgenre.training.material import MANIFEST_SPLIT, Material, check_task, representation_of

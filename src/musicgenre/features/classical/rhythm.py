@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.features.base import Float32, needing
+from musicgenre.errors import needing
+from musicgenre.features.base import Float32
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
