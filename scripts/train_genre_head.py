@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from _gtzan_heard import DEFAULT_DATA, GENRES, Corpus, hear_mini, read_filtered
 from musicgenre._numbers import softmax
-from musicgenre.bundle.musicnn import published
 from musicgenre.evaluation.calibration import (
     Answered,
     apply_threshold,
@@ -33,6 +32,7 @@ from musicgenre.evaluation.calibration import (
     log_loss,
 )
 from musicgenre.evaluation.metrics import class_metrics, confusion_matrix, wilson_interval
+from musicgenre.features.published.musicnn.published import published
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant

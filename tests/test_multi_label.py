@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
@@ -47,7 +47,6 @@ def module(**changes: object) -> MultiLabelModule:
     return MultiLabelModule(create_model("table-mlp", (4,), 3), TrainingSection(**changes))  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 500), unknown=st.floats(0, 0.9))
 def test_unknown_tags_count_for_nothing(seed: int, unknown: float) -> None:
     random = np.random.default_rng(seed)

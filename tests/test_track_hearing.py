@@ -17,7 +17,7 @@ from musicgenre.features.base import TrackSound
 from musicgenre.features.representations.joined import Joined
 from musicgenre.listening import track_hearing
 from musicgenre.listening.framing import Coverage, Framing
-from musicgenre.listening.listeners import Outputs
+from musicgenre.listening.hearing import Outputs
 from musicgenre.listening.track_hearing import TrackEar
 from musicgenre.runs.predictions import read_predictions
 from musicgenre.runs.runs import open_run
