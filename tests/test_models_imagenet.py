@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.models import _published_weights as published
-from musicgenre.models._network import count_parameters
-from musicgenre.models._staged import AveragePool
 from musicgenre.models.cards import cards_in_use
+from musicgenre.models.cards import imagenet as published
 from musicgenre.models.cards.imagenet import ADDRESS, _card
 from musicgenre.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, ImageNetNetwork
+from musicgenre.models.network import count_parameters
 from musicgenre.models.registry import create_model, create_to_restore
+from musicgenre.models.vgg import AveragePool
 from musicgenre.training.module import SingleLabelModule
 from musicgenre.training.recipes import load_recipe
 from tests.published_imagenet import PARAMETERS, published_shapes, write_published

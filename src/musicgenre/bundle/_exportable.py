@@ -25,7 +25,7 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.members import FITTED, aligned
 from musicgenre.features.base import TrackSound, cut
 from musicgenre.features.registry import representation_from_settings
-from musicgenre.models.pooling import mixture_from_settings, pooled
+from musicgenre.models.pooling import mixture_from_settings, pool_scores
 from musicgenre.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class EnsembleModel:
         """Let the members answer together for one track, (n_segments, n_labels) each to (1, n_labels)."""
         scores = []
         for member, own in zip(self.members, segments, strict=True):
-            scores.append(pooled(own, member.card.scoring)[None])
+            scores.append(pool_scores(own, member.card.scoring)[None])
         return bundle.probabilities(np.stack(scores))
 
 

@@ -24,7 +24,7 @@ from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.track_hearing import TrackEar
 from musicgenre.models.head import list_taught, load_head
-from musicgenre.models.pooling import pooled, pooled_tags
+from musicgenre.models.pooling import pool_scores, pool_tag_scores
 
 if TYPE_CHECKING:
     from musicgenre.bundle.ensemble import EnsembleBundle
@@ -212,7 +212,7 @@ class ClassifierListener(BundleListener):
         """Probabilities of the whole track (n_labels,), scored as in the run, and of every segment (n, n_labels)."""
         card = self.bundle.card
         segments = card.probabilities(heard.outputs["logits"])
-        return pooled(segments, card.scoring), segments
+        return pool_scores(segments, card.scoring), segments
 
     def answer(self, path: str | None, heard: Heard) -> Answer:
         """Let the segments' probabilities score together as the run did."""
@@ -238,7 +238,7 @@ class TagListener(BundleListener):
             segments = heard.outputs["tags"].astype(np.float64)
         else:
             segments = card.probabilities(heard.outputs["logits"])
-        tags = ranked(card.labels, pooled_tags(segments, card.scoring))
+        tags = ranked(card.labels, pool_tag_scores(segments, card.scoring))
 
         thresholds = dict(zip(card.labels, card.thresholds, strict=False))  # there may be none at all
         chosen = tuple(tag for tag, score in tags.items() if tag in thresholds and score >= thresholds[tag])

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from musicgenre._files import write_text_atomic
 from musicgenre._text import shortened
 from musicgenre.errors import RunError, UsageError
-from musicgenre.models.pooling import POOLINGS, TAG_POOLINGS, Pooling, pooled, pooled_tags
+from musicgenre.models.pooling import POOLINGS, TAG_POOLINGS, Pooling, pool_scores, pool_tag_scores
 
 Float64 = NDArray[np.float64]
 
@@ -141,7 +141,7 @@ class Predictions(_Rows):
         """
         if pooling not in POOLINGS:
             raise UsageError(f"segments cannot score together by {pooling!r}", valid=f"one of {', '.join(POOLINGS)}")
-        return self._by_track(lambda scores: pooled(scores, pooling), "two different labels")
+        return self._by_track(lambda scores: pool_scores(scores, pooling), "two different labels")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +189,7 @@ class TagPredictions(_Rows):
             raise UsageError(
                 f"segments cannot score tags together by {pooling!r}", valid=f"one of {', '.join(TAG_POOLINGS)}"
             )
-        return self._by_track(lambda scores: pooled_tags(scores, pooling), "different tags")
+        return self._by_track(lambda scores: pool_tag_scores(scores, pooling), "different tags")
 
     def presence(self) -> Float64:
         """What is present, as 1 or 0, and NaN where unknown; shape (n, k).
