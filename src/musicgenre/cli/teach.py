@@ -27,6 +27,9 @@ def teach(
     coverage: Annotated[
         str, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = "30",
+    level: Annotated[
+        str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: -17.2.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no report.")] = False,
 ) -> None:
@@ -59,6 +62,7 @@ def teach(
             output=output,
             overwrite=overwrite,
             coverage=coverage,
+            level=level,
             jobs=jobs or usable_cores(),
             progress=progress,
         )
