@@ -33,8 +33,6 @@ classifier = Classifier()
 for path in sys.argv[1:]:
     classifier.classify(path)
 """
-    "import sys; from musicgenre import Classifier; c = Classifier(); [c.classify(p) for p in sys.argv[1:]]"
-)
 
 
 def write_music(folder: Path) -> list[str]:
