@@ -78,11 +78,12 @@ def _print_table(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
         licence = card.licence.partition(". ")[0].rstrip(".")  # what it is called; its whole text is on the card
         published.append((card.name, at_hand, str(card.classes or "-"), card.reads, licence))
 
-    for rows in (models, published) if known else (published,):
+    for rows in (models, published):
+        if rows is models and not known:
+            continue
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-            typer.echo("  ".join(cells).rstrip())
+            typer.echo("  ".join(map(str.ljust, row, widths)).rstrip())
         typer.echo("")
     typer.echo("musicgenre models NAME shows one whole, with the way to get its weights", err=True)
 
@@ -140,8 +141,11 @@ def _way(card: WeightCard) -> str:
             "is 'transformer')"
         )
 
-    option = "representation.options.pca" if card.name.startswith("vggish-pca") else "model.options.weights"
-    also = " (representation.options.weights=FILE where it is 'vggish')" if card.name == "vggish/published" else ""
+    option, also = "model.options.weights", ""
+    if card.name.startswith("vggish-pca"):
+        option = "representation.options.pca"
+    elif card.name == "vggish/published":
+        also = " (representation.options.weights=FILE where it is 'vggish')"
     return (
         f"fetched when first used; without a network put the file in {_own_place(card).parent}, or name it: "
         f"--set {option}=FILE{also}"
@@ -154,4 +158,6 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{option}={default!r}" for option, default in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "-" if value in ("", None) else str(value)
+    if value in ("", None):
+        return "-"
+    return str(value)

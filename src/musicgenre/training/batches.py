@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -160,13 +161,28 @@ def one_a_track(part: PartView, seed: int) -> PartView:
     return part.take(np.sort(np.array(chosen, np.int64)))
 
 
-class Clocked:
-    """Counts the seconds that whoever iterates has waited for batches: `waited_s`."""
+class EpochBatches(ABC):
+    """Mini-batches of one epoch after another, and the seconds that whoever iterates has waited for them.
 
+    Attributes
+    ----------
+    epoch : callable
+        Tells the number of the epoch.
+    waited_s : float
+        Seconds so far.
+    """
+
+    epoch: Callable[[], int]
     waited_s = 0.0
+    _pool: OrderedPool | None = None
+    _is_in_memory = False
 
-    def count_waiting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Pass batches on; only the time until each is there counts, not what is done with it."""
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self.gather(self.epoch())
+        if not self._is_in_memory:
+            batches = read_ahead(batches, READ_AHEAD)
+
+        # only the time until a batch is there counts, not what is done with it
         while True:
             begin = time.perf_counter()
             batch = next(batches, None)
@@ -175,8 +191,17 @@ class Clocked:
                 return
             yield batch
 
+    def close(self) -> None:
+        """End the processes that read."""
+        if self._pool is not None:
+            self._pool.close()
 
-class Batches(Clocked):
+    @abstractmethod
+    def gather(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+
+
+class Batches(EpochBatches):
     """Iterate over one part of the store in mini-batches of (features, targets), see `PartView.truth`.
 
     A part that fits is held in memory as one tensor and batches are gathered from it; a larger one is read from the
@@ -230,7 +255,6 @@ class Batches(Clocked):
         self.rank, self.world = rank, world
         self._shared = (part.features, change)
         self._held: Tensor | None = None
-        self._pool: OrderedPool | None = None
 
         # what changes every epoch is not held: it is computed while it is read
         size_mb = np.prod(part.features.shape, dtype=np.float64) * part.features.dtype.itemsize / 2**20
@@ -241,22 +265,12 @@ class Batches(Clocked):
                 self._held = self._held.permute(0, 2, 3, 1).contiguous()
         elif workers:
             self._pool = OrderedPool(read_rows, self._shared, workers)
+        self._is_in_memory = self._held is not None
 
     def __len__(self) -> int:
         return count_batches(len(self.order), self.batch_size, self.world, self.training)
 
-    def __iter__(self) -> Iterator[Batch]:
-        batches = self._gather(self.epoch())
-        if self._held is None:
-            batches = read_ahead(batches, READ_AHEAD)
-        yield from self.count_waiting(batches)
-
-    def close(self) -> None:
-        """End the processes that read."""
-        if self._pool is not None:
-            self._pool.close()
-
-    def _gather(self, epoch: int) -> Iterator[Batch]:
+    def gather(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, from memory or from the files."""
         chunks = itertools.islice(self.order.chunks(epoch, self.batch_size), len(self))
         groups = (rows[self.rank :: self.world] for rows in chunks)

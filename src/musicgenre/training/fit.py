@@ -122,8 +122,9 @@ def fit_network(
         If the loss becomes no number, a GPU's memory is too small, or another process of the training fails.
     """
     settings, train = data.settings, data.parts.train
-    # a spawned process cannot draw on this one's terminal
-    books = Bookkeeper(folder, settings, progress if hardware.devices == 1 else None)
+    if hardware.devices > 1:
+        progress = None  # a spawned process cannot draw on this one's terminal
+    books = Bookkeeper(folder, settings, progress)
 
     # the task is that of the data's targets
     network = as_channels_last(network)
@@ -139,7 +140,9 @@ def fit_network(
             class_weights = balanced_weights(torch.from_numpy(train.labels), data.parts.n_classes)
         module = SingleLabelModule(network, settings, class_weights)
 
-    state = folder.resume_state if resume and folder.resume_state.is_file() else None
+    state = None
+    if resume and folder.resume_state.is_file():
+        state = folder.resume_state
     memory = keeping_freed_memory() if hardware.device().type == "cpu" else nullcontext()
     try:
         with _quiet_and_repeatable(), memory:

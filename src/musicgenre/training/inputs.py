@@ -122,14 +122,15 @@ class SpectrogramAugment:
     """
 
     def __init__(self, steps: Mapping[str, Mapping[str, Any]], representation: Representation, n_classes: int) -> None:
-        made = []
+        augmentations = []
         for name, options in steps.items():
             # whatever masks bands must know which axis counts them; the recipe may still say otherwise
             maker = type(create_spectrogram_augmentation(name))
-            asks_axis = "row_axis" in inspect.signature(maker).parameters
-            axis = {"row_axis": representation.row_axis} if asks_axis else {}
-            made.append(create_spectrogram_augmentation(name, **{**axis, **options}))
-        self.together = Together(made)
+            defaults = {}
+            if "row_axis" in inspect.signature(maker).parameters:
+                defaults["row_axis"] = representation.row_axis
+            augmentations.append(create_spectrogram_augmentation(name, **{**defaults, **options}))
+        self.together = Together(augmentations)
         self.n_classes = n_classes
 
     def __call__(self, x: Tensor, labels: Tensor) -> Batch:
@@ -137,5 +138,6 @@ class SpectrogramAugment:
 
         Blended with an unknown tag (NaN), a tag is unknown.
         """
-        shares = labels if labels.ndim == 2 else functional.one_hot(labels, self.n_classes)
-        return self.together(x, shares.to(x.dtype), torch.default_generator)
+        if labels.ndim == 1:
+            labels = functional.one_hot(labels, self.n_classes)
+        return self.together(x, labels.to(x.dtype), torch.default_generator)

@@ -94,8 +94,10 @@ class Material:
 
     def parts(self, store: Store, manifest: Manifest) -> Parts:
         """Take the parts of `store` or of `sound`; one segment a training track if the recipe wants that."""
-        one = self.recipe.training.examples == "stored"
-        return parts_of(store, manifest, self.targets, one_example_seed=self.recipe.protocol.seed if one else None)
+        seed = None
+        if self.recipe.training.examples == "stored":
+            seed = self.recipe.protocol.seed
+        return parts_of(store, manifest, self.targets, one_example_seed=seed)
 
 
 def gather_material(
@@ -331,9 +333,10 @@ def _material(
     recipe: Recipe, manifest: Manifest, store: Store, representation: Representation, sound: Store | None = None
 ) -> Material:
     """Put together what was found, with the name of the split and, in tagging, the targets."""
+    protocol, targets = MANIFEST_SPLIT, None
     record = protocol_of(manifest)
-    protocol = record.protocol if record else MANIFEST_SPLIT
-    targets = None
+    if record:
+        protocol = record.protocol
     if recipe.is_tagging:
         targets = tag_targets(manifest, recipe.data.targets, recipe.data.labels)
     return Material(manifest, store, protocol, representation, recipe, sound, targets)
@@ -422,4 +425,6 @@ def _cache_place(kind: str, manifest: Manifest, settings: Sequence[Any]) -> Path
 
 def _progress_of(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
     """The callback of one thing that is done."""
-    return None if progress is None else partial(progress, what)
+    if progress is None:
+        return None
+    return partial(progress, what)

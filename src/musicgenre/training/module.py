@@ -60,7 +60,9 @@ class TrainingModule(L.LightningModule):
         """Loss of a batch, with what the network asks for beside it."""
         loss = self._step("train", batch)
         penalty = self.network.penalty()
-        return loss if penalty is None else loss + penalty
+        if penalty is not None:
+            loss = loss + penalty
+        return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count a batch of the validation part."""
@@ -130,9 +132,10 @@ class SingleLabelModule(TrainingModule):
 
     def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Summed loss, hits, examples."""
-        truth = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        hits = (logits.argmax(dim=1) == truth).sum()
-        count = torch.tensor(float(len(truth)), device=logits.device)
+        if targets.ndim == 2:
+            targets = targets.argmax(dim=1)  # of blended examples the larger share counts
+        hits = (logits.argmax(dim=1) == targets).sum()
+        count = torch.tensor(float(len(targets)), device=logits.device)
         return torch.stack([loss.float() * count, hits.float(), count])
 
     def scores(self, part: str, totals: list[float]) -> dict[str, float]:

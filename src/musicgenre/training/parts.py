@@ -76,7 +76,9 @@ def parts_of(
     for name in ("train", "validation", "test"):
         tracks = manifest.part(name).tracks
         part = store.of_tracks({track.track_id for track in tracks if name == "train" or not track.augmented})
-        found[name] = part if targets is None else part.with_tags(targets)
+        if targets is not None:
+            part = part.with_tags(targets)
+        found[name] = part
 
     if one_example_seed is not None:
         found["train"] = one_a_track(found["train"], one_example_seed)

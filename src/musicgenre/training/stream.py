@@ -27,7 +27,7 @@ from musicgenre.data.shard_places import Shard, read_or_fail
 from musicgenre.data.shards import ShardSet
 from musicgenre.data.store import PartView
 from musicgenre.errors import DataError, needing
-from musicgenre.training.batches import READ_AHEAD, Batch, Clocked, Examples, Rows, count_batches, read_ahead
+from musicgenre.training.batches import Batch, EpochBatches, Examples, Rows, count_batches, read_ahead
 from musicgenre.training.recipes import StreamSection
 
 Yielded = TypeVar("Yielded")
@@ -152,7 +152,7 @@ class _Tracks:
                 self._waiting[place], self._waiting[-1] = track, self._waiting[place]
 
 
-class ShardBatches(Clocked):
+class ShardBatches(EpochBatches):
     """Iterate over the training part of a shard set in mini-batches of (features, targets).
 
     The shards come in a new order every epoch, the rows of one shard in a new order, and a buffer mixes what lies
@@ -204,22 +204,13 @@ class ShardBatches(Clocked):
         self._positions = shards.positions(part)
         self._skipped: set[str] = set()
         self._shared = (shards.shape, str(shards.dtype))
-        self._pool: OrderedPool | None = None
         if settings.workers:
             self._pool = OrderedPool(read_or_fail, self._shared, settings.workers)
 
     def __len__(self) -> int:
         return count_batches(self.n_examples, self.batch_size, self.world, training=True)
 
-    def __iter__(self) -> Iterator[Batch]:
-        yield from self.count_waiting(read_ahead(self._batches(self.epoch()), READ_AHEAD))
-
-    def close(self) -> None:
-        """End the processes that read."""
-        if self._pool is not None:
-            self._pool.close()
-
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def gather(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch."""
         examples = itertools.islice(_again_and_again(self._once, epoch), self.n_examples)
         for _ in range(len(self)):

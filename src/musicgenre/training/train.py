@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -155,24 +155,29 @@ class _Session:
         if not self.resume:  # a finished run needs no weights
             find_weights_first(recipe)
 
-        if isinstance(data, Manifest) or not looks_like_shards(data):
+        if not isinstance(data, Manifest) and looks_like_shards(data):
+            if self.store is not None:
+                raise UsageError("shards hold the features: there is no store to make", next_step="Leave --store out")
+            material = material_of_shards(recipe, data, folds=self.folds)
+        else:
+            if not isinstance(data, Manifest):
+                data = Path(data)
             material = gather_material(
                 recipe,
-                data if isinstance(data, Manifest) else Path(data),
+                data,
                 folds=self.folds,
                 store=self.store,
                 jobs=self.jobs,
                 report=self.report,
                 progress=self.progress,
             )
-        elif self.store is not None:
-            raise UsageError("shards hold the features: there is no store to make", next_step="Leave --store out")
-        else:
-            material = material_of_shards(recipe, data, folds=self.folds)
 
         children = []
+        folds: Sequence[int | None] = (None,)
+        if self.folds:
+            folds = material.folds
         for number in range(self.seeds):
-            for fold in material.folds if self.folds else (None,):
+            for fold in folds:
                 steps = []
                 if self.seeds > 1:
                     steps.append(f"seed-{number}")
@@ -250,14 +255,15 @@ class _Session:
             found = fit_classical(network, parts, normalise, folder, recipe.training)
         else:
             online = recipe.augmentation.online
-            fed, change, augment = parts, None, None
+            fed, change, augment, shards = parts, None, None, None
             if material.sound is not None and online.waveform is not None:
                 # the training part reads sound then, and its mean and deviation stay those of its features
                 change = WaveformChange(online.waveform, material.representation, recipe.training.seed)
                 fed = replace(parts, train=material.parts(material.sound, manifest).train)
             if online.spectrogram:
                 augment = SpectrogramAugment(online.spectrogram, material.representation, parts.n_classes)
-            shards = material.store if isinstance(material.store, ShardSet) else None
+            if isinstance(material.store, ShardSet):
+                shards = material.store
             data = StoreDataModule(fed, normalise, recipe.training, augment=augment, change=change, shards=shards)
 
             device, watch = self.hardware.device(), None
@@ -322,13 +328,19 @@ def _check_model(network: Network, material: Material, recipe: Recipe) -> None:
 
 def _facts(material: Material, recipe: Recipe, parts: Parts, network: Network, fold: int | None) -> dict[str, Any]:
     """What `run.json` says before the training begins."""
-    has_softmax = not recipe.is_tagging or recipe.training.softmax_in_loss
+    activation = "softmax"
+    if recipe.is_tagging and not recipe.training.softmax_in_loss:
+        activation = "sigmoid"
+    n_parameters = None
+    if not isinstance(network, ClassicalModel):  # of which a forest or a neighbour list says nothing
+        n_parameters = count_parameters(network)
+
     return {
         "recipe": recipe.name,
         "systems": list(recipe.systems),
         "task": recipe.task,
         "targets": recipe.data.targets,
-        "activation": "softmax" if has_softmax else "sigmoid",
+        "activation": activation,
         "labels": list(parts.train.label_names),
         "seed": recipe.training.seed,
         "fold": fold,
@@ -347,6 +359,6 @@ def _facts(material: Material, recipe: Recipe, parts: Parts, network: Network, f
         "segments": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "skipped": material.store.skipped,
         "versions": versions(),
-        "parameters": None if isinstance(network, ClassicalModel) else count_parameters(network),
+        "parameters": n_parameters,
         "weights": [card.as_dict() for card in cards_in_use(material.representation, network)],
     }
