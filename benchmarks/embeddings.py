@@ -38,7 +38,7 @@ from musicgenre.audio import load
 from musicgenre.data._pool import usable_cores
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import BundleError
-from musicgenre.features.base import Representation, cut, make_ready
+from musicgenre.features.base import Representation, cut
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
 
@@ -110,7 +110,7 @@ def ready(family: Family, folder: Path, *, tiny: bool) -> tuple[Representation, 
         return create_representation("transformer", model=model), "random"
     made = create_representation(family.representation, **family.options)
     try:
-        make_ready(made)
+        made.make_ready()
     except BundleError:
         return create_representation(family.representation, **family.options, **family.random), "random"
     return made, "random" if family.options.get("weights") == "none" else "published"

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from musicgenre._onnx import GraphBuilder
 from musicgenre.bundle import load_bundle, save_bundle
-from musicgenre.bundle.musicnn import HOP_SAMPLES, SEGMENT_SAMPLES, SPEC, convert, published
+from musicgenre.bundle.musicnn import convert
 from musicgenre.features.mel import onnx as _onnx
-from musicgenre.features.published.musicnn import graph as _musicnn_front
-from musicgenre.features.published.musicnn import graph as _musicnn_graph
-from musicgenre.features.published.musicnn.graph import Front, Read, batch_norm
-from musicgenre.features.published.musicnn.weights import Checkpoint, find_weights, read_checkpoint
+from musicgenre.features.published.musicnn import graph as musicnn_graph
+from musicgenre.features.published.musicnn.checkpoint import Checkpoint
+from musicgenre.features.published.musicnn.graph import TEMPORAL, TIMBRAL, Front, Layer, Read, batch_norm, layer_of
+from musicgenre.features.published.musicnn.published import HOP_SAMPLES, SEGMENT_SAMPLES, SPEC, published
+from musicgenre.features.published.musicnn.weights import find_weights, read_checkpoint
 
 N_PATCHES = 10
 _PADS = {"conv2d": [3, 0, 3, 0], "conv2d_1": [3, 0, 3, 0]}
@@ -51,8 +52,8 @@ def plain_front(maximum_first: bool, leave_out_dead: bool) -> Callable[[GraphBui
         normed = graph.op("Add", graph.op("Mul", patches, graph.floats(scale)), graph.floats(shift))
         image = graph.op("Unsqueeze", normed, graph.integers([1]))  # (rows, 1, 187, 96)
         tensors, alive, constants = [], [], []
-        for name, norm in (*_musicnn_front._TIMBRAL, *_musicnn_front._TEMPORAL):
-            layer = _musicnn_front._layer(read, name, norm)
+        for name, norm in (*TIMBRAL, *TEMPORAL):
+            layer = layer_of(read, name, norm)
             kept = layer.alive if leave_out_dead else np.ones_like(layer.alive)
             tensors.append(_add_image_layer(graph, image, layer, kept, name, maximum_first))
             alive.append(kept)
@@ -65,7 +66,7 @@ def plain_front(maximum_first: bool, leave_out_dead: bool) -> Callable[[GraphBui
 def _add_image_layer(
     graph: GraphBuilder,
     image: str,
-    layer: _musicnn_front._Layer,
+    layer: Layer,
     kept: NDArray[np.bool_],
     name: str,
     maximum_first: bool,
@@ -126,13 +127,13 @@ def variant(name: str, *, front: object = None, prune: bool = True, fold: bool =
     def build(read: Read) -> bytes:
         with ExitStack() as stack:
             if front is not None:
-                stack.enter_context(mock.patch.object(_musicnn_graph, "add_front", front))
+                stack.enter_context(mock.patch.object(musicnn_graph, "add_front", front))
             if not prune:
-                stack.enter_context(mock.patch.object(_musicnn_front, "_NEGLIGIBLE", -1.0))
+                stack.enter_context(mock.patch.object(musicnn_graph, "NEGLIGIBLE", -1.0))
             if not fold:
                 stack.enter_context(mock.patch.object(_onnx, "_folds", lambda _: False))
-            stack.enter_context(mock.patch.object(_musicnn_front, "_FILTERS_AT_ONCE", at_once))
-            return _musicnn_graph.musicnn_graph(read, SPEC)
+            stack.enter_context(mock.patch.object(musicnn_graph, "FILTERS_AT_ONCE", at_once))
+            return musicnn_graph.patch_graph("musicnn", read)
 
     return Variant(name, build)
 

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from musicgenre.errors import DataError
-from musicgenre.features.base import Float32
+from musicgenre.features.base import Float32, Representation
 
 
-class Numbers:
+class Numbers(Representation):
     """Reads a text file of numbers: one row of shape (2, 3), the numbers and their squares."""
 
     name = "numbers"
     sample_rate_hz = 8_000
-    segment_s: float | None = None
-    row_axis: int | None = 0
+    row_axis = 0
     reads = "file"
 
     def __init__(self, *, scale: float = 1.0, log: Path | None = None, crash_on: str = "") -> None:
@@ -47,16 +46,16 @@ class Numbers:
         raise AssertionError("it reads files")
 
     def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "version": 1, "scale": self.scale}
+        return super().settings() | {"scale": self.scale}
 
 
-class Pieces:
+class Pieces(Representation):
     """Reads a waveform: shape (2,), mean and largest value of a segment of half a second."""
 
     name = "pieces"
     sample_rate_hz = 8_000
-    segment_s: float | None = 0.5
-    row_axis: int | None = 0
+    segment_s = 0.5
+    row_axis = 0
 
     def shape(self) -> tuple[int, ...]:
         return (2,)
@@ -64,18 +63,16 @@ class Pieces:
     def compute(self, waveform: Float32) -> Float32:
         return np.array([waveform.mean(), waveform.max()], np.float32)
 
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "version": 1}
-
 
 class Crowd(Pieces):
     """As `Pieces`, several segments at once; remembers how many came together."""
 
     name = "crowd"
+    hears_many = True
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def compute_many(self, waveforms: Sequence[Float32], *, threads: int) -> list[Float32]:
+    def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
         self.batches.append(len(waveforms))
         return [self.compute(waveform) for waveform in waveforms]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
     (
         *("errors", "_files", "_json", "_known_files", "_numbers", "_parallel", "_registry", "_text", "_version"),
-        *("_onnx", "_transfer", "_weight_files", "config"),
+        *("_onnx", "_protobuf", "_transfer", "_weight_files", "config"),
     ),
     ("audio",),
     ("data",),
@@ -31,6 +31,7 @@ ROOMS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
+REPRESENTATIONS = sorted(path.stem for path in (PACKAGE / "features" / "representations").glob("[a-z]*.py"))
 
 
 def room_of(path: Path) -> str:
@@ -87,11 +88,11 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.listening.results",
         "musicgenre.teaching.teach",
         "musicgenre.embedding.similar",
-        "musicgenre.cli._doctor",
+        "musicgenre.cli.doctor",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
         "musicgenre.models.cards.musicnn",
-        "musicgenre.features.representations.musicnn",
+        *(f"musicgenre.features.representations.{name}" for name in REPRESENTATIONS),
         "musicgenre.cli",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n" + "\n".join(f"import {m}" for m in modules)

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre.augment.registry import get_chain, list_chains, register_chain
-from musicgenre.augment.waveform import Chain, Step, apply
+from musicgenre.augment.waveform import Chain, Step, apply, get_chain, list_chains, register_chain
 from musicgenre.errors import DataError, UsageError
 
 RATE_HZ = 8_000
@@ -38,7 +37,7 @@ def test_a_record_from_json_gives_the_same_samples(chain: str, tone: np.ndarray)
 
 
 @given(SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a3_draws_within_the_reports_ranges(seed: int) -> None:
     drawn = parameters("A3", seed)
     ranges = {

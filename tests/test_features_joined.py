@@ -11,7 +11,7 @@ from musicgenre import audio
 from musicgenre.data.cache import RowCache
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import UsageError
-from musicgenre.features.base import TrackSound, runs_network
+from musicgenre.features.base import TrackSound
 from musicgenre.features.jobs import Job, cut_of, key_of, make_rows
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
@@ -154,5 +154,5 @@ def test_the_extra_of_the_most_demanding_part_is_named() -> None:
 
 
 def test_networks_are_found_among_the_parts() -> None:
-    assert runs_network(create_representation("joined", parts=[{"name": "musicnn", "weights": "none"}]))
-    assert not runs_network(create_representation("joined", parts=[{"name": "table"}]))
+    assert create_representation("joined", parts=[{"name": "musicnn", "weights": "none"}]).is_network
+    assert not create_representation("joined", parts=[{"name": "table"}]).is_network

@@ -6,15 +6,19 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features import registry
-from musicgenre.features.base import Representation, TrackRepresentation, TrackSound
+from musicgenre.features.base import Float32, Representation, TrackSound
+from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
+from tests.sounds import music, write
 from tests.tiny_transformers import make_model
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -97,17 +101,17 @@ def test_settings_make_it_again(name: str, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_those_that_want_the_whole_track_say_so(name: str, rng: np.random.Generator) -> None:
     representation = create_representation(name, **SMALL[name])
-    reads = getattr(representation, "reads", "waveform")
-    assert isinstance(representation, TrackRepresentation) == hasattr(representation, "compute_track")
-    if reads != "track":
+    computes_tracks = type(representation).compute_track is not Representation.compute_track
+    assert (representation.reads == "track") == computes_tracks
+    if not computes_tracks:
         return
     waveform = sound(rng, representation, seconds=2.0 * (representation.segment_s or 3.0))
     before = waveform.copy()
     track = TrackSound.of_waveform(waveform, representation.sample_rate_hz)
-    first, second = representation.compute_track(track, [0.0, 3.0], 3.0)  # type: ignore[attr-defined]
+    first, second = representation.compute_track(track, [0.0, 3.0], 3.0)
     assert first.shape == second.shape == representation.shape() and first.dtype == np.float32
     assert not np.array_equal(first, second), "segments differ"
-    alone = representation.compute_track(track, [3.0], 3.0)[0]  # type: ignore[attr-defined]
+    alone = representation.compute_track(track, [3.0], 3.0)[0]
     assert np.array_equal(alone, second), "a segment does not depend on which others are asked for"
     assert np.array_equal(waveform, before)
 
@@ -131,11 +135,75 @@ def test_unknown_names_name_the_nearest() -> None:
         create_representation("melspectrogram", preset="a6")
 
 
-def test_a_name_clash_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+def test_a_name_clash_is_an_error() -> None:
     create_representation("mfcc")
     with pytest.raises(UsageError, match="taken twice"):
         registry.register("mfcc")(lambda: create_representation("waveform"))
+
+
+class Loudness(Representation):
+    """Loudest sample of a second: all that one from outside the package has to say."""
+
+    name = "loudness"
+    sample_rate_hz = 8_000
+    segment_s = 1.0
+
+    def shape(self) -> tuple[int, ...]:
+        return (1,)
+
+    def compute(self, waveform: Float32) -> Float32:
+        return np.array([np.abs(waveform).max(initial=0.0)], np.float32)
+
+
+def test_one_from_outside_the_package_is_a_short_class(tmp_path: Path) -> None:
+    made = Loudness()
+    assert made.settings() == {"name": "loudness", "version": 1}
+    assert (made.reads, made.columns, made.blocks, made.weight_cards) == ("waveform", (), (), ())
+    assert not made.hears_many and not made.is_network
+    sound = write(tmp_path / "sound.wav", music(2.5))
+    done = prepare(
+        Manifest(None, (Track("one", sound, "a", split="train"),)), made, tmp_path / "store", cache=tmp_path / "cache"
+    )
+    assert done.open().everything.features[:].shape == (2, 1)
+    with pytest.raises(NotImplementedError, match="loudness reads the waveform, not files"):
+        made.compute_file(sound)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_a_bundle_computes_it_is_not_told_by_the_extra(name: str) -> None:
+    made = create_representation(name, **SMALL[name])
+    assert made.graph_front_end == (name in ("melspectrogram", "mfcc", "musicnn", "picture", "waveform"))
+    examples = create_representation("vggish", output="examples", n_examples=1)
+    assert examples.graph_front_end and examples.extra == "features"
+    assert not Loudness().graph_front_end and Loudness().extra == "", "in Python, and nothing to install for it"
+
+
+def test_a_representation_is_what_registers_itself(tmp_path: Path) -> None:
+    """A file of the folder that helps others is none, whatever it is called."""
+    (tmp_path / "shared_tables.py").write_text("BANDS = 7\n", encoding="utf-8")
+    (tmp_path / "two_of_them.py").write_text(
+        "from musicgenre.features.registry import create_representation, register\n"
+        "from musicgenre.features.representations.shared_tables import BANDS\n"
+        "register('seven_bands')(lambda: create_representation('melspectrogram', n_mels=BANDS))\n"
+        "register('plain')(lambda: create_representation('waveform'))\n",
+        encoding="utf-8",
+    )
+    code = (
+        "import sys\n"
+        "import musicgenre.features.representations as folder\n"
+        "from musicgenre.errors import UsageError\n"
+        "from musicgenre.features.registry import create_representation, list_representations\n"
+        "folder.__path__.append(sys.argv[1])\n"
+        "print(*list_representations(), create_representation('seven_bands').shape())\n"
+        "try:\n"
+        "    create_representation('shared_tables')\n"
+        "except UsageError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    listed, problem = done.stdout.splitlines()
+    assert listed == " ".join(sorted([*NAMES, "plain", "seven_bands"])) + " (7, 301)"
+    assert problem.startswith("there is no representation named 'shared_tables'")
 
 
 def test_without_numba_the_extra_is_named() -> None:
@@ -158,4 +226,4 @@ def test_without_numba_the_extra_is_named() -> None:
 @pytest.mark.parametrize("cell", ["1_0", "1e39", "-1e39", "nan", "0,5", "", "9" * 5000])
 def test_cells_that_are_no_numbers_of_single_precision_are_refused(cell: str) -> None:
     with pytest.raises(DataError, match="the column a holds"):
-        create_representation("columns", names="a").compute_columns({"a": cell})  # type: ignore[attr-defined]
+        create_representation("columns", names="a").compute_columns({"a": cell})

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from musicgenre.audio import load
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features.base import cut, make_ready
+from musicgenre.features.base import cut
 from musicgenre.features.mel import reference
-from musicgenre.features.published import vggish as _vggish
-from musicgenre.features.published.vggish import PCA, WEIGHTS
+from musicgenre.features.published.vggish import network as _vggish
+from musicgenre.features.published.vggish.files import PCA, WEIGHTS
 from musicgenre.features.registry import create_representation, representation_from_settings
 from musicgenre.features.representations import vggish as representation
 from musicgenre.features.representations.melspectrogram import VGGISH
@@ -261,10 +261,10 @@ def test_cards_name_the_published_files_in_use(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("offline", "cache")
 def test_files_are_asked_for_before_the_work_begins() -> None:
     with pytest.raises(BundleError, match=r"vggish-10086976.pth are not in"):
-        make_ready(Vggish())
+        Vggish().make_ready()
     with pytest.raises(BundleError, match=r"vggish_pca_params.npz are not in"):
-        make_ready(Vggish(output="quantised", weights="none"))
-    make_ready(Vggish(output="examples", n_examples=1))
+        Vggish(output="quantised", weights="none").make_ready()
+    Vggish(output="examples", n_examples=1).make_ready()
 
 
 def test_wrong_options_say_what_would_be_right() -> None:

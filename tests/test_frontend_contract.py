@@ -60,17 +60,6 @@ def onnx_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.flo
     return np.asarray(mel)
 
 
-def torch_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
-    import torch
-
-    from musicgenre.features.mel.torch_frontend import MelFrontEnd
-
-    rows = torch.from_numpy(np.stack([waveform, 0.5 * waveform]))
-    mel, of_quiet = MelFrontEnd(spec)(rows).numpy()
-    np.testing.assert_allclose(of_quiet, melspectrogram(rows[1].numpy(), spec), atol=_tolerance(spec), rtol=1e-4)
-    return np.asarray(mel)
-
-
 def numba_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.floating]:
     from musicgenre.features.representations.melspectrogram import fast_melspectrogram
 
@@ -78,7 +67,7 @@ def numba_backend(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.fl
 
 
 # Every implementation of the front end has its line here.
-BACKENDS: dict[str, Backend] = {"onnx": onnx_backend, "torch": torch_backend, "numba": numba_backend}
+BACKENDS: dict[str, Backend] = {"onnx": onnx_backend, "numba": numba_backend}
 
 
 def _tolerance(spec: MelSpec) -> float:

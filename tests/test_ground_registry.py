@@ -68,11 +68,6 @@ def test_a_scan_imports_every_module_once_and_leaves_plumbing_out(script: Callab
     ]
 
 
-def test_where_each_file_holds_its_own_name_only_that_one_is_imported(script: Callable[[str, str], str]) -> None:
-    told = script("one_a_file=True", "print(TOOLS.names(), TOOLS.get('saw'))")
-    assert told.splitlines() == ["import shelf.saw", "['hammer', 'saw'] shelf.saw"]
-
-
 def test_many_threads_see_the_whole_folder(script: Callable[[str, str], str]) -> None:
     code = """
         from concurrent.futures import ThreadPoolExecutor
@@ -136,13 +131,6 @@ def test_plugins_bring_modules_and_functions(script: Callable[[str, str], str], 
     plugin("by_call", "from shelf import TOOLS\ndef start(): TOOLS.add('file', 'function')", ":start")
     told = script("", "print(TOOLS.names(), TOOLS.get('drill'), TOOLS.get('file'))")
     assert told.splitlines()[-1] == "['drill', 'file', 'hammer', 'saw'] module function"
-
-
-def test_plugins_are_found_where_files_are_not_scanned(
-    script: Callable[[str, str], str], plugin: Callable[..., None]
-) -> None:
-    plugin("drills", "from shelf import TOOLS\nTOOLS.add('drill', 'module')")
-    assert script("one_a_file=True", "print(TOOLS.get('drill'))") == "module\n"
 
 
 def test_a_broken_plugin_is_named_and_the_rest_goes_on(

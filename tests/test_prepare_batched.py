@@ -12,9 +12,8 @@ import torch
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.features import jobs as _batched_jobs
 from musicgenre.features.base import Representation
-from musicgenre.features.jobs import hears_many
 from musicgenre.features.prepare import prepare
-from musicgenre.features.published import vggish as _vggish
+from musicgenre.features.published.vggish import network as _vggish
 from musicgenre.features.registry import create_representation
 from musicgenre.features.representations import transformer
 from tests.published_vggish import write_pca
@@ -101,10 +100,10 @@ def test_networks_hear_many_as_they_hear_one(
     monkeypatch.setattr(_vggish, "BATCH", 2)
     monkeypatch.setattr(transformer, "_BATCH_S", 2.0)
     made = hearing(name, tmp_path)
-    assert hears_many(made), "preparation hands it batches of tracks"
+    assert made.hears_many, "preparation hands it batches of tracks"
     waveforms = [rng.normal(0, 0.1, length).astype(np.float32) for length in (60_000, 9_000, 16_000, 24_000, 0)]
     before = torch.get_num_threads()
-    many = made.compute_many(waveforms, threads=2)  # type: ignore[attr-defined]
+    many = made.compute_many(waveforms, threads=2)
     assert torch.get_num_threads() == before
     assert len(many) == 5 and not np.allclose(many[0], many[1])
     for waveform, values in zip(waveforms, many, strict=True):
@@ -119,5 +118,5 @@ def test_other_outputs_of_vggish_are_heard_together_too(output: str, tmp_path: P
     pca = {"pca": str(tmp_path / "pca.npz")} if output == "quantised" else {}
     made = create_representation("vggish", output=output, n_examples=2, weights="none", **pca)
     waveforms = [rng.normal(0, 0.1, length).astype(np.float32) for length in (20_000, 50_000)]
-    for waveform, values in zip(waveforms, made.compute_many(waveforms, threads=2), strict=True):  # type: ignore[attr-defined]
+    for waveform, values in zip(waveforms, made.compute_many(waveforms, threads=2), strict=True):
         np.testing.assert_allclose(values, made.compute(waveform), atol=0.0 if output == "examples" else 0.5)

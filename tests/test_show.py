@@ -9,9 +9,8 @@ import pytest
 import soundfile
 
 from musicgenre.audio import load
-from musicgenre.augment.registry import get_chain
 from musicgenre.augment.show import describe, show_track
-from musicgenre.augment.waveform import apply
+from musicgenre.augment.waveform import apply, get_chain
 from musicgenre.errors import AudioError, UsageError
 from tests.cli import run
 

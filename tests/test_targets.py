@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from musicgenre.augment.offline import augment
-from musicgenre.augment.registry import get_chain
+from musicgenre.augment.waveform import get_chain
 from musicgenre.cli import app
 from musicgenre.data.audit import audit
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest

@@ -10,17 +10,17 @@ import pytest
 import soundfile
 
 from musicgenre import Classifier, audio
-from musicgenre.bundle import load as front_end
 from musicgenre.bundle.export import Exported, export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.errors import AudioError, BundleError, RecipeError, UsageError
 from musicgenre.features.base import TrackSound
+from musicgenre.features.representations.joined import Joined
 from musicgenre.listening import track_hearing
 from musicgenre.listening.framing import Coverage, Framing
-from musicgenre.listening.listeners import Outputs
+from musicgenre.listening.hearing import Outputs
 from musicgenre.listening.track_hearing import TrackEar
+from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions
-from musicgenre.runs.runs import open_run
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train
@@ -110,7 +110,7 @@ def test_the_card_says_what_it_needs(exported: Exported, monkeypatch: pytest.Mon
     def absent(representation: object) -> None:
         raise BundleError("the weights are not here", next_step="Get them with: musicgenre bundles get")
 
-    monkeypatch.setattr(front_end, "make_ready", absent)
+    monkeypatch.setattr(Joined, "make_ready", absent)
     with pytest.raises(BundleError, match="musicgenre bundles get"):
         load_bundle(exported.path)
 
@@ -219,4 +219,4 @@ def test_a_fused_tagger_hears_the_whole_track_too(tmp_path: Path, monkeypatch: p
         calibrated = exported.card.tag_scales
         assert answer.names_tags and not answer.genre and set(answer.tags) == set(TAGS)
         if not calibrated:  # too few validation tracks to calibrate: the run's own probabilities
-            assert [answer.tags[tag] for tag in expected.tags] == pytest.approx(scores.tolist(), abs=1e-3)
+            assert [answer.tags[tag] for tag in expected.labels] == pytest.approx(scores.tolist(), abs=1e-3)

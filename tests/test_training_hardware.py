@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicgenre.augment.registry import create_spectrogram_augmentation, list_spectrogram_augmentations
+from musicgenre.augment.online import create_spectrogram_augmentation, list_spectrogram_augmentations
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.rows import Normalisation
 from musicgenre.errors import RunError, UsageError
@@ -29,9 +29,7 @@ from tests.table_runs import TABLE, curves, table, weights
 __all__ = ["table"]
 pytestmark = pytest.mark.usefixtures("own_cache")
 DEEPER = {"vgg16", "vgg19", "resnet34", "resnet101", "resnext50-32x4d", "resnext101-32x8d"}  # of layers tested anyway
-NETWORKS = [
-    name for name in list_models() if model_entry(name).family not in ("classical", "trees") and name not in DEEPER
-]
+NETWORKS = [name for name in list_models() if model_entry(name).family != "classical" and name not in DEEPER]
 
 
 def test_hardware_that_is_not_there_is_an_error(tmp_path: Path, table: Manifest) -> None:

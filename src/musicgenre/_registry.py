@@ -37,17 +37,14 @@ class Registry(Generic[Entry]):
     package : str
         The package whose modules register entries, ``musicgenre.models.families``; names that begin with ``_`` are
         left out.
-    one_a_file : bool, optional
-        Whether each module holds the one entry of its own name, so that the others need not be imported to find it.
     asks : bool, optional
         Whether a message about an unknown name asks for the nearest one, before it lists all.
     """
 
-    def __init__(self, kind: str, plural: str, package: str, *, one_a_file: bool = False, asks: bool = False) -> None:
+    def __init__(self, kind: str, plural: str, package: str, *, asks: bool = False) -> None:
         self._kind = kind
         self._plural = plural
         self._package = package
-        self._one_a_file = one_a_file
         self._asks = asks
         self._entries: dict[str, Entry] = {}
         self._lock = threading.RLock()
@@ -62,7 +59,7 @@ class Registry(Generic[Entry]):
             If the name is taken.
         """
         if _plugins.are_loading:  # before a plugin takes a name, ours have theirs
-            self._find_own(name)
+            self._scan()
         if name in self._entries:
             raise UsageError(
                 f"two {self._plural} are called {name!r}: the name is taken twice", valid="Each name once"
@@ -83,9 +80,10 @@ class Registry(Generic[Entry]):
     def names(self, pattern: str = "*") -> list[str]:
         """Names that match a shell pattern, sorted; upper and lower case differ."""
         load_plugins()
-        own = self._modules() if self._one_a_file else self._scan()
+        self._scan()
 
-        return sorted(name for name in own | set(self._entries) if fnmatch.fnmatchcase(name, pattern))
+        names = list(self._entries)  # a copy: another thread may add one meanwhile
+        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, by name."""
@@ -99,7 +97,7 @@ class Registry(Generic[Entry]):
         UsageError
             If there is none of that name; the nearest one is named.
         """
-        self._find_own(name)
+        self._scan()
         if name not in self._entries:
             load_plugins()
         if name not in self._entries:
@@ -116,22 +114,13 @@ class Registry(Generic[Entry]):
         listed = f"{self._plural.capitalize()}: {', '.join(names)}"
         return UsageError(f"there is no {self._kind} {name!r}", valid=f"{did_you_mean(name, names)}{listed}")
 
-    def _find_own(self, name: str) -> None:
-        """Import what may register ``name`` in our own package."""
-        if not self._one_a_file:
-            self._scan()
-        elif name not in self._entries and name in self._modules():
-            importlib.import_module(f"{self._package}.{name}")
-
-    def _scan(self) -> set[str]:
-        """Import every module of the package, once, and give the names there are; one that fails is tried again."""
+    def _scan(self) -> None:
+        """Import every module of the package, once; one that fails is tried again."""
         with self._lock:
             if not self._is_scanned:
                 for module in sorted(self._modules()):
                     importlib.import_module(f"{self._package}.{module}")
                 self._is_scanned = True
-
-        return set(self._entries)
 
     def _modules(self) -> set[str]:
         """Names of the package's modules, plumbing left out."""

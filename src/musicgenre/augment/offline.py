@@ -1,7 +1,7 @@
 """Offline augmentation: copies of the training tracks written as audio, each with the record that repeats it.
 
-Every copy is a row of a new manifest, ``augmented``, whose column ``augmentation`` holds the drawn values as JSON;
-:func:`replay` makes its samples again from the original. What happens to a copy depends on the seed, its original's
+Every copy is a row of a new manifest, `augmented`, whose column `augmentation` holds the drawn values as JSON;
+`replay` makes its samples again from the original. What happens to a copy depends on the seed, its original's
 id and its number alone: adding tracks changes no other copy, and a killed run goes on where it was.
 """
 
@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of
+from musicgenre._files import remove_stale, replacing, sha256_of, writing_to
+from musicgenre._json import json_sha256, parsed_json
+from musicgenre._parallel import run_jobs
 from musicgenre.augment.waveform import Chain, Drawn, apply, load_transforms
-from musicgenre.data._disk import folder_lock, writing_to
-from musicgenre.data._pool import run_jobs
+from musicgenre.data._disk import folder_lock
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.data.targets import TARGET_PREFIX, UNKNOWN_COLUMN
 from musicgenre.errors import AudioError, DataError, UsageError
@@ -39,7 +40,7 @@ _TEMPORARY = (f".{MANIFEST_FILE}.*.tmp", f"{AUDIO_FOLDER}/.*.flac.*.tmp")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What :func:`augment` did.
+    """What `augment` did.
 
     Parameters
     ----------
@@ -62,13 +63,17 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class _Copy:
+    """A copy that is wanted: of which track, under which id, and what happens to it."""
+
     source: Track
     track_id: str
     drawn: Drawn
 
 
 @dataclass(frozen=True)
-class _Made:
+class _Outcome:
+    """What became of a copy: the name of its file, or the reason why there is none."""
+
     name: str = ""
     reused: bool = False
     problem: str = ""
@@ -95,13 +100,13 @@ def augment(
     chain : Chain
         What may happen; see `get_chain`.
     folder : Path
-        Gets ``audio/`` (FLAC, 16 bit, the original's rate) and ``manifest.csv``.
+        Gets `audio/` (FLAC, 16 bit, the original's rate) and `manifest.csv`.
     copies : int
         Copies of every track.
     seed : int
         Same seed, same copies.
     jobs : int
-        Processes; more than one needs the calling script's ``if __name__ == "__main__":``.
+        Processes; more than one needs the calling script's `if __name__ == "__main__":`.
     progress : callable, optional
         Called with (copies done, all copies).
     wait_s : float
@@ -115,21 +120,36 @@ def augment(
     started = time.monotonic()
     if copies < 1 or jobs < 1 or seed < 0:
         raise UsageError(f"copies={copies}, jobs={jobs}, seed={seed}", valid="1 copy, 1 process, seed 0 at least")
+
     folder = folder.absolute()
-    wanted = [_plan(track, chain, seed, number) for track in _training(manifest) for number in range(copies)]
-    advance = progress or (lambda done, total: None)
-    advance(0, len(wanted))
+    wanted: list[_Copy] = []
+    for track in _training_tracks(manifest):
+        for number in range(copies):
+            drawn = chain.draw(seed_of(seed, track.track_id, number))
+            wanted.append(_Copy(track, f"{track.track_id}+{chain.name}-{number}", drawn))
+    if progress is not None:
+        progress(0, len(wanted))
+
     with writing_to(folder), folder_lock(folder, "augmentation", wait_s=wait_s):
         remove_stale(folder, _TEMPORARY)
-        made: dict[str, _Made] = {}
-        for index, found in run_jobs(_make_copy, folder / AUDIO_FOLDER, wanted, jobs, load_transforms):
-            made[wanted[index].track_id] = found or _Made(problem="the process that worked on it crashed")
-            advance(len(made), len(wanted))
-        whole = Manifest(folder / MANIFEST_FILE, _rows(manifest, wanted, made, folder / AUDIO_FOLDER))
+        outcomes: dict[str, _Outcome] = {}
+        for index, outcome in run_jobs(_write_copy, folder / AUDIO_FOLDER, wanted, jobs, load_transforms):
+            outcomes[wanted[index].track_id] = outcome or _Outcome(problem="the process that worked on it crashed")
+            if progress is not None:
+                progress(len(outcomes), len(wanted))
+
+        # Last of all: whoever is stopped before finds the copies again, but no manifest that names missing ones.
+        whole = Manifest(folder / MANIFEST_FILE, _rows(manifest, wanted, outcomes, folder / AUDIO_FOLDER))
         write_manifest(whole, folder / MANIFEST_FILE)
-    skipped = [Skipped(c.track_id, c.source.path, p) for c in wanted if (p := made[c.track_id].problem)]
-    reused = sum(copy.reused for copy in made.values())
-    return Augmentation(whole, len(made) - len(skipped) - reused, reused, tuple(skipped), time.monotonic() - started)
+
+    skipped: list[Skipped] = []
+    for copy in wanted:
+        problem = outcomes[copy.track_id].problem
+        if problem:
+            skipped.append(Skipped(copy.track_id, copy.source.path, problem))
+    reused = sum(outcome.reused for outcome in outcomes.values())
+    written = len(outcomes) - len(skipped) - reused
+    return Augmentation(whole, written, reused, tuple(skipped), time.monotonic() - started)
 
 
 def drawn_of(track: Track) -> Drawn:
@@ -159,7 +179,7 @@ def replay(track: Track, original: Path) -> NDArray[np.float32]:
     track : Track
         The augmented row.
     original : Path
-        The file of its ``source_id``.
+        The file of its `source_id`.
 
     Returns
     -------
@@ -176,12 +196,14 @@ def seed_of(seed: int, track_id: str, number: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def _training(manifest: Manifest) -> list[Track]:
+def _training_tracks(manifest: Manifest) -> list[Track]:
+    """Originals of the training part; with folds and no split all of them, for each trains in some fold."""
     originals = [track for track in manifest.tracks if not track.augmented]
     if any(track.split for track in originals):
         chosen = [track for track in originals if track.split == "train"]
     else:
         chosen = [track for track in originals if track.fold is not None]
+
     if not chosen:
         raise DataError(
             "the manifest has no training part to augment",
@@ -191,51 +213,56 @@ def _training(manifest: Manifest) -> list[Track]:
     return chosen
 
 
-def _plan(track: Track, chain: Chain, seed: int, number: int) -> _Copy:
-    return _Copy(track, f"{track.track_id}+{chain.name}-{number}", chain.draw(seed_of(seed, track.track_id, number)))
-
-
-def _make_copy(folder: Path, copy: _Copy) -> _Made:
+def _write_copy(folder: Path, copy: _Copy) -> _Outcome:
     """Write one copy, unless it is there. It runs in worker processes."""
     try:
         content = sha256_of(copy.source.path)
     except OSError as error:
-        return _Made(problem=f"the file cannot be read ({error.strerror})")
-    identity = json.dumps([_VERSION, copy.track_id, content, copy.drawn], sort_keys=True)
-    digest = hashlib.sha256(identity.encode("utf-8")).hexdigest()[:12]
+        return _Outcome(problem=f"the file cannot be read ({error.strerror})")
+
+    # The name holds all that decides the samples: another original, chain or seed makes another file.
+    digest = json_sha256([_VERSION, copy.track_id, content, copy.drawn])[:12]
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '_', copy.track_id)[-80:]}.{digest}.flac"
     if (folder / name).is_file():
-        return _Made(name, reused=True)
+        return _Outcome(name, reused=True)
+
     try:
         samples, rate_hz = _augmented(copy.source.path, copy.drawn)
     except AudioError as error:
-        return _Made(problem=str(error))
+        return _Outcome(problem=str(error))
+
     # Encoded in memory first: libsndfile's own errors do not tell a full disk from others.
-    encoded = io.BytesIO()
     import soundfile
 
+    encoded = io.BytesIO()
     soundfile.write(encoded, samples, rate_hz, format="FLAC", subtype="PCM_16")
     with replacing(folder / name) as temporary:
         temporary.write_bytes(encoded.getvalue())
-    return _Made(name)
+    return _Outcome(name)
 
 
 def _augmented(path: Path, drawn: Drawn) -> tuple[NDArray[np.int16], int]:
+    """Samples of a copy as they stand in its file, and their rate in Hz."""
     from musicgenre.audio import load, probe
 
     rate_hz = probe(path).sample_rate_hz
     sound = apply(drawn, load(path, rate_hz).waveform, rate_hz)
-    limits = (-_FULL_SCALE, _FULL_SCALE - 1)
-    return np.clip(np.rint(sound.astype(np.float64) * _FULL_SCALE), *limits).astype(np.int16), rate_hz
+    steps = np.rint(sound.astype(np.float64) * _FULL_SCALE)
+    return np.clip(steps, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16), rate_hz
 
 
-def _rows(manifest: Manifest, wanted: Sequence[_Copy], made: dict[str, _Made], folder: Path) -> tuple[Track, ...]:
+def _rows(
+    manifest: Manifest, wanted: Sequence[_Copy], outcomes: dict[str, _Outcome], folder: Path
+) -> tuple[Track, ...]:
     """Put every copy behind its original; copies of an earlier augmentation of this manifest give way."""
     copies: dict[str, list[Track]] = {}
+    new_ids: set[str] = set()
     for copy in wanted:
-        if not made[copy.track_id].problem:
-            copies.setdefault(copy.source.track_id, []).append(_row(copy, folder / made[copy.track_id].name))
-    new_ids = {track.track_id for tracks in copies.values() for track in tracks}
+        outcome = outcomes[copy.track_id]
+        if not outcome.problem:
+            copies.setdefault(copy.source.track_id, []).append(_row(copy, folder / outcome.name))
+            new_ids.add(copy.track_id)
+
     rows: list[Track] = []
     for track in manifest.tracks:
         if track.track_id not in new_ids:
@@ -249,8 +276,11 @@ def _row(copy: _Copy, path: Path) -> Track:
     What is known of its tags is the same as of the original's.
     """
     source = copy.source
-    kept = (*_SPLIT_RECORD, UNKNOWN_COLUMN)
-    columns = {name: cell for name, cell in source.columns.items() if name in kept or name.startswith(TARGET_PREFIX)}
+    columns = {AUGMENTATION_COLUMN: json.dumps(copy.drawn, sort_keys=True)}
+    for name, cell in source.columns.items():
+        if name in (*_SPLIT_RECORD, UNKNOWN_COLUMN) or name.startswith(TARGET_PREFIX):
+            columns[name] = cell
+
     return Track(
         track_id=copy.track_id,
         path=path,
@@ -261,5 +291,5 @@ def _row(copy: _Copy, path: Path) -> Track:
         group=source.group,
         augmented=True,
         source_id=source.track_id,
-        columns={**columns, AUGMENTATION_COLUMN: json.dumps(copy.drawn, sort_keys=True)},
+        columns=columns,
     )

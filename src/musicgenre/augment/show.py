@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import audio
-from musicgenre._files import replacing, write_bytes_atomic
+from musicgenre._files import replacing, write_bytes_atomic, writing_result
 from musicgenre.augment.waveform import Chain, Drawn, apply
-from musicgenre.errors import AudioError, UsageError
-from musicgenre.features.base import needing
+from musicgenre.errors import AudioError, UsageError, needing
 from musicgenre.features.mel.reference import melspectrogram
 from musicgenre.features.mel.specification import MelSpec
 
@@ -65,24 +64,26 @@ def show_track(
     seed : int, optional
         What of the chain happens.
     sound : Path, optional
-        Where the changed sound goes, mono at the track's own rate: ``.wav`` or ``.flac``.
+        Where the changed sound goes, mono at the track's own rate: `.wav` or `.flac`.
     duration_s : float, optional
         How much of the track is drawn and changed, from its beginning.
 
     Returns
     -------
     dict or None
-        What was drawn from the chain, for :func:`musicgenre.augment.waveform.apply`.
+        What was drawn from the chain, for `musicgenre.augment.waveform.apply`.
     """
     if sound is not None and (chain is None or sound.suffix.lower() not in _SOUND_FORMATS):
         raise UsageError(
             f"the changed sound cannot be written to {sound}",
             valid=f"A name that ends in {' or '.join(_SOUND_FORMATS)}, together with an augmentation",
         )
+
     rate_hz = audio.probe(path).sample_rate_hz
     waveform = audio.load(path, rate_hz, duration_s=duration_s).waveform
     if len(waveform) < _SHORTEST:
         raise AudioError(f"{path} is too short to draw ({len(waveform)} samples)")
+
     looks = [_look("as it is", waveform, rate_hz)]
     drawn = None
     if chain is not None:
@@ -91,12 +92,13 @@ def show_track(
         looks.append(_look(describe(drawn), changed, rate_hz))
         if sound is not None:
             _write_sound(sound, changed, rate_hz)
+
     _draw(looks, path.name, picture)
     return drawn
 
 
 def describe(drawn: Drawn) -> str:
-    """Say in a line what an augmentation did: ``TimeStretch rate 0.93, Shift shift_amount -0.12``."""
+    """Say in a line what an augmentation did: `TimeStretch rate 0.93, Shift shift_amount -0.12`."""
     parts = []
     for step in drawn["steps"]:
         values = " ".join(f"{name} {value:.3g}" for name, value in step["parameters"].items())
@@ -114,39 +116,37 @@ def _write_sound(path: Path, waveform: Float32, rate_hz: int) -> None:
 
     encoded = io.BytesIO()
     soundfile.write(encoded, waveform, rate_hz, format=_SOUND_FORMATS[path.suffix.lower()], subtype="PCM_16")
-    try:
+    with writing_result(path, "Choose another --sound"):
         write_bytes_atomic(path, encoded.getvalue())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror})", next_step="Choose another --sound") from error
 
 
 def _draw(looks: Sequence[_Look], name: str, path: Path) -> None:
+    """Draw one column a look, all rows on one scale, so that before and after can be compared by eye."""
     with needing("drawing a track", "plot"):
         from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7 * len(looks), 8), layout="constrained")
     axes = figure.subplots(3, len(looks), squeeze=False, sharex=True, sharey="row")
+
+    # The first coefficient is the loudness, many times the others: it is left out. So are the few largest values.
     top_db = max(float(look.mel_db.max()) for look in looks)
-    widest = max(float(np.percentile(np.abs(look.mfcc[1:]), 95)) for look in looks) or 1.0
+    largest = max(float(np.percentile(np.abs(look.mfcc[1:]), 95)) for look in looks) or 1.0
+
     for column, look in enumerate(looks):
         _draw_waveform(axes[0, column], look)
-        limits = {"vmin": top_db - 80.0, "vmax": top_db}
-        mel = _draw_image(axes[1, column], look.mel_db, look.duration_s, 0, "magma", limits)
-        limits = {"vmin": -widest, "vmax": widest}
-        mfcc = _draw_image(axes[2, column], look.mfcc[1:], look.duration_s, 1, "RdBu_r", limits)
+        mel = _draw_image(axes[1, column], look.mel_db, look.duration_s, 0, "magma", (top_db - 80.0, top_db))
+        mfcc = _draw_image(axes[2, column], look.mfcc[1:], look.duration_s, 1, "RdBu_r", (-largest, largest))
         axes[2, column].set_xlabel("seconds")
+
     axes[0, 0].set(ylabel="waveform", xlim=(0, max(look.duration_s for look in looks)))
     axes[1, 0].set_ylabel("mel band")
     axes[2, 0].set_ylabel(f"MFCC 1 to {len(looks[0].mfcc) - 1}")
     figure.colorbar(mel, ax=axes[1, :], label="dB")
     figure.colorbar(mfcc, ax=axes[2, :], label="coefficient")
-    figure.suptitle(name.encode("utf-8", "replace").decode())
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror})", next_step="Choose another --output"
-        ) from error
+    figure.suptitle(name.encode("utf-8", "replace").decode())  # names of files may hold halves of characters
+
+    with writing_result(path, "Choose another --output"), replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _draw_waveform(axes: Any, look: _Look) -> None:
@@ -159,9 +159,16 @@ def _draw_waveform(axes: Any, look: _Look) -> None:
 
 
 def _draw_image(
-    axes: Any, values: NDArray[np.float64], duration_s: float, first: int, colours: str, limits: dict[str, float]
+    axes: Any, values: NDArray[np.float64], duration_s: float, first: int, colours: str, limits: tuple[float, float]
 ) -> Any:
-    extent = (0, duration_s, first - 0.5, first + len(values) - 0.5)
+    """Draw rows over time; row numbers begin at `first`."""
     return axes.imshow(
-        values, origin="lower", aspect="auto", extent=extent, cmap=colours, interpolation="nearest", **limits
+        values,
+        origin="lower",
+        aspect="auto",
+        extent=(0, duration_s, first - 0.5, first + len(values) - 0.5),
+        cmap=colours,
+        interpolation="nearest",
+        vmin=limits[0],
+        vmax=limits[1],
     )

@@ -1,7 +1,7 @@
 """Waveform augmentation by audiomentations, drawn once as plain values and replayed exactly from them.
 
-A :class:`Chain` says what may happen. :meth:`Chain.draw` decides, from a seed alone, what does happen, as values fit
-for JSON; :func:`apply` does it. The same values and the same waveform give the same samples.
+A `Chain` says what may happen. `Chain.draw` decides, from a seed alone, what does happen, as values fit
+for JSON; `apply` does it. The same values and the same waveform give the same samples.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.augment.registry import register_chain
-from musicgenre.errors import DataError, UsageError
-from musicgenre.features.base import needing
+from musicgenre._registry import Registry
+from musicgenre.errors import DataError, UsageError, needing
 
 Float32 = NDArray[np.float32]
 Drawn: TypeAlias = dict[str, Any]
 
 _GLOBAL_STATE = threading.Lock()
+
+# The strengths of A3; the report of B2 gives none, so that the two chains differ in kind only.
+_NOISE = {"min_amplitude": 0.001, "max_amplitude": 0.015}
+_STRETCH = {"min_rate": 0.8, "max_rate": 1.25, "leave_length_unchanged": False}
+_PITCH = {"min_semitones": -4.0, "max_semitones": 4.0}
+_SHIFT = {"min_shift": -0.5, "max_shift": 0.5, "shift_unit": "fraction"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Step:
     transform : str
         Name of its class.
     options : Mapping
-        Its arguments, without ``p``.
+        Its arguments, without `p`.
     probability : float
         How often it is applied.
     """
@@ -58,7 +63,7 @@ class Chain:
     steps : tuple of Step
         In the order they are applied.
     told_rate_hz : int or None
-        The sample rate that the transforms are told, whatever it is; ``None``: the true one.
+        The sample rate that the transforms are told, whatever it is; `None`: the true one.
     """
 
     name: str
@@ -70,11 +75,15 @@ class Chain:
         """Keep some transforms and apply them always, to study each alone; none given keeps the chain as it is."""
         if not transforms:
             return self
+
         known = [step.transform for step in self.steps]
-        if unknown := [name for name in transforms if name not in known]:
-            raise UsageError(f"the chain {self.name} has no step {unknown[0]!r}", valid=f"Steps: {', '.join(known)}")
+        for name in transforms:
+            if name not in known:
+                raise UsageError(f"the chain {self.name} has no step {name!r}", valid=f"Steps: {', '.join(known)}")
+
         kept = tuple(replace(step, probability=1.0) for step in self.steps if step.transform in transforms)
-        return replace(self, name=f"{self.name}[{','.join(step.transform for step in kept)}]", steps=kept)
+        names = ",".join(step.transform for step in kept)
+        return replace(self, name=f"{self.name}[{names}]", steps=kept)
 
     def draw(self, seed: int) -> Drawn:
         """Decide what happens to one waveform.
@@ -87,19 +96,22 @@ class Chain:
         Returns
         -------
         dict
-            JSON values for :func:`apply`: ``chain``, ``seed``, ``told_rate_hz`` and the ``steps`` that are applied,
+            JSON values for `apply`: `chain`, `seed`, `told_rate_hz` and the `steps` that are applied,
             each with its parameters and the seed of its own noise.
         """
         steps = []
         with _seeded(seed):
             for step in self.steps:
-                transform = _make(step.transform, step.options, step.probability)
+                transform = _transform(step.transform, step.options, step.probability)
                 transform.randomize_parameters(np.zeros(1, np.float32), self.told_rate_hz or 1)
-                parameters = {name: value for name, value in transform.parameters.items() if name != "should_apply"}
+                parameters = dict(transform.parameters)
+
+                # Drawn for every step, applied or not: what happens to one step never changes those after it.
                 noise_seed = random.getrandbits(32)
-                if transform.parameters["should_apply"]:
+                if parameters.pop("should_apply"):
                     about = {"transform": step.transform, "options": dict(step.options)}
                     steps.append({**about, "parameters": parameters, "seed": noise_seed})
+
         return {"chain": self.name, "seed": seed, "told_rate_hz": self.told_rate_hz, "steps": steps}
 
 
@@ -109,7 +121,7 @@ def apply(drawn: Drawn, waveform: Float32, sample_rate_hz: int) -> Float32:
     Parameters
     ----------
     drawn : dict
-        What :meth:`Chain.draw` returned, or its copy from JSON.
+        What `Chain.draw` returned, or its copy from JSON.
     waveform : ndarray of float32, shape (n_samples,)
         Left as it is.
     sample_rate_hz : int
@@ -124,17 +136,23 @@ def apply(drawn: Drawn, waveform: Float32, sample_rate_hz: int) -> Float32:
     try:
         rate_hz = drawn["told_rate_hz"] or sample_rate_hz
         for step in drawn["steps"]:
-            transform = _make(step["transform"], step["options"], 1.0)
+            transform = _transform(step["transform"], step["options"], 1.0)
             transform.parameters = {"should_apply": True, **step["parameters"]}
-            transform.freeze_parameters()
+            transform.freeze_parameters()  # else it draws anew when it is called
+
+            # The noise itself is drawn while it is applied.
             with _seeded(step["seed"]):
                 sound = transform(sound, rate_hz).astype(np.float32, copy=False)
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{drawn!r} is no record of an augmentation ({error!r})", valid="What draw() returned"
         ) from error
+
+    # Noise and filters push loud music past full scale, where a file would clip it.
     peak = float(np.abs(sound).max(initial=0.0))
-    return sound / np.float32(peak) if peak > 1.0 else sound
+    if peak > 1.0:
+        sound = sound / np.float32(peak)
+    return sound
 
 
 def load_transforms() -> Any:
@@ -144,7 +162,33 @@ def load_transforms() -> Any:
     return audiomentations
 
 
-def _make(transform: str, options: Mapping[str, Any], probability: float) -> Any:
+def register_chain(chain: Chain) -> Chain:
+    """Add a waveform chain under its own name (in lower case); a name that is taken is an error."""
+    if chain.name != chain.name.lower():
+        raise UsageError(
+            f"the chain name {chain.name!r} is not in lower case", valid=f"A name such as {chain.name.lower()!r}"
+        )
+    return _CHAINS.add(chain.name, chain)
+
+
+def list_chains() -> list[str]:
+    """Names that `get_chain` knows, sorted."""
+    return _CHAINS.names()
+
+
+def get_chain(name: str) -> Chain:
+    """Find a waveform chain; upper and lower case are the same.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name; the nearest one is named.
+    """
+    return _CHAINS.get(name.lower())
+
+
+def _transform(transform: str, options: Mapping[str, Any], probability: float) -> Any:
+    """Make the transform of audiomentations that has this name."""
     kind = getattr(load_transforms(), transform, None)
     if kind is None:
         raise DataError(f"audiomentations has no transform {transform!r}")
@@ -156,7 +200,8 @@ def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators that audiomentations draws from, and leave them as they were."""
     if not 0 <= seed < 2**32:
         raise UsageError(f"the seed {seed} is out of range", valid="0 to 4294967295")
-    with _GLOBAL_STATE:
+
+    with _GLOBAL_STATE:  # the generators belong to the whole process: one thread draws at a time
         before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is what they use
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
@@ -167,10 +212,7 @@ def _seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-_NOISE = {"min_amplitude": 0.001, "max_amplitude": 0.015}
-_STRETCH = {"min_rate": 0.8, "max_rate": 1.25, "leave_length_unchanged": False}
-_PITCH = {"min_semitones": -4.0, "max_semitones": 4.0}
-_SHIFT = {"min_shift": -0.5, "max_shift": 0.5, "shift_unit": "fraction"}
+_CHAINS: Registry[Chain] = Registry("augmentation chain", "augmentation chains", "musicgenre.augment")
 
 A3 = register_chain(
     Chain(
@@ -186,7 +228,6 @@ A3 = register_chain(
     )
 )
 
-# The report gives no numbers: the strengths are A3's, so that the two chains differ in kind only.
 B2 = register_chain(
     Chain(
         "b2",

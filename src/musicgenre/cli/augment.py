@@ -28,7 +28,7 @@ def augment(
     """
     from musicgenre._parallel import usable_cores
     from musicgenre.augment import offline
-    from musicgenre.augment.registry import get_chain
+    from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
     from musicgenre.cli._progress import counting
     from musicgenre.data.manifest import read_manifest

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from musicgenre.features.prepare import Preparation
-
+# Written out, for help must come without importing them.
 _REPRESENTATIONS = "melspectrogram, mfcc, table, picture, waveform, musicnn, vggish, transformer or columns."
 
 
@@ -48,9 +46,9 @@ def prepare(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre._parallel import usable_cores
     from musicgenre.cli._options import parse_settings, report_skipped
     from musicgenre.cli._progress import counting
-    from musicgenre.data._pool import usable_cores
     from musicgenre.data.manifest import read_manifest
     from musicgenre.features import prepare as preparation
     from musicgenre.features.registry import create_representation
@@ -59,6 +57,7 @@ def prepare(
     if segment is not None:
         options["segment_s"] = segment
     front_end = create_representation(representation, **options)
+
     folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
     with counting("preparing", quiet=quiet) as advance:
         done = preparation.prepare(
@@ -72,14 +71,13 @@ def prepare(
             progress=advance,
             one_example_seed=one_example,
         )
+
     report_skipped("Decoded with a warning", done.warnings)
     report_skipped("Skipped", done.skipped)
-    typer.echo(_summary(done))
-    raise typer.Exit(1 if done.skipped else 0)
 
-
-def _summary(done: Preparation) -> str:
     counts = f"{done.n_tracks} tracks, {done.n_rows} rows in {done.folder}"
     work = f"{done.computed} computed, {done.reused} reused, {len(done.skipped)} skipped"
-    unused = f", {done.unused} outside the split" if done.unused else ""
-    return f"{counts} ({work}{unused}; {done.seconds:.1f} s)"
+    if done.unused:
+        work += f", {done.unused} outside the split"
+    typer.echo(f"{counts} ({work}; {done.seconds:.1f} s)")
+    raise typer.Exit(1 if done.skipped else 0)

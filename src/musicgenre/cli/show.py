@@ -23,8 +23,8 @@ def show(
     ] = 30.0,
 ) -> None:
     """Draw waveform, log-mel and MFCC of a track, before and after an augmentation."""
-    from musicgenre.augment.registry import get_chain
     from musicgenre.augment.show import describe, show_track
+    from musicgenre.augment.waveform import get_chain
 
     chain = None if augment is None else get_chain(augment)
     drawn = show_track(track, output, chain=chain, seed=seed, sound=sound, duration_s=duration)

@@ -70,7 +70,7 @@ def train(
             progress=advance,
         )
 
-    from musicgenre.evaluation.run_reports import write_reports
+    from musicgenre.evaluation.study import write_reports
     from musicgenre.runs.folder import read_description
 
     for scores in write_reports(folder):

@@ -1,182 +1,117 @@
-"""What every representation offers, and the small helpers they share."""
+"""What a representation is, how waveforms are cut into segments, and whole tracks at any rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.errors import MissingExtraError, UsageError
+from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.audio import Sound
     from musicgenre.audio.sound import Source
+    from musicgenre.data.rows import Block
 
 Float32 = NDArray[np.float32]
+Reads = Literal["waveform", "track", "file", "columns"]
+Extra = Literal["", "features", "train", "pretrained"]
+
+SHORTEST_HOP_S = 0.01
+"""Least time from one segment to the next: below it a track has more segments than anybody waits for."""
+
+_SHORTEST_S = 0.1  # what a resampler can make something of
 
 
-@runtime_checkable
-class Representation(Protocol):
+class Representation(ABC):
     """A front end: mono sound in, one array of fixed shape out.
+
+    One that needs NumPy alone gives `name`, `sample_rate_hz`, `shape` and `compute`, and registers itself; `settings`
+    too if it has options. What is declared here says no to everything else.
 
     Attributes
     ----------
     name : str
         The registered name.
+    version : int
+        Rises when equal options give other values than before.
     sample_rate_hz : int
-        Rate of the waveform that :meth:`compute` reads.
+        Rate of the waveform that `compute` reads.
     segment_s : float or None
-        Length of the waveform that one array stands for; ``None``: any length, the whole track.
+        Length of the waveform that one array stands for; `None`: any length, the whole track.
     row_axis : int or None
-        Axis whose entries (bands, coefficients, columns) are normalised one by one; ``None``: all values together.
-
-    Notes
-    -----
-    Those that use published weights have two things more: ``weight_cards``, names of the cards of these weights, and
-    ``make_ready()``, which fetches them. Those that hear several waveforms at once offer ``compute_many(waveforms,
-    threads=...)``, a list of arrays for a list of waveforms; preparation then decodes in threads ahead of it. Networks
-    in torch offer ``load()``, which reads their weights into this process, and ``weights_sha256``.
+        Axis whose entries (bands, coefficients, columns) are normalised one by one; `None`: all values together.
+    blocks : tuple of Block
+        Where a flat array holds several things: the shape of each, and its own axis of normalisation.
+    columns : tuple of str
+        Names of the values, where the array is a row of a table.
+    reads : {"waveform", "track", "file", "columns"}
+        What it is computed from, and so which method preparation calls: `compute` for each segment, `compute_track`,
+        `compute_file`, or `compute_columns` with the manifest's further columns.
+    hears_many : bool
+        Whether preparation hands batches of waveforms to `compute_many`, and decodes in threads ahead of it.
+    is_network : bool
+        Whether it is, or holds, a network: its native threads do not survive in a copied process.
+    graph_front_end : bool
+        Whether a bundle computes it inside its ONNX graph. Otherwise Python computes the features where the bundle is
+        used, whatever `extra` says.
+    extra : {"", "features", "train", "pretrained"}
+        The extra of musicgenre that computing it needs; empty where the light install is enough.
+    weight_cards : tuple
+        Cards of the published weights it hears through, or their names; see `musicgenre.models.cards`.
     """
 
     name: str
+    version: int = 1
     sample_rate_hz: int
-    segment_s: float | None
-    row_axis: int | None
+    segment_s: float | None = None
+    row_axis: int | None = None
+    reads: Reads = "waveform"
+    hears_many: bool = False
 
+    is_network: bool = False
+    graph_front_end: bool = False
+    extra: Extra = ""
+    columns: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def weight_cards(self) -> tuple[str | Mapping[str, Any], ...]:
+        """Cards of the published weights in use; none by default. A property, for it may have to hash a file."""
+        return ()
+
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Shape of what :meth:`compute` returns."""
-        ...
+        """Shape of what `compute` returns."""
 
+    @abstractmethod
     def compute(self, waveform: Float32) -> Float32:
-        """Turn one segment, shape (n_samples,), into an array of :meth:`shape`."""
-        ...
+        """Turn one segment, shape (n_samples,), into an array of `shape()`; one of another length is cut or padded."""
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the values: JSON, with ``name`` and ``version``; equal settings give equal arrays."""
-        ...
+        """All that decides the values: JSON, with `name` and `version`; equal settings give equal arrays.
 
+        Every other key is an option that makes the representation again.
+        """
+        return {"name": self.name, "version": self.version}
 
-def make_ready(representation: Representation) -> None:
-    """Let a representation fetch what it needs (weights) here, once, not in every worker process."""
-    fetch = getattr(representation, "make_ready", None)
-    if fetch is not None:
-        fetch()
+    def make_ready(self) -> None:  # noqa: B027 - nothing to fetch is the usual case
+        """Fetch what it needs (weights) here, once, not in every worker process; nothing by default."""
 
-
-def runs_network(representation: Representation) -> bool:
-    """Whether a representation, or a part of it, is a network with weights to fetch."""
-    parts = getattr(representation, "parts", ())
-    if parts:
-        return any(runs_network(part.representation) for part in parts)
-    return hasattr(representation, "make_ready")
-
-
-def fit_length(waveform: Float32, n_samples: int) -> Float32:
-    """Cut ``waveform`` to ``n_samples`` or pad it with zeros at its end.
-
-    Raises
-    ------
-    UsageError
-        If it is not one-dimensional.
-    """
-    sound = np.ascontiguousarray(waveform, dtype=np.float32)
-    if sound.ndim != 1:
-        raise UsageError(f"the waveform has shape {sound.shape}", valid="A mono waveform has shape (n_samples,)")
-    if len(sound) >= n_samples:
-        return sound[:n_samples]
-    return np.pad(sound, (0, n_samples - len(sound)))
-
-
-@contextmanager
-def needing(what: str, extra: str) -> Iterator[None]:
-    """Turn an absent third-party package, imported in the block, into a `MissingExtraError`."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "musicgenre":
-            raise
-        raise MissingExtraError(what, extra) from error
-
-
-SHORTEST_HOP_S = 0.01
-"""Least time from one segment to the next: below it a track has more segments than anybody waits for."""
-
-
-def segment_samples(sample_rate_hz: int, segment_s: float) -> int:
-    """Samples in a segment, rounded to the nearest whole one."""
-    return max(1, round(segment_s * sample_rate_hz))
-
-
-def segment_spans(
-    n_samples: int, sample_rate_hz: int, segment_s: float | None, hop_s: float | None = None
-) -> list[tuple[int, int]]:
-    """Say where the segments of a waveform lie, without holding it.
-
-    Parameters
-    ----------
-    n_samples, sample_rate_hz : int
-        Length and rate of the waveform.
-    segment_s : float or None
-        Segment length; ``None``: one segment, the whole waveform.
-    hop_s : float, optional
-        From one start to the next; the segment length by default, so that segments do not overlap.
-
-    Returns
-    -------
-    list of (start_sample, n_samples)
-        The only span of a short waveform reaches past its end: the rest is to be zeros.
-    """
-    if segment_s is None:
-        return [(0, n_samples)]
-    if segment_s <= 0 or (hop_s is not None and hop_s <= 0):
-        raise UsageError(f"segment_s={segment_s}, hop_s={hop_s}: both must be positive")
-    length = segment_samples(sample_rate_hz, segment_s)
-    hop_s = segment_s if hop_s is None else hop_s
-    count = max(1, 1 + int((n_samples - length) / (hop_s * sample_rate_hz) + 1e-9)) if n_samples >= length else 1
-    starts = [round(index * hop_s * sample_rate_hz) for index in range(count)]
-    return [(start, length) for start in starts if start == 0 or start + length <= n_samples]
-
-
-def cut(
-    waveform: Float32, sample_rate_hz: int, segment_s: float | None, hop_s: float | None = None
-) -> tuple[NDArray[np.float64], Float32]:
-    """Cut a waveform into segments.
-
-    Returns
-    -------
-    starts_s : ndarray of float64, shape (n_segments,)
-    segments : ndarray of float32, shape (n_segments, segment_samples)
-        A view into ``waveform`` where that is possible: do not write to it.
-    """
-    spans = segment_spans(len(waveform), sample_rate_hz, segment_s, hop_s)
-    starts_s = np.array([start / sample_rate_hz for start, _ in spans])
-    length = spans[0][1]
-    if len(waveform) < length:
-        return starts_s, fit_length(waveform, length)[None, :]
-    if len(spans) == 1 or [start for start, _ in spans] == list(range(0, len(spans) * length, length)):
-        whole = np.ascontiguousarray(waveform[: len(spans) * length], dtype=np.float32)
-        return starts_s, whole.reshape(len(spans), length)
-    return starts_s, np.stack([waveform[start : start + n] for start, n in spans]).astype(np.float32, copy=False)
-
-
-_SHORTEST_S = 0.1  # what a resampler can make something of
-
-
-@runtime_checkable
-class TrackRepresentation(Representation, Protocol):
-    """A representation that needs the whole track; its ``reads`` is ``"track"``.
-
-    ``sample_rate_hz`` and ``segment_s`` say how tracks are cut. :meth:`compute` takes one waveform for the whole track
-    and its only segment. All that decides the values is in ``settings()`` and in the file: the cache relies on it.
-    """
-
-    reads: str
+    def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
+        """Compute the arrays of several segments, `threads` at a time where that is possible."""
+        return [self.compute(waveform) for waveform in waveforms]
 
     def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> list[Float32]:
-        """Compute the arrays of the segments that begin at ``starts_s``.
+        """Compute the arrays of segments of a track; for those that read the `track`.
+
+        `sample_rate_hz` and the representation's own `segment_s` say how tracks are cut; its `compute` takes one
+        waveform for the whole track and its only segment. All that decides the values is in `settings()` and in the
+        file: the cache relies on it.
 
         Parameters
         ----------
@@ -185,14 +120,22 @@ class TrackRepresentation(Representation, Protocol):
         starts_s : sequence of float
             Where the segments begin, in seconds.
         segment_s : float or None
-            Their length; ``None``: the one segment is the whole track.
+            Their length; `None`: the one segment is the whole track.
 
         Returns
         -------
         list of ndarray
-            One array of ``shape()`` a segment.
+            One array of `shape()` a segment.
         """
-        ...
+        raise NotImplementedError(f"{self.name} reads the {self.reads}, not tracks")
+
+    def compute_file(self, path: Path) -> Float32:
+        """Compute the one array of a file that is no sound; for those that read the `file`."""
+        raise NotImplementedError(f"{self.name} reads the {self.reads}, not files")
+
+    def compute_columns(self, columns: Mapping[str, str]) -> Float32:
+        """Compute the one array of a track from the manifest's columns; for those that read the `columns`."""
+        raise NotImplementedError(f"{self.name} reads the {self.reads}, not columns")
 
 
 class TrackSound:
@@ -228,26 +171,114 @@ class TrackSound:
 
         shortest = round(_SHORTEST_S * sample_rate_hz)
         sound = fit_length(waveform, max(len(waveform), shortest))
+
         track = cls(lambda rate_hz: audio.from_array(sound, sample_rate_hz, rate_hz))
-        track._heard[sample_rate_hz] = waveform
+        track._heard[sample_rate_hz] = waveform  # at its own rate it is heard as it is, without the padding
         return track
 
     def at(self, rate_hz: int) -> Float32:
-        """Return the waveform, shape (n_samples,), at ``rate_hz``. Do not write to it."""
+        """Return the waveform, shape (n_samples,), at `rate_hz`. Do not write to it."""
         if rate_hz not in self._heard:
             sound = self._load(rate_hz)
             self._heard[rate_hz] = sound.waveform
-            self.warnings = tuple(dict.fromkeys((*self.warnings, *sound.warnings)))
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *sound.warnings)))  # each once, in order
+
         return self._heard[rate_hz]
 
     def whole(self, representation: Representation) -> Float32:
-        """Compute what a representation says of the whole track, shape ``representation.shape()``.
+        """Compute what a representation says of the whole track, shape `representation.shape()`.
 
         One with a segment length is computed of every segment and averaged.
         """
         waveform = self.at(representation.sample_rate_hz)
         _, segments = cut(waveform, representation.sample_rate_hz, representation.segment_s)
         return mean_of([representation.compute(segment) for segment in segments])
+
+
+def cut(
+    waveform: Float32, sample_rate_hz: int, segment_s: float | None, hop_s: float | None = None
+) -> tuple[NDArray[np.float64], Float32]:
+    """Cut a waveform into segments.
+
+    Returns
+    -------
+    starts_s : ndarray of float64, shape (n_segments,)
+    segments : ndarray of float32, shape (n_segments, segment_samples)
+        A view into `waveform` where that is possible: do not write to it.
+    """
+    spans = segment_spans(len(waveform), sample_rate_hz, segment_s, hop_s)
+    starts = np.array([start for start, _ in spans])
+    starts_s = starts / sample_rate_hz
+
+    length = spans[0][1]
+    if len(waveform) < length:
+        return starts_s, fit_length(waveform, length)[None, :]
+
+    # Segments that follow each other without a gap need no copy.
+    if np.array_equal(starts, np.arange(len(spans)) * length):
+        whole = np.ascontiguousarray(waveform[: len(spans) * length], dtype=np.float32)
+        return starts_s, whole.reshape(len(spans), length)
+
+    pieces = [waveform[start : start + length] for start in starts]
+    return starts_s, np.stack(pieces).astype(np.float32, copy=False)
+
+
+def segment_spans(
+    n_samples: int, sample_rate_hz: int, segment_s: float | None, hop_s: float | None = None
+) -> list[tuple[int, int]]:
+    """Say where the segments of a waveform lie, without holding it.
+
+    Parameters
+    ----------
+    n_samples, sample_rate_hz : int
+        Length and rate of the waveform.
+    segment_s : float or None
+        Segment length; `None`: one segment, the whole waveform.
+    hop_s : float, optional
+        From one start to the next; the segment length by default, so that segments do not overlap.
+
+    Returns
+    -------
+    list of (start_sample, n_samples)
+        The only span of a short waveform reaches past its end: the rest is to be zeros.
+    """
+    if segment_s is None:
+        return [(0, n_samples)]
+    if segment_s <= 0 or (hop_s is not None and hop_s <= 0):
+        raise UsageError(f"segment_s={segment_s}, hop_s={hop_s}: both must be positive")
+
+    length = segment_samples(sample_rate_hz, segment_s)
+    hop_s = segment_s if hop_s is None else hop_s
+
+    count = 1
+    if n_samples >= length:
+        count += int((n_samples - length) / (hop_s * sample_rate_hz) + 1e-9)  # a last one that just fits counts
+
+    # A hop need not be a whole number of samples: starts are rounded one by one, so that they do not drift.
+    starts = [round(index * hop_s * sample_rate_hz) for index in range(count)]
+    return [(start, length) for start in starts if start == 0 or start + length <= n_samples]
+
+
+def segment_samples(sample_rate_hz: int, segment_s: float) -> int:
+    """Samples in a segment, rounded to the nearest whole one."""
+    return max(1, round(segment_s * sample_rate_hz))
+
+
+def fit_length(waveform: Float32, n_samples: int) -> Float32:
+    """Cut `waveform` to `n_samples` or pad it with zeros at its end.
+
+    Raises
+    ------
+    UsageError
+        If it is not one-dimensional.
+    """
+    sound = np.ascontiguousarray(waveform, dtype=np.float32)
+    if sound.ndim != 1:
+        raise UsageError(f"the waveform has shape {sound.shape}", valid="A mono waveform has shape (n_samples,)")
+
+    if len(sound) >= n_samples:
+        return sound[:n_samples]
+    return np.pad(sound, (0, n_samples - len(sound)))
 
 
 def mean_of(arrays: Sequence[Float32] | Float32) -> Float32:

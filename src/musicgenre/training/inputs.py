@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from musicgenre.augment.online import OnlineChain
-from musicgenre.augment.registry import create_spectrogram_augmentation, get_chain
-from musicgenre.augment.spectrogram import Together
+from musicgenre.augment.online import OnlineChain, Together, create_spectrogram_augmentation
+from musicgenre.augment.waveform import get_chain
 from musicgenre.data.rows import Normalisation
 from musicgenre.features.base import Float32, Representation
 from musicgenre.training.batches import Batch

@@ -11,7 +11,7 @@ from typing import Any
 from musicgenre._files import cache_folder
 from musicgenre._json import json_sha256
 from musicgenre.augment.offline import augment
-from musicgenre.augment.registry import get_chain
+from musicgenre.augment.waveform import get_chain
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.shards import open_shards
 from musicgenre.data.splits import SPLIT_BEFORE, protocol_of, split, take_fold, with_validation
@@ -19,7 +19,6 @@ from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError, UsageError
 from musicgenre.features.base import Representation
-from musicgenre.features.jobs import reads_of
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, representation_from_settings
 from musicgenre.features.representations.columns import missing_columns
@@ -291,7 +290,7 @@ def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
         return create_representation(name, **{**options, "source": "file"})
 
     representation = create_representation(name, **options)
-    columns: tuple[str, ...] = getattr(representation, "columns", ())
+    columns = representation.columns
     if columns and representation.segment_s is None and not missing_columns(columns, manifest.extra_columns):
         return create_representation("columns", names=list(columns))
     return representation
@@ -310,23 +309,8 @@ def find_weights_first(recipe: Recipe) -> None:
         name, options = str(options["net"]), {**(options.get("net_options") or {}), **options}
     entry = model_entry(name)
     known: dict[str, Any] = {**entry.options, **options}
-    weights = str(known.get("weights") or "none")
-    if weights == "none":
-        return
-
-    # imported here, since each family brings packages that other recipes do without
-    if entry.family == "imagenet":
-        from musicgenre.models._published_weights import find_weights
-
-        find_weights(weights, name)
-    elif entry.family == "vggish":
-        from musicgenre.features.published.vggish import WEIGHTS, find_file
-
-        find_file(weights, WEIGHTS, "model.options.weights")
-    elif entry.family == "transformer" and known.get("model"):
-        from musicgenre.features.published.transformers.hub import find_model
-
-        find_model(str(known["model"]))
+    if entry.find_weights is not None and str(known.get("weights") or "none") != "none":
+        entry.find_weights(name, known)
 
 
 def _material(
@@ -398,7 +382,7 @@ def _waveform_under(representation: Representation) -> Representation:
             f"the representation {representation.name} of whole tracks cannot be augmented online",
             next_step="Give it a segment length, or use augmentation.offline",
         )
-    if reads_of(representation) == "track":
+    if representation.reads == "track":
         raise RecipeError(
             f"the representation {representation.name} knows the whole track, of which an epoch draws segments",
             valid="augmentation.online.waveform with parts of one rate that describe the segment",

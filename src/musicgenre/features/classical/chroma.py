@@ -1,4 +1,4 @@
-"""Pitch classes of a power spectrum, tuned to the recording, as librosa's ``chroma_stft`` has them."""
+"""Pitch classes of a power spectrum, tuned to the recording, as librosa's `chroma_stft` has them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ def tuning(power: Float32, sample_rate_hz: int) -> float:
     count, places, loudness = _peaks(power, lowest, highest)
     if count == 0:
         return 0.0
+
+    # Quiet peaks are mostly noise between the notes.
     pitch_hz, loudness = (places[:count] * bin_hz).astype(np.float32), loudness[:count]
     pitch_hz = pitch_hz[loudness >= np.median(loudness)]
+
     off = np.mod(N_CHROMA * np.log2(pitch_hz / (_A4_HZ / 16.0)), 1.0)
     off[off >= 0.5] -= 1.0
     edges = np.linspace(-0.5, 0.5, 101)
@@ -57,13 +60,16 @@ def _peaks(power: Float32, lowest: int, highest: int) -> tuple[int, Float64, Flo
     for k in range(n_bins):
         for t in range(n_frames):
             loudest[t] = max(loudest[t], power[k, t])
+
+    # Of two neighbouring bins at most one is a peak: half as many places are enough.
     places = np.empty((highest - lowest) * n_frames // 2 + n_frames, np.float64)
     heights = np.empty(len(places), np.float32)
     count = 0
+
     for k in range(lowest, highest):
         for t in range(n_frames):
             here, left, right = power[k, t], power[k - 1, t], power[k + 1, t]
-            floor = loudest[t] * _PEAK_SHARE
+            floor = loudest[t] * _PEAK_SHARE  # what lies below counts as nothing, as in librosa's piptrack
             if here > floor and here > (left if left > floor else 0.0) and here >= (right if right > floor else 0.0):
                 slope = (right - left) / np.float32(2.0)
                 bend = np.float64(left + right) - 2.0 * here
@@ -83,11 +89,14 @@ def _filters(sample_rate_hz: int, n_fft: int, off_semitones: float) -> Float32:
     bins_hz = np.arange(1, n_fft) * sample_rate_hz / n_fft
     a0_hz = _A4_HZ * 2.0 ** (off_semitones / N_CHROMA) / 16.0
     semitones = N_CHROMA * np.log2(bins_hz / a0_hz)
-    semitones = np.concatenate([[semitones[0] - 1.5 * N_CHROMA], semitones])
+    semitones = np.concatenate([[semitones[0] - 1.5 * N_CHROMA], semitones])  # the bin at 0 Hz has no pitch
+
     widths = np.concatenate([np.maximum(np.diff(semitones), 1.0), [1.0]])
     distance = semitones[None, :] - np.arange(N_CHROMA)[:, None]
     distance = np.remainder(distance + N_CHROMA / 2, N_CHROMA) - N_CHROMA / 2
     weights = np.exp(-0.5 * (2.0 * distance / widths) ** 2)
     weights /= np.sqrt(np.sum(weights**2, axis=0))
+
     weights *= np.exp(-0.5 * ((semitones / N_CHROMA - _CENTRE_OCTAVE) / _OCTAVE_WIDTH) ** 2)
+    # Pitch classes were counted from A; the rows begin with C.
     return np.asarray(np.roll(weights, -3, axis=0)[:, : 1 + n_fft // 2], dtype=np.float32)

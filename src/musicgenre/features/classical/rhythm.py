@@ -1,6 +1,6 @@
 """Tempo and beat: the onset envelope, the tempo as librosa's beat tracker estimates it, and the beats themselves.
 
-The columns named in :data:`RHYTHM_COLUMNS` are ours; they join the feature table as further columns.
+The columns named in `RHYTHM_COLUMNS` are ours; they join the feature table as further columns.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.features.base import Float32, needing
+from musicgenre.errors import needing
+from musicgenre.features.base import Float32
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -23,6 +24,7 @@ RHYTHM_COLUMNS = (
     "beat_strength",
 )
 
+# librosa's own values: its tempo and beats are what the published table holds
 _LAG_FRAMES = 1
 _AUTOCORRELATION_S = 8.0
 _USUAL_BPM, _FASTEST_BPM, _SPREAD_OCTAVES = 120.0, 320.0, 1.0
@@ -48,7 +50,7 @@ def autocorrelation(envelope: Float32, frame_rate_hz: float) -> Float64:
     Returns
     -------
     ndarray, shape (n_lags,)
-        ``n_lags`` frames make 8 s.
+        `n_lags` frames make 8 s.
     """
     length = int(_AUTOCORRELATION_S * frame_rate_hz)
     padded = np.pad(envelope, length // 2, mode="linear_ramp", end_values=(0, 0))
@@ -71,6 +73,8 @@ def beat_frames(envelope: Float32, bpm: float, frame_rate_hz: float) -> Int64:
     deviation = float(envelope.std())
     if bpm <= 0 or deviation == 0:
         return np.zeros(0, np.int64)
+
+    # An onset counts for the frames around it too, less the farther: beats need not hit it exactly.
     period = max(1, round(60.0 * frame_rate_hz / bpm))
     bump = np.exp(-0.5 * (np.arange(-period, period + 1) * 32.0 / period) ** 2)
     strength = np.convolve(envelope / deviation, bump, mode="full")[period : period + len(envelope)]
@@ -87,28 +91,36 @@ def estimate_tempo(envelope: Float32, frame_rate_hz: float) -> float:
 
 
 def rhythm_columns(envelope: Float32, bpm: float, frame_rate_hz: float) -> Float64:
-    """Values of :data:`RHYTHM_COLUMNS`; all zero where there are no onsets.
+    """Values of `RHYTHM_COLUMNS`; all zero where there are no onsets.
 
-    ``onset_rate_hz``: peaks above the mean a second. ``pulse_clarity``: autocorrelation at the tempo's period.
-    ``beat_rate_bpm``: from the median beat interval. ``beat_interval_spread``: standard deviation over mean of the
-    intervals. ``beat_strength``: envelope on the beats over its mean.
+    `onset_rate_hz`: peaks above the mean a second. `pulse_clarity`: autocorrelation at the tempo's period.
+    `beat_rate_bpm`: from the median beat interval. `beat_interval_spread`: standard deviation over mean of the
+    intervals. `beat_strength`: envelope on the beats over its mean.
     """
     if not envelope.any():
         return np.zeros(len(RHYTHM_COLUMNS))
+
     middle, mean = envelope[1:-1], float(envelope.mean(dtype=np.float64))
     peaks = np.count_nonzero((middle > envelope[:-2]) & (middle >= envelope[2:]) & (middle > mean))
     period = round(60.0 * frame_rate_hz / bpm)
+
     beats = beat_frames(envelope, bpm, frame_rate_hz)
     intervals = np.diff(beats)
-    steady = len(intervals) > 0
+    beat_rate_bpm = beat_interval_spread = beat_strength = 0.0
+    if len(intervals) > 0:
+        beat_rate_bpm = 60.0 * frame_rate_hz / float(np.median(intervals))
+        beat_interval_spread = float(intervals.std() / intervals.mean())
+    if len(beats) > 0:
+        beat_strength = float(envelope[beats].mean() / mean)
+
     return np.array(
         [
             mean,
             envelope.var(dtype=np.float64),
             peaks * frame_rate_hz / len(envelope),
             autocorrelation(envelope, frame_rate_hz)[period],
-            60.0 * frame_rate_hz / np.median(intervals) if steady else 0.0,
-            intervals.std() / intervals.mean() if steady else 0.0,
-            envelope[beats].mean() / mean if len(beats) else 0.0,
+            beat_rate_bpm,
+            beat_interval_spread,
+            beat_strength,
         ]
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.features.base import Float32
-from musicgenre.features.kernels import fft as _fft
+from musicgenre.features.kernels import fft
 from musicgenre.features.kernels.compiled import compiled
 
 Float64 = NDArray[np.float64]
@@ -30,7 +30,7 @@ def median_rise(decibels: Float32) -> Float32:
 
 
 def mean_autocorrelation(padded: Float32, length: int, n_windows: int) -> Float64:
-    """Mean over all windows of the autocorrelation of ``length`` Hann-weighted values, lag 0 scaled to 1.
+    """Mean over all windows of the autocorrelation of `length` Hann-weighted values, lag 0 scaled to 1.
 
     Scaling and averaging commute with the inverse transform, so the power spectra are averaged and one inverse is
     left to do. A window without any sound counts as zeros.
@@ -38,7 +38,8 @@ def mean_autocorrelation(padded: Float32, length: int, n_windows: int) -> Float6
     n_fft = 1 << (2 * length - 1).bit_length()
     window = np.zeros(n_fft, np.float32)
     window[:length] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / length)
-    plan = _fft.plan(n_fft)
+    plan = fft.plan(n_fft)
+
     samples = np.zeros((n_windows + 15) // 16 * 16 + n_fft, np.float32)
     samples[: len(padded)] = padded
     total = _scaled_power(samples, window, plan.twiddles, plan.order, plan.unpack, n_windows)
@@ -49,18 +50,22 @@ def mean_autocorrelation(padded: Float32, length: int, n_windows: int) -> Float6
 def _scaled_power(
     samples: Float32, window: Float32, twiddles: Float32, order: Int64, unpack: Float32, n_windows: int
 ) -> Float64:
+    """Sum of the windows' power spectra, each divided by its energy, shape (half + 1,)."""
     half = len(window) // 2
     re, im = np.empty(half * 16, np.float32), np.empty(half * 16, np.float32)
     power = np.empty((half + 1) * 16, np.float32)
     spectra, total = power.reshape(half + 1, 16), np.zeros(half + 1)
+
     for first in range(0, n_windows, 16):
-        _fft.load_frames(samples, 1, first, window, re, im)
-        _fft.complex_transform(re, im, half, twiddles)
-        _fft.power_of_frames(re, im, order, unpack, power)
+        fft.load_frames(samples, 1, first, window, re, im)
+        fft.complex_transform(re, im, half, twiddles)
+        fft.power_of_frames(re, im, order, unpack, power)
+
         for lane in range(min(16, n_windows - first)):
             energy = np.float64(spectra[0, lane]) + np.float64(spectra[half, lane])
             for k in range(1, half):
                 energy += 2.0 * np.float64(spectra[k, lane])
+            # The energy is the autocorrelation at lag 0: dividing by it scales that to 1.
             if energy > 0.0:
                 scale = 2.0 * half / energy
                 for k in range(half + 1):
@@ -74,11 +79,14 @@ def best_path(strength: Float64, period: int, tightness: float) -> Int64:
     n_frames = len(strength)
     score, previous = strength.copy(), np.full(n_frames, -1, np.int64)
     shortest, longest = max(1, int(np.rint(period / 2))), 2 * period
+
+    # Half or double the interval costs the same: unevenness counts in octaves.
     cost = np.zeros(longest + 1)
     for interval in range(1, longest + 1):
         cost[interval] = tightness * np.log(interval / period) ** 2
+
     threshold = 0.01 * strength.max()
-    started = False
+    started = False  # beats of the silence before the music are no beats
     for t in range(n_frames):
         best, place = -np.inf, -1
         for interval in range(shortest, min(longest, t) + 1):
@@ -99,12 +107,14 @@ def _walked_back(score: Float64, previous: Int64) -> Int64:
     peaks = np.zeros(n_frames, np.bool_)
     for t in range(1, n_frames):
         peaks[t] = score[t] > score[t - 1] and (t == n_frames - 1 or score[t] >= score[t + 1])
+
     tail = n_frames - 1
     if peaks.any():
         floor = 0.5 * np.median(score[peaks])
         for t in range(n_frames):
             if peaks[t] and score[t] >= floor:
                 tail = t
+
     beats = np.empty(n_frames, np.int64)
     count = 0
     while tail >= 0:

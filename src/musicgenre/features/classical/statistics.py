@@ -26,6 +26,7 @@ def spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: float
             total[t] += value
             first[t] += value * k
             second[t] += value * (k * k)
+
     threshold = running * ROLLOFF_SHARE
     below = np.zeros(n_frames, np.int64)
     running[:] = 0
@@ -33,6 +34,7 @@ def spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: float
         for t in range(n_frames):
             running[t] += magnitude[k, t]
             below[t] += running[t] < threshold[t]
+
     sound = total > 0
     divisor = np.where(sound, total, 1.0)
     centroid = first / divisor
@@ -43,7 +45,7 @@ def spectral_shape(magnitude: Float32, n_bins: int, n_frames: int, bin_hz: float
 
 
 def root_mean_square(padded: Float32, frame_length: int, hop: int, n_frames: int) -> Float64:
-    """RMS of every frame of the padded waveform, shape (n_frames,); ``hop`` divides ``frame_length``."""
+    """RMS of every frame of the padded waveform, shape (n_frames,); `hop` divides `frame_length`."""
     overlap = frame_length // hop
     n_hops = n_frames + overlap - 1
     energies = np.square(padded[: n_hops * hop]).reshape(n_hops, hop).sum(axis=1, dtype=np.float64)

@@ -38,26 +38,30 @@ def fits(n_fft: int) -> bool:
 
 @lru_cache(maxsize=8)
 def plan(n_fft: int) -> Plan:
-    """Constants for ``n_fft``, kept for the next call."""
+    """Constants for `n_fft`, kept for the next call."""
     half = n_fft // 2
-    rows = []
+
+    # Every radix-4 stage has a quarter of the butterflies of the one before, each with three factors of its own.
+    twiddles = []
     size = half
     while size >= 4:
         turns = np.arange(size // 4)[:, None] * np.array([1, 2, 3]) / size
-        rows.append(_interleaved(turns).reshape(-1))
+        twiddles.append(_unit_circle(turns))
         size //= 4
-    unpack = _interleaved(np.arange(half // 2 + 1) / n_fft).reshape(-1)
+
     order = np.array([_position(k, half) for k in range(half)], dtype=np.int64)
-    return Plan(n_fft, np.concatenate(rows).astype(np.float32), order, unpack.astype(np.float32))
+    unpack = _unit_circle(np.arange(half // 2 + 1) / n_fft)
+    return Plan(n_fft, np.concatenate(twiddles), order, unpack)
 
 
-def _interleaved(turns: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit_circle(turns: NDArray[np.float64]) -> Float32:
+    """Points exp(-2 pi i turn) as one flat row: real, imaginary, real, imaginary ..."""
     angles = -2.0 * np.pi * turns
-    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1).reshape(-1).astype(np.float32)
 
 
 def _position(k: int, size: int) -> int:
-    """Place of bin ``k`` after decimation in frequency in place."""
+    """Place of bin `k` after decimation in frequency in place."""
     if size == 1:
         return 0
     radix = 4 if size >= 4 else 2
@@ -66,15 +70,19 @@ def _position(k: int, size: int) -> int:
 
 @compiled
 def _radix4(re: Float32, im: Float32, start: int, size: int, twiddles: Float32, offset: int) -> None:
+    """One pass of butterflies over `size` vectors from `start`: each joins four values a quarter apart, in place."""
     step = size // 4 * 16
     for j in range(size // 4):
         a = (start + j) * 16
         b, c, d = a + step, a + 2 * step, a + 3 * step
         ar, ai, br, bi = load(re, a), load(im, a), load(re, b), load(im, b)
         cr, ci, dr, di = load(re, c), load(im, c), load(re, d), load(im, d)
+
         sum_r, sum_i, difference_r, difference_i = ar + cr, ai + ci, ar - cr, ai - ci
         other_r, other_i = br + dr, bi + di
         turned_r, turned_i = bi - di, dr - br  # (b - d) times -i
+
+        # The first of the four needs no factor: it is turned by nothing.
         store(re, a, sum_r + other_r)
         store(im, a, sum_i + other_i)
         t = offset + 6 * j
@@ -85,6 +93,7 @@ def _radix4(re: Float32, im: Float32, start: int, size: int, twiddles: Float32, 
 
 @compiled
 def _store_turned(re: Float32, im: Float32, place: int, r: Any, i: Any, twiddles: Float32, t: int) -> None:
+    """Store a value times the twiddle factor at `t`."""
     wr, wi = splat(twiddles[t]), splat(twiddles[t + 1])
     store(re, place, r * wr - i * wi)
     store(im, place, r * wi + i * wr)
@@ -92,6 +101,7 @@ def _store_turned(re: Float32, im: Float32, place: int, r: Any, i: Any, twiddles
 
 @compiled
 def _radix2(re: Float32, im: Float32, start: int) -> None:
+    """Join two neighbours: what is left where the length is twice a power of four."""
     a, b = start * 16, start * 16 + 16
     ar, ai, br, bi = load(re, a), load(im, a), load(re, b), load(im, b)
     store(re, a, ar + br)
@@ -102,7 +112,7 @@ def _radix2(re: Float32, im: Float32, start: int) -> None:
 
 @compiled
 def complex_transform(re: Float32, im: Float32, size: int, twiddles: Float32) -> None:
-    """Transform ``size`` complex vectors in place; bin k ends up at ``plan.order[k]``.
+    """Transform `size` complex vectors in place; bin k ends up at `plan.order[k]`.
 
     After the first pass every quarter is finished on its own, while it lies in the fastest cache.
     """
@@ -122,7 +132,7 @@ def complex_transform(re: Float32, im: Float32, size: int, twiddles: Float32) ->
 
 @compiled
 def load_frames(samples: Float32, hop: int, first: int, window: Float32, re: Float32, im: Float32) -> None:
-    """Read and window the sixteen frames from ``first`` on as half as many complex samples."""
+    """Read and window the sixteen frames from `first` on as half as many complex samples."""
     tile = np.empty(256, np.float32)
     for s in range(0, len(window), 16):
         transpose_tile(samples, first * hop + s, hop, tile, 0, 16)
@@ -146,7 +156,7 @@ def untangled(re: Float32, im: Float32, p: int, q: int, wr: Any, wi: Any) -> tup
 
 @compiled
 def power_of_frames(re: Float32, im: Float32, order: Int64, unpack: Float32, power: Float32) -> None:
-    """Squared magnitudes of sixteen transformed frames, bin k at ``power[16 * k:]``."""
+    """Squared magnitudes of sixteen transformed frames, bin k at `power[16 * k:]`."""
     half = len(order)
     for k in range(half // 2 + 1):
         p = order[k] * 16
@@ -172,12 +182,17 @@ def masked(
     half = len(order)
     wr, wi = splat(unpack[2 * k]), splat(unpack[2 * k + 1])
     place, mirror = k, (half - k) % half
+
     low_r, low_i, high_r, high_i = untangled(re, im, order[place] * 16, order[mirror] * 16, wr, wi)
     low_r, low_i, high_r, high_i = low_r * low_mask, low_i * low_mask, high_r * high_mask, high_i * high_mask
+
+    # The same steps backwards: even and odd parts, then both as one complex value. The inverse transform that follows
+    # is the forward one with real and imaginary exchanged, so the places are mirrored.
     factor = splat(np.float32(0.5))
     even_r, even_i = (low_r + high_r) * factor, (low_i - high_i) * factor
     turned_r, turned_i = (low_r - high_r) * factor, (low_i + high_i) * factor
     odd_r, odd_i = turned_r * wr + turned_i * wi, turned_i * wr - turned_r * wi
+
     store(back_re, mirror * 16, even_r + odd_i)
     store(back_im, mirror * 16, odd_r - even_i)
     store(back_re, place * 16, even_r - odd_i)
@@ -193,7 +208,8 @@ def overlap_frames(
     Sample s of frame t belongs at [s % hop, t + s // hop], where neighbouring frames are neighbours in memory.
     """
     row, column = 0, first
-    scale = np.float32(1.0 / len(order))
+    scale = np.float32(1.0 / len(order))  # what an inverse transform is divided by
+
     for s in range(len(window)):
         place = order[s // 2] * 16
         value = load(re, place) if s % 2 == 0 else load(im, place)

@@ -1,7 +1,7 @@
 """Sixteen float32 values side by side, as one value in numba code.
 
 The compiler turns plain loops into vector instructions only where it can prove that arrays do not overlap, which it
-cannot in a Fourier transform done in place. So the kernels here say it themselves: a ``Lanes`` value is one LLVM
+cannot in a Fourier transform done in place. So the kernels here say it themselves: a `Lanes` value is one LLVM
 vector of 16 floats (one AVX-512 register, two of AVX, four of SSE or NEON: LLVM splits it), loaded from and stored to
 flat float32 arrays at any offset.
 """
@@ -51,14 +51,14 @@ def _emitting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _element(context: Any, builder: Any, kind: Any, array: Any) -> Callable[[Any], Any]:
-    """Return the function from an offset into ``array`` to the pointer to sixteen floats there."""
+    """Return the function from an offset into `array` to the pointer to sixteen floats there."""
     data = context.make_array(kind)(context, builder, array).data
     return lambda offset: builder.bitcast(builder.gep(data, [offset]), ir.PointerType(_VECTOR))
 
 
 @_emitting
 def load(typing_context: Any, array: Any, offset: Any) -> Any:
-    """Sixteen floats of a flat array, from ``offset`` on."""
+    """Sixteen floats of a flat array, from `offset` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load(_element(context, builder, signature.args[0], arguments[0])(arguments[1]), align=4)
@@ -68,7 +68,7 @@ def load(typing_context: Any, array: Any, offset: Any) -> Any:
 
 @_emitting
 def store(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Write sixteen floats to a flat array, from ``offset`` on."""
+    """Write sixteen floats to a flat array, from `offset` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _element(context, builder, signature.args[0], arguments[0])(arguments[1])
@@ -96,21 +96,26 @@ def splat(typing_context: Any, value: Any) -> Any:
 def transpose_tile(
     typing_context: Any, source: Any, offset: Any, stride: Any, target: Any, place: Any, target_stride: Any
 ) -> Any:
-    """Copy a tile of 16 x 16 floats, its rows ``stride`` apart, to columns of ``target``.
+    """Copy a tile of 16 x 16 floats, its rows `stride` apart, to columns of `target`.
 
     Four rounds of riffling the first half of the rows into the second turn rows into columns.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source_array, offset_value, stride_value, target_array, place_value, target_stride_value = arguments
+
         read = _element(context, builder, signature.args[0], source_array)
         rows, position = [], offset_value
         for _ in range(N_LANES):
             rows.append(builder.load(read(position), align=4))
             position = builder.add(position, stride_value)
-        for _ in range(4):
-            halves = zip(rows[: N_LANES // 2], rows[N_LANES // 2 :], strict=True)
-            rows = [builder.shuffle_vector(a, b, mask) for a, b in halves for mask in _RIFFLES]
+
+        for _ in range(4):  # 2 to the fourth is 16: after as many rounds every value is in its place
+            riffled = []
+            for a, b in zip(rows[: N_LANES // 2], rows[N_LANES // 2 :], strict=True):
+                riffled += [builder.shuffle_vector(a, b, mask) for mask in _RIFFLES]
+            rows = riffled
+
         written, position = _element(context, builder, signature.args[3], target_array), place_value
         for row in rows:
             builder.store(row, written(position), align=4)
@@ -122,6 +127,8 @@ def transpose_tile(
 
 
 def _arithmetic(method: str) -> Any:
+    """Make the intrinsic for one of LLVM's operations on two vectors."""
+
     @_emitting
     def operation(typing_context: Any, left: Any, right: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -145,6 +152,8 @@ def square_root(typing_context: Any, value: Any) -> Any:
 
 
 def _choice(comparison: str) -> Any:
+    """Make the intrinsic that takes, lane by lane, `yes` where the comparison holds and else `no`."""
+
     @_emitting
     def operation(typing_context: Any, left: Any, right: Any, yes: Any, no: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -160,6 +169,7 @@ where_less = _choice("<")
 
 
 def _operator(method: str) -> Any:
+    """Make what `overload` wants for an operator: a function from types to the code for them, or `None`."""
     operation = _arithmetic(method)
 
     def typing(left: Any, right: Any) -> Any:

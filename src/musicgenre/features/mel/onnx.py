@@ -1,6 +1,6 @@
 """The mel front end as ONNX nodes: the backend inside every bundle.
 
-Agrees with :mod:`musicgenre.features.mel.reference` (``tests/test_frontend_contract.py``). The DFT is a matrix product
+Agrees with `musicgenre.features.mel.reference` (`tests/test_frontend_contract.py`). The DFT is a matrix product
 whose matrices the graph computes from one table of cosines and sines when a session loads, so that files stay small.
 Where the window is symmetric and the hop divides it, frames are folded twice before the product (cosines and sines
 repeat themselves, mirrored, in every quarter of a turn): a quarter of the multiplications, with any ONNX opset.
@@ -19,7 +19,7 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 
 def add_melspectrogram(graph: GraphBuilder, waveform: str, spec: MelSpec) -> str:
-    """Add the front end that ``spec`` describes.
+    """Add the front end that `spec` describes.
 
     Parameters
     ----------
@@ -39,9 +39,14 @@ def add_melspectrogram(graph: GraphBuilder, waveform: str, spec: MelSpec) -> str
     if left or right:
         mode = spec.pad_mode if spec.center else "constant"
         waveform = graph.op("Pad", waveform, graph.integers([0, left, 0, right]), mode=mode)
-    spectrum, bins = (
-        _add_folded_spectrum(graph, waveform, spec) if _folds(spec) else _add_spectrum(graph, waveform, spec)
-    )
+
+    # Folding needs a window that mirrors itself, quarters that are whole, and frames that are whole hops.
+    is_symmetric = (spec.n_fft - spec.window_length) % 2 == 0
+    if is_symmetric and spec.n_fft % 4 == 0 and spec.n_fft % spec.hop_length == 0:
+        spectrum, bins = _add_folded_spectrum(graph, waveform, spec)
+    else:
+        spectrum, bins = _add_spectrum(graph, waveform, spec)
+
     mel = graph.op("MatMul", graph.floats(mel_filters(spec)[:, bins]), spectrum)  # (batch, n_mels, frames)
     scaled = _add_scaling(graph, mel, spec)
     if spec.n_mfcc is None:
@@ -49,13 +54,8 @@ def add_melspectrogram(graph: GraphBuilder, waveform: str, spec: MelSpec) -> str
     return graph.op("MatMul", graph.floats(dct_matrix(spec.n_mfcc, spec.n_mels)), scaled)
 
 
-def _folds(spec: MelSpec) -> bool:
-    centred = (spec.n_fft - spec.window_length) % 2 == 0
-    return centred and spec.n_fft % 4 == 0 and spec.n_fft % spec.hop_length == 0
-
-
 def _add_spectrum(graph: GraphBuilder, waveform: str, spec: MelSpec) -> tuple[str, NDArray[np.int64]]:
-    """Magnitudes to the power ``spec.power``, shape (batch, bins, frames), by a convolution; and the bins' order."""
+    """Magnitudes to the power `spec.power`, shape (batch, bins, frames), by a convolution; and the bins' order."""
     bins = np.arange(1 + spec.n_fft // 2)
     window = graph.floats(hann_window(spec))
     parts = []
@@ -68,18 +68,22 @@ def _add_spectrum(graph: GraphBuilder, waveform: str, spec: MelSpec) -> tuple[st
 
 
 def _add_folded_spectrum(graph: GraphBuilder, waveform: str, spec: MelSpec) -> tuple[str, NDArray[np.int64]]:
-    """Magnitudes as in :func:`_add_spectrum`, even bins first, from frames folded at half and quarter of a turn."""
+    """Magnitudes as in `_add_spectrum`, even bins first, from frames folded at half and quarter of a turn."""
     half, quarter = spec.n_fft // 2, spec.n_fft // 4
     windowed = graph.op("Mul", _add_frames(graph, waveform, spec), graph.floats(hann_window(spec)[:, None]))
     near, far = np.arange(quarter + 1), half - np.arange(quarter + 1)
+
     # Sample 0 of a periodic window is zero, so it may stand in for sample n_fft.
     first, mirrored, second, third = (
         graph.op("Gather", windowed, graph.integers(rows % spec.n_fft), axis=1)
         for rows in (near, spec.n_fft - near, far, half + near)
     )
+
     once = np.where((near == 0) | (near == quarter), 0.5, 1.0)  # the ends were counted twice
     cosine = graph.op("Add", first, mirrored), graph.op("Add", second, third)
     sine = graph.op("Sub", first, mirrored), graph.op("Sub", second, third)
+
+    # Even bins repeat themselves over half a turn, odd ones with the sign changed: each needs another fold.
     even, odd = np.arange(0, half + 1, 2), np.arange(1, half, 2)
     magnitudes = []
     for bins, cosine_sign, sine_sign in ((even, "Add", "Sub"), (odd, "Sub", "Add")):
@@ -97,24 +101,31 @@ def _add_frames(graph: GraphBuilder, waveform: str, spec: MelSpec) -> str:
     n_samples = graph.op("Gather", graph.op("Shape", waveform), graph.integers([1]), axis=0)
     whole = graph.op("Mul", graph.op("Div", n_samples, hop), hop)
     trimmed = graph.op("Slice", waveform, graph.integers([0]), whole, graph.integers([1]))
+
     blocks = graph.transpose(graph.reshape(trimmed, [0, -1, spec.hop_length]), [0, 2, 1])  # (batch, hop, blocks)
     n_parts = spec.n_fft // spec.hop_length
     if n_parts == 1:
         return blocks
-    parts = [graph.slice(blocks, 2, n, n + 1 - n_parts if n + 1 < n_parts else _TO_THE_END) for n in range(n_parts)]
+
+    # Frame t is blocks t, t + 1 ... on top of each other: the same blocks, each time shifted by one.
+    parts = []
+    for n in range(n_parts):
+        end = n + 1 - n_parts if n + 1 < n_parts else _TO_THE_END
+        parts.append(graph.slice(blocks, 2, n, end))
     return graph.op("Concat", *parts, axis=1)
 
 
 def _add_waves(
     graph: GraphBuilder, bins: NDArray[np.int64], samples: NDArray[np.int64], n_fft: int, turn: float
 ) -> str:
-    """Cosines (``turn`` 0) or sines (0.25 of a turn later), shape (bins, samples); folded to a constant at load."""
+    """Cosines (`turn` 0) or sines (0.25 of a turn later), shape (bins, samples); folded to a constant at load."""
     table = graph.floats(np.cos(2.0 * np.pi * (np.arange(n_fft) / n_fft - turn)))
     products = graph.op("Mul", graph.integers(bins[:, None]), graph.integers(samples))
     return graph.op("Gather", table, graph.op("Mod", products, graph.integers([n_fft])), axis=0)
 
 
 def _add_magnitude(graph: GraphBuilder, real: str, imaginary: str, spec: MelSpec) -> str:
+    """Magnitudes to the power `spec.power`; the usual exponents avoid the slow `Pow`."""
     power = graph.op("Add", graph.op("Mul", real, real), graph.op("Mul", imaginary, imaginary))
     if spec.power == 2.0:
         return power
@@ -124,6 +135,7 @@ def _add_magnitude(graph: GraphBuilder, real: str, imaginary: str, spec: MelSpec
 
 
 def _add_scaling(graph: GraphBuilder, mel: str, spec: MelSpec) -> str:
+    """Scale mel powers as `reference.compress` does."""
     if spec.scaling == "power":
         return mel
     if spec.scaling == "log10_1p":
@@ -131,9 +143,12 @@ def _add_scaling(graph: GraphBuilder, mel: str, spec: MelSpec) -> str:
         return graph.op("Mul", graph.op("Log", raised), graph.floats(1.0 / np.log(10.0)))
     if spec.scaling == "log_offset":
         return graph.op("Log", graph.op("Add", mel, graph.floats(spec.log_offset)))
+
     floored = graph.op("Max", mel, graph.floats(spec.amin))
     decibels = graph.op("Mul", graph.op("Log", floored), graph.floats(10.0 / np.log(10.0)))
     if spec.top_db is None:
         return decibels
+
+    # The loudest value of each row of the batch, not of the batch: a segment never depends on its neighbours.
     loudest = graph.op("ReduceMax", decibels, axes=[1, 2], keepdims=1)
     return graph.op("Max", decibels, graph.op("Sub", loudest, graph.floats(spec.top_db)))

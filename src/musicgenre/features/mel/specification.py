@@ -1,7 +1,7 @@
 """One object that describes a mel front end; every backend reads it.
 
-The NumPy float64 reference (:mod:`musicgenre.features.mel.reference`), the torch module used in training and the ONNX
-graph inside a bundle all take the same :class:`MelSpec` and must agree (``tests/test_frontend_contract.py``).
+The NumPy float64 reference (`musicgenre.features.mel.reference`), the compiled code that prepares features and the
+ONNX graph inside a bundle all take the same `MelSpec` and must agree (`tests/test_frontend_contract.py`).
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ class MelSpec:
     sample_rate_hz : int
         Rate of the waveform the front end reads.
     n_fft, hop_length, win_length : int
-        Lengths in samples. ``win_length`` defaults to ``n_fft``; a shorter window is centred in the frame.
+        Lengths in samples. `win_length` defaults to `n_fft`; a shorter window is centred in the frame.
         The window is a periodic Hann.
     n_mels : int
         Number of mel bands.
     fmin_hz, fmax_hz : float
-        Edges of the lowest and highest band; ``fmax_hz`` defaults to half the rate.
+        Edges of the lowest and highest band; `fmax_hz` defaults to half the rate.
     power : float
         Exponent of the magnitude: 1 amplitude, 2 power.
     center, pad_mode
-        With ``center``, ``n_fft // 2`` samples are padded on both sides: frame ``t`` is centred on sample
-        ``t * hop_length``.
+        With `center`, `n_fft // 2` samples are padded on both sides: frame `t` is centred on sample
+        `t * hop_length`.
     frame : {"n_fft", "window"}
-        What a frame holds without ``center``: ``n_fft`` samples, as in librosa, or only those under the window, so
-        that frame ``t`` begins at sample ``t * hop_length``, as in TensorFlow; zeros fill it up to ``n_fft``.
+        What a frame holds without `center`: `n_fft` samples, as in librosa, or only those under the window, so
+        that frame `t` begins at sample `t * hop_length`, as in TensorFlow; zeros fill it up to `n_fft`.
     mel_scale, mel_norm
-        Slaney's or HTK's mel formula; ``slaney`` normalises every filter to unit area, ``None`` leaves a peak of 1.
+        Slaney's or HTK's mel formula; `slaney` normalises every filter to unit area, `None` leaves a peak of 1.
     mel_slopes : {"hz", "mel"}
         Whether the triangles' sides are straight over Hz, as in librosa, or over mels, as in HTK and TensorFlow.
     scaling : {"power", "decibel", "log10_1p", "log_offset"}
-        ``power``: as it is. ``decibel``: ``10 log10(max(amin, x))``, floored ``top_db`` below the maximum if given.
-        ``log10_1p``: ``log10(1 + log_multiplier x)``. ``log_offset``: ``ln(x + log_offset)``.
+        `power`: as it is. `decibel`: `10 log10(max(amin, x))`, floored `top_db` below the maximum if given.
+        `log10_1p`: `log10(1 + log_multiplier x)`. `log_offset`: `ln(x + log_offset)`.
     n_mfcc : int, optional
-        When given, the first ``n_mfcc`` coefficients of the orthonormal DCT-II over the bands replace them.
+        When given, the first `n_mfcc` coefficients of the orthonormal DCT-II over the bands replace them.
     """
 
     sample_rate_hz: int
@@ -79,7 +79,8 @@ class MelSpec:
         """Check every value's kind, and that the numbers fit together."""
         for name, hint in _HINTS.items():
             if not _is_of(getattr(self, name), hint):
-                raise UsageError(f"{name}={getattr(self, name)!r} cannot be used", valid=_said(hint))
+                raise UsageError(f"{name}={getattr(self, name)!r} cannot be used", valid=_valid_values(hint))
+
         for name in ("power", "amin", "log_multiplier", "log_offset", "top_db"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -87,6 +88,7 @@ class MelSpec:
         for name in ("sample_rate_hz", "n_fft", "hop_length", "n_mels"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
+
         if not 1 <= self.window_length <= self.n_fft:
             raise UsageError(f"win_length={self.win_length} is outside 1..n_fft={self.n_fft}")
         if not 0 <= self.fmin_hz < self.highest_hz <= self.sample_rate_hz / 2:
@@ -100,17 +102,21 @@ class MelSpec:
     @property
     def window_length(self) -> int:
         """Length of the window in samples."""
-        return self.n_fft if self.win_length is None else self.win_length
+        if self.win_length is None:
+            return self.n_fft
+        return self.win_length
 
     @property
     def highest_hz(self) -> float:
         """Upper edge of the highest band in Hz."""
-        return self.sample_rate_hz / 2 if self.fmax_hz is None else self.fmax_hz
+        if self.fmax_hz is None:
+            return self.sample_rate_hz / 2
+        return self.fmax_hz
 
     @property
     def n_rows(self) -> int:
         """Rows of the result: mel bands, or cepstral coefficients."""
-        return self.n_mels if self.n_mfcc is None else self.n_mfcc
+        return self.n_mfcc or self.n_mels
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -123,7 +129,7 @@ class MelSpec:
         return left, self.n_fft - self.window_length - left
 
     def n_frames(self, n_samples: int) -> int:
-        """Number of frames that ``n_samples`` samples give."""
+        """Number of frames that `n_samples` samples give."""
         return max(0, 1 + (n_samples + sum(self.padding) - self.n_fft) // self.hop_length)
 
     def as_dict(self) -> dict[str, Any]:
@@ -145,11 +151,11 @@ def _is_of(value: object, hint: Any) -> bool:
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
-def _said(hint: Any) -> str:
+def _valid_values(hint: Any) -> str:
     """Say what a field takes."""
     if get_origin(hint) is Literal:
         return ", ".join(get_args(hint))
     if get_args(hint):
-        return " or ".join(_said(kind) for kind in get_args(hint))
+        return " or ".join(_valid_values(kind) for kind in get_args(hint))
     names = {int: "a whole number", float: "a finite number", bool: "true or false", type(None): "none"}
     return names[hint]

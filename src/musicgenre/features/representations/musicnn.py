@@ -1,7 +1,7 @@
 """What a published MusiCNN or VGG tagger hears in a track, as a vector: for classical models and small networks.
 
-The network runs as the same ONNX graph as inside the default bundle (:mod:`musicgenre.features._musicnn`), so neither
-torch nor the bundle itself is needed, and every way to hear agrees with the published models.
+The network runs as the same ONNX graph as inside the default bundle (`musicgenre.features.published.musicnn`), so
+neither torch nor the bundle itself is needed, and every way to hear agrees with the published models.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from musicgenre._parallel import in_threads
+from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError
-from musicgenre.features.base import Float32, fit_length, segment_samples
-from musicgenre.features.jobs import in_threads
+from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
 from musicgenre.features.published.musicnn.published import (
     HOP_SAMPLES,
     LEAD_SAMPLES,
@@ -26,23 +27,22 @@ from musicgenre.features.published.musicnn.published import (
     outputs_of,
     published,
 )
-from musicgenre.features.registry import register, unknown
+from musicgenre.features.registry import register
 
 if TYPE_CHECKING:
     import onnxruntime
 
     from musicgenre.features.published.musicnn.weights import Variables
 
-VERSION = 1
-
 WEIGHTS = ("published", "none")
-_NO_PADDING = np.zeros((), np.int64)  # rows are padded already
 SHORTEST_SAMPLES = SEGMENT_SAMPLES - 2 * LEAD_SAMPLES
 """Samples of one patch of 3 s; a shorter waveform is repeated until it fills one."""
 
+_NO_PADDING = np.zeros((), np.int64)  # rows are padded already
+
 
 @register("musicnn")
-class MusiCnn:
+class MusiCnn(Representation):
     """One output of a published tagger, averaged over the patches of 3 s of a waveform, shape (width,).
 
     Patches follow each other without a gap and a partial one at the end is left out, as in the published package. The
@@ -53,16 +53,26 @@ class MusiCnn:
     model : {"msd-musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg"}
         Which network: trained on the Million Song Dataset or on MagnaTagATune.
     output : {"embedding", "tags", "mean", "max"}
-        ``embedding``: what the last layer reads, 200 values (VGG: 256). ``tags``: 50 probabilities. ``mean``, ``max``:
-        all channels of MusiCNN's convolutions pooled over the time of each patch, 753 values; VGG has none.
+        `embedding`: what the last layer reads, 200 values (VGG: 256). `tags`: 50 probabilities. `mean`, `max`: all
+        channels of MusiCNN's convolutions pooled over the time of each patch, 753 values; VGG has none.
     segment_s : float, optional
         Length of the waveform that one vector stands for; any length, the whole track, by default.
     weights : {"published", "none"}
-        ``none``: an untrained network, always the same, to try things out without the weights.
+        `none`: an untrained network, always the same, to try things out without the weights.
+    weights_sha256 : str, optional
+        The weights that it must be; settings that were stored hold them.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Names of the tags as columns of a manifest, `tag_hip_hop`; other outputs have no names.
     """
 
     name = "musicnn"
-    row_axis: int | None = 0
+    row_axis = 0
+    hears_many = True
+    is_network = True
+    graph_front_end = True
 
     def __init__(
         self,
@@ -74,18 +84,25 @@ class MusiCnn:
         weights_sha256: str | None = None,
     ) -> None:
         if model not in PUBLISHED:
-            raise unknown("published network", model, list(PUBLISHED))
-        valid = outputs_of(published(model).family)
+            raise unknown_name("published network", str(model), PUBLISHED)
+        network = published(model)
+        valid = outputs_of(network.family)
         if output not in valid:
-            raise unknown(f"output of {model}", output, list(valid))
+            raise unknown_name(f"output of {model}", str(output), valid)
         if weights not in WEIGHTS:
-            raise unknown("kind of weights", weights, list(WEIGHTS))
+            raise unknown_name("kind of weights", str(weights), WEIGHTS)
         if segment_s is not None and segment_s <= 0:
             raise UsageError(f"segment_s={segment_s} is not positive")
+
         self.model, self.output, self.weights = model, output, weights
         self.sample_rate_hz = SPEC.sample_rate_hz
-        self.segment_s = None if segment_s is None else float(segment_s)
-        self.weights_sha256 = published(model).data_sha256 if weights == "published" else ""
+        if segment_s is not None:
+            self.segment_s = float(segment_s)
+        if output == "tags":
+            self.columns = tuple(f"tag_{re.sub(r'[^a-z0-9]+', '_', tag.lower())}" for tag in network.tags)
+
+        # Prepared features and trained models live longer than the weights that this version reads.
+        self.weights_sha256 = network.data_sha256 if weights == "published" else ""
         if weights_sha256 not in (None, self.weights_sha256):
             raise UsageError(
                 f"these values were made with other weights of {model} ({weights_sha256})",
@@ -98,19 +115,16 @@ class MusiCnn:
         """Names of the cards of the published weights in use."""
         return (self.model,) if self.weights == "published" else ()
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the tags as columns of a manifest, ``tag_hip_hop``; other outputs have no names."""
-        if self.output != "tags":
-            return ()
-        return tuple(f"tag_{re.sub(r'[^a-z0-9]+', '_', tag.lower())}" for tag in published(self.model).tags)
-
     def shape(self) -> tuple[int, ...]:
         """(width,)."""
         return (output_width(published(self.model).family, self.output),)
 
+    def make_ready(self) -> None:
+        """Fetch the weights unless they are at hand: once, before worker processes start."""
+        network_variables(self.model, self.weights)
+
     def compute(self, waveform: Float32) -> Float32:
-        """Hear ``waveform``, shape (n_samples,) at 16 kHz, and average the output over its patches.
+        """Hear `waveform`, shape (n_samples,) at 16 kHz, and average the output over its patches.
 
         Raises
         ------
@@ -120,43 +134,43 @@ class MusiCnn:
         return self.compute_many([waveform])[0]
 
     def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
-        """Hear several waveforms, as :meth:`compute` does, ``threads`` patches at a time.
-
-        Single patches on a thread each, not many in one call: so a patch stays in a core's cache.
-        """
-        rows = [patches(self._filled(waveform)) for waveform in waveforms]
+        """Hear several waveforms, as `compute` does, `threads` patches at a time."""
+        by_track = [patches(self._filled(waveform)) for waveform in waveforms]
         session = _session(self.model, self.output, self.weights)
 
-        def hear(row: Float32) -> Float32:
-            values: Float32 = session.run(None, {"waveform": row[None], "padding": _NO_PADDING})[0]
+        # Single patches on a thread each, not many in one call: so a patch stays in a core's cache.
+        def hear(patch: Float32) -> Float32:
+            values: Float32 = session.run(None, {"waveform": patch[None], "padding": _NO_PADDING})[0]
             return values
 
-        values = np.concatenate(in_threads(hear, [row for track in rows for row in track], threads))
-        by_track = np.split(values, np.cumsum([len(track) for track in rows])[:-1])
-        return [track.mean(axis=0, dtype=np.float64).astype(np.float32) for track in by_track]
+        everything = [patch for track in by_track for patch in track]
+        values = np.concatenate(list(in_threads(hear, everything, threads)))
 
-    def _filled(self, waveform: Float32) -> Float32:
-        """Cut or pad to the segment; repeat what is shorter than a patch."""
-        if self.segment_s is not None:
-            waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
-        filled = fit_length(waveform, max(len(waveform), 1))
-        return filled if len(filled) >= SHORTEST_SAMPLES else np.resize(filled, SHORTEST_SAMPLES)
-
-    def make_ready(self) -> None:
-        """Fetch the weights unless they are at hand: once, before worker processes start."""
-        network_variables(self.model, self.weights)
+        means = []
+        for track in by_track:
+            own, values = values[: len(track)], values[len(track) :]
+            means.append(own.mean(axis=0, dtype=np.float64).astype(np.float32))
+        return means
 
     def settings(self) -> dict[str, Any]:
         """Return network, output, segment length and the checksum of the weights."""
-        return {
-            "name": self.name,
-            "version": VERSION,
+        return super().settings() | {
             "model": self.model,
             "output": self.output,
             "segment_s": self.segment_s,
             "weights": self.weights,
             "weights_sha256": self.weights_sha256,
         }
+
+    def _filled(self, waveform: Float32) -> Float32:
+        """Cut or pad to the segment; repeat what is shorter than a patch."""
+        if self.segment_s is not None:
+            waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
+
+        sound = fit_length(waveform, max(len(waveform), 1))  # of nothing at all, a zero can be repeated
+        if len(sound) < SHORTEST_SAMPLES:
+            sound = np.resize(sound, SHORTEST_SAMPLES)
+        return sound
 
 
 def patches(waveform: Float32) -> Float32:
@@ -170,19 +184,22 @@ def network_variables(model: str, weights: str) -> Variables:
     from musicgenre.features.published.musicnn.weights import random_variables, read_variables
 
     network = published(model)
-    return random_variables(network.family) if weights == "none" else read_variables([network])[model]
+    if weights == "none":
+        return random_variables(network.family)
+    return read_variables([network])[model]
 
 
 @lru_cache(maxsize=4)
 def _session(model: str, output: str, weights: str) -> onnxruntime.InferenceSession:
-    """Load a network, once in each process; it runs on one thread: patches are heard side by side."""
+    """Load a network, once in each process."""
     import onnxruntime
 
     from musicgenre.features.published.musicnn.graph import patch_graph
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors are raised, and told once
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # patches are heard side by side instead
+
     read = network_variables(model, weights).__getitem__
     graph = patch_graph(published(model).family, read, (output,))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

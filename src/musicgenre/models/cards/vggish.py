@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from musicgenre._weight_files import WeightFile
-from musicgenre.features.published.vggish import PCA, PCA_CARD, PCA_READS, READS, WEIGHTS, WEIGHTS_CARD
+from musicgenre.features.published.vggish.files import PCA, PCA_CARD, PCA_READS, READS, WEIGHTS, WEIGHTS_CARD
 from musicgenre.models.cards import WeightCard
 
 _CITATION = "Hershey et al., CNN architectures for large-scale audio classification, 2017"

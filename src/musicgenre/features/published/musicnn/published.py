@@ -15,9 +15,16 @@ SPEC = MelSpec(
 )
 PATCH_FRAMES = 187
 HOP_SAMPLES = PATCH_FRAMES * SPEC.hop_length
-SEGMENT_SAMPLES = (PATCH_FRAMES - 1) * SPEC.hop_length + SPEC.n_fft
+SEGMENT_SAMPLES = (PATCH_FRAMES - 1) * SPEC.hop_length + SPEC.n_fft  # a patch and the half windows at its ends
 LEAD_SAMPLES = SPEC.n_fft // 2
 
+_WIDTHS: dict[Family, dict[str, int]] = {
+    "musicnn": {"embedding": 200, "tags": 50, "mean": 753, "max": 753},
+    "vgg": {"embedding": 256, "tags": 50},
+}
+
+_MSD = "Million Song Dataset with Last.fm tags"
+_MTT = "MagnaTagATune"
 _MSD_TAGS = (
     "rock, pop, alternative, indie, electronic, female vocalists, dance, 00s, alternative rock, jazz, beautiful, "
     "metal, chillout, male vocalists, classic rock, soul, indie rock, Mellow, electronica, 80s, folk, 90s, chill, "
@@ -81,8 +88,6 @@ class Published:
         return tuple(self.tag_names.split(", "))
 
 
-_MSD = "Million Song Dataset with Last.fm tags"
-_MTT = "MagnaTagATune"
 PUBLISHED = {
     model.name: model
     for model in (
@@ -123,12 +128,6 @@ PUBLISHED = {
             "458f5c8bcecc086a3bba3dce83809df6da6e0a3560a59ddd84711bf3d5fd8303",
         ),
     )
-}
-
-
-_WIDTHS: dict[Family, dict[str, int]] = {
-    "musicnn": {"embedding": 200, "tags": 50, "mean": 753, "max": 753},
-    "vgg": {"embedding": 256, "tags": 50},
 }
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,35 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
-from musicgenre._onnx import ProtobufError, fields, read_varint
 from musicgenre.errors import BundleError
+from musicgenre.features.published.musicnn.checkpoint import Checkpoint
 from musicgenre.features.published.musicnn.published import Family, Published
 
 Variables = dict[str, NDArray[np.float32]]
-_CHECKPOINT = "checkpoint_sha256"  # name of the entry that says which checkpoint a kept file was made from
-_SEED = 20_019
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-_KERNELS: dict[Family, dict[str, tuple[int, ...]]] = {
-    "musicnn": {
-        "conv2d": (7, 38, 1, 204),
-        "conv2d_1": (7, 67, 1, 204),
-        "conv2d_2": (128, 1, 1, 51),
-        "conv2d_3": (64, 1, 1, 51),
-        "conv2d_4": (32, 1, 1, 51),
-        "conv2d_5": (7, 561, 1, 64),
-        "conv2d_6": (7, 64, 1, 64),
-        "conv2d_7": (7, 64, 1, 64),
-        "dense": (1506, 200),
-        "dense_1": (200, 50),
-    },
-    "vgg": {f"{n}CNN": (3, 3, 1 if n == 1 else 128, 128) for n in range(1, 6)} | {"dense": (256, 50)},
-}
-_NORMS: dict[Family, tuple[int, ...]] = {
-    "musicnn": (1, 204, 204, 51, 51, 51, 64, 64, 64, 1506, 200),
-    "vgg": (1, 128, 128, 128, 128, 128),
-}
-
-
 Report = Callable[[str], None]
 
 PACKAGE = "musicnn"
@@ -69,12 +43,44 @@ THREE_WAYS = (
     "then `musicgenre bundles get --from FILE`"
 )
 
+_KERNELS: dict[Family, dict[str, tuple[int, ...]]] = {
+    "musicnn": {
+        "conv2d": (7, 38, 1, 204),
+        "conv2d_1": (7, 67, 1, 204),
+        "conv2d_2": (128, 1, 1, 51),
+        "conv2d_3": (64, 1, 1, 51),
+        "conv2d_4": (32, 1, 1, 51),
+        "conv2d_5": (7, 561, 1, 64),
+        "conv2d_6": (7, 64, 1, 64),
+        "conv2d_7": (7, 64, 1, 64),
+        "dense": (1506, 200),
+        "dense_1": (200, 50),
+    },
+    "vgg": {
+        "1CNN": (3, 3, 1, 128),
+        "2CNN": (3, 3, 128, 128),
+        "3CNN": (3, 3, 128, 128),
+        "4CNN": (3, 3, 128, 128),
+        "5CNN": (3, 3, 128, 128),
+        "dense": (256, 50),
+    },
+}
+_NORMS: dict[Family, tuple[int, ...]] = {
+    "musicnn": (1, 204, 204, 51, 51, 51, 64, 64, 64, 1506, 200),
+    "vgg": (1, 128, 128, 128, 128, 128),
+}
+_SEED = 20_019
+
+_CHECKPOINT = "checkpoint_sha256"  # name of the entry that says which checkpoint a kept file was made from
+# What NumPy makes of a kept file that is cut short, changed, or something else.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
 
 class Weights(Protocol):
     """A place that holds the published checkpoints."""
 
     def read(self, name: str) -> bytes | None:
-        """Give a file such as ``MSD_musicnn/.index``, or None if it is not there."""
+        """Give a file such as `MSD_musicnn/.index`, or None if it is not there."""
         ...
 
 
@@ -105,7 +111,7 @@ class WheelWeights:
     Parameters
     ----------
     path : Path
-        The ``.whl`` file.
+        The `.whl` file.
 
     Raises
     ------
@@ -131,18 +137,91 @@ class WheelWeights:
             raise BundleError(f"{self._path} is damaged ({error})", next_step=THREE_WAYS) from error
 
 
-def read_checkpoint(weights: Weights, model: Published) -> tuple[bytes, bytes]:
-    """Read the two checkpoint files of a model, checked against the published checksums.
+def read_variables(
+    models: Sequence[Published],
+    *,
+    source: Path | None = None,
+    allow_network: bool = True,
+    report: Report = lambda _: None,
+) -> dict[str, Variables]:
+    """Read the published variables, and keep them in the cache (3 MB a model).
+
+    Parameters
+    ----------
+    models : sequence of Published
+        Which networks.
+    source : Path, optional
+        The published wheel, or a folder with its checkpoints; it is read even if the cache has them.
+    allow_network : bool
+        Whether pip may download the wheel.
+    report : callable
+        Told what is going on, one line at a time.
+
+    Returns
+    -------
+    dict
+        The variables of every model, by the model's name.
 
     Raises
     ------
     BundleError
-        When a file is missing or is not the published one.
+        When they cannot be had; the message names three ways.
     """
-    return (
-        _checked(weights, model, _INDEX, model.index_sha256),
-        _checked(weights, model, _DATA, model.data_sha256),
-    )
+    found: dict[str, Variables] = {}
+    if source is None:
+        for model in models:
+            kept = _kept_variables(model)
+            if kept is not None:
+                found[model.name] = kept
+
+    missing = [model for model in models if model.name not in found]
+    if not missing:
+        return found
+
+    with tempfile.TemporaryDirectory(prefix="musicgenre-", ignore_cleanup_errors=True) as folder:
+        weights = find_weights(source, Path(folder), allow_network=allow_network, report=report)
+        for model in missing:
+            checkpoint = Checkpoint(*read_checkpoint(weights, model))
+            variables = {name: checkpoint.read(name) for name in variable_shapes(model.family)}
+
+            # The next time neither the wheel nor the checkpoint is needed.
+            entries: dict[str, Any] = {**variables, _CHECKPOINT: np.array(model.data_sha256)}
+            with replacing(variables_path(model)) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, **entries)
+            found[model.name] = variables
+    return found
+
+
+def random_variables(family: Family) -> Variables:
+    """Draw the variables of an untrained network, always the same: for trying things out without the weights."""
+    rng = np.random.default_rng(_SEED)
+    variables = {}
+    for name, shape in variable_shapes(family).items():
+        if name.endswith("/kernel"):
+            values = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[:-1]))  # keeps the signal's size
+        else:
+            values = np.full(shape, 1.0 if name.endswith(("gamma", "moving_variance")) else 0.0)
+        variables[name] = values.astype(np.float32)
+
+    return variables
+
+
+def variable_shapes(family: Family) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's variables; kernels are (time, frequency, in, out) or (in, out)."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in _KERNELS[family].items():
+        shapes |= {f"{name}/kernel": shape, f"{name}/bias": shape[-1:]}
+
+    for number, width in enumerate(_NORMS[family]):
+        prefix = f"batch_normalization_{number}" if number else "batch_normalization"
+        shapes |= {f"{prefix}/{part}": (width,) for part in ("gamma", "beta", "moving_mean", "moving_variance")}
+
+    return shapes
+
+
+def variables_path(model: Published) -> Path:
+    """Where the variables of a model are kept, or would be."""
+    return cache_folder() / "weights" / "musicnn" / f"{model.name}.npz"
 
 
 def find_weights(source: Path | None, folder: Path, *, allow_network: bool, report: Report) -> Weights:
@@ -168,10 +247,12 @@ def find_weights(source: Path | None, folder: Path, *, allow_network: bool, repo
         if not source.exists():
             raise BundleError(f"{source} does not exist", valid=f"{WHEEL_NAME}, or a folder with its checkpoints")
         return FolderWeights(source) if source.is_dir() else WheelWeights(source)
+
     installed = installed_copy()
     if installed is not None:
         report(f"using the installed copy in {installed}")
         return FolderWeights(installed)
+
     if not allow_network:
         raise BundleError("the published MusiCNN weights are not on this machine", next_step=THREE_WAYS)
     report(f"downloading {PACKAGE} {VERSION} ({_WHEEL_MB} MB) with pip")
@@ -179,12 +260,51 @@ def find_weights(source: Path | None, folder: Path, *, allow_network: bool, repo
 
 
 def installed_copy() -> Path | None:
-    """Folder of an installed ``musicnn`` package, found without importing it, or None."""
-    found = importlib.util.find_spec(PACKAGE)
-    for place in (found.submodule_search_locations or ()) if found is not None else ():
+    """Folder of an installed `musicnn` package, found without importing it, or None."""
+    package = importlib.util.find_spec(PACKAGE)
+    places = (package.submodule_search_locations or ()) if package is not None else ()
+    for place in places:
         if any(Path(place).glob(f"*/{_INDEX}")):
             return Path(place)
     return None
+
+
+def read_checkpoint(weights: Weights, model: Published) -> tuple[bytes, bytes]:
+    """Read the two checkpoint files of a model, checked against the published checksums.
+
+    Raises
+    ------
+    BundleError
+        When a file is missing or is not the published one.
+    """
+    contents = []
+    for file, sha256 in ((_INDEX, model.index_sha256), (_DATA, model.data_sha256)):
+        content = weights.read(f"{model.folder}/{file}")
+        if content is None:
+            raise BundleError(f"there is no {model.folder}/{file} for {model.name} in it", next_step=THREE_WAYS)
+
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            raise BundleError(
+                f"{model.folder}/{file} is not the published file",
+                valid=f"Its sha256 is {sha256}, not {found}",
+                next_step=THREE_WAYS,
+            )
+        contents.append(content)
+
+    index, data = contents
+    return index, data
+
+
+def _kept_variables(model: Published) -> Variables | None:
+    """Take the variables from the cache; `None` where they are absent, damaged or of another checkpoint."""
+    try:
+        with np.load(variables_path(model), allow_pickle=False) as file:
+            if str(file[_CHECKPOINT]) != model.data_sha256:
+                return None
+            return {name: np.asarray(file[name], np.float32) for name in variable_shapes(model.family)}
+    except _UNREADABLE:
+        return None
 
 
 def _download(folder: Path) -> Path:
@@ -193,6 +313,8 @@ def _download(folder: Path) -> Path:
         raise BundleError(
             "pip is not installed in this environment, so nothing can be downloaded", next_step=THREE_WAYS
         )
+
+    # A hash can be given in a file alone, not on the command line.
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
@@ -201,257 +323,12 @@ def _download(folder: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise BundleError("pip did not finish the download in half an hour", next_step=THREE_WAYS) from error
+
     wheel = folder / WHEEL_NAME
     if done.returncode != 0 or not wheel.is_file():
-        raise BundleError(f"pip could not download the weights ({_reason(done.stderr)})", next_step=THREE_WAYS)
+        # Of all that pip says the last error tells most; warnings of retries come before it.
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith("error")]
+        reason = (errors or lines or ["no reason given"])[-1]
+        raise BundleError(f"pip could not download the weights ({reason})", next_step=THREE_WAYS)
     return wheel
-
-
-def _reason(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith("error")]
-    return (errors or lines or ["no reason given"])[-1]
-
-
-def _checked(weights: Weights, model: Published, file: str, sha256: str) -> bytes:
-    content = weights.read(f"{model.folder}/{file}")
-    if content is None:
-        raise BundleError(f"there is no {model.folder}/{file} for {model.name} in it", next_step=THREE_WAYS)
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise BundleError(
-            f"{model.folder}/{file} is not the published file",
-            valid=f"Its sha256 is {sha256}, not {found}",
-            next_step=THREE_WAYS,
-        )
-    return content
-
-
-Float32 = NDArray[np.float32]
-
-_TABLE_MAGIC = 0xDB4775248B80FB57
-_FOOTER_BYTES = 48
-_FLOAT32 = 1  # DT_FLOAT
-_CRC_MASK_DELTA = 0xA282EAD8
-_CRC_POLYNOMIAL = 0x82F63B78  # Castagnoli, bit-reversed
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where one variable lies in the data file."""
-
-    shape: tuple[int, ...]
-    offset: int
-    size_bytes: int
-    masked_crc32c: int
-    is_float32: bool
-
-
-class Checkpoint:
-    """The variables of one checkpoint, by name.
-
-    Parameters
-    ----------
-    index, data : bytes
-        Content of the ``.index`` and the ``.data-00000-of-00001`` file.
-    """
-
-    def __init__(self, index: bytes, data: bytes) -> None:
-        self._data = data
-        try:
-            self.entries = {name: _entry(value) for name, value in _table(index) if name}
-        except (ProtobufError, struct.error, UnicodeDecodeError) as error:
-            raise _damaged(f"its index cannot be read ({error})") from error
-
-    def read(self, name: str) -> Float32:
-        """Give one variable, checked against its checksum."""
-        entry = self.entries.get(name)
-        if entry is None or not entry.is_float32:
-            raise _damaged(f"it holds no float32 variable {name!r}")
-        raw = self._data[entry.offset : entry.offset + entry.size_bytes]
-        if len(raw) != entry.size_bytes or len(raw) != 4 * int(np.prod(entry.shape, dtype=np.int64)):
-            raise _damaged(f"variable {name!r} is cut short")
-        if masked_crc32c(raw) != entry.masked_crc32c:
-            raise _damaged(f"variable {name!r} does not match its checksum")
-        return np.frombuffer(raw, dtype="<f4").reshape(entry.shape).astype(np.float32)
-
-
-def masked_crc32c(data: bytes) -> int:
-    """CRC-32C as TensorFlow stores it: rotated and shifted by a constant."""
-    crc = 0xFFFFFFFF
-    table = _CRC_TABLE
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (_CRC_POLYNOMIAL if crc & 1 else 0)
-        table.append(crc)
-    return table
-
-
-_CRC_TABLE = _crc_table()
-
-
-def _table(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Walk a LevelDB table: the footer names the index block, which names the data blocks."""
-    if len(content) < _FOOTER_BYTES or struct.unpack("<Q", content[-8:])[0] != _TABLE_MAGIC:
-        raise _damaged("its index is not a TensorFlow checkpoint index")
-    footer = content[-_FOOTER_BYTES:]
-    _, position = read_varint(footer, 0)  # the meta index's handle: offset, size
-    _, position = read_varint(footer, position)
-    for _, handle in _block(content, footer[position:]):
-        for key, value in _block(content, handle):
-            yield key.decode("utf-8"), value
-
-
-def _block(content: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Entries of one block; each key shares a prefix with the key before it."""
-    offset, position = read_varint(handle, 0)
-    size, _ = read_varint(handle, position)
-    block, trailer = content[offset : offset + size], content[offset + size : offset + size + 5]
-    kind, crc = struct.unpack("<BI", trailer)
-    if kind != 0:
-        raise _damaged("its index is compressed, which the published ones are not")
-    if masked_crc32c(block + trailer[:1]) != crc:
-        raise _damaged("its index does not match its checksum")
-    n_restarts = struct.unpack("<I", block[-4:])[0]
-    end = len(block) - 4 * (n_restarts + 1)
-    position, key = 0, b""
-    while position < end:
-        shared, position = read_varint(block, position)
-        unshared, position = read_varint(block, position)
-        length, position = read_varint(block, position)
-        key = key[:shared] + block[position : position + unshared]
-        position += unshared
-        yield key, block[position : position + length]
-        position += length
-
-
-def _entry(message: bytes) -> Entry:
-    """Read a BundleEntryProto: 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 masked crc32c."""
-    found = {number: value for number, value, _ in fields(message)}
-    shape = found.get(2, b"")
-    if not isinstance(shape, bytes):
-        raise ProtobufError("a shape is not a message")
-    return Entry(
-        shape=tuple(_dimension(value) for number, value, _ in fields(shape) if number == 2),
-        offset=_number(found.get(4, 0)),
-        size_bytes=_number(found.get(5, 0)),
-        masked_crc32c=_number(found.get(6, 0)),
-        is_float32=found.get(1, 0) == _FLOAT32 and found.get(3, 0) == 0,
-    )
-
-
-def _dimension(message: int | bytes) -> int:
-    if not isinstance(message, bytes):
-        raise ProtobufError("a dimension is not a message")
-    return next((_number(value) for number, value, _ in fields(message) if number == 1), 0)
-
-
-def _number(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise ProtobufError("a number was expected")
-    return value
-
-
-def _damaged(problem: str) -> BundleError:
-    return BundleError(
-        f"the MusiCNN checkpoint is damaged: {problem}",
-        next_step="Get the weights anew with: musicgenre bundles get",
-    )
-
-
-def variable_shapes(family: Family) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's variables; kernels are (time, frequency, in, out) or (in, out)."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in _KERNELS[family].items():
-        shapes |= {f"{name}/kernel": shape, f"{name}/bias": shape[-1:]}
-    for number, width in enumerate(_NORMS[family]):
-        prefix = "batch_normalization" + (f"_{number}" if number else "")
-        shapes |= {f"{prefix}/{part}": (width,) for part in ("gamma", "beta", "moving_mean", "moving_variance")}
-    return shapes
-
-
-def random_variables(family: Family) -> Variables:
-    """Draw the variables of an untrained network, always the same: for trying things out without the weights."""
-    rng = np.random.default_rng(_SEED)
-    variables = {}
-    for name, shape in variable_shapes(family).items():
-        if name.endswith("/kernel"):
-            values = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[:-1]))
-        else:
-            values = np.full(shape, 1.0 if name.endswith(("gamma", "moving_variance")) else 0.0)
-        variables[name] = values.astype(np.float32)
-    return variables
-
-
-def read_variables(
-    models: Sequence[Published],
-    *,
-    source: Path | None = None,
-    allow_network: bool = True,
-    report: Callable[[str], None] = lambda _: None,
-) -> dict[str, Variables]:
-    """Read the published variables, and keep them in the cache (3 MB a model).
-
-    Parameters
-    ----------
-    models : sequence of Published
-        Which networks.
-    source : Path, optional
-        The published wheel, or a folder with its checkpoints; it is read even if the cache has them.
-    allow_network : bool
-        Whether pip may download the wheel.
-    report : callable
-        Told what is going on, one line at a time.
-
-    Returns
-    -------
-    dict
-        The variables of every model, by the model's name.
-
-    Raises
-    ------
-    BundleError
-        When they cannot be had; the message names three ways.
-    """
-    kept = {model.name: _kept(model) for model in models if source is None}
-    found = {name: variables for name, variables in kept.items() if variables is not None}
-    missing = [model for model in models if model.name not in found]
-    if missing:
-        with tempfile.TemporaryDirectory(prefix="musicgenre-", ignore_cleanup_errors=True) as folder:
-            weights = find_weights(source, Path(folder), allow_network=allow_network, report=report)
-            for model in missing:
-                checkpoint = Checkpoint(*read_checkpoint(weights, model))
-                found[model.name] = {name: checkpoint.read(name) for name in variable_shapes(model.family)}
-                _keep(model, found[model.name])
-    return found
-
-
-def variables_path(model: Published) -> Path:
-    """Where the variables of a model are kept, or would be."""
-    return cache_folder() / "weights" / "musicnn" / f"{model.name}.npz"
-
-
-def _keep(model: Published, variables: Variables) -> None:
-    entries: dict[str, Any] = {**variables, _CHECKPOINT: np.array(model.data_sha256)}
-    with replacing(variables_path(model)) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **entries)
-
-
-def _kept(model: Published) -> Variables | None:
-    """Take the variables from the cache; ``None`` where they are absent, damaged or of another checkpoint."""
-    try:
-        with np.load(variables_path(model), allow_pickle=False) as file:
-            if str(file[_CHECKPOINT]) != model.data_sha256:
-                return None
-            return {name: np.asarray(file[name], np.float32) for name in variable_shapes(model.family)}
-    except _UNREADABLE:
-        return None

@@ -1,6 +1,6 @@
 """What stands in front of a hearing network, as torch layers: it trains, embeds and exports with the network.
 
-Equal to what the transformers library's own processors compute in NumPy (``tests/test_transformers_hearing.py``).
+Equal to what the transformers library's own processors compute in NumPy (`tests/test_transformers_hearing.py`).
 """
 
 from __future__ import annotations
@@ -83,10 +83,13 @@ class LogMel(nn.Module):
     def __init__(self, spectrum: Spectrum) -> None:
         super().__init__()
         self.spectrum = spectrum
+
+        # Fourier transform and what happens to a frame before it, as one matrix: rows of cosines, then of sines.
         length = len(spectrum.frames)
         turns = np.outer(np.arange(spectrum.n_fft // 2 + 1), np.arange(length)) % spectrum.n_fft / spectrum.n_fft
         waves = np.concatenate([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)]) @ spectrum.frames
-        # made anew with the network: nothing here is learnt, so nothing is stored
+
+        # Made anew with the network: nothing here is learnt, so nothing is stored.
         kernels = torch.tensor(waves[:, None, :], dtype=torch.float32)  # (2 * bins, 1, length)
         self.register_buffer("kernels", kernels, persistent=False)
         filters = torch.tensor(np.asarray(spectrum.filters), dtype=torch.float32)
@@ -98,15 +101,17 @@ class LogMel(nn.Module):
         if self.spectrum.center:
             margin = self.kernels.shape[2] // 2
             rows = functional.pad(rows, (margin, margin), mode="reflect")
+
         waves = functional.conv1d(rows, self.kernels, stride=self.spectrum.hop)  # (batch, 2 * bins, frames)
         real, imaginary = waves.chunk(2, dim=1)
         power = (real * real + imaginary * imaginary).transpose(1, 2)  # (batch, frames, bins)
+
         logarithm = torch.log((power @ self.filters).clamp(min=self.spectrum.floor))
         return logarithm * (10.0 / float(np.log(10.0))) if self.spectrum.decibels else logarithm
 
 
 class FitFrames(nn.Module):
-    """Zeros behind a spectrogram up to ``n_frames``, then mean and deviation of the processor.
+    """Zeros behind a spectrogram up to `n_frames`, then mean and deviation of the processor.
 
     Parameters
     ----------
@@ -127,7 +132,7 @@ class FitFrames(nn.Module):
 
 
 class Repeat(nn.Module):
-    """Bring a short waveform to ``n_samples``.
+    """Bring a short waveform to `n_samples`.
 
     Parameters
     ----------
@@ -144,7 +149,12 @@ class Repeat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, n) to (batch, n_samples)."""
         length = int(x.shape[1])
-        times = {"repeatpad": self.n_samples // length, "repeat": -(-self.n_samples // length), "pad": 1}[self.kind]
+        times = 1
+        if self.kind == "repeatpad":
+            times = self.n_samples // length
+        elif self.kind == "repeat":
+            times = -(-self.n_samples // length)  # rounded up: what is too much is cut
+
         repeated = torch.cat([x] * times, dim=1)[:, : self.n_samples]
         return functional.pad(repeated, (0, self.n_samples - min(times * length, self.n_samples)))
 
@@ -153,6 +163,7 @@ def kaldi_frames(window: NDArray[np.float64], preemphasis: float) -> NDArray[np.
     """Take Kaldi's steps on a frame as one matrix: mean off, pre-emphasis (first sample by itself), window."""
     size = len(window)
     mean_off = np.eye(size) - 1.0 / size
+
     emphasis = np.eye(size) - preemphasis * np.eye(size, k=-1)
     emphasis[0, 0] = 1.0 - preemphasis
     return np.asarray(window[:, None] * (emphasis @ mean_off))

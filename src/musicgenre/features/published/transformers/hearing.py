@@ -1,4 +1,4 @@
-"""A hearing network behind its front end: a waveform in, hidden states out. See ``docs/transformers.md``."""
+"""A hearing network behind its front end: a waveform in, hidden states out. See `docs/transformers.md`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from musicgenre.features.published.transformers.front import FitFrames, LogMel, 
 
 SCALES = ("processor", "none", "peak", "standard")
 POOLS = ("model", "mean", "none")
-_LONGEST_S = 600
 DEFAULT_SEGMENT_S = 10.0
 """Of the networks that take any length; ours."""
+
+_LONGEST_S = 600
+_KALDI_WINDOW_S, _KALDI_HOP_S, _KALDI_PREEMPHASIS = 0.025, 0.010, 0.97
+_KALDI_LOWEST_HZ = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,15 @@ class Wanted:
     Parameters
     ----------
     segment_s : float or None
-        Length of the sound; ``None``: the network's own window, 10 s where it has none.
+        Length of the sound; `None`: the network's own window, 10 s where it has none.
     layers : "last", "all" or int
         Which hidden states; 0 is what the first layer reads.
     pool : {"model", "mean", "none"}
         The model's own summary, the mean over time, or the sequence.
     scale : {"processor", "none", "peak", "standard"}
-        What happens to the waveform first; ``processor``: what the model's processor says.
+        What happens to the waveform first; `processor`: what the model's processor says.
     n_samples : int or None
-        The length in samples, in place of ``segment_s``.
+        The length in samples, in place of `segment_s`.
     """
 
     segment_s: float | None = None
@@ -82,24 +85,25 @@ class Hearing(nn.Module):
 
     def __init__(self, config: Any, processor: Any, wanted: Wanted, *, empty: bool = False) -> None:
         super().__init__()
+        self.wanted = wanted
         self.sample_rate_hz = int(processor.sampling_rate)
         length_s = wanted.segment_s or self.window_s(config, processor) or DEFAULT_SEGMENT_S
         self.n_samples = wanted.n_samples or max(1, round(length_s * self.sample_rate_hz))
         self.segment_s = self.n_samples / self.sample_rate_hz if wanted.n_samples else float(length_s)
-        self.wanted = wanted
+
         self.front = self.make_front(config, processor)
         with torch.device("meta") if empty else nullcontext():
             self.model = self.make_model(config)
+
         count = len(self.layer_list())
-        if wanted.layers not in ("last", "all") and not (
-            isinstance(wanted.layers, int) and 0 <= wanted.layers <= count
-        ):
+        is_number = isinstance(wanted.layers, int) and 0 <= wanted.layers <= count
+        if wanted.layers not in ("last", "all") and not is_number:
             raise UsageError(f"layers={wanted.layers!r}", valid=f"last, all, or a number from 0 to {count}")
 
     @staticmethod
     @abstractmethod
     def window_s(config: Any, processor: Any) -> float | None:
-        """Longest sound that the network takes; ``None``: any."""
+        """Longest sound that the network takes; `None`: any."""
 
     @abstractmethod
     def make_front(self, config: Any, processor: Any) -> nn.Module:
@@ -132,13 +136,15 @@ class Hearing(nn.Module):
             output = self.model(self.front(x), output_hidden_states=layers != "last")
         if layers == "last":
             return self._pooled(output.last_hidden_state, output)
+
+        # The last of the hidden states comes before the final layer norm in some models: it is replaced.
         states = [*output.hidden_states[:-1], output.last_hidden_state]
         if layers == "all":
             return torch.stack([self._pooled(state, output) for state in states], dim=1)
         return self._pooled(states[int(layers)], output)
 
     def shape(self) -> tuple[int, ...]:
-        """Shape of what comes out for one segment; costs a pass over it unless the network is on ``meta``."""
+        """Shape of what comes out for one segment; costs a pass over it unless the network is on `meta`."""
         device = next(self.layer_list()[0].parameters()).device
         with torch.no_grad():
             given = self.eval()(torch.zeros(1, self.n_samples, device=device))
@@ -149,24 +155,12 @@ class Hearing(nn.Module):
         return Scale(by_processor if self.wanted.scale == "processor" else self.wanted.scale)
 
     def _pooled(self, state: Tensor, output: Any) -> Tensor:
+        """Hidden state to what is wanted of it, (batch, width) or (batch, frames, width)."""
         if self.wanted.pool == "model":
             return self.summary(state, output)
+
         frames = self.sequence(state)
         return frames if self.wanted.pool == "none" else frames.mean(dim=1)
-
-
-@contextmanager
-def _exportable(model: Any) -> Iterator[None]:
-    """Let attention be written out step by step while the network is traced for ONNX, and fused otherwise."""
-    if not torch.onnx.is_in_onnx_export():
-        yield
-        return
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 class SpeechHearing(Hearing):
@@ -189,11 +183,13 @@ class SpeechHearing(Hearing):
 
     def make_model(self, config: Any) -> Any:
         """Make the network; its own masking is switched off, since it draws from NumPy's global generator."""
+        # Samples that one frame of the last convolution stems from.
         reach = 1
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             reach = (reach - 1) * stride + kernel
         if self.n_samples < reach:
             raise UsageError(f"segment_s={self.segment_s} is too short", valid=f"{reach} samples or more")
+
         config.apply_spec_augment = False
         model = self.classes[config.model_type](config)
         if hasattr(model, "masked_spec_embed"):
@@ -210,17 +206,17 @@ class SpeechHearing(Hearing):
         parts: list[list[nn.Module]] = [[self.model.feature_extractor]]
         parts += [[self.model.feature_projection, encoder.pos_conv_embed, encoder.dropout]]
         parts += [[layer] for layer in self.layer_list()]
+
+        # The norm of the whole stands behind the layers in some models, before them in others.
         parts[-1 if self.model.config.do_stable_layer_norm else 1].append(encoder.layer_norm)
         adapter = getattr(self.model, "adapter", None)
-        return [*parts[:-1], [*parts[-1], adapter]] if adapter is not None else parts
+        if adapter is not None:
+            parts[-1].append(adapter)
+        return parts
 
     def sequence(self, state: Tensor) -> Tensor:
         """It is one."""
         return state
-
-
-_KALDI_WINDOW_S, _KALDI_HOP_S, _KALDI_PREEMPHASIS = 0.025, 0.010, 0.97
-_KALDI_LOWEST_HZ = 20.0
 
 
 class AstHearing(Hearing):
@@ -240,11 +236,14 @@ class AstHearing(Hearing):
                 f"segment_s={self.segment_s} does not fit this model",
                 valid=f"from {_KALDI_WINDOW_S} to {processor.max_length * _KALDI_HOP_S:g} s",
             )
-        n_fft = 1 << (length - 1).bit_length()
+
+        n_fft = 1 << (length - 1).bit_length()  # the next power of two
         filters = _kaldi_filters(n_fft, processor.num_mel_bins, rate_hz)
         frames = kaldi_frames(window_function(length, "hann", periodic=False), _KALDI_PREEMPHASIS)
         floor = float(np.finfo(np.float32).eps)
         spectrum = Spectrum(frames, n_fft, hop, filters, center=False, floor=floor, decibels=False)
+
+        # The processor divides by twice the deviation, as AST's authors do.
         mean, std = (processor.mean, 2.0 * processor.std) if processor.do_normalize else (0.0, 1.0)
         return nn.Sequential(self.scaled("none"), LogMel(spectrum), FitFrames(processor.max_length, mean, std))
 
@@ -294,6 +293,7 @@ class ClapHearing(Hearing):
             raise UsageError(
                 f"segment_s={self.segment_s} does not fit this model", valid=f"up to {processor.max_length_s} s"
             )
+
         window = np.diag(window_function(processor.fft_window_size, "hann"))
         spectrum = Spectrum(
             window,
@@ -331,6 +331,21 @@ class ClapHearing(Hearing):
         """The embedding that CLAP compares with texts."""
         embedding: Tensor = output.audio_embeds
         return embedding
+
+
+@contextmanager
+def _exportable(model: Any) -> Iterator[None]:
+    """Let attention be written out step by step while the network is traced for ONNX, and fused otherwise."""
+    if not torch.onnx.is_in_onnx_export():
+        yield
+        return
+
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def _kaldi_filters(n_fft: int, n_mels: int, rate_hz: int) -> NDArray[np.float64]:

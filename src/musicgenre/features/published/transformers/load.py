@@ -22,6 +22,7 @@ from musicgenre.errors import BundleError
 from musicgenre.features.published.transformers.hearing import AstHearing, ClapHearing, Hearing, SpeechHearing, Wanted
 from musicgenre.features.published.transformers.hub import MERT, Published
 
+# What the readers of PyTorch, safetensors and transformers make of a file that is damaged or something else.
 _UNREADABLE = (
     safetensors.SafetensorError,
     pickle.UnpicklingError,
@@ -33,9 +34,9 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
-# what PyTorch and transformers make of numbers that no layer can have
+# What PyTorch and transformers make of numbers that no layer can have.
 _SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-# part of a file, yet neither learnt nor used here: the mask of pre-training, and tables that layers compute anew
+# Part of a file, yet neither learnt nor used here: the mask of pre-training, and tables that layers compute anew.
 _UNUSED = ("masked_spec_embed", "relative_position_index", "position_ids")
 _SHOWN = 3
 
@@ -59,7 +60,7 @@ FAMILIES = {
     "clap": Family(ClapHearing, transformers.ClapConfig, transformers.ClapFeatureExtractor),
     "clap_audio_model": Family(ClapHearing, transformers.ClapAudioConfig, transformers.ClapFeatureExtractor),
 }
-"""By the ``model_type`` of a model's configuration."""
+"""By the `model_type` of a model's configuration."""
 
 
 def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wanted, *, empty: bool = False) -> Hearing:
@@ -68,7 +69,7 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
     Parameters
     ----------
     config, processor : Mapping
-        Contents of ``config.json`` and ``preprocessor_config.json``.
+        Contents of `config.json` and `preprocessor_config.json`.
     wanted : Wanted
         What to give.
     empty : bool
@@ -85,6 +86,7 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
     expected = family.processor.__name__
     if (named := processor.get("feature_extractor_type", expected)) != expected:
         raise BundleError(f"its processor is a {named}", valid=f"{expected} for {config['model_type']}")
+
     try:
         extractor = family.processor.from_dict(dict(processor))
         told_hz = config.get("sample_rate", extractor.sampling_rate)
@@ -109,6 +111,7 @@ def load(published: Published, wanted: Wanted) -> Hearing:
     hearing = build(published.config, published.processor, wanted, empty=True)
     with _quiet():
         try:
+            # To transformers a MERT is a model of code of its own; its layers have a HuBERT's names.
             if published.config["model_type"] == MERT:
                 hearing.model.load_state_dict(_tensors(published), strict=True, assign=True)
             else:
@@ -120,6 +123,7 @@ def load(published: Published, wanted: Wanted) -> Hearing:
                 valid="weights for the configuration beside it",
                 next_step="Fetch the model anew",
             ) from error
+
     return hearing.float().eval()
 
 
@@ -128,30 +132,29 @@ def _described(config: Mapping[str, Any]) -> tuple[Family, Any]:
     kind = str(config.get("model_type"))
     if kind not in FAMILIES:
         raise BundleError(f"models of the type {kind!r} are not known here", valid=", ".join(FAMILIES))
+
+    # What is left out describes no layer: code, names of classes, the type of the stored numbers.
     plain = {key: value for key, value in config.items() if key not in ("auto_map", "architectures", "dtype")}
     if kind == MERT:
-        plain = _as_hubert(plain)
+        # A MERT is a HuBERT where none of its own options is on, as in MERT-v1-95M. Its `attention_relax` is left
+        # aside: it takes the largest score off before the softmax, which changes no value.
+        used = [name for name in ("feature_extractor_cqt", "deepnorm") if config.get(name, False)]
+        if used:
+            raise BundleError(
+                f"this MERT needs {', '.join(used)}, which no HuBERT has, and MERT's own code is never run",
+                valid="MERT models without, as m-a-p/MERT-v1-95M",
+            )
+        plain["model_type"] = "hubert"
+
     try:
         described = FAMILIES[kind].config.from_dict(plain)
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise BundleError(
             f"the configuration of this {kind} makes no sense ({' '.join(str(error).split())})"
         ) from error
+
+    # A whole CLAP holds a text tower too, which hears nothing.
     return FAMILIES[kind], described.audio_config if kind == "clap" else described
-
-
-def _as_hubert(config: dict[str, Any]) -> dict[str, Any]:
-    """MERT is a HuBERT where none of its own options is on, as in MERT-v1-95M.
-
-    Its ``attention_relax`` is left aside: it takes the largest score off before the softmax, which changes no value.
-    """
-    used = [name for name in ("feature_extractor_cqt", "deepnorm") if config.get(name, False)]
-    if used:
-        raise BundleError(
-            f"this MERT needs {', '.join(used)}, which no HuBERT has, and MERT's own code is never run",
-            valid="MERT models without, as m-a-p/MERT-v1-95M",
-        )
-    return {**config, "model_type": "hubert"}
 
 
 def _pretrained(published: Published, fresh: Any) -> Any:
@@ -166,25 +169,32 @@ def _pretrained(published: Published, fresh: Any) -> Any:
         dtype=torch.float32,
         output_loading_info=True,
     )
-    prefix = f"{model.base_model_prefix}."
-    own = {name.partition(".")[0] for name in model.state_dict()}
+
     missing = [name for name in found["missing_keys"] if not name.endswith(_UNUSED)]
-    unknown = [
-        name
-        for name in found["unexpected_keys"]
-        if name.removeprefix(prefix).partition(".")[0] in own and not name.endswith(_UNUSED)
-    ]
+
+    # Weights of layers that we have not (a text tower, classes) may be there; others in layers that we have may not.
+    prefix = f"{model.base_model_prefix}."
+    layers = {name.partition(".")[0] for name in model.state_dict()}
+    unknown = []
+    for name in found["unexpected_keys"]:
+        layer = name.removeprefix(prefix).partition(".")[0]
+        if layer in layers and not name.endswith(_UNUSED):
+            unknown.append(name)
+
     for what, names in (("missing", missing), ("unknown", unknown)):
         if names:
             raise ValueError(f"{what}: {', '.join(sorted(names)[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}")
+
     if hasattr(model, "masked_spec_embed"):
-        model.masked_spec_embed.requires_grad_(False)
+        model.masked_spec_embed.requires_grad_(False)  # pre-training alone uses it
     return model
 
 
 def _tensors(published: Published) -> dict[str, Tensor]:
+    """Read the weights of a file by name, whichever of the two formats it has."""
     if published.weights.suffix == ".safetensors":
         return dict(safetensors.torch.load_file(published.weights))
+
     content = load_plain(published.weights)
     if not isinstance(content, dict):
         raise TypeError("it holds no tensors by name")
@@ -194,13 +204,13 @@ def _tensors(published: Published) -> dict[str, Tensor]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' progress bars and reports to itself; what matters is checked here."""
-    told: Any = logging
-    level, had_bars = told.get_verbosity(), told.is_progress_bar_enabled()
-    told.set_verbosity_error()
-    told.disable_progress_bar()
+    log: Any = logging  # it has no types
+    level, had_bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        told.set_verbosity(level)
+        log.set_verbosity(level)
         if had_bars:
-            told.enable_progress_bar()
+            log.enable_progress_bar()
