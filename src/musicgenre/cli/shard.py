@@ -63,7 +63,7 @@ def _prepared(
     advance: Callable[[str, int, int], None],
 ) -> tuple[Store, Manifest | None]:
     """Open the store, or make the one that the recipe would train from."""
-    from musicgenre.data._pool import usable_cores
+    from musicgenre._parallel import usable_cores
     from musicgenre.data.store import is_store, open_store
     from musicgenre.errors import UsageError, needing
 

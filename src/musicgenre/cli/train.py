@@ -41,8 +41,8 @@ def train(
     """
     import warnings
 
+    from musicgenre._parallel import usable_cores
     from musicgenre.cli._progress import counting_several
-    from musicgenre.data._pool import usable_cores
     from musicgenre.errors import needing
 
     with needing("training", "train"):

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from musicgenre import __version__
-from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of, write_text_atomic
+from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of, write_text_atomic, writing_to
+from musicgenre._locks import LOCK_NAME, folder_lock
 from musicgenre.data._csv import format_rows
-from musicgenre.data._disk import LOCK_NAME, folder_lock, writing_to
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.data.shard_places import SHARDS_FILE, Shard
 from musicgenre.data.store import STORE_FILE, Store

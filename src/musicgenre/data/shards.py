@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import cache_folder, parsed_json, replacing, write_bytes_atomic, write_text_atomic
-from musicgenre.data._disk import folder_lock, writing_to
+from musicgenre._files import cache_folder, parsed_json, replacing, write_bytes_atomic, write_text_atomic, writing_to
+from musicgenre._locks import folder_lock
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.rows import Normalisation
 from musicgenre.data.shard_places import (

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musicgenre.data._pool import OrderedPool
+from musicgenre._parallel import OrderedPool
 from musicgenre.data.rows import Change, draw_example, read_rows
 from musicgenre.data.store import PartView
 from musicgenre.errors import DataError

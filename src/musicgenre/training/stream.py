@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musicgenre.data._pool import OrderedPool
+from musicgenre._parallel import OrderedPool
 from musicgenre.data.rows import Features
 from musicgenre.data.shard_places import Shard, read_or_fail
 from musicgenre.data.shards import ShardSet, open_shards
