@@ -99,7 +99,7 @@ def receive(
                 raise ConnectionError(f"the server sent only {done - before} bytes in a minute: try again later")
             began, before = now, done
 
-    if total and done < total:
+    if total and done < total:  # the end of a stream looks the same, broken or not
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
 
 

@@ -205,6 +205,7 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
     counts = (name for name in wanted if name.endswith(".num_batches_tracked"))
     arrays = dict.fromkeys(counts, torch.tensor(0)) | read_weights(path)
 
+    # all that does not fit, not just the first: it tells which network the file is of
     found: dict[str, list[str]] = {
         "missing": [name for name in wanted if name not in arrays],
         "unknown": [name for name in arrays if name not in wanted],

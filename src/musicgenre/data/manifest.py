@@ -360,6 +360,7 @@ def _parse_track(
     elif check_files and not path.is_file():
         refuse("path", f"a file that exists (looked for {path})")
 
+    # the genre, and all labels of the row; where only `labels` are named, the first is the genre
     label = cell_of("label").strip()
     several = split_names(cell_of("labels"))
     labels = several
@@ -379,6 +380,7 @@ def _parse_track(
     if not label and labels and not of_tags:
         label = labels[0]
 
+    # without a column of ids the path is the name
     track_id = cell_of("track_id")
     if not track_id:
         without_folder = Path(named)
@@ -388,6 +390,7 @@ def _parse_track(
         if "track_id" in row.cells:
             refuse("track_id", "a unique name")
 
+    # where the track comes from: an augmented one from another, all others from themselves
     flag = cell_of("augmented").strip().lower()
     augmented = flag in _TRUE
     if flag not in _TRUE + _FALSE:

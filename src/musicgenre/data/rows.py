@@ -196,6 +196,7 @@ class Normalisation:
 
     def broadcast(self, n_dims: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and deviation, shaped to meet rows of `n_dims` dimensions."""
+        # in float32, as the features are: float64 would double what a batch takes
         mean, std = self.mean.astype(np.float32), self.std.astype(np.float32)
         if self.blocks:
             return _laid_flat(mean, self.blocks), _laid_flat(std, self.blocks)

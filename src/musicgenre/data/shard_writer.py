@@ -165,6 +165,7 @@ class _Writing:
         with path.open(encoding="utf-8", newline="") as stream:
             header, *lines = csv.reader(stream)
 
+        # a store keeps the rows of a track side by side; here they stay so
         lines_of: dict[str, dict[str, list[list[str]]]] = {}
         for line in lines:
             lines_of.setdefault(line[_PART], {}).setdefault(line[_TRACK_ID], []).append(line)

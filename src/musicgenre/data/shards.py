@@ -97,10 +97,20 @@ class ShardSet(Store):
         super().__init__(folder)
         file_of, row_of = self.everything.features.places
         for number, (name, n_rows) in enumerate(self._n_rows.items()):
+            # a stream finds the place of a row by its number alone
             if sorted(row_of[file_of == number].tolist()) != list(range(n_rows)):
                 raise ValueError(f"the part {name} has not the rows 0 to {n_rows - 1}, each once")
+
+        # with a pattern, the training rows of other shards are not there
         if place.names:
-            self._leave_out_other_shards()
+            wanted_rows = self._split != "train"
+            names = list(self._n_rows)
+            for shard in self.streamed:
+                inside = (row_of >= shard.first_row) & (row_of < shard.first_row + shard.n_rows)
+                wanted_rows |= (file_of == names.index(shard.part)) & inside
+            rows = np.flatnonzero(wanted_rows)
+            self.everything = self.everything.take(rows)
+            self._split, self._fold = self._split[rows], self._fold[rows]
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -134,19 +144,6 @@ class ShardSet(Store):
         """Only count the rows: the training part has no file here, and the others were checked when they came."""
         self._n_rows = {name: int(part["rows"]) for name, part in description["parts"].items()}
 
-    def _leave_out_other_shards(self) -> None:
-        """Leave out the training rows of shards that are not wanted."""
-        file_of, row_of = self.everything.features.places
-        keep = self._split != "train"
-        names = list(self._n_rows)
-        for shard in self.streamed:
-            inside = (row_of >= shard.first_row) & (row_of < shard.first_row + shard.n_rows)
-            keep |= (file_of == names.index(shard.part)) & inside
-
-        rows = np.flatnonzero(keep)
-        self.everything = self.everything.take(rows)
-        self._split, self._fold = self._split[rows], self._fold[rows]
-
 
 def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
     """Open a set and copy its validation and test part into the cache, unless they are there.
@@ -174,7 +171,14 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
             valid=f"A finished set has a {SHARDS_FILE}",
             next_step="Write one with 'musicgenre shard'",
         ) from error
-    description = _parse_description(place.where(SHARDS_FILE), content)
+
+    where_described = place.where(SHARDS_FILE)
+    try:
+        description = parsed_json(content)
+        check_version(description, FORMAT_VERSION, where_described, kind="shard", error=DataError, remedy=_REMEDY)
+        _check_description(description)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DataError(f"{where_described} is damaged ({error})", next_step=_REMEDY) from error
     shards = [Shard.from_dict(entry) for entry in description["shards"]]
 
     # the copy is named by the description, which holds the checksums of all the rest
@@ -191,20 +195,8 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
         ) from error
 
 
-def _parse_description(where: str, content: bytes) -> dict[str, Any]:
-    """Read and check `shards.json`, of which nothing is believed: it may come from anywhere."""
-    try:
-        description = parsed_json(content)
-        check_version(description, FORMAT_VERSION, where, kind="shard", error=DataError, remedy=_REMEDY)
-        _check_fields(description)
-        _check_rows(description)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{where} is damaged ({error})", next_step=_REMEDY) from error
-    return dict(description)
-
-
-def _check_fields(description: dict[str, Any]) -> None:
-    """Raise ValueError or TypeError unless every field is there and holds what it should."""
+def _check_description(description: dict[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError for whatever is wrong: a description may come from anywhere."""
     for key, wanted in _TYPES.items():
         if description.get(key) is None:
             raise ValueError(f"it has no {key}")
@@ -226,9 +218,7 @@ def _check_fields(description: dict[str, Any]) -> None:
         if np.broadcast_shapes(measured.shape, shape) != shape:
             raise ValueError("its normalisation does not fit its shape")
 
-
-def _check_rows(description: dict[str, Any]) -> None:
-    """Raise unless every row of every part lies in one shard, and every shard is as large as its rows at least."""
+    # every row of every part lies in one shard, and every shard is as large as its rows at least
     reached = dict.fromkeys(description["parts"], 0)
     for name in reached:
         if not _PART.fullmatch(name):

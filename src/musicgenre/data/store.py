@@ -1,8 +1,8 @@
 """The store: features of a whole manifest on disk, one memory-mapped file a part, and an index of their rows.
 
-A store is a folder that `musicgenre.features.prepare` makes. `store.json` says what it holds and names the other files:
-one `.npy` a part (a value of the manifest's split, or a fold) and the index, a CSV with one line a row. The files of a
-store are never changed, only replaced under new names, so that a reader keeps what it opened.
+A store is a folder that `musicgenre.features.prepare` makes. `store.json` says what it holds and names the other
+files: one `.npy` a part (a value of the manifest's split, or a fold) and the index, a CSV with one line a row. The
+files of a store are never changed, only replaced under new names, so that a reader keeps what it opened.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Store:
             )
 
         chosen = self._split == name
-        if name != "train":
+        if name != "train":  # augmented rows are never scored
             chosen &= ~self.everything.augmented
         return self.everything.take(np.flatnonzero(chosen))
 
@@ -249,6 +249,7 @@ class Store:
                     next_step="Split the manifest with --protocol kfold and prepare again",
                 )
 
+        # augmented rows are never scored: they are no tracks of their own
         original, used = ~self.everything.augmented, self._fold >= 0
         masks = {"train": used & (self._fold != fold), "test": (self._fold == fold) & original}
         if validation is not None:
@@ -372,17 +373,27 @@ def write_store(
         Gives a track's rows, shape (n, *shape).
     """
     by_part: dict[str, list[ReadyTrack]] = {}
-    for track in tracks:
-        by_part.setdefault(_part_name(track.track), []).append(track)
+    for ready in tracks:
+        # a part is named by its split value, its fold, or both
+        pieces = []
+        if ready.track.split:
+            pieces.append(ready.track.split)
+        if ready.track.fold is not None:
+            pieces.append(f"fold-{ready.track.fold}")
+        by_part.setdefault("-".join(pieces) or "all", []).append(ready)
     by_part = dict(sorted(by_part.items()))
 
+    shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
     for name, members in by_part.items():
-        file = f"{name}-{_digest([track.name for track in members])}.npy"
-        n_rows = sum(len(track.starts_s) for track in members)
-        if not (folder / file).is_file():  # its name is made of what it holds, so it is what would be written
-            _write_part(folder / file, members, rows_of, n_rows, description)
-        parts[name] = {"file": file, "rows": n_rows, "bytes": (folder / file).stat().st_size}
+        path = folder / f"{name}-{_digest([ready.name for ready in members])}.npy"
+        n_rows = sum(len(ready.starts_s) for ready in members)
+        if not path.is_file():  # its name is made of what it holds, so one that is there is the same
+            with replacing(path) as temporary, temporary.open("wb") as stream:
+                write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
+                stream.flush()
+                os.fsync(stream.fileno())
+        parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
 
     index = format_rows(_index_rows(by_part))
     index_file = f"index-{_digest([index])}.csv"
@@ -408,31 +419,6 @@ def write_store(
 def is_training_part(name: str) -> bool:
     """Whether the rows of a part file are for training: the split says so, in whichever fold."""
     return name == "train" or name.startswith("train-")
-
-
-def _part_name(track: Track) -> str:
-    """Name the part file of a track: its split value, its fold, or both."""
-    pieces = []
-    if track.split:
-        pieces.append(track.split)
-    if track.fold is not None:
-        pieces.append(f"fold-{track.fold}")
-    return "-".join(pieces) or "all"
-
-
-def _write_part(
-    path: Path,
-    members: Sequence[ReadyTrack],
-    rows_of: Callable[[ReadyTrack], Features],
-    n_rows: int,
-    description: Mapping[str, Any],
-) -> None:
-    """Write the rows of a part's tracks as one `.npy` file, which is on the disk before anything names it."""
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        shape = (n_rows, *description["shape"])
-        write_npy(stream, map(rows_of, members), shape, np.dtype(description["dtype"]))
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _index_rows(parts: Mapping[str, Sequence[ReadyTrack]]) -> list[list[str]]:

@@ -119,6 +119,7 @@ def tag_targets(manifest: Manifest, source: TargetSource = "labels", tags: Seque
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         raise DataError(f"the tags are {', '.join(chosen)}", valid="two different tags at least")
 
+    # an unknown tag is never taken for 0: NaN keeps it out of losses and scores
     table = []
     for track in manifest.tracks:
         if source == "columns":
