@@ -88,7 +88,7 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.listening.results",
         "musicgenre.teaching.teach",
         "musicgenre.embedding.similar",
-        "musicgenre.cli._doctor",
+        "musicgenre.cli.doctor",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
         "musicgenre.models.cards.musicnn",

@@ -17,7 +17,7 @@ from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import PythonFrontEnd, load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
-from musicgenre.evaluation.bundle_calibration import calibrate
+from musicgenre.evaluation.calibration import calibrate
 from musicgenre.features.published.musicnn.published import published
 from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.features.registry import create_representation
@@ -25,8 +25,8 @@ from musicgenre.features.representations import musicnn
 from musicgenre.features.representations.mfcc import Mfcc
 from musicgenre.models.cards import find_card
 from musicgenre.models.pooling import Pooling
+from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions
-from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.make_run import make_run, random_answers

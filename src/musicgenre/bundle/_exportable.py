@@ -20,14 +20,13 @@ from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.ensemble import EnsembleBundle, join, load_ensemble
 from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import DataError, RunError, UsageError, needing
-from musicgenre.evaluation._members import FITTED, aligned
-from musicgenre.evaluation.bundle_calibration import RunCalibration, calibrate
-from musicgenre.evaluation.run_reports import report_on
-from musicgenre.evaluation.tag_calibration import calibrate_tags
+from musicgenre.evaluation.calibration import RunCalibration, calibrate, calibrate_tags
+from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.members import FITTED, aligned
 from musicgenre.features.base import TrackSound, cut
 from musicgenre.features.registry import representation_from_settings
-from musicgenre.models.pooling import mixture_from_settings, pooled
-from musicgenre.runs.runs import Run, open_run
+from musicgenre.models.pooling import mixture_from_settings, pool_scores
+from musicgenre.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -232,7 +231,7 @@ class EnsembleModel:
         """Let the members answer together for one track, (n_segments, n_labels) each to (1, n_labels)."""
         scores = []
         for member, own in zip(self.members, segments, strict=True):
-            scores.append(pooled(own, member.card.scoring)[None])
+            scores.append(pool_scores(own, member.card.scoring)[None])
         return bundle.probabilities(np.stack(scores))
 
 
@@ -291,7 +290,7 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
         sample_rate_hz=representation.sample_rate_hz,
         segment_samples=segment_samples,
         hop_samples=hop_samples,
-        scoring=run.scoring,
+        scoring=run.pooling,
         task="multi_label" if run.is_tagging else "single_label",
         activation=run.info.get("activation", "softmax"),
         **calibration,
@@ -376,7 +375,7 @@ def _scores_of(run: Run) -> tuple[dict[str, Any], ...]:
     if not (run.folder / "predictions_test.csv").is_file():
         return ()
 
-    report = report_on(run.folder)
+    report = evaluate(run.folder)
     scores = []
     for name, found in report.measures():
         scores.append(

@@ -140,18 +140,24 @@ def _add_front_end(graph: GraphBuilder, waveform: str, representation: Any) -> s
         case "picture":
             return _add_picture(graph, waveform, representation)
 
-        case _ if representation.scale == "peak":
+        case "waveform" if representation.scale == "peak":
             loudest = graph.op("ReduceMax", graph.op("Abs", waveform), axes=[1], keepdims=1)
             return graph.op("Div", waveform, graph.op("Max", loudest, graph.floats(_SMALLEST_SAMPLE)))
 
-        case _ if representation.scale == "standard":
+        case "waveform" if representation.scale == "standard":
             centred = graph.op("Sub", waveform, graph.op("ReduceMean", waveform, axes=[1], keepdims=1))
             variance = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=[1], keepdims=1)
             deviation = graph.op("Sqrt", graph.op("Add", variance, graph.floats(_SMALLEST_SAMPLE)))
             return graph.op("Div", centred, deviation)
 
-        case _:
+        case "waveform":
             return graph.op("Identity", waveform)
+
+        case _:
+            raise BundleError(
+                f"the representation {representation.name!r} has no graph here, though it says that it has",
+                valid="graph_front_end = False: Python computes it where the bundle is used",
+            )
 
 
 def _add_picture(graph: GraphBuilder, waveform: str, representation: Any) -> str:

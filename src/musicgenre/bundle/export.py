@@ -14,7 +14,7 @@ from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.file import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
-from musicgenre.runs.runs import Run, open_run
+from musicgenre.runs.folder import Run, open_run
 
 TOLERANCE = 1e-3
 """Largest difference in probability that an exported bundle may show against the training-time model."""

@@ -331,7 +331,8 @@ class PythonFrontEnd:
 
     def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
         """Compute the features of the segments of a track that begin at `starts_s`, (n, *shape)."""
-        return np.stack(self._representation.compute_track(track, starts_s, segment_s)).astype(np.float32, copy=False)
+        features = self._representation.compute_track(track, starts_s, segment_s)
+        return np.stack(features).astype(np.float32, copy=False)
 
     def compute(self, rows: NDArray[np.floating]) -> Float32:
         """Compute the features of segments: (n, segment_samples) to (n, *shape)."""
