@@ -104,13 +104,13 @@ def ratio(times: dict, kind: str, coverage: str, both: int) -> float:
 def batch(wav: Path) -> None:
     """Time many tracks: one at a time with two threads against two at a time with one."""
     from musicgenre import Classifier
-    from musicgenre.listening.batch import classify_many
+    from musicgenre.listening.batch import hear_many
 
     paths = [str(wav)] * 24
     for jobs, threads in ((1, 1), (1, 2), (2, 1), (2, 2)):
         classifier = Classifier(coverage="full", threads=threads)
         start = time.perf_counter()
-        list(classify_many(paths, classifier.classify, jobs=jobs))
+        list(hear_many(paths, classifier.classify, jobs=jobs))
         took = time.perf_counter() - start
         print(f"{len(paths)} x 30 s WAV, --jobs {jobs} --threads {threads}: {len(paths) / took:.1f} tracks a second")
 

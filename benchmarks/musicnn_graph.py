@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from musicgenre._onnx import GraphBuilder
 from musicgenre.bundle import load_bundle, save_bundle
-from musicgenre.bundle.musicnn import HOP_SAMPLES, SEGMENT_SAMPLES, SPEC, convert, published
+from musicgenre.bundle.musicnn import convert
 from musicgenre.features.mel import onnx as _onnx
 from musicgenre.features.published.musicnn import graph as musicnn_graph
 from musicgenre.features.published.musicnn.checkpoint import Checkpoint
 from musicgenre.features.published.musicnn.graph import TEMPORAL, TIMBRAL, Front, Layer, Read, batch_norm, layer_of
+from musicgenre.features.published.musicnn.published import HOP_SAMPLES, SEGMENT_SAMPLES, SPEC, published
 from musicgenre.features.published.musicnn.weights import find_weights, read_checkpoint
 
 N_PATCHES = 10

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from musicgenre.evaluation.report import Report
+    from musicgenre.evaluation.report import LabelReport
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
@@ -114,12 +114,12 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any]:
     """Everything the page needs of a run, from its folder alone."""
-    from musicgenre.evaluation.run_reports import report_on
-    from musicgenre.evaluation.tag_report import TagReport
-    from musicgenre.runs.runs import open_runs
+    from musicgenre.evaluation.evaluate import evaluate
+    from musicgenre.evaluation.report import LabelReport
+    from musicgenre.runs.folder import open_runs
     from musicgenre.training.recipes import current_name
 
-    report = report_on(run)
+    report = evaluate(run)
     first = open_runs(run)[0]
     kept = ("systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
     plain = report.as_dict()
@@ -130,14 +130,14 @@ def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any
         "data": data,
         "recipe": recipe,
         **{name: plain[name] for name in kept},
-        **(_tag_figures(plain) if isinstance(report, TagReport) else _label_figures(report, plain)),
+        **(_label_figures(report, plain) if isinstance(report, LabelReport) else _tag_figures(plain)),
         "command": command,
         "date": str(first.info.get("finished") or "")[:10],
         "versions": first.info.get("versions", {}),
     }
 
 
-def _label_figures(report: Report, plain: Mapping[str, Any]) -> dict[str, Any]:
+def _label_figures(report: LabelReport, plain: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "labels": list(report.labels),
         "seeds": [entry.seed for entry in report.seeds],

@@ -35,7 +35,7 @@ def hear_all(listener: HeadListener, folder: Path) -> list[tuple[str, str, Outpu
     for path in sorted(folder.glob("*/*.wav")):
         waveform = audio.load(path, listener.framing.sample_rate_hz).waveform
         rows = np.stack([row for _, row in listener.framing.rows([waveform])])
-        heard.append((path.stem, path.parent.name, listener.hear(rows)))
+        heard.append((path.stem, path.parent.name, listener.bundle.run(rows)))
     return heard
 
 
@@ -43,7 +43,7 @@ def best(listener: HeadListener, outputs: Outputs, seconds: float | None) -> str
     """Most probable genre when only so many seconds are heard."""
     chosen = Coverage(seconds).choose(len(outputs["tags"]), listener.framing.hop_s)
     part = {name: values[chosen] for name, values in outputs.items()}
-    return listener.labels[int(listener.judge(Heard(part, chosen, 0.0, ())).scores.argmax())]
+    return next(iter(listener.answer(None, Heard(part, chosen, 0.0, ())).scores))
 
 
 def join(heard: list[tuple[str, str, Outputs]]) -> list[Outputs]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _gtzan_heard import DEFAULT_DATA, GENRES, Corpus, hear_mini, read_filtered
-from musicgenre.bundle.musicnn import published
+from musicgenre._numbers import softmax
 from musicgenre.evaluation.calibration import (
     Answered,
     apply_threshold,
@@ -32,9 +32,10 @@ from musicgenre.evaluation.calibration import (
     log_loss,
 )
 from musicgenre.evaluation.metrics import class_metrics, confusion_matrix, wilson_interval
+from musicgenre.features.published.musicnn.published import published
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage
-from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant, softmax
+from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant
 from musicgenre.models.head import GenreHead, log_odds
 from musicgenre.teaching.folds import grouped_folds
 

@@ -1,32 +1,63 @@
-"""Run the installed command in a process of its own."""
+"""Run the command: in this process, which has its packages loaded, or as installed in a process of its own."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import pytest
+
+from tests.limits import GUARD_S
 
 COMMAND = Path(sys.executable).parent / ("musicgenre.exe" if os.name == "nt" else "musicgenre")
+Done = subprocess.CompletedProcess[bytes]
+
+_PLAIN = {"NO_COLOR": "1", "COLUMNS": "120"}
 
 
 def run(
     *arguments: str | Path | bytes, stdin: bytes = b"", cwd: Path | None = None, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """Run ``musicgenre`` with these arguments; no terminal, colours off."""
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", **(env or {})}
-    command = [os.fsencode(COMMAND), *(os.fsencode(argument) for argument in arguments)]
-    done = subprocess.run(
-        command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=120, check=False
-    )
+) -> Done:
+    """Run ``musicgenre`` with these arguments as the installed command would: no terminal, no colours.
+
+    An error that is none of ours comes through as it is.
+    """
+    command = ["musicgenre", *(os.fsdecode(argument) for argument in arguments)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        stack.enter_context(chdir(cwd or Path.cwd()))
+        stack.enter_context(_environment({**_PLAIN, **(env or {})}))
+        with _streams(files), _as_at_start(command):
+            code = _exit_code(_main())
+        for file in files:
+            file.seek(0)
+        done = subprocess.CompletedProcess(command, code, files[1].read(), files[2].read())
     assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
     return done
 
 
-def json_lines(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:
+def run_process(*arguments: str | Path | bytes, env: dict[str, str] | None = None) -> Done:
+    """Run the installed command in a process of its own, for what depends on how Python itself starts."""
+    command = [os.fsencode(COMMAND), *(os.fsencode(argument) for argument in arguments)]
+    environment = {**os.environ, **_PLAIN, **(env or {})}
+    done = subprocess.run(command, input=b"", capture_output=True, env=environment, timeout=GUARD_S, check=False)
+    assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
+    return done
+
+
+def json_lines(done: Done) -> list[dict[str, Any]]:
     """Parse the JSON lines on standard output."""
     return [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
 
@@ -41,3 +72,84 @@ def classify_json(model: Path, *arguments: str | Path | bytes, **options: Any) -
 def names(paths: Sequence[Path]) -> list[str]:
     """File names without folders."""
     return [path.name for path in paths]
+
+
+def _main() -> Callable[[], None]:
+    from musicgenre.__main__ import main
+
+    return main
+
+
+def _exit_code(main: Callable[[], None]) -> int:
+    """Exit code of the process that would run this."""
+    try:
+        main()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)  # noqa: T201 - as Python does
+        return 1
+    return 0
+
+
+@contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    """Change variables in the block; what the command changes of others goes with it."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _streams(files: list[IO[bytes]]) -> Iterator[None]:
+    """Make files the standard streams, also those that code in C writes to."""
+    kept = [os.dup(number) for number in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            os.dup2(files[number].fileno(), number)
+            errors = "surrogateescape" if number == 0 else "strict"
+            stream = open(number, "r" if number == 0 else "w", encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+            patch.setattr(sys, name, stream)
+        try:
+            yield
+        finally:
+            for number, name in enumerate(("stdin", "stdout", "stderr")):
+                getattr(sys, name).close()
+                os.dup2(kept[number], number)
+                os.close(kept[number])
+
+
+@contextmanager
+def _as_at_start(command: list[str]) -> Iterator[None]:
+    """Let warnings, messages to the log and Ctrl-C be what they are in a process that has just begun."""
+    handler = signal.getsignal(signal.SIGINT)
+    root = logging.getLogger()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(sys, "argv", command)
+        patch.setattr(root, "handlers", [])
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)
+        patch.setattr(warnings, "showwarning", _show_warning)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: IO[str] | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning as Python does where nobody records it."""
+    (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -7,8 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.limits import GUARD_S
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# No example fails because the machine is busy. Examples may share a test's folder: each writes its file anew.
+settings.register_profile(
+    "musicgenre",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("musicgenre")
 
 
 @pytest.fixture(scope="session")
@@ -50,4 +62,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give slow tests time: the limit is there to end what hangs."""
     for item in items:
         if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.timeout(1800))
+            item.add_marker(pytest.mark.timeout(3 * GUARD_S))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicgenre._onnx import bytes_field, write_varint
+from musicgenre._protobuf import bytes_field, write_varint
 from musicgenre.features.published.musicnn.published import PUBLISHED, Family, published
 from musicgenre.features.published.musicnn.weights import Variables, variable_shapes
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre.data.manifest import Manifest, Track, write_manifest
-from musicgenre.runs.tag_predictions import TagPredictions, write_tag_predictions
+from musicgenre.runs.predictions import TagPredictions, write_predictions
 
 TAGS = ("drums", "flute", "slow")
 
@@ -26,7 +26,7 @@ def make_tag_predictions(
     noise = random.normal(size=(n_tracks, n_segments, len(TAGS)))
     logits = skill * (np.nan_to_num(truth)[:, None] - 0.5) * 2 + noise
     return TagPredictions(
-        tags=TAGS,
+        labels=TAGS,
         track_ids=tuple(f"{prefix}{number:03d}" for number in range(n_tracks) for _ in range(n_segments)),
         starts_s=np.tile(np.arange(n_segments) * 3.0, n_tracks),
         truth=np.repeat(truth, n_segments, axis=0),
@@ -42,8 +42,8 @@ def make_tag_run(
     (folder / "logs").mkdir(parents=True)
     test = make_tag_predictions(seed, skill=skill, soft=soft)
     validation = make_tag_predictions(seed, skill=skill, soft=soft, prefix="val", n_tracks=n_validation)
-    write_tag_predictions(test, folder / "predictions_test.csv")
-    write_tag_predictions(validation, folder / "predictions_validation.csv")
+    write_predictions(test, folder / "predictions_test.csv")
+    write_predictions(validation, folder / "predictions_validation.csv")
     content = {
         "format_version": 1,
         "recipe": "tiny-tags",

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
     (
         *("errors", "_files", "_json", "_known_files", "_numbers", "_parallel", "_registry", "_text", "_version"),
-        *("_onnx", "_transfer", "_weight_files", "config"),
+        *("_onnx", "_protobuf", "_transfer", "_weight_files", "config"),
     ),
     ("audio",),
     ("data",),
@@ -88,7 +88,7 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.listening.results",
         "musicgenre.teaching.teach",
         "musicgenre.embedding.similar",
-        "musicgenre.cli._doctor",
+        "musicgenre.cli.doctor",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
         "musicgenre.models.cards.musicnn",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre import audio
@@ -97,7 +97,7 @@ def test_spans_of_aac_without_drawn_noise_are_exact(tmp_path: Path, name: str) -
         assert np.abs(piece - whole[start : start + length]).max() < 1e-4
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     name=st.sampled_from([".wav", ".flac", ".mp3", ".ogg", ".opus"]),
     rate_hz=st.sampled_from([8_000, 16_000, 22_050, 44_100, 44_101, 48_000]),

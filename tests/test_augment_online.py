@@ -49,7 +49,7 @@ def test_the_generator_alone_decides(name: str) -> None:
 
 
 @given(st.integers(0, 1000), st.integers(0, 3), st.integers(0, 3), st.integers(0, 20), st.integers(0, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_masks_are_bounded_and_hide_whole_bands_and_frames(
     seed: int, n_time: int, n_bands: int, time_width: int, band_width: int
 ) -> None:
@@ -80,7 +80,7 @@ def test_roll_moves_time_round() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 5.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_mixup_blends_examples_and_targets_by_one_share(seed: int, alpha: float) -> None:
     x = torch.eye(6)[:, :, None]
     mixed, targets = Mixup(alpha=alpha)(x, torch.eye(6), generator(seed))

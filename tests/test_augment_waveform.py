@@ -37,7 +37,7 @@ def test_a_record_from_json_gives_the_same_samples(chain: str, tone: np.ndarray)
 
 
 @given(SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a3_draws_within_the_reports_ranges(seed: int) -> None:
     drawn = parameters("A3", seed)
     ranges = {

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from musicgenre._parallel import usable_cores
 from musicgenre.errors import AudioError, BundleError
 from musicgenre.listening.answer import Answer
-from musicgenre.listening.batch import Failure, available_cores, classify_many, plan_threads
+from musicgenre.listening.batch import Failure, hear_many, plan_threads
 
 
 def answer(path: str) -> Answer:
@@ -31,7 +32,7 @@ def listen(path: str) -> Answer:
 def test_order_and_failures(jobs: int) -> None:
     paths = [f"{i}" for i in range(20)]
     paths[3], paths[7], paths[11] = "bad", "gone", "huge"
-    results = list(classify_many(paths, listen, jobs=jobs))
+    results = list(hear_many(paths, listen, jobs=jobs))
     assert [r.path for r in results] == paths
     failures = [r for r in results if isinstance(r, Failure)]
     assert [f.path for f in failures] == ["bad", "gone", "huge"]
@@ -45,7 +46,7 @@ def test_errors_that_concern_every_track_are_raised(jobs: int) -> None:
         raise BundleError("the model is damaged")
 
     with pytest.raises(BundleError, match="damaged"):
-        list(classify_many(["a", "b"], broken, jobs=jobs))
+        list(hear_many(["a", "b"], broken, jobs=jobs))
 
 
 def test_paths_are_read_lazily() -> None:
@@ -58,7 +59,7 @@ def test_paths_are_read_lazily() -> None:
             yield str(asked)
 
     before = set(threading.enumerate())  # models keep threads of their own
-    results = classify_many(endless(), answer, jobs=2)
+    results = hear_many(endless(), answer, jobs=2)
     assert [next(results).path for _ in range(3)] == ["1", "2", "3"]
     assert asked < 20
     results.close()
@@ -66,7 +67,7 @@ def test_paths_are_read_lazily() -> None:
 
 
 def test_threads_times_jobs_never_exceed_the_cores() -> None:
-    cores = available_cores()
+    cores = usable_cores()
     assert plan_threads(None, None, 1) == (1, cores)
     for n_tracks in (1, 2, 3, 100):
         jobs, threads = plan_threads(None, None, n_tracks)

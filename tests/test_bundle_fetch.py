@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musicgenre.bundle.musicnn import published
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn import weights as fetch
+from musicgenre.features.published.musicnn.published import published
 from musicgenre.features.published.musicnn.weights import (
     WHEEL_NAME,
     WHEEL_SHA256,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgenre._onnx import GraphBuilder, ProtobufError, bytes_field, fields, read_varint, write_varint
-from musicgenre.bundle import BundleCard, load_bundle, read_card, save_bundle
-from musicgenre.bundle._container import CARD_KEY, seal
+from musicgenre import Classifier
+from musicgenre._onnx import GraphBuilder
+from musicgenre._protobuf import ProtobufError, bytes_field, fields, read_varint, write_varint
+from musicgenre.bundle import BundleCard, load_bundle, load_ensemble, open_bundle, read_card, save_bundle
+from musicgenre.bundle.file import CARD_KEY, seal
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
+from musicgenre.features.registry import create_representation
+from tests.toy import save_toy, save_toy_ears
 
 N_SAMPLES = 80
 CARD = BundleCard(
@@ -178,3 +185,40 @@ def test_a_graph_that_fails_as_it_runs_is_named(tmp_path: Path, rng: np.random.G
     save_bundle(tmp_path / "odd.onnx", graph.build(), CARD)
     with pytest.raises(BundleError, match="cannot run tiny"):
         load_bundle(tmp_path / "odd.onnx").run(rng.standard_normal((1, N_SAMPLES)))
+
+
+def test_a_front_end_in_python_may_need_no_extra(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The graph itself tells that it reads features: no extra is named where the light install computes them."""
+    graph = GraphBuilder("tiny")
+    features = graph.input("features", "float32", ["rows", N_SAMPLES])
+    loudest = graph.op("ReduceMax", graph.op("Abs", features), axes=[1], keepdims=1)
+    graph.output(graph.op("Mul", loudest, graph.floats([[-1.0, 1.0]])), "logits", ["rows", 2])
+    settings = create_representation("waveform", segment_s=N_SAMPLES / 16_000, scale="peak").settings()
+    card = replace(CARD, sample_rate_hz=16_000, hop_samples=160, front_end=settings, extra="")
+    save_bundle(tmp_path / "light.onnx", graph.build(), card)
+    found = load_bundle(tmp_path / "light.onnx").run(rng.standard_normal((3, N_SAMPLES)))["logits"]
+    np.testing.assert_allclose(found, [[-1.0, 1.0]] * 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [save_toy, save_toy_ears])
+def test_a_bundle_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path / "toy.onnx")
+    read, opened = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self) or read(self))
+    Classifier(str(path))
+    assert opened == [path]
+
+
+def test_an_open_bundle_is_not_read_again(path: Path, rng: np.random.Generator) -> None:
+    file = open_bundle(path)
+    path.unlink()
+    assert open_bundle(file) is file and file.card.labels == ("quiet", "loud")
+    assert load_bundle(file).run(rng.standard_normal((1, N_SAMPLES)))["logits"].shape == (1, 2)
+    with pytest.raises(BundleError, match="is no ensemble"):
+        load_ensemble(file)
+
+
+def test_opening_a_bundle_needs_no_onnx() -> None:
+    code = "import sys; sys.modules['onnx'] = None; import musicgenre.embedding.similar, musicgenre.teaching.teach"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -8,8 +8,15 @@ import pytest
 from numpy.typing import NDArray
 
 from musicgenre.bundle import Bundle, load_bundle, save_bundle
-from musicgenre.bundle.musicnn import HOP_SAMPLES, LEAD_SAMPLES, PUBLISHED, SEGMENT_SAMPLES, convert, published
+from musicgenre.bundle.musicnn import convert
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.features.published.musicnn.published import (
+    HOP_SAMPLES,
+    LEAD_SAMPLES,
+    PUBLISHED,
+    SEGMENT_SAMPLES,
+    published,
+)
 from musicgenre.features.published.musicnn.weights import read_variables
 from tests import musicnn_reference
 from tests.published_weights import Variables, random_variables

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicgenre._numbers import softmax
 from musicgenre.errors import DataError
 from musicgenre.evaluation.calibration import (
     apply_threshold,
@@ -15,7 +16,6 @@ from musicgenre.evaluation.calibration import (
     log_loss,
 )
 from musicgenre.evaluation.metrics import wilson_interval
-from musicgenre.models.discriminant import softmax
 
 OUTCOMES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80)
 

@@ -69,8 +69,14 @@ def test_an_array_needs_its_rate_and_a_file_refuses_one(toy: Path, track: Path) 
 def test_a_file_that_claims_thousands_of_years_is_heard_as_far_as_it_goes(
     toy: Path, track: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimed = dataclasses.replace(audio.probe(track), duration_s=3e12)
-    monkeypatch.setattr(audio, "probe", lambda _: claimed)
+    open_source = audio.open_source
+
+    def claiming(source: audio.Source) -> audio.Decoder:
+        opened = open_source(source)
+        opened.info = dataclasses.replace(opened.info, duration_s=3e12)
+        return opened
+
+    monkeypatch.setattr(audio, "open_source", claiming)
     for coverage in ("full", 1e300, 3.0):
         answer = Classifier(str(toy), coverage=coverage).classify(track)
         assert answer.duration_s == pytest.approx(5.0) and answer.heard_s <= 5.0

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from tests.cli import classify_json, run
+from tests.limits import GUARD_S
 from tests.sounds import FORMATS, music, write
 from tests.toy import save_toy
 
@@ -224,7 +225,7 @@ def test_a_file_that_changes_while_it_is_read(toy: Path, good: Path, tmp_path: P
         code, record, _ = check_one(toy, good, path)
     finally:
         stop.set()
-        thread.join()
+        thread.join(GUARD_S)
     if record["error"] is None:
         assert code == 0 and record["genre"]
     else:

@@ -8,16 +8,20 @@ import json
 import os
 import signal
 import subprocess
-import time
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from musicgenre.bundle import BundleCard
-from tests.cli import COMMAND, classify_json, json_lines, run
+from musicgenre.cli import app
+from tests.cli import COMMAND, classify_json, json_lines, run, run_process
+from tests.limits import GUARD_S, wait_until
+from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy
 
 
@@ -60,6 +64,31 @@ def test_files_folders_globs_and_stdin_name_the_same_tracks(toy: Path, library: 
     assert by_stdin.keys() == records.keys()
     _, excluded, _ = classify_json(toy, library, "--exclude", "skip*")
     assert excluded.keys() == {"a loud.wav", "quiet.flac"}
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".m4a"])
+@pytest.mark.parametrize("coverage", ["2", "full"])
+def test_a_bundle_and_a_sound_are_opened_once(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, coverage: str
+) -> None:
+    track = write(tmp_path / f"track{suffix}", music(5.0))
+    opened: list[str] = []
+
+    def counting(owner: object, name: str, kind: str) -> None:
+        real = getattr(owner, name)
+
+        def count(source: object, *arguments: object, **options: object) -> object:
+            opened.append(Path(os.fsdecode(source)).suffix if kind == "file" else kind)
+            return real(source, *arguments, **options)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counting(Path, "read_bytes", "file")
+    counting(soundfile, "SoundFile", "sound")
+    counting(av, "open", "sound")
+    done = CliRunner().invoke(app, ["classify", str(track), "--model", str(toy), "--coverage", coverage])
+    assert done.exit_code == 0, done.output
+    assert sorted(opened) == [".onnx", "sound"]
 
 
 def test_one_bad_file_is_one_line_and_exit_code_one(toy: Path, library: Path) -> None:
@@ -134,11 +163,9 @@ def test_ctrl_c_leaves_a_valid_file_that_resumes(toy: Path, tmp_path: Path) -> N
     # A runner in the background may ignore Ctrl-C, and its children inherit that.
     listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=listen)  # noqa: PLW1509
-    deadline = time.monotonic() + 60
-    while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: out.exists() and out.stat().st_size)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=GUARD_S)
     assert process.returncode == 130 and b"Traceback" not in errors and b"--resume" in errors
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert 0 < len(records) < 400
@@ -199,9 +226,9 @@ def test_closed_standard_streams_are_no_error(toy: Path, library: Path, closed: 
 def test_an_output_that_cannot_spell_a_name_escapes_it(toy: Path, tmp_path: Path) -> None:
     noise(tmp_path / "Ж é.wav", 0.8)
     env = {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"}
-    done = run("classify", tmp_path, "--model", toy, "--format", "json", env=env)
+    done = run_process("classify", tmp_path, "--model", toy, "--format", "json", env=env)
     assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["path"].endswith("Ж é.wav")
-    done = run("classify", tmp_path, "--model", toy, "--timeline", env=env)
+    done = run_process("classify", tmp_path, "--model", toy, "--timeline", env=env)
     assert done.returncode == 0 and b"\\u0416 \x82.wav" in done.stdout and b"####" in done.stdout
 
 

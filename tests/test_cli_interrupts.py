@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import GUARD_S
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 PRESS = (
@@ -19,7 +21,7 @@ PRESS = (
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", PRESS + program], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", PRESS + program], capture_output=True, text=True, check=False, timeout=GUARD_S
     )
 
 
@@ -88,6 +90,6 @@ def test_ctrl_c_that_is_to_be_ignored_stays_so() -> None:
 
 def test_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "musicgenre", "--version"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "musicgenre", "--version"], capture_output=True, text=True, check=False, timeout=GUARD_S
     )
     assert done.returncode == 0 and done.stdout.startswith("musicgenre ")

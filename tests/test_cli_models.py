@@ -14,7 +14,7 @@ def test_lists_models_and_cards() -> None:
     done = run("models")
     text = done.stdout.decode()
     assert done.returncode == 0
-    assert "resnet34  " in text and "models/imagenet.py" in text and "resnet34/imagenet" in text
+    assert "resnet34  " in text and "models/resnet.py" in text and "resnet34/imagenet" in text
     assert "msd-musicnn" in text and "ISC" in text
 
 

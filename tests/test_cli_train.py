@@ -11,6 +11,7 @@ import pytest
 from musicgenre.training.recipes import list_recipes
 from tests.cli import run
 from tests.labelled_music import make_collection, make_table
+from tests.limits import GUARD_S
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = (
@@ -140,7 +141,7 @@ def test_train_in_the_light_install_names_what_to_install() -> None:
         "sys.argv = ['musicgenre', 'train', 'mfcc-cnn', '--data', 'm.csv'];"
         "from musicgenre.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=GUARD_S)
     assert done.returncode == 2
     assert text(done.stderr).startswith("error: training needs packages that are not installed")
     assert "musicgenre[train]" in text(done.stderr)

@@ -123,7 +123,7 @@ def test_encrypted_and_foreign_files(tmp_path: Path) -> None:
 
 
 @given(cut=st.floats(0, 0.999), ending=st.sampled_from(["zip", "tar.gz"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cut_archives_leave_nothing(tmp_path_factory: pytest.TempPathFactory, cut: float, ending: str) -> None:
     folder = tmp_path_factory.mktemp("cut")
     path = folder / f"set.{ending}"
@@ -195,7 +195,7 @@ def test_pieces_in_the_wrong_order_or_cut_off(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4), st.integers(0, 220), st.integers(1, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pieces_read_like_the_whole(data: bytes, cuts: list[int], start: int, length: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre.data.audit import audit
@@ -103,7 +103,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], excl
     tags=st.lists(NAMES.filter(lambda name: name not in ("clip_id", "mp3_path")), min_size=1, max_size=6, unique=True),
     data=st.data(),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_any_table_comes_back(tmp_path: Path, tags: list[str], data: st.DataObject) -> None:
     ids = data.draw(st.lists(NAMES, max_size=8, unique=True))
     rows = [(name, data.draw(st.lists(st.sampled_from(tags), unique=True)), f"{name}.mp3") for name in ids]
@@ -115,7 +115,7 @@ def test_any_table_comes_back(tmp_path: Path, tags: list[str], data: st.DataObje
 
 
 @given(data=st.binary(max_size=200) | st.text(alphabet='clip_idmp3_path01\t\n",', max_size=200).map(str.encode))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_noise_is_an_error_or_a_table(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "noise.csv"
     for content in (data, b"clip_id\tpop\tmp3_path\n" + data):

@@ -49,7 +49,7 @@ def _manifests(draw: st.DrawFn) -> tuple[Track, ...]:
 
 
 @given(_manifests())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, tracks: tuple[Track, ...]) -> None:
     path = write_manifest(Manifest(None, tracks), tmp_path_factory.mktemp("m") / "manifest.csv")
     first = path.read_bytes()
@@ -225,7 +225,7 @@ def test_classes_are_required() -> None:
 @given(
     st.binary(max_size=200) | st.text(st.sampled_from('path,label;\t"\r\n\0ab \ufeff'), max_size=80).map(str.encode)
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_a_manifest_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "m.csv"
     path.write_bytes(b"path,label\n" + data if len(data) % 2 else data)

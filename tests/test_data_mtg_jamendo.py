@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicgenre.data.manifest import read_manifest, write_manifest
@@ -65,14 +65,14 @@ TAGS = st.builds("{}---{}".format, st.sampled_from(CATEGORIES), st.text("abc01",
 
 
 @given(st.lists(st.lists(TAGS, unique=True, max_size=5), max_size=8))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_any_tags_come_back(tmp_path: Path, tags: list[list[str]]) -> None:
     rows = ["\t".join([f"t{n}", "a", "b", f"{n}.mp3", "1.5", *own]) for n, own in enumerate(tags)]
     assert [list(row.tags) for row in read_table(write(tmp_path / "t.tsv", rows))] == tags
 
 
 @given(st.text(alphabet='\t\n"genre---:01.,ab', max_size=120))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_noise_is_an_error_or_a_table(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "t.tsv", [text])
     try:

@@ -104,7 +104,7 @@ def test_published_splits() -> None:
 
 
 @given(seed=st.integers(0, 10**6), shuffle=st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @pytest.mark.parametrize("protocol", ["track", "kfold", "artist", "artist-kfold"])
 def test_split_depends_on_ids_and_seed_alone(protocol: str, seed: int, shuffle: int) -> None:
     manifest = _manifest({"rock": 20, "pop": 30}, per_group=2)
@@ -133,7 +133,7 @@ PINNED = ["rock-5", "rock-8", "pop-2", "pop-6"]
     test_size=st.floats(0.1, 0.4),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_label_is_in_every_part(counts: dict[str, int], test_size: float, seed: int) -> None:
     manifest = _manifest(counts)
     wanted = max(round(test_size * len(manifest)), len(counts))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from musicgenre._numbers import softmax
 from musicgenre.errors import DataError
-from musicgenre.models.discriminant import FitSettings, _fit_logistic, fit_discriminant, softmax, track_weights
+from musicgenre.models.discriminant import FitSettings, _fit_logistic, fit_discriminant, track_weights
 
 
 def blobs(rng: np.random.Generator, n: int = 60, width: int = 6, k: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ def test_doctor_reports_folders_that_may_not_be_entered(monkeypatch: pytest.Monk
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", "bundles")
 
-    monkeypatch.setattr("musicgenre.cli._doctor.list_bundles", refuse)
+    monkeypatch.setattr("musicgenre.bundle.store.list_bundles", refuse)
     monkeypatch.setattr("musicgenre.models.head.list_taught", refuse)
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 0

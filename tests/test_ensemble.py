@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation._members import STACKING_C, fitted_stacking, mixture_weights
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
+from musicgenre.evaluation.members import STACKING_C, fitted_stacking, mixture_weights
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.models.pooling import evidence
+from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions, write_predictions
-from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.cli import run as run_command
 from tests.labelled_music import LABELS, make_table
@@ -128,7 +128,7 @@ def test_groups_meet_fold_by_fold(tmp_path: Path) -> None:
         return make_group(tmp_path / name, children)
 
     one, other = group("one", 1), group("other", 5)
-    made = ensemble([one, other], tmp_path / "both", how="weighted")
+    made = ensemble([one, other], tmp_path / "both", mixture="weighted")
     assert len(made.weights) == 4 and "few to fit weighted on" in made.warnings[0]
     assert "over 4 runs" in made.to_text()
     report = evaluate(tmp_path / "both")
@@ -170,19 +170,38 @@ def test_validation_tracks_must_be_unseen_where_something_is_fitted(tmp_path: Pa
     assert ensemble(runs, tmp_path / "mean").weights
     for how in ("weighted", "stacking"):
         with pytest.raises(RunError, match="LEAK: validation track 'heard'"):
-            ensemble(runs, tmp_path / "both", how=how)  # type: ignore[arg-type]
+            ensemble(runs, tmp_path / "both", mixture=how)  # type: ignore[arg-type]
 
 
 def test_answers_that_were_fitted_to_are_not_fitted_to_again(tmp_path: Path) -> None:
     one, other = pair(tmp_path)
-    ensemble([one, other], tmp_path / "first", how="stacking")
+    ensemble([one, other], tmp_path / "first", mixture="stacking")
     third = make_run(tmp_path / "third", random_answers(3))
     with pytest.raises(RunError, match=r"fitted to its validation tracks: .*--how mean"):
-        ensemble([tmp_path / "first", third], tmp_path / "second", how="weighted")
+        ensemble([tmp_path / "first", third], tmp_path / "second", mixture="weighted")
     (third / "recipe.yaml").write_text("training:\n  fit_on: train+validation\n", encoding="utf-8")
     with pytest.raises(RunError, match="was fitted to its validation tracks too"):
-        ensemble([one, third], tmp_path / "second", how="stacking")
+        ensemble([one, third], tmp_path / "second", mixture="stacking")
     assert ensemble([tmp_path / "first", third], tmp_path / "second").folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fitted"),
+    [
+        ('training: {epochs: 3, "fit_on": "train+validation"}\n', True),
+        ("# never with fit_on: train+validation\ntraining:\n  fit_on: train\n", False),
+        ("description: 'fit_on: train+validation flatters'\n", False),
+        ("training:\n", False),
+    ],
+)
+def test_a_recipe_is_read_and_not_searched(tmp_path: Path, recipe: str, fitted: bool) -> None:
+    one, other = pair(tmp_path)
+    (other / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    if not fitted:
+        assert ensemble([one, other], tmp_path / "both", mixture="weighted").folder.is_dir()
+        return
+    with pytest.raises(RunError, match="was fitted to its validation tracks too"):
+        ensemble([one, other], tmp_path / "both", mixture="weighted")
 
 
 def unfinished(run: Path) -> None:
@@ -211,7 +230,7 @@ def test_other_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="1 run makes no ensemble"):
         ensemble([one], tmp_path / "both")
     with pytest.raises(UsageError, match="one of mean, weighted, stacking"):
-        ensemble([one, other], tmp_path / "both", how="median")  # type: ignore[arg-type]
+        ensemble([one, other], tmp_path / "both", mixture="median")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="not empty"):
         ensemble([one, other], other)
     fewer = make_run(tmp_path / "fewer", random_answers(2, n_tracks=30))
@@ -290,7 +309,10 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     one, other = pair(tmp_path)
     (other / "recipe.yaml").write_bytes(b"\xff\xfe\xb8")
     with pytest.raises(RunError, match=r"recipe.yaml is damaged"):
-        ensemble([one, other], tmp_path / "both", how="weighted")
+        ensemble([one, other], tmp_path / "both", mixture="weighted")
+    (other / "recipe.yaml").write_text("training: [unclosed\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"recipe.yaml is damaged"):
+        ensemble([one, other], tmp_path / "both", mixture="weighted")
     (other / "run.json").write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(RunError, match="nested too deeply"):
         ensemble([one, other], tmp_path / "both")

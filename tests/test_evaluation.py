@@ -13,8 +13,8 @@ from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.metrics import Estimate, estimate_accuracy, wilson_interval
 from musicgenre.evaluation.protocols import SplitCheck, caveats
+from musicgenre.runs.folder import open_run, open_runs
 from musicgenre.runs.predictions import Predictions
-from musicgenre.runs.runs import open_run, open_runs
 from tests.make_run import LABELS, make_group, make_predictions, make_run, random_answers
 
 FOUR = {
@@ -135,7 +135,7 @@ def test_unknown_part_is_refused(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"format_version": 99}, "newer musicgenre"),
-        ({"format_version": "one"}, "no format_version"),
+        ({"format_version": "one"}, "no format version"),
         ({"status": "failed: the loss became NaN"}, "did not finish .*NaN"),
         ({"recipe": "../e3"}, "says recipe='../e3'.*without slashes"),
         ({"recipe": ".."}, "says recipe='..'"),

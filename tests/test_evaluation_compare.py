@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.errors import RunError
 from musicgenre.evaluation.compare import compare, mcnemar, sign_flips
-from musicgenre.evaluation.study import evaluate_study
+from musicgenre.evaluation.study import Study, evaluate_study
 from tests.make_run import make_group, make_run, random_answers
 
 
@@ -94,6 +94,13 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(run, make_run(tmp_path / "e", {"t0": ("jazz", ["pop"])}))
 
 
+def result_lines(study: Study) -> list[str]:
+    """The table of a study, without what stands above and below it."""
+    lines = study.to_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.strip().startswith("variant"))
+    return lines[start : start + 1 + len(study.variants)]
+
+
 def test_a_study_holds_every_variant_against_the_first(tmp_path: Path) -> None:
     make_run(tmp_path / "none", _all(50, 100), recipe="study.none")
     make_run(tmp_path / "noise", _all(80, 100), recipe="study.noise")
@@ -107,6 +114,8 @@ def test_a_study_holds_every_variant_against_the_first(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "2 tests at once" in result.output and "+0.300" in result.output
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path), "--format", "json"])
     assert set(json.loads(result.output)["variants"]) == set(study.variants)
+    heading, *rows = result_lines(study)
+    assert {row.index("[") for row in rows} == {heading.index("track-level accuracy") + len("0.500 ")}
     with pytest.raises(RunError, match="holds a study"):
         compare(tmp_path, tmp_path)
     with pytest.raises(RunError, match="no study"):

@@ -18,7 +18,7 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
 from musicgenre.evaluation.plots import heat_map, interval_chart, line_chart, stacked_bars
 from musicgenre.evaluation.report import Report
-from musicgenre.evaluation.run_reports import write_reports
+from musicgenre.evaluation.study import write_reports
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.runs.predictions import read_predictions
 from tests.labelled_music import make_table

@@ -10,9 +10,7 @@ from musicgenre import Classifier
 from musicgenre.bundle.export import export_run
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.tag_evaluate import evaluate_tags
-from musicgenre.runs.folder import read_description
-from musicgenre.runs.runs import open_run
+from musicgenre.runs.folder import open_run, read_description
 from musicgenre.training.recipes import list_recipes, load_recipe
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
@@ -181,7 +179,7 @@ def check_use_of(run: Path, track: Path) -> None:
 
 def check_use_of_tagger(run: Path, track: Path) -> None:
     """Evaluate a tagger, export it, and hear a track with the bundle."""
-    report = evaluate_tags(run)
+    report = evaluate(run)
     assert report.n_tracks >= 5
     assert 0.0 <= report.roc_auc.low <= report.roc_auc.high <= 1.0
     exported = export_run(run)

@@ -12,20 +12,21 @@ from typer.testing import CliRunner
 
 from musicgenre import Classifier
 from musicgenre.bundle import _network_graph
-from musicgenre.bundle._network_graph import has_graph_front_end, probabilities, write_graph
+from musicgenre.bundle._network_graph import probabilities, write_graph
 from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import PythonFrontEnd, load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
-from musicgenre.evaluation.bundle_calibration import calibrate
+from musicgenre.evaluation.calibration import calibrate
 from musicgenre.features.published.musicnn.published import published
 from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.features.registry import create_representation
 from musicgenre.features.representations import musicnn
+from musicgenre.features.representations.mfcc import Mfcc
 from musicgenre.models.cards import find_card
 from musicgenre.models.pooling import Pooling
+from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions
-from musicgenre.runs.runs import open_run
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.make_run import make_run, random_answers
@@ -61,7 +62,7 @@ def test_front_ends_inside_the_graph_agree(name: str) -> None:
 
     kind, options = FRONT_ENDS[name]
     representation = create_representation(kind, **options)
-    assert has_graph_front_end(representation.settings())
+    assert representation.graph_front_end
     content = write_graph(torch.nn.Flatten(), representation)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
@@ -133,6 +134,19 @@ def test_a_bundle_hears_what_the_run_heard(recipe: str, extra: str, collection: 
         heard = _heard(exported.path, collection.parent / track_id.split(".")[0] / f"{track_id}.wav")
         assert [heard[label] for label in LABELS] == pytest.approx(expected.tolist(), abs=1e-3)
     assert "track-level accuracy" in exported.to_text() and "musicgenre classify" in exported.to_text()
+
+
+def test_a_front_end_that_stays_in_python_may_need_no_extra(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _train("e2", collection, tmp_path / "run")
+    monkeypatch.setattr(Mfcc, "graph_front_end", False)
+    monkeypatch.setattr(Mfcc, "extra", "")
+    exported = export_run(run)
+    assert exported.largest_difference <= 1e-3 and exported.card.extra == ""
+    assert "which Python computes" in exported.card.notes and "needs musicgenre[" not in exported.to_text()
+    track = collection.parent / "jazz" / "jazz.00001.wav"
+    assert sum(_heard(exported.path, track).values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("scoring", ["max", "vote"])

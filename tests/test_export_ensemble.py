@@ -57,7 +57,7 @@ def tracks_of(run: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("how", ["mean", "weighted", "stacking"])
 def test_a_bundle_answers_as_the_ensemble_did(how: Any, music: Path, tmp_path: Path) -> None:
-    made = ensemble([music / name for name in RECIPES], tmp_path / "all", how=how).folder
+    made = ensemble([music / name for name in RECIPES], tmp_path / "all", mixture=how).folder
     exported = export_run(made, licence="CC0-1.0")
     assert exported.path == made / f"ensemble-{how}.onnx" and exported.largest_difference <= 1e-3
     assert len(exported.checked_on) == 5 and exported.n_segments > 15

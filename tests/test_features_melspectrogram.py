@@ -39,7 +39,7 @@ specs = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spec=specs, n_samples=st.integers(1_100, 9_000), seed=st.integers(0, 99), short_window=st.booleans())
 def test_agrees_with_the_reference(spec: MelSpec, n_samples: int, seed: int, short_window: bool) -> None:
     if short_window:

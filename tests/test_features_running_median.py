@@ -12,7 +12,7 @@ from musicgenre.errors import UsageError
 from musicgenre.features.kernels.running_median import running_median, transposed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n_rows=st.integers(1, 90),
     n_lanes=st.integers(1, 50),

@@ -171,7 +171,7 @@ def test_the_default_head_is_whole_and_tells_where_it_comes_from() -> None:
 
 
 def test_the_default_head_knows_the_tags_of_its_bundle() -> None:
-    from musicgenre.bundle.musicnn import published
+    from musicgenre.features.published.musicnn.published import published
 
     head = GenreHead.load_default()
     tags = published(head.bundle_name).tags

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import DataError
@@ -34,7 +34,6 @@ def test_wilson_interval_refuses_what_is_no_share(successes: int, trials: int) -
         wilson_interval(successes, trials)
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(LABEL_PAIRS)
 def test_all_scores_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     reference = pytest.importorskip("sklearn.metrics")

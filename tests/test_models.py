@@ -10,14 +10,14 @@ import torch
 
 from musicgenre.errors import UsageError
 from musicgenre.models import registry
-from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.classical import ClassicalModel
+from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import create_model, list_models, model_entry, register
 
 MODELS = list_models()
-NETWORKS = [name for name in MODELS if model_entry(name).family not in ("classical", "trees")]
+NETWORKS = [name for name in MODELS if model_entry(name).family != "classical"]
 # large ones are trained in tests/test_models_imagenet.py and tests/test_models_vggish.py
-LEARNERS = [name for name in NETWORKS if model_entry(name).family not in ("imagenet", "vggish")]
+LEARNERS = [name for name in NETWORKS if model_entry(name).family not in ("vgg", "resnet", "squeezenet", "vggish")]
 FULL_SHAPES = {
     "mel-cnn": (128, 301),
     "mel-cnn-table": (128 * 301 + 57,),

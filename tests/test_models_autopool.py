@@ -28,7 +28,7 @@ def pool_with(alpha: list[float], **options: float | str) -> AutoPool:
     return pool
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
     moments=st.integers(1, 12),
@@ -61,7 +61,7 @@ def test_each_tag_has_its_own_alpha() -> None:
     assert maximum == pytest.approx(1 / (1 + math.exp(-2)), abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logit=st.floats(-80, 80, width=32), moments=st.integers(1, 200), alpha=st.floats(-50, 50, width=32))
 def test_equal_moments_give_back_their_logit(logit: float, moments: int, alpha: float) -> None:
     pooled = pool_with([alpha])(torch.full((1, moments, 1), logit))

@@ -15,8 +15,8 @@ from musicgenre.bundle.export import export_run
 from musicgenre.errors import UsageError
 from musicgenre.features.registry import create_representation
 from musicgenre.models import cards
-from musicgenre.models._published_weights import cards_of
 from musicgenre.models.cards import WeightCard, cards_in_use, find_card, list_cards
+from musicgenre.models.imagenet import cards_of
 from musicgenre.models.registry import create_model
 from musicgenre.training.train import train
 from tests.labelled_music import make_collection
@@ -124,8 +124,7 @@ def test_the_card_travels_from_weights_to_run_and_bundle(
     else:
         recipe = "picture-squeezenet-scratch"
         fake, _ = write_published(tmp_path, "squeezenet-1.1")
-        for module in ("imagenet", "_published_weights"):  # the network's own way, and the look before training
-            monkeypatch.setattr(f"musicgenre.models.{module}.find_weights", lambda *_: fake)
+        monkeypatch.setattr("musicgenre.models.imagenet.find_weights", lambda *_: fake)
         settings += ["model.options.weights=imagenet", "representation.options={segment_s: 3.0, size: 64}"]
     run = train(recipe, make_collection(tmp_path / "music"), output=tmp_path / "run", overrides=settings)
     (told,) = json.loads((run / "run.json").read_text("utf-8"))["weights"]

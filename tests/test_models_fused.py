@@ -37,7 +37,7 @@ def compare(x: torch.Tensor, built: list[nn.Module]) -> None:
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4, msg=name)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     batch=st.integers(1, 4),
     channels=st.integers(2, 9),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from musicgenre.errors import UsageError
-from musicgenre.models._network import count_parameters
 from musicgenre.models.fusion import FusionNetwork
+from musicgenre.models.network import count_parameters
 from musicgenre.models.registry import create_model, create_to_restore, list_models, model_entry
 from tests.published_imagenet import write_published
 
@@ -34,8 +34,11 @@ def fused(
     return made
 
 
-@pytest.mark.parametrize("net", [pytest.param(n, marks=pytest.mark.slow) if model_entry(n).family == "imagenet"
-                                 and n not in ("resnet18", "squeezenet-1.1") else n for n in NETS])  # fmt: skip
+LARGE = [n for n in NETS if model_entry(n).family in ("vgg", "resnet", "squeezenet")]
+SLOW = set(LARGE) - {"resnet18", "squeezenet-1.1"}
+
+
+@pytest.mark.parametrize("net", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NETS])
 def test_any_spectrogram_network(net: str) -> None:
     torch.manual_seed(0)
     tiny = model_entry(net).tiny_shape

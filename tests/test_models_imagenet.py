@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.models import _published_weights as published
-from musicgenre.models._network import count_parameters
-from musicgenre.models._staged import AveragePool
 from musicgenre.models.cards import cards_in_use
+from musicgenre.models.cards import imagenet as published
 from musicgenre.models.cards.imagenet import ADDRESS, _card
 from musicgenre.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, ImageNetNetwork
+from musicgenre.models.network import count_parameters
 from musicgenre.models.registry import create_model, create_to_restore
+from musicgenre.models.vgg import AveragePool
 from musicgenre.training.module import SingleLabelModule
 from musicgenre.training.recipes import load_recipe
 from tests.published_imagenet import PARAMETERS, published_shapes, write_published
@@ -245,7 +245,7 @@ def test_one_channel_is_the_same_as_three_equal_ones(name: str) -> None:
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), size=st.sampled_from([1, 3, 7]), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_average_pool_is_pytorchs_own(height: int, width: int, size: int, seed: int) -> None:
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(AveragePool(size)(x), nn.AdaptiveAvgPool2d(size)(x), atol=1e-5, rtol=1e-4)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import DataError
-from musicgenre.models.pooling import POOLINGS, Stacked, Weighted, mixture_from_settings, pooled, pooled_tags
+from musicgenre.models.pooling import POOLINGS, Stacked, Weighted, mixture_from_settings, pool_scores, pool_tag_scores
 
 
 def members_of(seed: int, n_models: int, n_labels: int) -> np.ndarray:
@@ -59,10 +59,10 @@ def test_what_is_no_mixture_is_refused(settings: dict[str, Any], message: str) -
 def test_segments_score_together(how: Any) -> None:
     segments = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.0, 1.0, 0.0]])
     expected = {"mean": segments.mean(axis=0), "max": np.array([0.6, 1.0, 0.1]) / 1.7, "vote": [2 / 3, 1 / 3, 0.0]}
-    assert np.allclose(pooled(segments, how), expected[how], atol=1e-3)
+    assert np.allclose(pool_scores(segments, how), expected[how], atol=1e-3)
 
 
 def test_tags_score_together() -> None:
     segments = np.array([[0.6, 0.3], [0.5, 0.9]])
-    assert pooled_tags(segments, "max").tolist() == [0.6, 0.9]
-    assert pooled_tags(segments, "mean") == pytest.approx([0.55, 0.6])
+    assert pool_tag_scores(segments, "max").tolist() == [0.6, 0.9]
+    assert pool_tag_scores(segments, "mean") == pytest.approx([0.55, 0.6])

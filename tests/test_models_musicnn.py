@@ -14,8 +14,8 @@ from musicgenre.features.mel.reference import melspectrogram
 from musicgenre.features.published.musicnn.published import PUBLISHED, SPEC, published
 from musicgenre.features.published.musicnn.weights import Variables, read_variables, variable_shapes
 from musicgenre.features.registry import create_representation
-from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.musicnn import MusiCnnBody, Tagger, VggBody, load_published
+from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import create_model
 from tests import musicnn_reference
 from tests.published_weights import random_variables

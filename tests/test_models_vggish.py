@@ -15,7 +15,7 @@ from musicgenre.bundle._network_graph import write_graph
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published.vggish import network as _vggish
 from musicgenre.features.representations.vggish import Vggish, samples_of
-from musicgenre.models._network import count_parameters
+from musicgenre.models.network import count_parameters
 from musicgenre.models.registry import create_model, create_to_restore
 from musicgenre.models.tagger import POOLINGS, MomentNorm, TaggingNetwork, limit_for
 from musicgenre.training.module import MultiLabelModule

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from musicgenre.cli import app
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.data.sets.magnatagatune import ALL_TAGS, TOP_50
-from musicgenre.evaluation.tag_evaluate import evaluate_tags, fitted_thresholds
-from musicgenre.runs.runs import open_run
+from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.metrics import fitted_thresholds
+from musicgenre.runs.folder import open_run
 
 RATE_HZ = 16_000
 # every sixth example of a clip; one epoch
@@ -84,13 +85,13 @@ def test_song_split_streamed_to_an_answer(table: Path, tmp_path: Path) -> None:
 
     test, validation = (open_run(run).tag_predictions(part).by_track() for part in ("test", "validation"))
     assert set(validation.track_ids) == {name for name, part in after.items() if part == "validation"}
-    assert len(test.tags) == 188
-    report = evaluate_tags(run)
+    assert len(test.labels) == 188
+    report = evaluate(run)
     assert [score.threshold for score in report.scores] == pytest.approx(fitted_thresholds(validation))
     text = say("evaluate", run)
     assert f"right decisions          {report.decisions.accuracy:.4f}; never naming any tag: 0.7500" in text
     assert "the split has no validation part: 2 of its training tracks chose weights and thresholds" in text
-    assert all(f"\n  {tag} " in text for tag in test.tags), "a line a tag"
+    assert all(f"\n  {tag} " in text for tag in test.labels), "a line a tag"
 
     say("export", run, "-o", bundle)
     clip = next((table.parent / "0").iterdir())
@@ -136,8 +137,8 @@ def test_shards_keep_what_is_unknown(table: Path, tmp_path: Path) -> None:
     say("train", "vggish-tagger-scratch", "--data", shards, "--output", run, *QUICK)
     for part in ("validation", "test"):
         predictions = open_run(run).tag_predictions(part).by_track()
-        guitar = predictions.truth[:, predictions.tags.index("guitar")]
+        guitar = predictions.truth[:, predictions.labels.index("guitar")]
         for track_id, value in zip(predictions.track_ids, guitar, strict=True):
             assert np.isnan(value) == (kept[track_id].columns["unknown"] == "guitar")
-    guitar = next(score for score in evaluate_tags(run).scores if score.tag == "guitar")
-    assert guitar.n_known < evaluate_tags(run).n_tracks
+    guitar = next(score for score in evaluate(run).scores if score.tag == "guitar")
+    assert guitar.n_known < evaluate(run).n_tracks

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
@@ -16,11 +16,10 @@ from torch.nn import functional
 from musicgenre.augment.online import Mixup
 from musicgenre.data.manifest import Manifest, Track, read_manifest
 from musicgenre.errors import DataError, MusicgenreError, RecipeError
-from musicgenre.evaluation.tag_evaluate import evaluate_tags
+from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.models.registry import create_model
-from musicgenre.runs.folder import read_description
-from musicgenre.runs.runs import open_run
+from musicgenre.runs.folder import open_run, read_description
 from musicgenre.training.module import MultiLabelModule, SingleLabelModule, balanced_positive_weights, mean_areas
 from musicgenre.training.recipes import TrainingSection, load_recipe
 from musicgenre.training.train import train
@@ -47,7 +46,6 @@ def module(**changes: object) -> MultiLabelModule:
     return MultiLabelModule(create_model("table-mlp", (4,), 3), TrainingSection(**changes))  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 500), unknown=st.floats(0, 0.9))
 def test_unknown_tags_count_for_nothing(seed: int, unknown: float) -> None:
     random = np.random.default_rng(seed)
@@ -118,7 +116,7 @@ def test_from_a_manifest_of_tags_to_a_report(tmp_path: Path, tags: Manifest) -> 
     run = train("table-mlp-tags", tags, output=tmp_path / "run", overrides=QUICK)
     facts = read_description(run)
     assert (facts["task"], facts["activation"], facts["labels"]) == ("multi_label", "sigmoid", list(TAGS))
-    report = evaluate_tags(run)
+    report = evaluate(run)
     assert report.roc_auc.value > 0.8 and report.n_tracks == 18
     predictions = open_run(run).tag_predictions("test")
     assert np.isnan(predictions.truth).any() and not predictions.soft
@@ -133,19 +131,19 @@ def test_settings_of_tagging(tmp_path: Path, tags: Manifest) -> None:
     chosen = [*QUICK, "data.labels=[loud, dark]", "training.positive_weights=balanced", "scoring=max"]
     run = train("table-mlp-tags", tags, output=tmp_path / "run", overrides=chosen)
     assert open_run(run).labels == ("loud", "dark")
-    assert evaluate_tags(run).how == "max"
+    assert evaluate(run).pooling == "max"
     soft = train("table-mlp-tags", tags, output=tmp_path / "soft", overrides=[
         *QUICK, "data.targets=columns", "training.monitor=validation_loss", "training.softmax_in_loss=true",
     ])  # fmt: skip
     predictions = open_run(soft).tag_predictions()
     np.testing.assert_allclose(predictions.scores.sum(axis=1), 1.0, atol=1e-5)
-    report = evaluate_tags(soft)
+    report = evaluate(soft)
     assert report.agreement is not None and "AGREEMENT" in report.to_text()
 
 
 def test_folds_of_tags(tmp_path: Path, tags: Manifest) -> None:
     group = train("table-mlp-tags", tags, output=tmp_path / "run", overrides=["training.epochs=2"], folds=2)
-    report = evaluate_tags(group)
+    report = evaluate(group)
     assert (report.n_tracks, report.n_folds, report.protocol) == (60, 2, "kfold")
 
 
@@ -200,7 +198,7 @@ def test_tags_that_a_part_cannot_measure_are_told(tmp_path: Path, tags: Manifest
     )
     run = train("table-mlp-tags", manifest, output=tmp_path / "run", overrides=["training.epochs=1"], tell=told.append)
     assert any(line.startswith("the test part tells nothing about 1 tags: loud") for line in told)
-    assert evaluate_tags(run).left_out == ("loud",)
+    assert evaluate(run).left_out == ("loud",)
 
 
 def test_all_zero_rows_train(tmp_path: Path, tags: Manifest) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from musicgenre.data._disk import folder_lock
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features.prepare import Preparation, prepare
+from tests.limits import GUARD_S, wait_until
 from tests.representations import Numbers
 
 LABELS = ("blues", "jazz")
@@ -268,11 +268,13 @@ from tests.representations import Numbers
 
 class Slow(Numbers):
     def compute_file(self, path):
-        time.sleep(0.05)
+        if len(list((folder / "cache").rglob("*.rows"))) >= {enough}:
+            time.sleep({guard_s})
         return super().compute_file(path)
 
+folder = Path({folder!r})
+
 if __name__ == "__main__":
-    folder = Path({folder!r})
     slow = Slow(log=folder / "log")
     prepare(read_manifest(folder / "m.csv"), slow, folder / "store", jobs={jobs}, cache=folder / "cache")
 """
@@ -284,15 +286,13 @@ def test_a_killed_preparation_goes_on_where_it_was(jobs: int, tmp_path: Path) ->
     write_manifest(manifest, tmp_path / "m.csv")
     script = tmp_path / "prepare_it.py"
     root = str(Path(__file__).resolve().parents[1])
-    script.write_text(KILLED.format(root=root, folder=str(tmp_path), jobs=jobs), encoding="utf-8")
-    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
     entries_wanted = 8
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "cache").rglob("*.rows"))) < entries_wanted and time.monotonic() < deadline:
-        time.sleep(0.02)
+    program = KILLED.format(root=root, folder=str(tmp_path), jobs=jobs, enough=entries_wanted, guard_s=GUARD_S)
+    script.write_text(program, encoding="utf-8")
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, start_new_session=True)
+    wait_until(lambda: len(list((tmp_path / "cache").rglob("*.rows"))) >= entries_wanted)
     process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    process.wait()
-    assert wait_for_quiet(tmp_path / "cache"), "the workers of a killed preparation end too"
+    process.communicate(timeout=GUARD_S)  # the workers of a killed preparation end too: they hold its output
     kept = len(list((tmp_path / "cache").rglob("*.rows")))
     assert entries_wanted <= kept < 40
     assert not (tmp_path / "store" / "store.json").exists()
@@ -300,13 +300,3 @@ def test_a_killed_preparation_goes_on_where_it_was(jobs: int, tmp_path: Path) ->
     done = run(read_manifest(tmp_path / "m.csv"), tmp_path)
     assert (done.computed, done.reused) == (40 - kept, kept)
     assert sum(log(tmp_path).values()) == 40 - kept
-
-
-def wait_for_quiet(cache: Path) -> bool:
-    """Wait until no entry has been added for a second."""
-    for _ in range(20):
-        before = len(list(cache.rglob("*.rows")))
-        time.sleep(1.0)
-        if len(list(cache.rglob("*.rows"))) == before:
-            return True
-    return False

@@ -120,7 +120,7 @@ def test_stored_normalisation_is_of_the_training_part(tmp_path: Path) -> None:
     st.sampled_from([None, 0, 1]),
     st.floats(0, 1e6),
 )  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_normalisation_equals_numpy_in_double(
     tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, axis: int | None, offset: float
 ) -> None:
@@ -158,7 +158,7 @@ def test_constant_rows_are_not_divided_by_zero() -> None:
 
 
 @given(st.lists(st.integers(-21, 20), max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_indexing_is_that_of_an_array(tmp_path_factory: pytest.TempPathFactory, index: list[int]) -> None:
     store = make_store(tmp_path_factory.mktemp("store"), make_split())
     rows = store.everything.features

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -22,12 +21,14 @@ from musicgenre.data._disk import folder_lock, writing_to
 from musicgenre.data._pool import run_jobs, start_method, usable_cores
 from musicgenre.data.cache import ContentHashes, RowCache, Signature, entry_key
 from musicgenre.errors import DataError
+from tests.limits import GUARD_S, wait_until
+from tests.pool_work import double, fail
 
 KEY = entry_key("00", {"name": "x"})
 
 
 @given(st.integers(0, 5), st.sampled_from(["float16", "float32"]), st.lists(st.integers(0, 4), max_size=3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_entries_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, count: int, dtype: str, shape: list[int]
 ) -> None:
@@ -73,7 +74,7 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     path.write_text("one", encoding="utf-8")
     hashes = ContentHashes(tmp_path / "cache")
     assert hashes.known(path) is None
-    time.sleep(0.01)
+    wait_until(lambda: time.time() * 1e9 > max(path.stat().st_mtime_ns, path.stat().st_ctime_ns))
     hashes.remember(path, Signature.of(path), sha256_of(path))
     assert hashes.known(path) == sha256_of(path)
     hashes.close()
@@ -84,7 +85,8 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     again.close()
 
 
-def test_files_still_being_written_are_not_remembered(tmp_path: Path) -> None:
+def test_files_still_being_written_are_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cache, "_SETTLED_S", 2 * GUARD_S)
     path = tmp_path / "sound"
     path.write_text("one", encoding="utf-8")
     hashes = ContentHashes(tmp_path / "cache")
@@ -94,36 +96,50 @@ def test_files_still_being_written_are_not_remembered(tmp_path: Path) -> None:
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from musicgenre.data._disk import folder_lock
 with folder_lock(Path(sys.argv[1]), "preparation"):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
-def test_a_lock_names_its_holder_and_falls_with_it(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+def hold(folder: Path) -> subprocess.Popen[str]:
+    """Start a process that holds the folder's lock until it is killed, or this one ends."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline().strip() == "held"
+    return holder
+
+
+def test_a_lock_names_its_holder_and_falls_with_it(tmp_path: Path) -> None:
+    holder = hold(tmp_path)
     with pytest.raises(DataError, match=f"process {holder.pid}"), folder_lock(tmp_path, "preparation"):
         pass
     holder.kill()
-    holder.wait()
+    holder.communicate(timeout=GUARD_S)
     with folder_lock(tmp_path, "preparation"):
         assert (tmp_path / ".lock").read_text("utf-8") == str(os.getpid())
 
 
-def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline().strip() == "held"
-    threading.Timer(0.5, holder.kill).start()
-    start = time.monotonic()
-    with folder_lock(tmp_path, "preparation", wait_s=60.0):
-        assert 0.4 < time.monotonic() - start < 30
-    holder.wait()
+def test_a_lock_can_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = hold(tmp_path)
+    waits = 0
+
+    def wait(_: float) -> None:
+        """In the place of the waiting between two looks at the lock: the holder ends at the second."""
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            monkeypatch.undo()
+            holder.kill()
+            holder.communicate(timeout=GUARD_S)
+
+    monkeypatch.setattr("time.sleep", wait)
+    with folder_lock(tmp_path, "preparation", wait_s=GUARD_S):
+        assert waits == 2
 
 
 def test_only_our_own_old_temporary_files_are_removed(tmp_path: Path) -> None:
@@ -168,12 +184,6 @@ def test_errors_of_the_system_become_readable(tmp_path: Path, number: int, words
         raise OSError(number, os.strerror(number))
 
 
-def double(shared: int, item: int) -> int:
-    if item < 0:
-        os._exit(9)
-    return shared * item
-
-
 @pytest.fixture(params=["fork", "spawn"])
 def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Either way in which worker processes start."""
@@ -212,10 +222,6 @@ def test_the_pool_survives_items_that_kill_their_process(start: str) -> None:
     found = dict(run_jobs(double, 1, items, 2, list))
     assert found == {index: item if item > 0 else None for index, item in enumerate(items)}
     assert usable_cores() >= 1
-
-
-def fail(shared: str, item: int) -> int:
-    raise DataError(f"{shared} {item}")
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

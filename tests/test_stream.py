@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import sys
 from collections import Counter
@@ -30,6 +29,7 @@ from musicgenre.training.recipes import load_recipe
 from musicgenre.training.stream import Multiplexed
 from musicgenre.training.train import train
 from tests.labelled_music import make_collection, make_table, make_tagged
+from tests.pool_work import end_process
 from tests.small_store import make_store
 
 QUICK = [
@@ -65,7 +65,7 @@ class Sizes:
         return len(self.track_ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=12),
     active=st.integers(1, 12),
@@ -306,13 +306,6 @@ def test_without_pescador_the_extra_is_named(part: PartView, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "pescador", None)
     with pytest.raises(MissingExtraError, match=r"musicgenre\[stream\]"):
         Multiplexed(Examples(part), 4, 0)
-
-
-def end_process(shared: int, item: int) -> int:
-    """Die of one item, as a process does that the system kills."""
-    if item == shared:
-        os._exit(9)
-    return item
 
 
 def test_a_worker_that_dies_is_an_error() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
@@ -18,7 +18,6 @@ _ROWS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(rows=_ROWS)
 def test_areas_are_those_of_scikit_learn(rows: list[tuple[float, int, int]]) -> None:
     truth, scores, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
@@ -36,7 +35,6 @@ def test_areas_are_those_of_scikit_learn(rows: list[tuple[float, int, int]]) -> 
     assert (areas(truth, scores)[0][0] == roc[0]) or np.isnan(roc[0])
 
 
-@settings(deadline=None)
 @given(rows=_ROWS)
 def test_no_threshold_has_a_larger_f1(rows: list[tuple[float, int, int]]) -> None:
     truth, scores, _ = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
@@ -51,7 +49,6 @@ def test_no_threshold_has_a_larger_f1(rows: list[tuple[float, int, int]]) -> Non
     assert found == pytest.approx(max(tried))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_correlation_is_numpys(seed: int) -> None:
     random = np.random.default_rng(seed)

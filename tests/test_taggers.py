@@ -19,10 +19,10 @@ from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.evaluation.tag_calibration import calibrate_tags, fit_scales
-from musicgenre.evaluation.tag_evaluate import fitted_thresholds
+from musicgenre.evaluation.calibration import calibrate_tags, fit_scales
+from musicgenre.evaluation.metrics import fitted_thresholds
 from musicgenre.listening.listeners import ClassifierListener
-from musicgenre.runs.runs import open_run
+from musicgenre.runs.folder import open_run
 from musicgenre.training.train import train
 from tests.labelled_music import TAGS, make_tagged
 from tests.tag_run import make_tag_predictions, make_tag_run

@@ -11,7 +11,7 @@ from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import Answered
 from musicgenre.models.head import GenreHead
 from musicgenre.teaching.lessons import HeardLesson, Lesson
-from musicgenre.teaching.teach import _check_labels, _rounded_threshold, _without_copies, fit_head, teach
+from musicgenre.teaching.teach import check_labels, fit_head, rounded_threshold, teach, without_copies
 from musicgenre.teaching.trial import join_groups, near_pairs
 from tests.cli import run
 
@@ -56,10 +56,10 @@ def test_separate_genres_are_learned_and_scored(rng: np.random.Generator) -> Non
 
 def test_a_few_tracks_that_are_all_right_do_not_silence_the_model() -> None:
     all_right = Answered(threshold=0.99987, n_answered=15, n_right=15, n_tracks=15)
-    assert _rounded_threshold(all_right) == 0.9, "no answer needs more confidence than the share that must be right"
-    assert _rounded_threshold(Answered(0.4562, 15, 14, 15)) == 0.457
-    assert _rounded_threshold(Answered(0.99987, 12, 12, 15)) == 1.0, "the others were wrong too often"
-    assert _rounded_threshold(Answered(1.01, 0, 0, 15)) > 1
+    assert rounded_threshold(all_right) == 0.9, "no answer needs more confidence than the share that must be right"
+    assert rounded_threshold(Answered(0.4562, 15, 14, 15)) == 0.457
+    assert rounded_threshold(Answered(0.99987, 12, 12, 15)) == 1.0, "the others were wrong too often"
+    assert rounded_threshold(Answered(1.01, 0, 0, 15)) > 1
 
 
 def test_noise_scores_as_chance_and_says_so(rng: np.random.Generator) -> None:
@@ -134,7 +134,7 @@ def test_the_same_bytes_count_once_and_never_for_two_genres(rng: np.random.Gener
     a, b, c, d = heard(rng, {"a": 2, "b": 2})
     same = HeardLesson(Lesson(Path("again.wav"), "a"), a.content, a.embedding, ())
     clash = HeardLesson(Lesson(Path("clash.wav"), "a"), c.content, c.embedding, ())
-    kept, warnings = _without_copies([a, b, c, d, same, clash])
+    kept, warnings = without_copies([a, b, c, d, same, clash])
     assert [item.lesson.path.name for item in kept] == ["a0.wav", "a1.wav", "b1.wav"]
     assert "2 times, counted once: a0.wav (a), again.wav (a)" in warnings[0]
     assert "different genres, left out: b0.wav (b), clash.wav (a)" in warnings[1]
@@ -151,9 +151,9 @@ def test_a_head_is_not_replaced_by_accident(tmp_path: Path, monkeypatch: pytest.
 
 def test_too_few_genres_left_say_why(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match=r"2 tracks of 1 genre could be heard.*first of all: b0.wav is empty"):
-        _check_labels(heard(rng, {"a": 2}), ["b0.wav is empty", "b1.wav is empty"])
+        check_labels(heard(rng, {"a": 2}), ["b0.wav is empty", "b1.wav is empty"])
     with pytest.raises(DataError, match=r"0 tracks of 0 genres"):
-        _check_labels([])
+        check_labels([])
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "one genre", "bad name"])

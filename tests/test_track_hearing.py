@@ -17,10 +17,10 @@ from musicgenre.features.base import TrackSound
 from musicgenre.features.representations.joined import Joined
 from musicgenre.listening import track_hearing
 from musicgenre.listening.framing import Coverage, Framing
-from musicgenre.listening.listeners import Outputs
+from musicgenre.listening.hearing import Outputs
 from musicgenre.listening.track_hearing import TrackEar
+from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions
-from musicgenre.runs.runs import open_run
 from musicgenre.training.material import gather_material
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train
@@ -219,4 +219,4 @@ def test_a_fused_tagger_hears_the_whole_track_too(tmp_path: Path, monkeypatch: p
         calibrated = exported.card.tag_scales
         assert answer.names_tags and not answer.genre and set(answer.tags) == set(TAGS)
         if not calibrated:  # too few validation tracks to calibrate: the run's own probabilities
-            assert [answer.tags[tag] for tag in expected.tags] == pytest.approx(scores.tolist(), abs=1e-3)
+            assert [answer.tags[tag] for tag in expected.labels] == pytest.approx(scores.tolist(), abs=1e-3)

@@ -14,9 +14,8 @@ import torch
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import split
 from musicgenre.features.representations.table import COLUMNS
-from musicgenre.runs.folder import METRICS, RunFolder, read_description
+from musicgenre.runs.folder import METRICS, RunFolder, open_run, open_runs, read_description
 from musicgenre.runs.predictions import read_predictions
-from musicgenre.runs.runs import open_run, open_runs
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection

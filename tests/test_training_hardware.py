@@ -17,7 +17,7 @@ from musicgenre.data.rows import Normalisation
 from musicgenre.errors import RunError, UsageError
 from musicgenre.models.registry import create_model, list_models, model_entry
 from musicgenre.runs.folder import RunFolder, read_description
-from musicgenre.training import fit as _memory
+from musicgenre.training import _memory
 from musicgenre.training.bookkeeper import Bookkeeper
 from musicgenre.training.fit import Hardware
 from musicgenre.training.inputs import Normalise
@@ -29,9 +29,7 @@ from tests.table_runs import TABLE, curves, table, weights
 __all__ = ["table"]
 pytestmark = pytest.mark.usefixtures("own_cache")
 DEEPER = {"vgg16", "vgg19", "resnet34", "resnet101", "resnext50-32x4d", "resnext101-32x8d"}  # of layers tested anyway
-NETWORKS = [
-    name for name in list_models() if model_entry(name).family not in ("classical", "trees") and name not in DEEPER
-]
+NETWORKS = [name for name in list_models() if model_entry(name).family != "classical" and name not in DEEPER]
 
 
 def test_hardware_that_is_not_there_is_an_error(tmp_path: Path, table: Manifest) -> None:

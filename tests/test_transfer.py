@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def serving() -> Iterator[Callable[[Answer], str]]:
                 pass
 
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}/file"
 
     yield serve
@@ -75,17 +75,30 @@ def trickle(request: BaseHTTPRequestHandler) -> None:
     request.send_response(200)
     request.send_header("Content-Length", "1000000")
     request.end_headers()
-    for _ in range(200):
-        request.wfile.write(b"x")
-        time.sleep(0.02)
+    with suppress(OSError):
+        while True:
+            request.wfile.write(b"x")
+            time.sleep(0.02)
 
 
 def trickle_headers(request: BaseHTTPRequestHandler) -> None:
     request.wfile.write(b"HTTP/1.1 200 OK\r\n")
     with suppress(OSError):
-        for number in range(90):
+        for number in range(10):
             request.wfile.write(f"X-{number}: y\r\n".encode())
             time.sleep(0.02)
+        request.connection.recv(1)  # until the other side hangs up
+
+
+@contextmanager
+def short_minute(answer: Answer) -> Iterator[None]:
+    """Let a minute be 0.3 s for what trickles in an answer, and for nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        if answer in (trickle, trickle_headers):
+            patch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
+        if answer is trickle:  # its headers may take their time
+            patch.setattr("threading.Timer.start", lambda _: None)
+        yield
 
 
 def endless(request: BaseHTTPRequestHandler) -> None:
@@ -99,7 +112,7 @@ def endless(request: BaseHTTPRequestHandler) -> None:
 def whole_npz() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("a.npy", "x")
+        archive.writestr(zipfile.ZipInfo("a.npy"), "x")  # the same whenever it is made
     return stream.getvalue()
 
 
@@ -115,11 +128,10 @@ def whole_npz() -> bytes:
     ],
 )
 def test_what_is_not_the_file_never_takes_its_place(
-    serving: Callable[[Answer], str], cache: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, reason: str
+    serving: Callable[[Answer], str], cache: Path, answer: Answer, reason: str
 ) -> None:
     """Also where no hash is published, as for the PCA of VGGish."""
-    monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
-    with pytest.raises(BundleError, match=reason):
+    with short_minute(answer), pytest.raises(BundleError, match=reason):
         cached_or_fetched(WeightFile("pca.npz", serving(answer), ""), "options.pca")
     assert not list(cache.iterdir())
 
@@ -164,13 +176,10 @@ def test_a_disk_that_takes_no_more_is_not_blamed_on_the_network(
         download(Archive("set.zip", (address,), None, "us"), tmp_path)
 
 
-def test_an_archive_that_trickles_ends_and_resumes(
-    serving: Callable[[Answer], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_that_trickles_ends_and_resumes(serving: Callable[[Answer], str], tmp_path: Path) -> None:
     content = b"y" * 1000
-    monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
     checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    with pytest.raises(DataError, match=r"sent only .* bytes in a minute.*resumes"):
+    with short_minute(trickle), pytest.raises(DataError, match=r"sent only .* bytes in a minute.*resumes"):
         download(Archive("a.zip", (serving(trickle),), checksum), tmp_path)
     assert (tmp_path / "a.zip.part").stat().st_size > 0
     assert download(Archive("a.zip", (serving(sending(content)),), checksum), tmp_path).read_bytes() == content
@@ -193,9 +202,11 @@ def test_a_file_without_end_is_thrown_away(serving: Callable[[Answer], str], tmp
 def test_shards_that_trickle_or_have_no_end_are_given_up(
     serving: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("musicgenre._transfer._WINDOW_S", 0.3)
     monkeypatch.setattr("musicgenre.data.shard_places._WAIT_S", 0.0)
-    with pytest.raises(DataError, match=r"/file cannot be read \(the server sent only .* bytes in a minute"):
+    with (
+        short_minute(trickle),
+        pytest.raises(DataError, match=r"/file cannot be read \(the server sent only .* bytes in a minute"),
+    ):
         fetch(serving(trickle), n_bytes=1_000_000)
     with pytest.raises(DataError, match=r"sent more than 100 bytes"):
         fetch(serving(endless), n_bytes=100)

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.file import save_bundle
 
 RATE_HZ = 8_000
 SEGMENT = 8_000  # one second

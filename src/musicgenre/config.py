@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from musicgenre._files import config_folder
+from musicgenre._text import did_you_mean
 from musicgenre.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
     Parameters
     ----------
     path : Path
-        A TOML file such as ``[classify]`` / ``coverage = "full"``. Absent means no defaults.
+        A TOML file such as `[classify]` / `coverage = "full"`. Absent means no defaults.
     commands : mapping of str to iterable of str
         The options every command knows, in their command-line spelling without the leading dashes.
 
@@ -45,27 +45,31 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
         raise UsageError(
             f"the config file {path} cannot be read ({error})", next_step="Correct it or move it away"
         ) from error
+
     defaults: dict[str, dict[str, Any]] = {}
     for command, options in tables.items():
         known = list(commands.get(command, ()))
         if not known:
-            raise _unknown(path, "table", command, [name for name in commands if list(commands[name])])
+            with_options = [name for name in commands if list(commands[name])]
+            raise _unknown(path, "table", command, with_options)
         if not isinstance(options, dict):
             raise UsageError(
                 f"{path}: {command!r} is not a table",
                 valid=f"[{command}] on a line of its own",
                 next_step="Correct it",
             )
-        for option in options:
-            if option.replace("_", "-") not in known:
+
+        defaults[command] = {}
+        for option, value in options.items():
+            if option.replace("_", "-") not in known:  # both spellings will do
                 raise _unknown(path, f"key in [{command}]", option, known)
-        defaults[command] = {option.replace("-", "_"): value for option, value in options.items()}
+            defaults[command][option.replace("-", "_")] = value
     return defaults
 
 
 def _unknown(path: Path, what: str, name: str, known: list[str]) -> UsageError:
-    near = difflib.get_close_matches(name, known, n=1)
-    guess = f"Did you mean {near[0]!r}? " if near else ""
     return UsageError(
-        f"{path}: unknown {what}: {name!r}", valid=f"{guess}Known: {', '.join(known)}", next_step="Correct the file"
+        f"{path}: unknown {what}: {name!r}",
+        valid=f"{did_you_mean(name, known)}Known: {', '.join(known)}",
+        next_step="Correct the file",
     )

@@ -5,7 +5,8 @@ imported only when a file needs them. Every failure is an :class:`~musicgenre.er
 decoded in spite of a fault comes back with a warning.
 """
 
-from musicgenre.audio.load import SoundStream, from_array, load, load_spans, probe, stream
+from musicgenre.audio._decoder import Decoder
+from musicgenre.audio.load import SoundStream, from_array, load, load_spans, open_source, probe, stream
 from musicgenre.audio.names import printable
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
@@ -13,6 +14,7 @@ from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
 __all__ = [
     "AUDIO_SUFFIXES",
     "AudioInfo",
+    "Decoder",
     "Float32",
     "Sound",
     "SoundStream",
@@ -22,6 +24,7 @@ __all__ = [
     "from_array",
     "load",
     "load_spans",
+    "open_source",
     "printable",
     "probe",
     "stream",

@@ -35,10 +35,11 @@ class Decoder:
     """
 
     def __init__(self, source: Source) -> None:
+        self.source = source
         self._input = Input(source)
         self._notes: list[str] = []
         self._tally = Tally()
-        self._closed = False
+        self.is_closed = False
         self._ended = False
         self._reader = self._choose()
         self.name = self._input.name
@@ -163,8 +164,8 @@ class Decoder:
 
     def close(self) -> None:
         """Let go of the source."""
-        if not self._closed:
-            self._closed = True
+        if not self.is_closed:
+            self.is_closed = True
             self._reader.close()
             self._input.restore()
 

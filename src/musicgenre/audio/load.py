@@ -14,7 +14,33 @@ from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.errors import AudioError
 
 
-def load(source: Source, sample_rate_hz: int, *, start_s: float = 0.0, duration_s: float | None = None) -> Sound:
+def open_source(source: Source | Decoder) -> Decoder:
+    """Open a source once, to ask it (`info`) and then to hear it.
+
+    Parameters
+    ----------
+    source : str, path-like, BinaryIO or Decoder
+        As in `load`, or what this function gave before.
+
+    Returns
+    -------
+    Decoder
+        A context manager. `load`, `load_spans` and `stream` take it in the place of its source: the first of them goes
+        on with what is open and closes it, another one opens the source again. One thread at a time.
+
+    Raises
+    ------
+    AudioError
+        When the source cannot be opened or decoded.
+    """
+    if not isinstance(source, Decoder):
+        return Decoder(source)
+    return Decoder(source.source) if source.is_closed else source
+
+
+def load(
+    source: Source | Decoder, sample_rate_hz: int, *, start_s: float = 0.0, duration_s: float | None = None
+) -> Sound:
     """Decode a source, or a part of it, to mono float32.
 
     Parameters
@@ -38,7 +64,7 @@ def load(source: Source, sample_rate_hz: int, *, start_s: float = 0.0, duration_
     """
     rate = checked_rate(sample_rate_hz, "sample_rate_hz")
     span = _part(start_s, duration_s, rate)
-    with Decoder(source) as decoder:
+    with open_source(source) as decoder:
         waveform = _pieces(decoder, rate, [span])[0]
         warnings = decoder.finish()
         if not len(waveform):
@@ -49,7 +75,7 @@ def load(source: Source, sample_rate_hz: int, *, start_s: float = 0.0, duration_
         return Sound(waveform, rate, length_s, warnings)
 
 
-def load_spans(source: Source, sample_rate_hz: int, spans: Sequence[tuple[int, int]]) -> Spans:
+def load_spans(source: Source | Decoder, sample_rate_hz: int, spans: Sequence[tuple[int, int]]) -> Spans:
     """Decode only some pieces of a source, each exactly as :func:`load` would give it.
 
     Parameters
@@ -79,7 +105,7 @@ def load_spans(source: Source, sample_rate_hz: int, spans: Sequence[tuple[int, i
     """
     rate = checked_rate(sample_rate_hz, "sample_rate_hz")
     checked = [_checked_span(span) for span in spans]
-    with Decoder(source) as decoder:
+    with open_source(source) as decoder:
         waveforms = _pieces(decoder, rate, checked)
         return Spans(tuple(waveforms), rate, decoder.info.duration_s, decoder.finish())
 
@@ -153,12 +179,12 @@ class SoundStream:
         What was odd; complete once the iterator is exhausted.
     """
 
-    def __init__(self, source: Source, sample_rate_hz: int, block_s: float) -> None:
+    def __init__(self, source: Source | Decoder, sample_rate_hz: int, block_s: float) -> None:
         self._rate = checked_rate(sample_rate_hz, "sample_rate_hz")
         if not 0 < block_s < float("inf"):
             raise AudioError(f"block_s is {block_s}", valid="Seconds, more than 0", next_step="Correct block_s")
         self._block_samples = max(1, round(block_s * self._rate))
-        self._decoder = Decoder(source)
+        self._decoder = open_source(source)
         self.info: AudioInfo = self._decoder.info
         self.warnings: tuple[str, ...] = ()
         self._blocks = self._run()
@@ -203,7 +229,7 @@ class SoundStream:
         yield resampler.push(np.zeros(0, dtype=np.float32), last=True)
 
 
-def stream(source: Source, sample_rate_hz: int, *, block_s: float = 30.0) -> SoundStream:
+def stream(source: Source | Decoder, sample_rate_hz: int, *, block_s: float = 30.0) -> SoundStream:
     """Decode a source block by block, with the memory of one block however long it is.
 
     Parameters

@@ -1,9 +1,9 @@
 """One portable model file: build, fetch, check and load it."""
 
-from musicgenre.bundle._container import save_bundle
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.ensemble import EnsembleBundle, load_ensemble
-from musicgenre.bundle.load import Bundle, load_bundle, read_card
+from musicgenre.bundle.file import save_bundle
+from musicgenre.bundle.load import Bundle, BundleFile, load_bundle, open_bundle, read_card
 from musicgenre.bundle.store import (
     bundle_path,
     ensure_bundle,
@@ -18,6 +18,7 @@ from musicgenre.bundle.store import (
 __all__ = [
     "Bundle",
     "BundleCard",
+    "BundleFile",
     "EnsembleBundle",
     "bundle_path",
     "ensure_bundle",
@@ -27,6 +28,7 @@ __all__ = [
     "list_bundles",
     "load_bundle",
     "load_ensemble",
+    "open_bundle",
     "read_card",
     "remove_bundles",
     "save_bundle",

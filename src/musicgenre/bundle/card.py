@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from musicgenre._files import parsed_json
+from musicgenre._json import check_version, parsed_json
+from musicgenre._numbers import sigmoid, softmax
 from musicgenre.errors import BundleError, DataError
 from musicgenre.features.base import SHORTEST_HOP_S
 from musicgenre.models.pooling import Mixture, Pooling, mixture_from_settings
@@ -23,6 +24,15 @@ Kind = Literal["embedding", "classifier", "ensemble"]
 Activation = Literal["softmax", "sigmoid"]
 Task = Literal["single_label", "multi_label"]
 
+_CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task}
+_MOST_SAMPLES = 2**31 - 1
+_LARGEST = 1e6
+_SHOWN_CHARACTERS = 80
+_REMEDY = "Get or export it anew"
+
+_Check = tuple[Callable[[Any], bool], str]
+"""Whether a value can be meant, and what is valid, in words."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleCard:
@@ -33,21 +43,21 @@ class BundleCard:
     name : str
         Name of the model.
     kind : {"embedding", "classifier", "ensemble"}
-        ``embedding``: outputs ``tags`` (rows, n_tags) probabilities and ``embedding`` (rows, width).
-        ``classifier``: output ``logits`` (rows, n_labels).
-        ``ensemble``: the inputs and outputs of classifier ``n`` under the prefix ``n/``, see ``members``.
+        `embedding`: outputs `tags` (rows, n_tags) probabilities and `embedding` (rows, width).
+        `classifier`: output `logits` (rows, n_labels).
+        `ensemble`: the inputs and outputs of classifier `n` under the prefix `n/`, see `members`.
     labels : tuple of str
-        Names of the scores; for an embedding bundle the same as ``tags``.
+        Names of the scores; for an embedding bundle the same as `tags`.
     sample_rate_hz : int
         Rate of the waveform the bundle hears.
     segment_samples, hop_samples, lead_samples : int
-        Segment ``k`` covers the samples ``[k * hop_samples, k * hop_samples + segment_samples)`` of the waveform with
-        ``lead_samples`` zeros in front and as many zeros behind as needed. Of an ensemble: those of the member whose
+        Segment `k` covers the samples `[k * hop_samples, k * hop_samples + segment_samples)` of the waveform with
+        `lead_samples` zeros in front and as many zeros behind as needed. Of an ensemble: those of the member whose
         segments its timeline shows.
     tags : tuple of str
         Names of the tags of an embedding bundle, else empty.
     activation : {"softmax", "sigmoid"}
-        What turns ``logits / temperature`` into probabilities.
+        What turns `logits / temperature` into probabilities.
     temperature, unsure_threshold : float
         Calibration of a classifier: below the threshold the answer is "unsure".
     scoring : {"mean", "max", "vote"}
@@ -58,11 +68,11 @@ class BundleCard:
         Of a tagger, one a label: the probability of a track from which on a tag is named. Empty:
         none are known.
     tag_scales, tag_biases : tuple of float
-        Calibration of a tagger, one a label: probabilities are ``sigmoid(scale * logits + bias)``. Empty: none.
+        Calibration of a tagger, one a label: probabilities are `sigmoid(scale * logits + bias)`. Empty: none.
     licence, citation, origin : str
         Whose work the weights are, and where they came from.
     front_end : mapping
-        The values of the :class:`~musicgenre.features.mel.specification.MelSpec` inside, or empty.
+        The values of the `musicgenre.features.mel.specification.MelSpec` inside, or empty.
     scores : tuple of mapping
         Measured scores: protocol, metric, value, interval.
     weights : tuple of mapping
@@ -74,7 +84,7 @@ class BundleCard:
     notes : str
         What else a user should know.
     extra : str
-        Optional install (``features``) that the bundle's front end needs, or empty.
+        Optional install (`features`) that the bundle's front end needs, or empty.
     source_sha256 : mapping of str to str
         Checksums of the files the weights came from.
     sha256 : str
@@ -114,14 +124,52 @@ class BundleCard:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        """Check what everything else relies on."""
-        check_card(self, {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task})
-        if self.kind == "ensemble":
-            self._check_members()
+        """Check what everything else relies on; a `BundleError` names the field, its value and what is valid."""
+        for name, choice in _CHOICES.items():
+            values = get_args(choice)
+            self._require(name, (values.__contains__, ", ".join(values)))
+        for name, check in _CHECKS.items():
+            self._require(name, check)
 
-    def _check_members(self) -> None:
-        if any(isinstance(member, Mapping) and member.get("kind") == "ensemble" for member in self.members):
-            raise BundleError(f"the card of {self.name!r} has an ensemble among its members", valid="classifiers")
+        # These depend on fields that were looked at above.
+        self._require("hop_samples", _whole_number(ceil(SHORTEST_HOP_S * self.sample_rate_hz), _MOST_SAMPLES))
+        self._require("lead_samples", _whole_number(0, (self.segment_samples - 1) // 2))
+        n_labels = len(self.labels)
+        for name in ("thresholds", "tag_scales", "tag_biases"):
+            self._require(name, (lambda values: len(values) in (0, n_labels), "none, or a number a label"))
+        if self.kind == "embedding" and self.tags != self.labels:
+            raise BundleError(
+                f"the card of {self.name!r} has other labels than tags", valid="The same, for an embedding"
+            )
+        if len(self.tag_scales) != len(self.tag_biases):
+            raise BundleError(
+                f"the card of {self.name!r} has {len(self.tag_scales)} tag_scales and {len(self.tag_biases)} "
+                "tag_biases",
+                valid="As many of one as of the other",
+            )
+
+        if self.kind == "ensemble":
+            self._check_ensemble()
+
+    def _require(self, name: str, check: _Check) -> None:
+        """Refuse a field that says what no model can mean."""
+        value = getattr(self, name)
+        holds, valid = check
+        if holds(value):
+            return
+
+        shown = repr(value)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = f"{shown[: _SHOWN_CHARACTERS - 3]}..."
+        raise BundleError(f"the card of {self.name!r} says {name}={shown}", valid=valid)
+
+    def _check_ensemble(self) -> None:
+        """Refuse members that cannot answer together."""
+        # An ensemble among the members is refused before its card is made: they could nest without end.
+        for member in self.members:
+            if isinstance(member, Mapping) and member.get("kind") == "ensemble":
+                raise BundleError(f"the card of {self.name!r} has an ensemble among its members", valid="classifiers")
+
         cards = self.member_cards
         if len(cards) < 2:
             raise BundleError(f"the card of {self.name!r} has {len(cards)} members", valid="two or more")
@@ -133,6 +181,7 @@ class BundleCard:
                     f"({card.task}, {card.activation})",
                     valid=f"classifiers of {', '.join(self.labels)} (single_label, softmax)",
                 )
+
         if self.task != "single_label":
             raise BundleError(f"the card of {self.name!r} says task={self.task}", valid="single_label, of an ensemble")
         self.mix  # noqa: B018 - refuses a mixture that does not fit
@@ -145,7 +194,7 @@ class BundleCard:
     @property
     def member_cards(self) -> tuple[BundleCard, ...]:
         """Cards of the classifiers of an ensemble."""
-        return tuple(_from_values(member, f"a member of {self.name!r}") for member in self.members)
+        return tuple(_card_from(member, f"a member of {self.name!r}") for member in self.members)
 
     @property
     def mix(self) -> Mixture:
@@ -162,10 +211,7 @@ class BundleCard:
         values = logits.astype(np.float64) / self.temperature
         if self.tag_scales:
             values = values * np.array(self.tag_scales) + np.array(self.tag_biases)
-        if self.activation == "sigmoid":
-            return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)))
-        exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+        return sigmoid(values) if self.activation == "sigmoid" else softmax(values)
 
     def as_values(self) -> dict[str, Any]:
         """Give the card as plain values, as they stand on the card of an ensemble."""
@@ -191,98 +237,26 @@ class BundleCard:
         BundleError
             When the format is newer than this version of musicgenre knows, or the card is damaged.
         """
-        return _from_values(_parsed(text, where), where)
+        try:
+            values = parsed_json(text, storable=True)
+        except ValueError as error:
+            raise BundleError(f"{where}: the card is not JSON ({error})", next_step=_REMEDY) from error
+        return _card_from(values, where)
 
 
-def _parsed(text: str, where: str) -> Any:
+def _card_from(values: Any, where: str) -> BundleCard:
+    """Make a card of plain values; names that this version does not know are left out."""
+    check_version(values, FORMAT_VERSION, where, kind="bundle", error=BundleError, remedy=_REMEDY)
+
+    known: dict[str, Any] = {}
+    for entry in fields(BundleCard):
+        if entry.name in values:
+            value = values[entry.name]
+            known[entry.name] = tuple(value) if isinstance(value, list) else value
     try:
-        values = parsed_json(text)
-        json.dumps(values, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: the card is not JSON ({error})", next_step="Get or export it anew") from error
-    return values
-
-
-def _from_values(values: Any, where: str) -> BundleCard:
-    if not isinstance(values, Mapping):
-        raise BundleError(f"{where}: the card is not a JSON object", next_step="Get or export it anew")
-    _check_version(values.get("format_version"), where)
-    known = {entry.name for entry in fields(BundleCard)}
-    try:
-        return BundleCard(**{name: _frozen(value) for name, value in values.items() if name in known})
-    except TypeError as error:
-        raise BundleError(f"{where}: the card is damaged ({error})", next_step="Get or export it anew") from error
-
-
-def _check_version(version: object, where: str) -> None:
-    if type(version) is not int or version < 1:
-        raise BundleError(f"{where}: the card has no format version", next_step="Get or export it anew")
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{where} has bundle format {version}",
-            valid=f"This version of musicgenre reads formats up to {FORMAT_VERSION}",
-            next_step="Update it with: pip install --upgrade musicgenre",
-        )
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-_MOST_SAMPLES = 2**31 - 1
-_LARGEST = 1e6
-Check = tuple[Callable[[Any], bool], str]
-
-
-def check_card(card: Any, choices: Mapping[str, Any]) -> None:
-    """Refuse a card that says what no model can mean.
-
-    Parameters
-    ----------
-    card : BundleCard
-        The card; `musicgenre.bundle.card` asks for this check.
-    choices : mapping
-        Values that stand in a `Literal`, by the name of the field.
-
-    Raises
-    ------
-    BundleError
-        Naming the field, its value and what is valid.
-    """
-    for name, choice in choices.items():
-        _require(card, name, (get_args(choice).__contains__, ", ".join(get_args(choice))))
-    for name, check in _CHECKS.items():
-        _require(card, name, check)
-    shortest = ceil(SHORTEST_HOP_S * card.sample_rate_hz)
-    _require(card, "hop_samples", _integer(shortest, _MOST_SAMPLES))
-    _require(card, "lead_samples", _integer(0, (card.segment_samples - 1) // 2))
-    for name in ("thresholds", "tag_scales", "tag_biases"):
-        lengths = (0, len(card.labels))
-        _require(card, name, (lambda values: len(values) in lengths, "none, or a number a label"))  # noqa: B023
-    if card.kind == "embedding" and card.tags != card.labels:
-        raise BundleError(f"the card of {card.name!r} has other labels than tags", valid="The same, for an embedding")
-    if len(card.tag_scales) != len(card.tag_biases):
-        raise BundleError(
-            f"the card of {card.name!r} has {len(card.tag_scales)} tag_scales and {len(card.tag_biases)} tag_biases",
-            valid="As many of one as of the other",
-        )
-
-
-def _require(card: Any, name: str, check: Check) -> None:
-    value = getattr(card, name)
-    holds, valid = check
-    if not holds(value):
-        shown = repr(value)
-        raise BundleError(
-            f"the card of {card.name!r} says {name}={shown if len(shown) <= 80 else f'{shown[:77]}...'}", valid=valid
-        )
-
-
-def _integer(least: int, most: int) -> Check:
-    return (
-        lambda value: isinstance(value, int) and _is_number(value, least, most),
-        f"a whole number from {least} to {most}",
-    )
+        return BundleCard(**known)
+    except TypeError as error:  # a field is missing
+        raise BundleError(f"{where}: the card is damaged ({error})", next_step=_REMEDY) from error
 
 
 def _is_number(value: object, least: float = -_LARGEST, most: float = _LARGEST) -> bool:
@@ -290,42 +264,53 @@ def _is_number(value: object, least: float = -_LARGEST, most: float = _LARGEST) 
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
-def _numbers(least: float = -_LARGEST) -> Check:
-    said = f"numbers from {least:g} to {_LARGEST:g}"
-    return (lambda values: _is_list(values) and all(_is_number(value, least) for value in values), said)
-
-
-def _number(least: float) -> Check:
-    return (lambda value: _is_number(value, least), f"a number from {least:g} to {_LARGEST:g}")
-
-
-def _is_list(values: object) -> bool:
-    return isinstance(values, tuple)
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_list_of(values: object, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(values, tuple) and all(holds(value) for value in values)
+
+
 def _are_names(values: Any) -> bool:
     """Tell names that differ and can be shown on a line from anything else."""
-    shown = _is_list(values) and all(isinstance(name, str) and name.isprintable() and name.strip() for name in values)
-    return shown and len(set(values)) == len(values)
+    can_be_shown = _is_list_of(
+        values, lambda name: isinstance(name, str) and name.isprintable() and bool(name.strip())
+    )
+    return can_be_shown and len(set(values)) == len(values)
 
 
-def _are_mappings(values: Iterable[object]) -> bool:
-    return _is_list(values) and all(isinstance(value, Mapping) for value in values)
+def _whole_number(least: int, most: int) -> _Check:
+    return (
+        lambda value: isinstance(value, int) and _is_number(value, least, most),
+        f"a whole number from {least} to {most}",
+    )
 
 
-_TEXT: Check = (_is_text, "text")
-_MAPPING: Check = (lambda value: isinstance(value, Mapping), "names with values")
-_MAPPINGS: Check = (_are_mappings, "a list of names with values")
-_CHECKS: dict[str, Check] = {
+def _number(least: float) -> _Check:
+    return (lambda value: _is_number(value, least), f"a number from {least:g} to {_LARGEST:g}")
+
+
+def _numbers(least: float = -_LARGEST) -> _Check:
+    return (
+        lambda values: _is_list_of(values, lambda value: _is_number(value, least)),
+        f"numbers from {least:g} to {_LARGEST:g}",
+    )
+
+
+_TEXT: _Check = (_is_text, "text")
+_MAPPING: _Check = (_is_mapping, "names with values")
+_MAPPINGS: _Check = (lambda values: _is_list_of(values, _is_mapping), "a list of names with values")
+_CHECKS: dict[str, _Check] = {
     "name": (lambda value: _is_text(value) and bool(value.strip()), "a name"),
     "labels": (lambda value: bool(value) and _are_names(value), "printable names that differ, one at least"),
     "tags": (_are_names, "printable names that differ"),
-    "sample_rate_hz": _integer(1_000, 768_000),  # what audio is decoded to
-    "segment_samples": _integer(1, _MOST_SAMPLES),
+    "sample_rate_hz": _whole_number(1_000, 768_000),  # what audio is decoded to
+    "segment_samples": _whole_number(1, _MOST_SAMPLES),
     "temperature": _number(1e-6),
     "unsure_threshold": _number(0),
     "thresholds": _numbers(),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._onnx import ProtobufError, bytes_field, fields
-from musicgenre.bundle._container import read_sealed
+from musicgenre._numbers import log_probabilities, softmax
+from musicgenre._protobuf import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.load import Bundle, bundle_of
-from musicgenre.errors import BundleError, MissingExtraError
-from musicgenre.models.discriminant import logits_of, softmax
+from musicgenre.bundle.file import GRAPH_FIELD
+from musicgenre.bundle.load import Bundle, BundleFile, bundle_of, open_bundle
+from musicgenre.errors import BundleError, needing
+
+# Fields of GraphProto, and where each keeps the name it is known by (a node: the names of its outputs).
+_NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
+_NAME_IN = {_NODE: 2, _INITIALIZER: 8, _INPUT: 1, _OUTPUT: 1, _VALUE_INFO: 1}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,21 +49,24 @@ class EnsembleBundle:
         ndarray, shape (n, n_labels)
             Calibrated probabilities, in the order of the ensemble's labels.
         """
-        aligned = [
-            scores[:, [bundle.card.labels.index(label) for label in self.card.labels]]
-            for bundle, scores in zip(self.members, members, strict=True)
-        ]
+        aligned = []
+        for bundle, scores in zip(self.members, members, strict=True):
+            columns = [bundle.card.labels.index(label) for label in self.card.labels]
+            aligned.append(scores[:, columns])
+
         mixed = self.card.mix(np.stack(aligned))
-        return mixed if self.card.temperature == 1.0 else softmax(logits_of(mixed) / self.card.temperature)
+        if self.card.temperature == 1.0:
+            return mixed  # not through logarithms, which would cut off what is nearly zero
+        return softmax(log_probabilities(mixed) / self.card.temperature)
 
 
-def load_ensemble(path: str | os.PathLike[str], *, threads: int | None = None) -> EnsembleBundle:
+def load_ensemble(source: str | os.PathLike[str] | BundleFile, *, threads: int | None = None) -> EnsembleBundle:
     """Load an ensemble.
 
     Parameters
     ----------
-    path : path
-        The ``.onnx`` file.
+    source : path or BundleFile
+        The `.onnx` file, or what `musicgenre.bundle.load.open_bundle` gave.
     threads : int, optional
         Rows that each member may run at a time; as many as there are cores by default.
 
@@ -71,22 +77,18 @@ def load_ensemble(path: str | os.PathLike[str], *, threads: int | None = None) -
     MissingExtraError
         When the front end of a member needs packages that are not installed.
     """
-    content, card = read_sealed(Path(path))
-    if card.kind != "ensemble":
-        raise BundleError(f"{path} is no ensemble but one {card.kind}", next_step="Use musicgenre.bundle.load_bundle")
-    members = (
-        bundle_of(taken_out(content, n, str(path)), own, f"{own.name} in {path}", threads=threads, prefix=prefix_of(n))
-        for n, own in enumerate(card.member_cards)
-    )
-    return EnsembleBundle(card, tuple(members))
+    file = open_bundle(source)
+    if file.card.kind != "ensemble":
+        raise BundleError(
+            f"{file.path} is no ensemble but one {file.card.kind}", next_step="Use musicgenre.bundle.load_bundle"
+        )
 
-
-"""Largest difference in probability between what an ensemble wrote down and what its members say now."""
-
-
-_GRAPH_FIELD = 7  # ModelProto.graph
-_NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13  # GraphProto
-_NAME_IN = {_NODE: 2, _INITIALIZER: 8, _INPUT: 1, _OUTPUT: 1, _VALUE_INFO: 1}  # a node is known by its outputs
+    members = []
+    for number, card in enumerate(file.card.member_cards):
+        model = taken_out(file.content, number, str(file.path))
+        where = f"{card.name} in {file.path}"
+        members.append(bundle_of(model, card, where, threads=threads, prefix=prefix_of(number)))
+    return EnsembleBundle(file.card, tuple(members))
 
 
 def prefix_of(number: int) -> str:
@@ -95,19 +97,22 @@ def prefix_of(number: int) -> str:
 
 
 def join(models: Sequence[bytes]) -> bytes:
-    """Put ONNX models side by side in one graph; the names of model ``n`` begin with ``n/``.
+    """Put ONNX models side by side in one graph; the names of model `n` begin with `n/`.
 
     Raises
     ------
     MissingExtraError
-        ``onnx`` is not installed.
+        `onnx` is not installed.
     """
-    try:
+    with needing("exporting an ensemble", "train"):
         import onnx
         from onnx import compose
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("exporting an ensemble", "train") from error
-    parts = [compose.add_prefix(onnx.load_from_string(one), prefix_of(n)) for n, one in enumerate(models)]
+
+    parts = []
+    for number, model in enumerate(models):
+        parts.append(compose.add_prefix(onnx.load_from_string(model), prefix_of(number)))
+
+    # With prefixes no two names clash: the parts of the graphs stand side by side in the first.
     joined = parts[0]
     joined.graph.name = "ensemble"
     joined.ir_version = max(part.ir_version for part in parts)
@@ -126,28 +131,34 @@ def taken_out(model: bytes, number: int, where: str) -> bytes:
     BundleError
         There is no such model in it.
     """
-    prefix = prefix_of(number).encode()
+    kept = []
     try:
-        kept = [_part(value, prefix) if field == _GRAPH_FIELD else model[slice(*span)]
-                for field, value, span in fields(model)]  # fmt: skip
+        for field, value, (start, end) in fields(model):
+            if field == GRAPH_FIELD:
+                kept.append(bytes_field(GRAPH_FIELD, _part(value, prefix_of(number).encode())))
+            else:
+                kept.append(model[start:end])
     except ProtobufError as error:
         raise BundleError(f"{where} is damaged ({error})", next_step="Export it anew") from error
     return b"".join(kept)
 
 
 def _part(graph: int | bytes, prefix: bytes) -> bytes:
+    """Keep of a graph what belongs to the model whose names begin so."""
     if isinstance(graph, int):
         raise ProtobufError("the graph is a number")
-    kept = [
-        graph[slice(*span)]
-        for field, value, span in fields(graph)
-        if field not in _NAME_IN or any(name.startswith(prefix) for name in _names(value, _NAME_IN[field]))
-    ]
-    if not any(field == _INPUT for field, _, _ in fields(b"".join(kept))):
+
+    kept = []
+    has_input = False
+    for field, value, (start, end) in fields(graph):
+        if field in _NAME_IN:
+            message = value if isinstance(value, bytes) else b""
+            names = [part for number, part, _ in fields(message) if number == _NAME_IN[field]]
+            if not any(isinstance(name, bytes) and name.startswith(prefix) for name in names):
+                continue
+
+        kept.append(graph[start:end])
+        has_input = has_input or field == _INPUT
+    if not has_input:
         raise ProtobufError(f"it lacks the model {prefix.decode()}")
-    return bytes_field(_GRAPH_FIELD, b"".join(kept))
-
-
-def _names(message: int | bytes, field: int) -> Iterator[bytes]:
-    if isinstance(message, bytes):
-        yield from (value for number, value, _ in fields(message) if number == field and isinstance(value, bytes))
+    return b"".join(kept)

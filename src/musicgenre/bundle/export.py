@@ -6,19 +6,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
-from musicgenre._files import room_advice
-from musicgenre.bundle._container import save_bundle
-from musicgenre.bundle._ensemble_model import EnsembleModel
-from musicgenre.bundle._run_model import RunModel, Sound
+from musicgenre import audio
+from musicgenre._files import writing_result
+from musicgenre.bundle._exportable import EnsembleModel, Exportable, RunModel, Sound
 from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.file import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
-from musicgenre.runs.runs import Run, open_run
-
-if TYPE_CHECKING:
-    pass
+from musicgenre.runs.folder import Run, open_run
 
 TOLERANCE = 1e-3
 """Largest difference in probability that an exported bundle may show against the training-time model."""
@@ -26,6 +22,7 @@ TOLERANCE = 1e-3
 _N_CHECKED_TRACKS = 5
 _N_NOISE_ROWS = 8
 _NOISE_SEED = 20_002
+_SHOWN_RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,19 @@ class Exported:
             f"  checked on {heard}, {self.n_segments} segments: probabilities within {self.largest_difference:.1e} "
             "of the training-time model",
         ]
-        lines += [f"  {_score_line(score)}" for score in self.card.scores]
-        lines += [
-            f"  made with the weights {card['name']} ({card['origin']}): {_first_sentence(card['licence'])}"
-            for card in self.card.weights
-        ]
+
+        for score in self.card.scores:
+            leak = " (LEAKY)" if score["leaky"] else ""
+            lines.append(
+                f"  {score['metric']} {score['value']:.3f} "
+                f"({score['interval']}: {score['low']:.3f} to {score['high']:.3f}), "
+                f"protocol {score['protocol']}{leak}, {score['n_tracks']} tracks, seed {score['seed']}"
+            )
+
+        for weights in self.card.weights:
+            licence = weights["licence"].partition(". ")[0].rstrip(".")  # its name; the whole text is on the card
+            lines.append(f"  made with the weights {weights['name']} ({weights['origin']}): {licence}")
+
         if self.card.extra:
             lines.append(f"  needs musicgenre[{self.card.extra}] where it is used: its front end is not in the graph")
         lines.append(f"  try it: musicgenre classify song.mp3 --model {self.path}")
@@ -90,7 +95,7 @@ def export_run(
     folder : str or Path
         A run folder: one seed and one fold.
     output : str or Path, optional
-        The bundle; by default ``RECIPE.onnx`` in the run folder.
+        The bundle; by default `RECIPE.onnx` in the run folder.
     check : sequence of str or Path, optional
         Tracks on which the bundle is held against the training-time model; by default test tracks of the run's own
         manifest, and noise where none of those is at hand.
@@ -110,106 +115,69 @@ def export_run(
     BundleError
         The bundle does not agree with the training-time model: nothing is written.
     """
-    run = _open_single(Path(folder))
+    folder = Path(folder)
+    if (folder / "group.json").is_file():
+        children = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("run.json"))
+        more = ", ..." if len(children) > _SHOWN_RUNS else ""
+        raise UsageError(
+            f"{folder} holds {len(children)} runs, and a bundle holds one",
+            valid=f"one of {', '.join(children[:_SHOWN_RUNS])}{more}",
+            next_step=f"For example: musicgenre export {folder / children[0]}" if children else "",
+        )
+    run = open_run(folder)
     path = run.folder / f"{run.recipe}.onnx" if output is None else Path(output)
     if path.suffix != ".onnx":
         raise UsageError(f"{path.name} cannot be the name of a bundle", valid="a name that ends in .onnx")
-    model = _model_of(run, licence=licence, citation=citation)
-    sounds, checked_on = _sounds(run, model, check)
+
+    model: Exportable
+    if "ensemble" in run.info:
+        model = EnsembleModel.of_run(run, licence=licence, citation=citation)
+    else:
+        model = RunModel.of_run(run, licence=licence, citation=citation)
+    sounds, checked_on = _sounds_to_check(run, model, check)
+
+    # The bundle is tried from a file, as it will be used, and kept only where it answers as the model does.
     graph = model.graph()
     with tempfile.TemporaryDirectory() as temporary:
         trial = Path(temporary) / "trial.onnx"
         save_bundle(trial, graph, model.card)
         difference = model.difference(trial, sounds)
-    if not difference <= tolerance:
+    if not difference <= tolerance:  # so that NaN does not pass
         raise BundleError(
             f"the exported bundle differs from the training-time model by {difference:.2g} in probability",
             valid=f"at most {tolerance:g}",
             next_step="Nothing was written; please report this with the run's recipe.yaml",
         )
-    try:
+
+    with writing_result(path, "Give another --output", kind=BundleError):
         save_bundle(path, graph, model.card)
-    except OSError as error:
-        raise BundleError(
-            f"{path} cannot be written ({error.strerror})", next_step=room_advice(error) or "Give another --output"
-        ) from error
     n_segments = sum(len(rows) for sound in sounds for rows in sound)
     return Exported(path, read_card(path), checked_on, n_segments, difference)
 
 
-class _Model(Protocol):
-    """What can be exported: a run, or an ensemble of runs."""
-
-    @property
-    def card(self) -> BundleCard: ...
-
-    def graph(self) -> bytes: ...
-
-    def segments_of(self, path: Path) -> Sound: ...
-
-    def noise(self, n_rows: int, seed: int) -> Sound: ...
-
-    def difference(self, trial: Path, sounds: Sequence[Sound]) -> float: ...
-
-
-def _first_sentence(text: str) -> str:
-    """What a licence is called; its whole text is on the card."""
-    return text.partition(". ")[0].rstrip(".")
-
-
-def _open_single(folder: Path) -> Run:
-    if (folder / "group.json").is_file():
-        children = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("run.json"))
-        raise UsageError(
-            f"{folder} holds {len(children)} runs, and a bundle holds one",
-            valid=f"one of {', '.join(children[:5])}{', ...' if len(children) > 5 else ''}",
-            next_step=f"For example: musicgenre export {folder / children[0]}" if children else "",
-        )
-    return open_run(folder)
-
-
-def _model_of(run: Run, *, licence: str, citation: str) -> _Model:
-    made = EnsembleModel if "ensemble" in run.info else RunModel
-    return made.of_run(run, licence=licence, citation=citation)
-
-
-def _score_line(score: Any) -> str:
-    leak = " (LEAKY)" if score["leaky"] else ""
-    return (
-        f"{score['metric']} {score['value']:.3f} ({score['interval']}: {score['low']:.3f} to {score['high']:.3f}), "
-        f"protocol {score['protocol']}{leak}, {score['n_tracks']} tracks, seed {score['seed']}"
-    )
-
-
-def _sounds(run: Run, model: _Model, check: Sequence[str | Path] | None) -> tuple[list[Sound], tuple[str, ...]]:
+def _sounds_to_check(
+    run: Run, model: Exportable, check: Sequence[str | Path] | None
+) -> tuple[list[Sound], tuple[str, ...]]:
     """Segments of real tracks, an entry a track, and the tracks' names; noise and no names without any."""
+    if check:
+        paths = [Path(path) for path in check]
+        return [model.segments_of(path) for path in paths], tuple(path.name for path in paths)
+
+    # Sound files of the run's manifest, those of the test part first.
+    manifest = run.manifest()
+    tracks = [] if manifest is None else [track for track in manifest.tracks if not track.augmented]
+    tracks.sort(key=lambda track: track.split != "test")
+
     sounds: list[Sound] = []
     names: list[str] = []
-    for path in _tracks_at_hand(run) if check is None else [Path(path) for path in check]:
-        try:
-            sounds.append(model.segments_of(path))
-        except AudioError:
-            if check is not None:
-                raise
-            continue
-        names.append(path.name)
-        if check is None and len(names) == _N_CHECKED_TRACKS:
+    for track in tracks:
+        if len(names) == _N_CHECKED_TRACKS:
             break
+        if track.path.suffix.lower() not in audio.AUDIO_SUFFIXES or not track.path.is_file():
+            continue
+        try:
+            sounds.append(model.segments_of(track.path))
+        except AudioError:
+            continue  # training may have left it out for the same reason
+        names.append(track.path.name)
     return sounds or [model.noise(_N_NOISE_ROWS, _NOISE_SEED)], tuple(names)
-
-
-def _tracks_at_hand(run: Run) -> list[Path]:
-    """Sound files of the run's manifest that exist, those of the test part first."""
-    from musicgenre.audio import AUDIO_SUFFIXES
-
-    manifest = run.manifest()
-    if manifest is None:
-        return []
-    tracks = [
-        track for track in manifest.tracks if not track.augmented and track.path.suffix.lower() in AUDIO_SUFFIXES
-    ]
-    tracks.sort(key=lambda track: track.split != "test")
-    return [track.path for track in tracks if track.path.is_file()]
-
-
-"""Segments of one track for each model that hears it, shape (n, segment_samples)."""

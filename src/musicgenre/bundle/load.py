@@ -1,28 +1,27 @@
-"""Load a bundle and run it. Needs onnxruntime and NumPy, nothing else."""
+"""Open a bundle, load its model and run it. Needs onnxruntime and NumPy, nothing else."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.bundle._container import read_sealed
+from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.file import read_sealed
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
 from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import onnxruntime
-
-    from musicgenre.features.base import TrackSound
 
 Float32 = NDArray[np.float32]
 
@@ -35,6 +34,143 @@ _PACKAGES = {
 """What the front end of a bundle imports, by the extra on its card."""
 
 _OUTPUTS: dict[str, set[str]] = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
+_ERRORS_ONLY = 4  # onnxruntime's level of its log: errors are raised, and told once
+
+_OF_OTHER_KINDS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+"""What representations say of settings that are no settings: a number for a list, nothing for a name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BundleFile:
+    """A bundle's file, read and checked against its checksum; `load_bundle` and `load_ensemble` make the model of it.
+
+    Attributes
+    ----------
+    path : Path
+        Where it lies.
+    card : BundleCard
+        Its card.
+    content : bytes
+        Its bytes, an ONNX model.
+    """
+
+    path: Path
+    card: BundleCard
+    content: bytes = field(repr=False)
+
+
+def open_bundle(source: str | os.PathLike[str] | BundleFile) -> BundleFile:
+    """Read a bundle's file and check it, without loading the model.
+
+    Parameters
+    ----------
+    source : path or BundleFile
+        The `.onnx` file; one that is open already comes back as it is, and is not read again.
+
+    Raises
+    ------
+    BundleError
+        When the file is missing, not a bundle, too new, or damaged.
+    """
+    if isinstance(source, BundleFile):
+        return source
+    path = Path(source)
+    content, card = read_sealed(path)
+    return BundleFile(path, card, content)
+
+
+def read_card(path: str | os.PathLike[str]) -> BundleCard:
+    """Read and check a bundle's card; errors are those of `open_bundle`."""
+    return open_bundle(path).card
+
+
+def load_bundle(source: str | os.PathLike[str] | BundleFile, *, threads: int | None = None) -> Bundle:
+    """Load a bundle.
+
+    Parameters
+    ----------
+    source : path or BundleFile
+        The `.onnx` file, or what `open_bundle` gave.
+    threads : int, optional
+        Rows that one `Bundle.run` may run at a time; as many as there are cores by default.
+
+    Raises
+    ------
+    BundleError
+        When the file is missing, not a bundle, too new, or damaged.
+    MissingExtraError
+        When the bundle's front end needs packages that are not installed.
+    """
+    file = open_bundle(source)
+    if file.card.kind == "ensemble":
+        raise BundleError(
+            f"{file.path} is an ensemble of {len(file.card.members)} models",
+            valid="a bundle of one model",
+            next_step="musicgenre classify --model takes it; in Python: musicgenre.bundle.load_ensemble",
+        )
+    return bundle_of(file.content, file.card, str(file.path), threads=threads)
+
+
+def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None = None, prefix: str = "") -> Bundle:
+    """Make a bundle of an ONNX model and its card.
+
+    Parameters
+    ----------
+    model : bytes
+        The ONNX model.
+    card : BundleCard
+        Its card.
+    where : str
+        What to call it in errors.
+    threads, prefix
+        As `load_bundle` and `Bundle` take them.
+
+    Raises
+    ------
+    BundleError
+        When the model cannot be loaded, does not do what its card says, or reads features that cannot be computed.
+    MissingExtraError
+        When its front end needs packages that are not installed.
+    """
+    for package in _PACKAGES.get(card.extra, ()):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(f"the bundle {card.name}", card.extra)
+
+    import onnxruntime
+
+    # One thread inside the graph: bundles run whole rows side by side instead.
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _onnxruntime_errors() as error:
+        raise _not_running(f"cannot load {where}", error) from error
+
+    # A front end in Python may need no extra at all: then only the graph tells that there is one.
+    taken = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_inputs()}
+    given = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_outputs()}
+    feed = "features" if card.extra or "features" in taken else "waveform"
+
+    # Graph and card must agree, as far as the graph tells sizes: a length may be a name, for any.
+    length = (taken.get(feed) or [None])[-1]
+    output = "tags" if card.kind == "embedding" else "logits"
+    width = (given.get(output) or [None])[-1]
+    fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
+    if feed == "waveform" and isinstance(length, int):
+        fits = fits and length == card.segment_samples
+    if isinstance(width, int):
+        fits = fits and width == len(card.labels)
+    if not fits:
+        raise BundleError(
+            f"the graph in {where} does not do what its card says: it takes {taken} and gives {given}",
+            valid=f"{feed} (rows, {card.segment_samples}) to {output} (rows, {len(card.labels)})",
+            next_step="Get or export it anew",
+        )
+
+    front_end = PythonFrontEnd(card.front_end, card.name) if feed == "features" else None
+    return Bundle(card, session, usable_cores() if threads is None else threads, front_end, prefix)
 
 
 class Bundle:
@@ -70,9 +206,18 @@ class Bundle:
         self._session = session
         self._prefix = prefix
         self._outputs = [output.name for output in session.get_outputs()]
-        has_padding = any(entry.name == "padding" for entry in session.get_overridable_initializers())
-        self._constant_feeds = {"padding": np.zeros((), dtype=np.int64)} if has_padding else {}
+
+        # A graph that cuts whole tracks pads them unless told otherwise; rows are cut already.
+        self._constant_feeds: dict[str, NDArray[np.int64]] = {}
+        if any(entry.name == "padding" for entry in session.get_overridable_initializers()):
+            self._constant_feeds["padding"] = np.zeros((), dtype=np.int64)
+
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bundle") if threads > 1 else None
+
+    @property
+    def hears_tracks(self) -> bool:
+        """Whether the front end wants the whole track beside each segment: see `run_track`."""
+        return self._front_end is not None and self._front_end.hears_tracks
 
     def run(self, rows: NDArray[np.floating]) -> dict[str, Float32]:
         """Run the model on segments.
@@ -80,12 +225,12 @@ class Bundle:
         Parameters
         ----------
         rows : ndarray, shape (n_rows, card.segment_samples)
-            One segment of sound a row, at ``card.sample_rate_hz``, cut as the card says.
+            One segment of sound a row, at `card.sample_rate_hz`, cut as the card says.
 
         Returns
         -------
         dict of str to float32 ndarray
-            ``tags`` and ``embedding``, or ``logits``; each of shape (n_rows, width).
+            `tags` and `embedding`, or `logits`; each of shape (n_rows, width).
 
         Raises
         ------
@@ -102,12 +247,11 @@ class Bundle:
                 f"{self.card.name} knows the whole track and cannot be run on segments alone",
                 next_step="Use Bundle.run_track, or musicgenre.Classifier",
             )
-        return self._run_each(np.ascontiguousarray(rows, dtype=np.float32), self._feeds_of)
 
-    @property
-    def hears_tracks(self) -> bool:
-        """Whether the front end wants the whole track beside each segment: see :meth:`run_track`."""
-        return self._front_end is not None and self._front_end.hears_tracks
+        sound = np.ascontiguousarray(rows, dtype=np.float32)
+        if self._front_end is None:
+            return self._run_each(sound, "waveform", lambda row: row)
+        return self._run_each(sound, "features", self._front_end.compute)
 
     def run_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> dict[str, Float32]:
         """Run a model that knows the whole track on some segments of it.
@@ -119,90 +263,84 @@ class Bundle:
         starts_s : sequence of float
             Where the segments begin in it, in seconds.
         segment_s : float or None
-            Their length, where the front end has none of its own; ``None``: the one segment is all that is heard.
+            Their length, where the front end has none of its own; `None`: the one segment is all that is heard.
 
         Returns
         -------
         dict of str to float32 ndarray
-            As :meth:`run`, a row a segment.
+            As `run`, a row a segment.
         """
         if self._front_end is None or not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
         features = self._front_end.compute_track(track, starts_s, segment_s)
-        return self._run_each(features, lambda row: {"features": row})
+        return self._run_each(features, "features", lambda row: row)
 
-    def _run_each(self, rows: Float32, feeds_of: Callable[[Float32], dict[str, Float32]]) -> dict[str, Float32]:
-        """Run rows one by one, several at a time."""
+    def _run_each(self, rows: Float32, feed: str, prepare: Callable[[Float32], Float32]) -> dict[str, Float32]:
+        """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
+
+        def run_row(row: Float32) -> list[Float32]:
+            feeds = {f"{self._prefix}{feed}": prepare(row), **self._constant_feeds}
+            try:
+                results: list[Float32] = self._session.run(self._outputs, feeds)
+            except _onnxruntime_errors() as error:
+                raise _not_running(f"cannot run {self.card.name}", error) from error
+            return results
+
+        # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
         mapped = map if self._pool is None or len(single) == 1 else self._pool.map
-        by_output = zip(*mapped(lambda row: self._run_row(feeds_of(row)), single), strict=True)
+        by_output = zip(*mapped(run_row, single), strict=True)
+
         names = [name.removeprefix(self._prefix) for name in self._outputs]
         return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
 
-    def _feeds_of(self, row: Float32) -> dict[str, Float32]:
-        return {"waveform": row} if self._front_end is None else {"features": self._front_end.compute(row)}
 
-    def _run_row(self, feeds: dict[str, Float32]) -> list[Float32]:
-        named = {f"{self._prefix}{name}": value for name, value in feeds.items()}
-        try:
-            results: list[Float32] = self._session.run(self._outputs, {**named, **self._constant_feeds})
-        except _failures() as error:
-            raise _not_running(f"cannot run {self.card.name}", error) from error
-        return results
-
-
-def read_card(path: str | os.PathLike[str]) -> BundleCard:
-    """Read and check a bundle's card without loading the model.
-
-    Raises
-    ------
-    BundleError
-        When the file is missing, not a bundle, too new, or damaged.
-    """
-    return read_sealed(Path(path))[1]
-
-
-def load_bundle(path: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
-    """Load a bundle.
+class PythonFrontEnd:
+    """Computes the representation that a bundle's card describes.
 
     Parameters
     ----------
-    path : path
-        The ``.onnx`` file.
-    threads : int, optional
-        Rows that one :meth:`Bundle.run` may run at a time; as many as there are cores by default.
+    settings : mapping
+        The card's `front_end`: settings of the representation.
+    name : str
+        Name of the bundle, for messages.
 
     Raises
     ------
     BundleError
-        When the file is missing, not a bundle, too new, or damaged.
-    MissingExtraError
-        When the bundle's front end needs packages that are not installed.
+        When this version of musicgenre does not compute such features, or they need published weights that are not at
+        hand and cannot be fetched.
+
+    Attributes
+    ----------
+    hears_tracks : bool
+        Whether some of the features describe the whole track: `compute_track` computes them.
     """
-    content, card = read_sealed(Path(path))
-    if card.kind == "ensemble":
-        raise BundleError(
-            f"{path} is an ensemble of {len(card.members)} models",
-            valid="a bundle of one model",
-            next_step="musicgenre classify --model takes it; in Python: musicgenre.bundle.load_ensemble",
-        )
-    return bundle_of(content, card, str(path), threads=threads)
+
+    def __init__(self, settings: Mapping[str, Any], name: str) -> None:
+        try:
+            made = self._representation = representation_from_settings(settings)
+        except (UsageError, *_OF_OTHER_KINDS) as error:
+            raise BundleError(
+                f"the bundle {name} reads features that this musicgenre does not compute ({error})",
+                next_step="Update musicgenre, or export the run anew",
+            ) from error
+
+        self.hears_tracks = made.reads == "track"
+        made.make_ready()
+
+    def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
+        """Compute the features of the segments of a track that begin at `starts_s`, (n, *shape)."""
+        features = self._representation.compute_track(track, starts_s, segment_s)
+        return np.stack(features).astype(np.float32, copy=False)
+
+    def compute(self, rows: NDArray[np.floating]) -> Float32:
+        """Compute the features of segments: (n, segment_samples) to (n, *shape)."""
+        features = [self._representation.compute(np.asarray(row, dtype=np.float32)) for row in rows]
+        return np.stack(features).astype(np.float32, copy=False)
 
 
-def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None = None, prefix: str = "") -> Bundle:
-    """Make a bundle of an ONNX model and its card; parameters and errors are those of `load_bundle` and `Bundle`."""
-    front_end = _python_front_end(card) if card.extra else None
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(model, _session_options(), providers=["CPUExecutionProvider"])
-    except _failures() as error:
-        raise _not_running(f"cannot load {where}", error) from error
-    _check_graph(session, card, "waveform" if front_end is None else "features", where, prefix)
-    return Bundle(card, session, _available_cores() if threads is None else threads, front_end, prefix)
-
-
-def _failures() -> tuple[type[Exception], ...]:
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
     """List the C++ errors of onnxruntime, which share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
@@ -220,94 +358,3 @@ def _not_running(what: str, error: Exception) -> BundleError:
     import onnxruntime
 
     return BundleError(f"onnxruntime {onnxruntime.__version__} {what} ({str(error).splitlines()[0]})")
-
-
-def _check_graph(session: onnxruntime.InferenceSession, card: BundleCard, feed: str, where: str, prefix: str) -> None:
-    """Compare what the graph takes and gives with what the card says, as far as the graph tells sizes."""
-    taken = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_inputs()}
-    given = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_outputs()}
-    length = (taken.get(feed) or [None])[-1]
-    fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
-    fits = fits and (feed != "waveform" or not isinstance(length, int) or length == card.segment_samples)
-    named = "tags" if card.kind == "embedding" else "logits"
-    width = (given.get(named) or [None])[-1]
-    if not fits or (isinstance(width, int) and width != len(card.labels)):
-        raise BundleError(
-            f"the graph in {where} does not do what its card says: it takes {taken} and gives {given}",
-            valid=f"{feed} (rows, {card.segment_samples}) to {named} (rows, {len(card.labels)})",
-            next_step="Get or export it anew",
-        )
-
-
-def _session_options() -> onnxruntime.SessionOptions:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, and told once
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    return options
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _python_front_end(card: BundleCard) -> PythonFrontEnd:
-    from importlib.util import find_spec
-
-    needed = _PACKAGES.get(card.extra, ())
-    if any(find_spec(name) is None for name in needed):
-        raise MissingExtraError(f"the bundle {card.name}", card.extra)
-
-    return PythonFrontEnd(card.front_end, card.name)
-
-
-_OF_OTHER_KINDS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
-"""What representations say of settings that are no settings: a number for a list, nothing for a name."""
-
-
-class PythonFrontEnd:
-    """Computes the representation that a bundle's card describes.
-
-    Parameters
-    ----------
-    settings : mapping
-        The card's ``front_end``: settings of the representation.
-    name : str
-        Name of the bundle, for messages.
-
-    Raises
-    ------
-    BundleError
-        When this version of musicgenre does not compute such features, or they need published weights that are not at
-        hand and cannot be fetched.
-
-    Attributes
-    ----------
-    hears_tracks : bool
-        Whether some of the features describe the whole track: :meth:`compute_track` computes them.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], name: str) -> None:
-        try:
-            made = self._representation = representation_from_settings(settings)
-        except (UsageError, *_OF_OTHER_KINDS) as error:
-            raise BundleError(
-                f"the bundle {name} reads features that this musicgenre does not compute ({error})",
-                next_step="Update musicgenre, or export the run anew",
-            ) from error
-
-        self.hears_tracks = made.reads == "track"
-        made.make_ready()
-
-    def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
-        """Compute the features of the segments of a track that begin at ``starts_s``, (n, *shape)."""
-        return np.stack(self._representation.compute_track(track, starts_s, segment_s)).astype(np.float32, copy=False)
-
-    def compute(self, rows: NDArray[np.floating]) -> Float32:
-        """Compute the features of segments: (n, segment_samples) to (n, *shape)."""
-        features = [self._representation.compute(np.asarray(row, dtype=np.float32)) for row in rows]
-        return np.stack(features).astype(np.float32, copy=False)

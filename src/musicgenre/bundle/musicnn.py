@@ -12,25 +12,10 @@ from musicgenre.features.published.musicnn.published import (
     HOP_SAMPLES,
     LEAD_SAMPLES,
     LICENCE,
-    PATCH_FRAMES,
-    PUBLISHED,
     SEGMENT_SAMPLES,
     SPEC,
     Published,
-    published,
 )
-
-__all__ = [
-    "HOP_SAMPLES",
-    "LEAD_SAMPLES",
-    "PATCH_FRAMES",
-    "PUBLISHED",
-    "SEGMENT_SAMPLES",
-    "SPEC",
-    "Published",
-    "convert",
-    "published",
-]
 
 
 def convert(model: Published, read: Read) -> tuple[bytes, BundleCard]:
@@ -46,13 +31,9 @@ def convert(model: Published, read: Read) -> tuple[bytes, BundleCard]:
     Returns
     -------
     bytes, BundleCard
-        What :func:`musicgenre.bundle.save_bundle` takes.
+        What `musicgenre.bundle.save_bundle` takes.
     """
-    return patch_graph(model.family, read), _card(model)
-
-
-def _card(model: Published) -> BundleCard:
-    return BundleCard(
+    card = BundleCard(
         name=model.name,
         kind="embedding",
         labels=model.tags,
@@ -69,3 +50,4 @@ def _card(model: Published) -> BundleCard:
         source_sha256={".index": model.index_sha256, ".data-00000-of-00001": model.data_sha256},
         notes="Converted from the published weights; tags agree with them within 1e-4.",
     )
+    return patch_graph(model.family, read), card

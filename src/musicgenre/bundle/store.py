@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import cache_folder
-from musicgenre.bundle._container import read_sealed
+from musicgenre.bundle.file import read_sealed
 from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import BundleError, UsageError
 
@@ -72,7 +72,7 @@ def get_bundles(
     Parameters
     ----------
     names : sequence of str
-        Bundles of :data:`musicgenre.bundle.musicnn.PUBLISHED`.
+        Bundles of `musicgenre.features.published.musicnn.published.PUBLISHED`.
     source : Path, optional
         The published wheel, or a folder with its checkpoints.
     allow_network : bool
@@ -85,19 +85,21 @@ def get_bundles(
     Returns
     -------
     list of Path
-        The bundles, in the order of ``names``.
+        The bundles, in the order of `names`.
 
     Raises
     ------
     BundleError
         When the weights cannot be had; the message names three ways.
     """
-    from musicgenre.bundle.musicnn import published
+    from musicgenre.features.published.musicnn.published import published
 
     models = [published(name) for name in names]
     missing = [model for model in models if force or problem_of(bundle_path(model.name)) is not None]
+
+    # Only conversion needs onnx and the weights: where all is there, neither is imported or looked for.
     if missing:
-        from musicgenre.bundle._container import save_bundle
+        from musicgenre.bundle.file import save_bundle
         from musicgenre.bundle.musicnn import convert
         from musicgenre.features.published.musicnn.weights import read_variables
 
@@ -105,6 +107,7 @@ def get_bundles(
         for model in missing:
             report(f"converting {model.name}")
             save_bundle(bundle_path(model.name), *convert(model, variables[model.name].__getitem__))
+
     for model in models:
         state = "ready" if model in missing else "already there"
         report(f"{model.name} is {state}: {bundle_path(model.name)}")
@@ -140,7 +143,7 @@ def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str
 
 
 def ensure_default(*, allow_fetch: bool = False, report: Callable[[str], None] = lambda _: None) -> Path:
-    """Give the path of the default bundle; see :func:`ensure_bundle`."""
+    """Give the path of the default bundle; see `ensure_bundle`."""
     return ensure_bundle(DEFAULT_BUNDLE, allow_fetch=allow_fetch, report=report)
 
 
@@ -153,9 +156,19 @@ def list_bundles() -> list[CachedBundle]:
     """List the published bundles, cached or not, and whatever else lies in the cache."""
     from musicgenre.features.published.musicnn.published import PUBLISHED
 
-    found = sorted(path.stem for path in bundles_folder().glob(f"*{_SUFFIX}") if not path.name.startswith("."))
-    names = [*PUBLISHED, *(name for name in found if name not in PUBLISHED)]
-    return [_listed(name) for name in names]
+    names = list(PUBLISHED)
+    for path in sorted(bundles_folder().glob(f"*{_SUFFIX}")):
+        if path.stem not in PUBLISHED and not path.name.startswith("."):
+            names.append(path.stem)
+
+    bundles = []
+    for name in names:
+        path = bundle_path(name)
+        if path.is_file():
+            bundles.append(CachedBundle(name, path, path.stat().st_size, problem_of(path) or ""))
+        else:
+            bundles.append(CachedBundle(name, path, None))
+    return bundles
 
 
 def problem_of(path: Path) -> str | None:
@@ -175,11 +188,11 @@ def verify_bundles(names: Sequence[str] = ()) -> list[CachedBundle]:
     BundleError
         When a named bundle is not cached.
     """
-    listed = {entry.name: entry for entry in list_bundles() if entry.is_cached}
+    cached = {entry.name: entry for entry in list_bundles() if entry.is_cached}
     for name in names:
-        if name not in listed:
+        if name not in cached:
             raise _not_cached(name)
-    return [listed[name] for name in names or listed]
+    return [cached[name] for name in names or cached]
 
 
 def remove_bundles(names: Sequence[str]) -> list[Path]:
@@ -191,19 +204,12 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
         When one is not cached; nothing is deleted then.
     """
     paths = [bundle_path(name) for name in names]
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(names, paths, strict=True):  # all of them before the first is deleted
         if not path.is_file():
             raise _not_cached(name)
     for path in paths:
         path.unlink()
     return paths
-
-
-def _listed(name: str) -> CachedBundle:
-    path = bundle_path(name)
-    if not path.is_file():
-        return CachedBundle(name, path, None)
-    return CachedBundle(name, path, path.stat().st_size, problem_of(path) or "")
 
 
 def _not_cached(name: str) -> BundleError:

@@ -1,6 +1,6 @@
 """The command line: thin commands over the public API, one file a group.
 
-These files import only typer and the standard library at their top, so that ``musicgenre --help`` is quick; the
+These files import only typer and the standard library at their top, so that `musicgenre --help` is quick; the
 work is imported inside the commands.
 """
 
@@ -18,6 +18,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from musicgenre._files import place_advice
+from musicgenre._text import printable
 from musicgenre._transfer import telling
 from musicgenre.cli import (
     augment,
@@ -73,7 +75,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
 
 
 class _InOrder(typer.core.TyperGroup):
-    """Lists the commands as ``_PANELS`` has them; typer itself would put groups of commands last."""
+    """Lists the commands as `_PANELS` has them; typer itself would put groups of commands last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for commands in _PANELS.values() for name in commands]
@@ -105,33 +107,29 @@ def _root(
     ] = False,
 ) -> None:
     """Hear a track, name its genre; train such a listener on your own music."""
+    from musicgenre.config import config_path, read_config
+
+    # The file spells options as people do; typer wants the parameter's name (`--format` is `output_format` inside).
+    parameters: dict[str, dict[str, str]] = {}
+    for command, what in getattr(context.command, "commands", {}).items():
+        parameters[command] = {}
+        for parameter in what.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    parameters[command][option.removeprefix("--")] = parameter.name
+
     try:
-        context.default_map = _configured_defaults(context)
+        defaults = read_config(config_path(), parameters)
     except UsageError as error:
         if context.invoked_subcommand != "doctor":  # which is there to tell what is wrong
             raise
         context.obj = error
+        return
 
-
-def _configured_defaults(context: typer.Context) -> dict[str, Any]:
-    """Take the defaults of the config file; every command may have a table of its option names."""
-    from musicgenre.config import config_path, read_config
-
-    commands = getattr(context.command, "commands", {})
-    options = {
-        name: [option.removeprefix("--") for p in command.params for option in p.opts if option.startswith("--")]
-        for name, command in commands.items()
-    }
-    return _by_parameter(read_config(config_path(), options), commands)
-
-
-def _by_parameter(defaults: dict[str, dict[str, Any]], commands: dict[str, Any]) -> dict[str, Any]:
-    """Key the values by the commands' own parameter names (``--format`` is ``output_format`` inside)."""
-    named: dict[str, Any] = {}
+    context.default_map = {}
     for command, options in defaults.items():
-        names = {opt.removeprefix("--").replace("-", "_"): p.name for p in commands[command].params for opt in p.opts}
-        named[command] = {names[option]: value for option, value in options.items()}
-    return named
+        names = {option.replace("-", "_"): name for option, name in parameters[command].items()}
+        context.default_map[command] = {names[option]: value for option, value in options.items()}
 
 
 for _panel, _commands in _PANELS.items():
@@ -144,14 +142,19 @@ for _panel, _commands in _PANELS.items():
 
 def main() -> None:
     """Run the command line; errors of ours become one line on standard error and exit code 2, Ctrl-C 130."""
-    _prepare_streams()
-    pressed = _noticed_interrupts()
+    # A process that was started without standard streams gets empty ones, and none fails at a character.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    presses = _note_interrupts()
     try:
         with telling(lambda text: typer.echo(text, err=True)):
             app()
     except MusicgenreError as error:
-        from musicgenre.audio.names import printable
-
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except SystemExit as error:
@@ -162,52 +165,36 @@ def main() -> None:
         _drop_output()
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
-        if pressed or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
+        if presses or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
             typer.echo("interrupted", err=True)
             sys.exit(_INTERRUPTED)
         if not isinstance(error, OSError):
             raise
-        sys.exit(_told(error))
+
+        # A disk that is full, a folder that may not be entered: no fault of the program, so the system's own words do.
+        where = "" if error.filename is None else f"{printable(str(error.filename))}: "
+        advice = place_advice(error)
+        if advice:
+            advice = f". {advice}, then run the same command again"
+        typer.echo(f"error: {where}{error.strerror or error}{advice}", err=True)
+        _drop_output()
+        sys.exit(2)
     finally:
-        # what is left is Python's own end, where Ctrl-C would leave a traceback of some package
+        # What is left is Python's own end, where Ctrl-C would leave a traceback of some package.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _noticed_interrupts() -> list[int]:
-    """Let Ctrl-C be noted as well as raised, unless it is to be ignored (``nohup``, a job in the background)."""
-    pressed: list[int] = []
+def _note_interrupts() -> list[int]:
+    """Let Ctrl-C be noted as well as raised, unless it is to be ignored (`nohup`, a job in the background)."""
+    presses: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> NoReturn:
-        pressed.append(number)
+        presses.append(number)
         signal.default_int_handler(number, frame)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, note)
-    return pressed
-
-
-def _told(error: OSError) -> int:
-    """Say what the system says: a disk that is full, a folder that may not be entered, no fault of the program."""
-    from musicgenre._files import place_advice
-    from musicgenre.audio.names import printable
-
-    where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
-    advice = place_advice(error)
-    typer.echo(
-        f"error: {where}{error.strerror or error}{advice and f'. {advice}, then run the same command again'}", err=True
-    )
-    _drop_output()
-    return 2
-
-
-def _prepare_streams() -> None:
-    """Give a process that was started without standard streams empty ones, and let none fail at a character."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
-        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    return presses
 
 
 def _drop_output() -> None:

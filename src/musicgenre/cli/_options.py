@@ -1,4 +1,4 @@
-"""Plumbing shared by commands: ``--set key=value`` and tracks that failed."""
+"""Plumbing shared by commands: `--set key=value` and tracks that failed."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ from musicgenre.errors import UsageError
 if TYPE_CHECKING:
     from musicgenre.features.prepare import Skipped
 
-_LISTED = 50
+_LISTED_AT_MOST = 50
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; numbers, lists, true, false and null become such, others stay text."""
+    """Read `key=value` pairs; numbers, lists, true, false and null become such, others stay text."""
+    words = {"true": True, "false": False, "null": None}  # not "none", which is a word that options take
     settings: dict[str, Any] = {}
     for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip().isidentifier():
+        key, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not key.isidentifier():
             raise UsageError(f"--set {pair!r} is not a setting", valid="--set key=value, for example --set n_mels=64")
-        settings[key.strip()] = _value(text.strip())
+
+        if text.lower() in words:
+            settings[key] = words[text.lower()]
+            continue
+        try:
+            settings[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[key] = text
     return settings
-
-
-def _value(text: str) -> Any:
-    words = {"true": True, "false": False, "null": None}  # none is a word that options take
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
     """List tracks with their reasons on standard error."""
     if not skipped:
         return
+
     typer.echo(f"{title} ({len(skipped)}):", err=True)
-    for skip in skipped[:_LISTED]:
+    for skip in skipped[:_LISTED_AT_MOST]:
         where = "" if str(skip.path) in skip.reason else f"{Path(skip.path)}: "  # reasons mostly name the file already
         typer.echo(f"  {skip.track_id}: {where}{skip.reason}", err=True)
-    if len(skipped) > _LISTED:
-        typer.echo(f"  and {len(skipped) - _LISTED} more", err=True)
+    if len(skipped) > _LISTED_AT_MOST:
+        typer.echo(f"  and {len(skipped) - _LISTED_AT_MOST} more", err=True)

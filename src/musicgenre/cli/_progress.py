@@ -44,10 +44,7 @@ def counting_several(*, quiet: bool = False) -> Iterator[Callable[[str, int, int
     callable
         To be told (name of the bar, done, all).
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with _bars(columns, quiet) as update:
+    with _bars(quiet, of_bytes=False) as update:
         yield update
 
 
@@ -65,35 +62,51 @@ def transferring(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], N
     callable
         To be told (name, bytes done, bytes in all or 0 when that is not known).
     """
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with _bars(columns, quiet) as update:
+    with _bars(quiet, of_bytes=True) as update:
         yield update
 
 
 @contextmanager
-def _bars(columns: tuple[Any, ...], quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
+def _bars(quiet: bool, *, of_bytes: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for every name that is told of, on standard error where that is a terminal."""
+    if quiet:  # and spare the command the import of rich
+        yield lambda what, done, total: None
+        return
 
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn()]
+    if of_bytes:
+        columns += [DownloadColumn(), TransferSpeedColumn()]
+    else:
+        columns += [MofNCompleteColumn(), TimeRemainingColumn()]
+
+    # Drawn as things get done and not by a thread, beside which no process could be copied (_parallel.py).
     console = Console(stderr=True)
+    shown = Progress(*columns, console=console, disable=not console.is_terminal, transient=True, auto_refresh=False)
     bars: dict[str, TaskID] = {}
     drawn_at = -_REDRAW_S
-    # drawn as things get done and not by a thread, beside which no process could be copied (data/_pool.py)
-    shown = Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True, auto_refresh=False
-    )
+
+    def update(what: str, done: int, total: int) -> None:
+        nonlocal drawn_at
+        if what not in bars:
+            bars[what] = shown.add_task(what, total=total or None)
+        shown.update(bars[what], completed=done, total=total or None)
+
+        now = time.monotonic()
+        if now - drawn_at >= _REDRAW_S or done == total:
+            drawn_at = now
+            shown.refresh()
+
     with shown:
-
-        def update(what: str, done: int, total: int) -> None:
-            nonlocal drawn_at
-            if what not in bars:
-                bars[what] = shown.add_task(what)
-            shown.update(bars[what], completed=done, total=total or None)
-            now = time.monotonic()
-            if now - drawn_at >= _REDRAW_S or done == total:
-                drawn_at = now
-                shown.refresh()
-
         yield update

@@ -1,125 +1,85 @@
-"""How answers look in a terminal: plain aligned lines, colour where it is welcome, a progress bar on a terminal."""
+"""How answers look in a terminal: plain aligned lines, colour where it is welcome."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import groupby
 
 import typer
 
-from musicgenre.audio import printable
-from musicgenre.listening.answer import Answer, TimelineSegment
+from musicgenre._text import printable
+from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Failure, Result
 
+# In columns.
 _NAME_WIDTH = 36
 _GENRE_WIDTH = 10
+_BESIDE_TIMELINE = 30
+_NARROWEST_TIMELINE = 10
+
+# What is drawn where standard output can hold it, and where it cannot.
 _BAR, _PLAIN_BAR = "█", "#"
 _SHADES, _PLAIN_SHADES = "·░▒▓█", ".:+*#"
 _CONTINUES, _PLAIN_CONTINUES = "…", "~"
 
 
 def table_row(result: Result, *, top: int, timeline: bool) -> None:
-    """Print one track as a line: name, genre, confidence, then candidates, tags and warnings."""
+    """Print one track as a line: name, genre, confidence, then candidates, tags and warnings.
+
+    Of a tagger: the tags it chose, then the next most probable ones in brackets.
+
+    Parameters
+    ----------
+    result : Answer or Failure
+        What became of the track; why it failed is told at the end, on standard error.
+    top : int
+        How many tags to name.
+    timeline : bool
+        Whether to draw what was heard over time, too.
+    """
     if isinstance(result, Failure):
-        typer.echo(f"{_fit(result.path, _NAME_WIDTH)}  {_paint('failed', typer.colors.RED):<{_GENRE_WIDTH}}")
+        failed = _paint("failed", typer.colors.RED)
+        typer.echo(f"{_fit(result.path, _NAME_WIDTH)}  {failed:<{_GENRE_WIDTH}}")
         return
+
     name = _fit(result.path or "-", _NAME_WIDTH)
+    tags = list(result.tags)[:top]
     if result.names_tags:
-        _tag_rows(result, name, top=top, timeline=timeline)
-        return
-    colour = typer.colors.GREEN if result.is_sure else typer.colors.YELLOW
-    genre = _paint(f"{printable(result.genre):<{_GENRE_WIDTH}}", colour)
-    typer.echo(f"{name}  {genre}  {result.confidence:4.0%}  {_details(result, top)}".rstrip())
-    _notes(result)
-    if timeline:
-        for line in timeline_lines(result.timeline, result.duration_s, _columns() - 30):
-            typer.echo(line)
+        others = [tag for tag in tags if tag not in result.chosen]
+        tags = [*result.chosen, *others]
+        parts = []
+        if result.chosen:
+            parts.append(_paint(_with_scores(result.chosen, result), typer.colors.GREEN))
+        if others:
+            parts.append(f"[{_with_scores(others, result)}]")
+        line = " ".join(parts)
+    else:
+        details = []
+        if not result.is_sure:
+            candidates = [f"{genre} {result.scores[genre]:.0%}" for genre in result.candidates[:3]]
+            details.append(f"perhaps {', '.join(candidates)}")
+            if result.style:
+                details.append(f"sounds like {result.style}")
+        if tags:
+            details.append(f"[{', '.join(tags)}]")
 
+        colour = typer.colors.GREEN if result.is_sure else typer.colors.YELLOW
+        # Filled up before it is painted: what sets the colour has a length, too.
+        genre = _paint(f"{printable(result.genre):<{_GENRE_WIDTH}}", colour)
+        line = f"{genre}  {result.confidence:4.0%}  {printable('; '.join(details))}"
 
-def _notes(answer: Answer) -> None:
-    for warning in answer.warnings:
+    typer.echo(f"{name}  {line}".rstrip())
+    for warning in result.warnings:
         typer.echo(f"{'':{_NAME_WIDTH}}  note: {printable(warning)}")
 
-
-def _tag_rows(answer: Answer, name: str, *, top: int, timeline: bool) -> None:
-    """Print a tagger's answer: the tags it chose, then the next most probable ones in brackets."""
-    others = [tag for tag in list(answer.tags)[:top] if tag not in answer.chosen]
-    chosen = _paint(_scored(answer, answer.chosen), typer.colors.GREEN) if answer.chosen else ""
-    parts = [chosen, f"[{_scored(answer, others)}]" if others else ""]
-    typer.echo(f"{name}  {' '.join(part for part in parts if part)}".rstrip())
-    _notes(answer)
     if timeline:
-        for line in tag_timeline_lines(answer, [*answer.chosen, *others], _columns() - 30):
-            typer.echo(line)
-
-
-def _scored(answer: Answer, tags: Sequence[str]) -> str:
-    return printable(", ".join(f"{tag} {answer.tags[tag]:.0%}" for tag in tags))
-
-
-def tag_timeline_lines(answer: Answer, tags: Sequence[str], width: int) -> list[str]:
-    """Draw tags over time: one line a tag, the darker the more probable; what was not heard stays empty.
-
-    Parameters
-    ----------
-    answer : Answer
-        A tagger's.
-    tags : sequence of str
-        Which of its tags.
-    width : int
-        Columns that stand for the whole track.
-    """
-    columns = max(10, width)
-    shades = _SHADES if is_unicode() else _PLAIN_SHADES
-    last_s = max([answer.duration_s, *(segment.end_s for segment in answer.timeline)])
-    name_width = max((len(printable(tag)) for tag in tags), default=0)
-    lines = []
-    for tag in tags:
-        cells = [" "] * columns
-        for segment in answer.timeline:
-            left = min(columns - 1, int(columns * segment.start_s / last_s))
-            right = max(left + 1, min(columns, round(columns * segment.end_s / last_s)))
-            shade = shades[min(len(shades) - 1, int(segment.tags[tag] * len(shades)))]
-            cells[left:right] = shade * (right - left)
-        lines.append(f"  {printable(tag):<{name_width}} {answer.tags[tag]:4.0%} {''.join(cells)}".rstrip())
-    return lines
-
-
-def timeline_lines(segments: tuple[TimelineSegment, ...], duration_s: float, width: int) -> list[str]:
-    """Draw the genre over time: one line for each stretch of one genre, its bar placed and sized as in the track.
-
-    Parameters
-    ----------
-    segments : tuple of TimelineSegment
-        Heard segments in order.
-    duration_s : float
-        Length of the track in seconds.
-    width : int
-        Columns that stand for the whole track.
-    """
-    lines = []
-    columns = max(10, width)
-    block = _BAR if is_unicode() else _PLAIN_BAR
-    for genre, group in groupby(segments, key=lambda segment: segment.genre):
-        stretch = list(group)
-        start_s, end_s = stretch[0].start_s, stretch[-1].end_s
-        confidence = sum(segment.confidence for segment in stretch) / len(stretch)
-        left = min(columns - 1, int(columns * start_s / max(duration_s, end_s)))
-        length = max(1, round(columns * (end_s - start_s) / max(duration_s, end_s)))
-        bar = " " * left + block * min(length, columns - left)
-        lines.append(f"  {clock(start_s):>8} {printable(genre):<{_GENRE_WIDTH}} {confidence:4.0%} {bar}")
-    return lines
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from one hour on."""
-    whole = int(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+        width = max(_NARROWEST_TIMELINE, shutil.get_terminal_size((100, 20)).columns - _BESIDE_TIMELINE)
+        lines = _tag_timeline(result, tags, width) if result.names_tags else _genre_timeline(result, width)
+        for drawn in lines:
+            typer.echo(drawn)
 
 
 def is_unicode() -> bool:
@@ -127,44 +87,72 @@ def is_unicode() -> bool:
     return "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
 
 
-@contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on standard error while the block runs; yields the function that advances it."""
-    if quiet or total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _genre_timeline(answer: Answer, width: int) -> list[str]:
+    """Draw the genre over time: one line for each stretch of one genre, its bar placed and sized as in the track.
 
-    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("listening", total=total)
-        yield lambda: bar.advance(task)
+    `width` columns stand for the whole track.
+    """
+    block = _drawable(_BAR, _PLAIN_BAR)
+    lines = []
+    for genre, group in groupby(answer.timeline, key=lambda segment: segment.genre):
+        stretch = list(group)
+        start_s, end_s = stretch[0].start_s, stretch[-1].end_s
+        confidence = sum(segment.confidence for segment in stretch) / len(stretch)
+
+        # The last segment may stick out of the track.
+        last_s = max(answer.duration_s, end_s)
+        left = min(width - 1, int(width * start_s / last_s))
+        length = max(1, round(width * (end_s - start_s) / last_s))
+        bar = " " * left + block * min(length, width - left)
+
+        minutes, seconds = divmod(int(start_s), 60)
+        clock = f"{minutes}:{seconds:02d}"
+        if minutes >= 60:
+            clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        lines.append(f"  {clock:>8} {printable(genre):<{_GENRE_WIDTH}} {confidence:4.0%} {bar}")
+    return lines
 
 
-def _details(answer: Answer, top: int) -> str:
-    parts = []
-    if not answer.is_sure:
-        parts.append("perhaps " + ", ".join(f"{name} {answer.scores[name]:.0%}" for name in answer.candidates[:3]))
-        if answer.style:
-            parts.append(f"sounds like {answer.style}")
-    tags = list(answer.tags)[:top]
-    if tags:
-        parts.append(f"[{', '.join(tags)}]")
-    return printable("; ".join(parts))
+def _tag_timeline(answer: Answer, tags: list[str], width: int) -> list[str]:
+    """Draw tags over time: one line a tag, the darker the more probable; what was not heard stays empty.
+
+    `width` columns stand for the whole track.
+    """
+    shades = _drawable(_SHADES, _PLAIN_SHADES)
+    last_s = max([answer.duration_s, *(segment.end_s for segment in answer.timeline)])
+    name_width = max((len(printable(tag)) for tag in tags), default=0)
+    lines = []
+    for tag in tags:
+        # Segments may be narrower than a column or overlap: the later one is drawn over the earlier one.
+        cells = [" "] * width
+        for segment in answer.timeline:
+            left = min(width - 1, int(width * segment.start_s / last_s))
+            right = max(left + 1, min(width, round(width * segment.end_s / last_s)))
+            shade = shades[min(len(shades) - 1, int(segment.tags[tag] * len(shades)))]
+            cells[left:right] = shade * (right - left)
+        lines.append(f"  {printable(tag):<{name_width}} {answer.tags[tag]:4.0%} {''.join(cells)}".rstrip())
+    return lines
+
+
+def _drawable(text: str, plain: str) -> str:
+    """Take the text that standard output can hold."""
+    return text if is_unicode() else plain
+
+
+def _with_scores(tags: Iterable[str], answer: Answer) -> str:
+    return printable(", ".join(f"{tag} {answer.tags[tag]:.0%}" for tag in tags))
 
 
 def _fit(text: str, width: int) -> str:
+    """Fill a name up to a width, or leave out its beginning: names of files differ at their end."""
     text = printable(text)
-    mark = _CONTINUES if is_unicode() else _PLAIN_CONTINUES
-    return f"{text:<{width}}" if len(text) <= width else mark + text[-(width - 1) :]
+    if len(text) <= width:
+        return f"{text:<{width}}"
+    return _drawable(_CONTINUES, _PLAIN_CONTINUES) + text[-(width - 1) :]
 
 
 def _paint(text: str, colour: str) -> str:
+    """Colour a text on a terminal, unless its owner wants none (https://no-color.org)."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return text
     return typer.style(text, fg=colour)
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size((100, 20)).columns

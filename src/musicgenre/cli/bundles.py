@@ -1,4 +1,4 @@
-"""``musicgenre bundles``: provide, list, check and remove model bundles."""
+"""`musicgenre bundles`: provide, list, check and remove model bundles."""
 
 from __future__ import annotations
 
@@ -40,27 +40,29 @@ def get(
 @app.command("list")
 def list_() -> None:
     """List the bundles: name, size and place of those in the cache, and those that `get` can provide."""
-    from musicgenre.audio.names import printable
+    from musicgenre._text import printable
     from musicgenre.bundle.store import list_bundles
 
     for entry in list_bundles():
         name = printable(entry.name)
         if entry.size_bytes is None:
             typer.echo(f"{name}\tnot cached\tmusicgenre bundles get {name}")
+        elif entry.problem:
+            typer.echo(f"{name}\tdamaged\t{printable(entry.path)}")
         else:
-            state = "damaged" if entry.problem else f"{entry.size_bytes / 1e6:.1f} MB"
-            typer.echo(f"{name}\t{state}\t{printable(entry.path)}")
+            typer.echo(f"{name}\t{entry.size_bytes / 1e6:.1f} MB\t{printable(entry.path)}")
 
 
 @app.command("verify")
 def verify(names: _Names = None) -> None:
     """Check cached bundles against their checksums; exit code 1 if one is damaged."""
-    from musicgenre.audio.names import printable
+    from musicgenre._text import printable
     from musicgenre.bundle.store import verify_bundles
 
     entries = verify_bundles(names or ())
     for entry in entries:
         typer.echo(f"{printable(entry.name)}\t{printable(entry.problem or 'fine')}")
+
     if not entries:
         typer.echo("no bundles in the cache", err=True)
     if any(entry.problem for entry in entries):

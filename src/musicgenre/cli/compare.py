@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +19,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs on the same test tracks: difference, its 95 % interval, and a paired test."""
-    from musicgenre.evaluation.run_reports import compare_runs
+    from musicgenre._json import pretty_json
+    from musicgenre.evaluation.compare import compare as compare_runs
 
-    comparison = compare_runs(first, second, how=None if pooling is None else pooling.value)
-    text = json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False) + "\n" if as_json else comparison.to_text()
-    typer.echo(text, nl=False)
+    comparison = compare_runs(first, second, pooling=None if pooling is None else pooling.value)
+    typer.echo(pretty_json(comparison.as_dict()) if as_json else comparison.to_text(), nl=False)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from musicgenre.embedding.embed import Embedder, EmbedReport
-    from musicgenre.listening.batch import Failure
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
@@ -72,17 +66,18 @@ def embed(
 
     Exit code: 0 all fine, 1 some tracks failed.
     """
+    from musicgenre._text import printable
+    from musicgenre.cli._options import parse_settings
+    from musicgenre.cli._progress import counting
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
     from musicgenre.listening.batch import plan_threads
     from musicgenre.listening.gather import gather_paths
 
+    # A name that cannot be written is refused before thousands of tracks are looked for.
     check_output(output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
-    from musicgenre.cli._options import parse_settings
-    from musicgenre.cli._progress import counting
-
     embedder = Embedder(
         model,
         options=parse_settings(settings or []),
@@ -91,56 +86,41 @@ def embed(
         coverage=coverage,
         threads=n_threads,
     )
-    with _interruptible(output), counting("listening", quiet=quiet) as progress:
-        report = embed_tracks(
-            wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
-        )
-    failures = (*wanted.failures, *report.failures)
-    _tell(report, failures, quiet=quiet)
-    if output_format is SummaryFormat.json:
-        _print_json(report, failures, embedder, output)
-    raise typer.Exit(1 if failures else 0)
 
-
-@contextmanager
-def _interruptible(output: Path) -> Iterator[None]:
-    """Let Ctrl-C end the command with a word on how to go on."""
     try:
-        yield
+        with counting("listening", quiet=quiet) as progress:
+            report = embed_tracks(
+                wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
+            )
     except KeyboardInterrupt:
         hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
         typer.echo(f"interrupted{hint}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
 
-
-def _tell(report: EmbedReport, failures: tuple[Failure, ...], *, quiet: bool) -> None:
-    from musicgenre.audio import printable
-
+    # What a person should know goes to standard error, so that the summary can be piped.
+    failures = (*wanted.failures, *report.failures)
     for path, warning in report.warnings:
         typer.echo(f"note: {printable(path)}: {printable(warning)}", err=True)
     for failure in failures:
         typer.echo(f"failed: {printable(failure.error)}", err=True)
-    if quiet:
-        return
-    parts = [f"{report.embedded} embedded"]
-    if report.reused:
-        parts.append(f"{report.reused} done before")
-    if failures:
-        parts.append(f"{len(failures)} failed")
-    typer.echo(", ".join(parts), err=True)
+    if not quiet:
+        parts = [f"{report.embedded} embedded"]
+        if report.reused:
+            parts.append(f"{report.reused} done before")
+        if failures:
+            parts.append(f"{len(failures)} failed")
+        typer.echo(", ".join(parts), err=True)
 
+    if output_format is SummaryFormat.json:
+        import json
 
-def _print_json(report: EmbedReport, failures: tuple[Failure, ...], embedder: Embedder, output: Path) -> None:
-    import json
-
-    from musicgenre.audio import printable
-
-    summary = {
-        "output": printable(output),
-        **embedder.settings.as_dict(),
-        "embedded": report.embedded,
-        "reused": report.reused,
-        "failed": [{"path": printable(f.path), "error": printable(f.error)} for f in failures],
-        "warnings": [{"path": printable(path), "warning": printable(text)} for path, text in report.warnings],
-    }
-    typer.echo(json.dumps(summary))
+        summary = {
+            "output": printable(output),
+            **embedder.settings.as_dict(),
+            "embedded": report.embedded,
+            "reused": report.reused,
+            "failed": [{"path": printable(failed.path), "error": printable(failed.error)} for failed in failures],
+            "warnings": [{"path": printable(path), "warning": printable(text)} for path, text in report.warnings],
+        }
+        typer.echo(json.dumps(summary))
+    raise typer.Exit(1 if failures else 0)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 
-class Together(StrEnum):
+class Mixture(StrEnum):
     """How the runs answer together."""
 
     mean = "mean"
@@ -26,24 +26,30 @@ def ensemble(
         Path | None,
         typer.Option("--output", "-o", help="Folder of the new run; default runs/NAME, with a number if it exists."),
     ] = None,
-    how: Annotated[
-        Together, typer.Option("--how", help="Mean of the probabilities, or what is fitted on the validation tracks.")
-    ] = Together.mean,
+    mixture: Annotated[
+        Mixture, typer.Option("--how", help="Mean of the probabilities, or what is fitted on the validation tracks.")
+    ] = Mixture.mean,
     name: Annotated[str, typer.Option("--name", help="Stands for the recipe's name; default ensemble-HOW.")] = "",
 ) -> None:
     """Let finished runs answer together. The last line is the new run, for 'evaluate' and 'compare'."""
-    from musicgenre.evaluation.ensemble import ensemble as make
-    from musicgenre.evaluation.run_reports import write_reports
+    from musicgenre.evaluation.ensemble import ensemble as ensemble_of
+    from musicgenre.evaluation.study import write_reports
     from musicgenre.runs.folder import free_folder
 
-    folder = output or free_folder(Path("runs") / (name or f"ensemble-{how.value}"))
-    words = ["musicgenre", "ensemble", *(run.name for run in runs), "--how", how.value]
-    made = make(runs, folder, how=how.value, name=name, command=shlex.join(words + ["--name", name] * bool(name)))
-    typer.echo(f"{how.value} of {len(made.members)} runs:\n{made.to_text()}", err=True)
+    folder = output or free_folder(Path("runs") / (name or f"ensemble-{mixture.value}"))
+    # the record names runs, not the folders of this machine
+    words = ["musicgenre", "ensemble", *(run.name for run in runs), "--how", mixture.value]
+    if name:
+        words += ["--name", name]
+    answer = ensemble_of(runs, folder, mixture=mixture.value, name=name, command=shlex.join(words))
+    typer.echo(f"{mixture.value} of {len(answer.members)} runs:\n{answer.to_text()}", err=True)
+
     reports = write_reports(folder)
-    warnings = (*made.warnings, *(warning for report in reports for warning in report.warnings))
     for report in reports:
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})", err=True)
+    warnings = [*answer.warnings]
+    for report in reports:
+        warnings += report.warnings
     for warning in warnings:
         typer.echo(f"! {warning}.", err=True)
     typer.echo(folder)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from musicgenre.errors import UsageError
-
-if TYPE_CHECKING:
-    from musicgenre.evaluation.report import Report
-    from musicgenre.evaluation.study import Study
-    from musicgenre.evaluation.tag_report import TagReport
-    from musicgenre.evaluation.tag_study import TagStudy
 
 
 class Part(StrEnum):
@@ -58,35 +51,32 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a run with 95 % intervals: accuracy and confusion matrix, or areas and decisions tag by tag."""
-    from musicgenre.evaluation.run_reports import report_on, report_on_study
-    from musicgenre.evaluation.study import is_study
+    from musicgenre._json import pretty_json
+    from musicgenre.evaluation.evaluate import evaluate as evaluate_run
+    from musicgenre.evaluation.html import render_html
+    from musicgenre.evaluation.study import evaluate_study
+    from musicgenre.runs.folder import is_study
 
     kind = _choose_format(output_format, output)
+    chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
     if is_study(run):
-        study = report_on_study(run, part=part.value, how=None if pooling is None else pooling.value)
-        _write(_render_study(study, kind), output)
+        study = evaluate_study(run, part=part.value, pooling=chosen)
+        if kind is ReportFormat.html:
+            raise UsageError(
+                "a study has no HTML page",
+                valid="text or json",
+                next_step="Give one variant's folder for its page",
+            )
+        _write(pretty_json(study.as_dict()) if kind is ReportFormat.json else study.to_text(), output)
         return
-    report = report_on(run, part=part.value, how=None if pooling is None else pooling.value)
-    _write(_render(report, kind), output)
+
+    report = evaluate_run(run, part=part.value, pooling=chosen)
+    render = {ReportFormat.text: report.to_text, ReportFormat.json: report.to_json}
+    _write(render_html(report) if kind is ReportFormat.html else render[kind](), output)
     if output is not None:
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
-
-
-def _write(text: str, output: Path | None) -> None:
-    from musicgenre._files import write_text_atomic
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        write_text_atomic(output, text)
-    except OSError as error:
-        raise UsageError(
-            f"{output} cannot be written ({error.strerror})", next_step="Give another --output"
-        ) from error
-    typer.echo(f"wrote {output}")
 
 
 def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFormat:
@@ -103,23 +93,13 @@ def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFo
     return _BY_SUFFIX[output.suffix.lower()]
 
 
-def _render(report: Report | TagReport, kind: ReportFormat) -> str:
-    if kind is ReportFormat.json:
-        return report.to_json()
-    if kind is ReportFormat.text:
-        return report.to_text()
-    from musicgenre.evaluation.run_reports import render
+def _write(text: str, output: Path | None) -> None:
+    """Write to a file and say so, or to the screen."""
+    from musicgenre._files import write_text_atomic, writing_result
 
-    return render(report)
-
-
-def _render_study(study: Study | TagStudy, kind: ReportFormat) -> str:
-    if kind is ReportFormat.json:
-        return json.dumps(study.as_dict(), indent=2, ensure_ascii=False) + "\n"
-    if kind is ReportFormat.text:
-        return study.to_text()
-    raise UsageError(
-        "a study has no HTML page",
-        valid="text or json",
-        next_step="Give one variant's folder for its page",
-    )
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with writing_result(output, "Give another --output"):
+        write_text_atomic(output, text)
+    typer.echo(f"wrote {output}")

@@ -30,7 +30,7 @@ def similar(
     output_format: Annotated[ListFormat, typer.Option("--format", help="How they are printed.")] = ListFormat.table,
 ) -> None:
     """Find the tracks of an index that sound most like a track, by the cosine of their embeddings."""
-    from musicgenre.audio import printable
+    from musicgenre._text import printable
     from musicgenre.cli._options import parse_settings
     from musicgenre.embedding.similar import SimilarityIndex, similar
 
@@ -43,6 +43,7 @@ def similar(
         options=parse_settings(settings or []),
         report=lambda warning: typer.echo(f"note: {printable(warning)}", err=True),
     )
+
     if output_format is ListFormat.json:
         import json
 
@@ -50,6 +51,7 @@ def similar(
         record = {"track": printable(track), "model": library.settings.model, "neighbours": neighbours}
         typer.echo(json.dumps(record))
         return
+
     if not found:
         typer.echo(f"{printable(index)} holds no other track", err=True)
     for entry in found:

@@ -14,7 +14,7 @@ from musicgenre.errors import UsageError
 if TYPE_CHECKING:
     from musicgenre.teaching.teach import Taught
 
-_LISTED = 20
+_SHOWN_LINES = 20
 
 
 def teach(
@@ -36,13 +36,22 @@ def teach(
     """
     # The fits are thousands of products of small matrices: more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from musicgenre._parallel import usable_cores
+    from musicgenre.bundle.store import bundle_path, ensure_default
     from musicgenre.cli._progress import counting
-    from musicgenre.listening.batch import available_cores
+    from musicgenre.models.head import GenreHead
     from musicgenre.teaching.teach import teach as teach_head
 
     if not source.exists():
         raise UsageError(f"{source} does not exist", next_step="Name a folder of tracks or a manifest CSV")
-    _offer_default_bundle()
+
+    # Where a person can answer, the network is offered; otherwise the error names the command that gets it.
+    is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
+    if not is_here and sys.stdin.isatty() and sys.stderr.isatty():
+        question = "The default model is not here yet (a 29 MB download). Get it now?"
+        if typer.confirm(question, default=True, err=True):
+            ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
+
     with counting("hearing", quiet=quiet) as progress:
         taught = teach_head(
             source,
@@ -50,49 +59,44 @@ def teach(
             output=output,
             overwrite=overwrite,
             coverage=coverage,
-            jobs=jobs or available_cores(),
+            jobs=jobs or usable_cores(),
             progress=progress,
         )
+
     _list("left out", [f"{path}: {reason}" for path, reason in taught.failures])
     if not quiet:
         _list("look at this", list(taught.warnings))
-        _report(taught)
+        _print_report(taught)
     raise typer.Exit(1 if taught.failures else 0)
 
 
-def _offer_default_bundle() -> None:
-    """Ask to fetch the network where a person can answer; otherwise the error names the command."""
-    from musicgenre.bundle.store import bundle_path, ensure_default
-    from musicgenre.models.head import GenreHead
-
-    if bundle_path(GenreHead.load_default().bundle_name).is_file() or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return
-    if typer.confirm("The default model is not here yet (a 29 MB download). Get it now?", default=True, err=True):
-        ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
-
-
 def _list(title: str, lines: list[str]) -> None:
+    """List what a person should look at on standard error, the first of it."""
     if not lines:
         return
-    from musicgenre.audio.names import printable
+    from musicgenre._text import printable
 
     typer.echo(f"{title} ({len(lines)}):", err=True)
-    for line in lines[:_LISTED]:
+    for line in lines[:_SHOWN_LINES]:
         typer.echo(f"  {printable(line)}", err=True)
-    if len(lines) > _LISTED:
-        typer.echo(f"  and {len(lines) - _LISTED} more", err=True)
+    if len(lines) > _SHOWN_LINES:
+        typer.echo(f"  and {len(lines) - _SHOWN_LINES} more", err=True)
 
 
-def _report(taught: Taught) -> None:
+def _print_report(taught: Taught) -> None:
+    """Print how good the model is, genre by genre and as a whole."""
     score, classes = taught.score, taught.score.classes
-    low, high = score.interval
     width = max(len(label) for label in (*taught.head.labels, "genre"))
     typer.echo(f"{'genre':{width}}  tracks  tested  precision  recall    F1")
     for number, label in enumerate(taught.head.labels):
-        figures = (f"{values[number]:.2f}" for values in (classes.precision, classes.recall, classes.f1))
         tested = round(float(classes.support[number]))
-        row = "{:>9}  {:>6}  {:>4}".format(*figures) if tested else "        -       -     -"
+        row = "        -       -     -"
+        if tested:
+            precision, recall, f1 = classes.precision[number], classes.recall[number], classes.f1[number]
+            row = f"{precision:>9.2f}  {recall:>6.2f}  {f1:>4.2f}"
         typer.echo(f"{label:{width}}  {taught.counts[label]:>6}  {tested:>6}  {row}")
+
+    low, high = score.interval
     typer.echo(
         f"accuracy {score.accuracy:.3f} [{low:.3f}, {high:.3f}] on {score.n_tested} tracks in cross-validation"
         f" (always naming the most frequent genre: {score.majority:.3f})"

@@ -70,7 +70,7 @@ def train(
 
 def _conclude(folder: Path) -> int:
     """Write and print the scores, name what was skipped, print the run folder; return the exit code."""
-    from musicgenre.evaluation.run_reports import write_reports
+    from musicgenre.evaluation.study import write_reports
 
     for report in write_reports(folder):
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +12,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from musicgenre._files import sha256_of
-from musicgenre.audio import printable
+from musicgenre._files import sha256_of, writing_result
+from musicgenre._known_files import FileState
+from musicgenre._parallel import usable_cores
+from musicgenre._text import nearest_name, printable
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
 from musicgenre.data._disk import file_lock
@@ -33,11 +34,20 @@ from musicgenre.embedding.file import (
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.features.base import segment_samples
 from musicgenre.features.registry import create_representation
-from musicgenre.listening.batch import Failure, available_cores, hear_many
+from musicgenre.listening.batch import Failure, hear_many
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Source
 
+NETWORKS = {"transformer": ("model",), "vggish": ("weights", "pca")}
+"""Representations that embed, with the options that say where their weights lie: checksums say which they are."""
+
+_ONE_VECTOR = {
+    "transformer": "Take --set pool=model or pool=mean, and --set layers=last or the number of one layer",
+    "vggish": "Take --set output=embedding or output=quantised, and --set pool=mean",
+}
+_MODELS = "'default', an embedding bundle such as msd-musicnn, vggish or transformer"
+_TOGETHER_S = 60.0  # of sound given to a representation, which makes its own batches of it
 _SAVE_EVERY_S = 60.0
 _SAVING_SHARE = 20  # and no more than a twentieth of the time is spent on it
 
@@ -64,16 +74,16 @@ class Embedder:
     Parameters
     ----------
     model : str
-        ``default`` (MusiCNN), the name of an embedding bundle in the cache, or the path of one (``.onnx``); or the
-        representation ``vggish`` or ``transformer``.
+        `default` (MusiCNN), the name of an embedding bundle in the cache, or the path of one (`.onnx`); or the
+        representation `vggish` or `transformer`.
     options : mapping, optional
-        Options of the representation, as ``{"model": "facebook/wav2vec2-base", "layers": 6}``; a bundle has none.
+        Options of the representation, as `{"model": "facebook/wav2vec2-base", "layers": 6}`; a bundle has none.
     what : {"embedding", "tags"}
         The bundle's output to take: its penultimate layer, or tag probabilities.
     pool : {"mean", "max", "mean-max"}
         How the heard segments (VGGish: examples of 0.96 s) become one vector.
-    coverage : float, ``full`` or None
-        Seconds of each track to hear, evenly spread, or ``full``. None: ``full`` for a representation, else the
+    coverage : float, `full` or None
+        Seconds of each track to hear, evenly spread, or `full`. None: `full` for a representation, else the
         default of classification.
     threads : int, optional
         Threads that one inference may use; all cores by default.
@@ -109,13 +119,17 @@ class Embedder:
                 f"{model} is a bundle, which takes no options: {', '.join(options)}",
                 valid=f"Options of {' or '.join(NETWORKS)}",
             )
-        heard = Coverage.parse((None if is_network else DEFAULT_COVERAGE_S) if coverage is None else coverage)
+
+        if coverage is None and not is_network:
+            coverage = DEFAULT_COVERAGE_S
+        heard = Coverage.parse(coverage)
         if is_network:
             self._ear, maker = network_ear(model, options or {}, heard, threads)
         else:
             self._ear, maker = _bundle_ear(model, heard, threads)
-        said = "full" if heard.seconds is None else f"{heard.seconds:.12g}"
-        self._settings = EmbeddingSettings(**maker, what=what, pool=pool, coverage=said)
+
+        written_coverage = "full" if heard.seconds is None else f"{heard.seconds:.12g}"
+        self._settings = EmbeddingSettings(**maker, what=what, pool=pool, coverage=written_coverage)
 
     @property
     def settings(self) -> EmbeddingSettings:
@@ -138,8 +152,17 @@ class Embedder:
             When the source cannot be heard.
         """
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
+        rows = heard.outputs[self._settings.what]
+
+        # What float16 cannot hold becomes infinite, and is refused below by the name of the track.
         with np.errstate(invalid="ignore", over="ignore"):
-            vector = _pooled(heard.outputs[self._settings.what], self._settings.pool).astype(np.float16)
+            parts = []
+            if self._settings.pool != "max":
+                parts.append(rows.mean(axis=0, dtype=np.float64))
+            if self._settings.pool != "mean":
+                parts.append(rows.max(axis=0))
+            vector = np.concatenate(parts).astype(np.float32).astype(np.float16)
+
         if not np.isfinite(vector).all():
             raise AudioError(
                 f"{source if isinstance(source, str | Path) else 'the sound'} gives no embedding that is a number",
@@ -188,11 +211,11 @@ def embed_tracks(
     embedder : Embedder
         Hears them.
     output : Path
-        The file; ends in ``.npz``, or in ``.parquet`` where pyarrow is installed.
+        The file; ends in `.npz`, or in `.parquet` where pyarrow is installed.
     jobs : int
         Tracks at a time.
     resume : bool
-        Add to an existing ``.npz`` file: its tracks are not heard again unless their files changed.
+        Add to an existing `.npz` file: its tracks are not heard again unless their files changed.
     overwrite : bool
         Replace an existing file.
     progress : callable
@@ -205,46 +228,47 @@ def embed_tracks(
     Raises
     ------
     UsageError
-        When the file exists and neither ``resume`` nor ``overwrite`` is given, cannot be written, or was made with
+        When the file exists and neither `resume` nor `overwrite` is given, cannot be written, or was made with
         another model or other settings.
     DataError
         When the file to go on with is damaged, or another process writes it.
     """
-    _check(output, resume=resume, overwrite=overwrite)
+
+    def hear(path: str) -> tuple[HeardTrack, tuple[str, ...]]:
+        # Size and time are taken before, so that a change meanwhile is noticed next time.
+        file = Path(path)
+        state = FileState.of(file) if file.is_file() else None
+        embedding = embedder.embed(path)  # knows how to say what is wrong with something that is no file
+        if state is None:
+            raise AudioError(f"{printable(path)} is not a file")
+        return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
+
+    _refuse_output(output, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
-        library = Library(_start(output, embedder.settings, resume=resume))
-        return _embed_into(library, paths, embedder, output, jobs, progress)
+        library = _library_for(output, embedder.settings, resume=resume)
+        missing = [path for path in paths if not library.knows(path)]
+        done = n_reused = len(paths) - len(missing)
+        progress(done, len(paths))
 
+        failures: list[Failure] = []
+        warnings: list[tuple[str, str]] = []
+        saver = _Saver(library, output)
+        try:
+            with closing(hear_many(missing, hear, jobs=jobs)) as results:
+                for result in results:
+                    if isinstance(result, Failure):
+                        failures.append(result)
+                    else:
+                        track, noticed = result
+                        library.add(track)
+                        warnings += [(track.path, warning) for warning in noticed]
+                    done += 1
+                    progress(done, len(paths))
+                    saver.save_now_and_then()
+        finally:
+            saver.save()  # Ctrl-C and errors too: what was heard is kept
 
-def _embed_into(
-    library: Library,
-    paths: Sequence[str],
-    embedder: Embedder,
-    output: Path,
-    jobs: int,
-    progress: Callable[[int, int], None],
-) -> EmbedReport:
-    missing = [path for path in paths if not library.knows(path)]
-    done = reused = len(paths) - len(missing)
-    progress(done, len(paths))
-    failures: list[Failure] = []
-    warnings: list[tuple[str, str]] = []
-    saver = _Saver(library, output)
-    try:
-        with closing(hear_many(missing, lambda path: _hear(path, embedder), jobs=jobs)) as results:
-            for result in results:
-                if isinstance(result, Failure):
-                    failures.append(result)
-                else:
-                    track, noticed = result
-                    library.add(track)
-                    warnings += [(track.path, warning) for warning in noticed]
-                done += 1
-                progress(done, len(paths))
-                saver.save_now_and_then()
-    finally:
-        saver.save()
-    return EmbedReport(done - reused - len(failures), reused, tuple(failures), tuple(warnings))
+    return EmbedReport(done - n_reused - len(failures), n_reused, tuple(failures), tuple(warnings))
 
 
 class _Saver:
@@ -256,6 +280,7 @@ class _Saver:
         self._next_s = time.monotonic() + _SAVE_EVERY_S
 
     def save_now_and_then(self) -> None:
+        """Save if it is time to; the longer saving takes, the longer until the next time."""
         start_s = time.monotonic()
         if start_s < self._next_s:
             return
@@ -264,12 +289,13 @@ class _Saver:
         self._next_s = end_s + max(_SAVE_EVERY_S, _SAVING_SHARE * (end_s - start_s))
 
     def save(self) -> None:
+        """Save if there is anything new; a file without tracks is not written."""
         if self._library.changed and len(self._library):
             write_embeddings(self._output, self._library.tracks())
             self._library.changed = False
 
 
-def _check(output: Path, *, resume: bool, overwrite: bool) -> None:
+def _refuse_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse what cannot be written, before anything is heard."""
     check_output(output)
     if resume and overwrite:
@@ -284,13 +310,21 @@ def _check(output: Path, *, resume: bool, overwrite: bool) -> None:
             valid="A file is never overwritten unasked",
             next_step="Add --resume to go on with it, or --overwrite to replace it",
         )
-    _check_room(output)
+
+    # Found out now, not after hours of listening.
+    with writing_result(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
 
 
-def _start(output: Path, settings: EmbeddingSettings, *, resume: bool) -> TrackEmbeddings:
+def _library_for(output: Path, settings: EmbeddingSettings, *, resume: bool) -> Library:
     """Read the file to go on with, or begin with nothing."""
     if not resume or not output.exists():
-        return _empty(settings)
+        none = np.zeros(0, dtype=np.int64)
+        no_vectors, no_hashes = np.zeros((0, 1), dtype=np.float16), np.zeros((0, 32), dtype=np.uint8)
+        return Library(TrackEmbeddings(settings, (), no_vectors, none, none, no_hashes))
+
     tracks = read_embeddings(output, mapped=False)  # where files are locked while mapped, it could not be replaced
     if tracks.settings != settings:
         raise UsageError(
@@ -298,101 +332,83 @@ def _start(output: Path, settings: EmbeddingSettings, *, resume: bool) -> TrackE
             valid="Embeddings in one file are made alike",
             next_step="Choose the same settings, another --output, or --overwrite",
         )
-    return replace(tracks, settings=settings)  # equal ones; where the weights lie may be new
-
-
-def _check_room(output: Path) -> None:
-    """Find out now, not after hours of listening, that nothing can be written there."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{output} cannot be written ({error.strerror or error})", next_step="Choose another --output"
-        ) from error
+    return Library(replace(tracks, settings=settings))  # equal ones; where the weights lie may be new
 
 
 def difference(theirs: EmbeddingSettings, ours: EmbeddingSettings) -> str:
-    """Say where two settings differ, as ``pool mean, not max``."""
+    """Say where two settings differ, as `pool mean, not max`."""
     if theirs.model != ours.model:
         return f"model {printable(theirs.model)}, not {printable(ours.model)}"
-    same = theirs.model_sha256 == ours.model_sha256
-    names = (*(() if same else ("location", "model_sha256")), "what", "pool", "coverage", "options")
-    told = [_told(settings, names) for settings in (theirs, ours)]
-    return "; ".join(
-        f"{name} {printable(told[0].get(name, 'none'))}, not {printable(told[1].get(name, 'none'))}"
-        for name in dict.fromkeys((*told[0], *told[1]))
-        if told[0].get(name) != told[1].get(name)
-    )
+
+    names = ["what", "pool", "coverage", "options"]
+    if theirs.model_sha256 != ours.model_sha256:
+        names = ["location", "model_sha256", *names]
+    their_words, our_words = _in_words(theirs, names), _in_words(ours, names)
+
+    parts = []
+    for name in dict.fromkeys((*their_words, *our_words)):
+        one, other = their_words.get(name, "none"), our_words.get(name, "none")
+        if their_words.get(name) != our_words.get(name):
+            parts.append(f"{name} {printable(one)}, not {printable(other)}")
+    return "; ".join(parts)
 
 
-def _told(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, str]:
-    """Settings as a message names them; options as they are given, ``--set layers``."""
-    told: dict[str, str] = {}
+def _in_words(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, str]:
+    """Settings as a message names them; options as they are given, `--set layers`."""
+    words: dict[str, str] = {}
     for name in names:
         value = getattr(settings, name)
-        parts = {f"--set {key}": part for key, part in value.items()} if isinstance(value, Mapping) else {}
-        told |= {key: str(part) for key, part in parts.items()} or {name.replace("_", " "): str(value)}
-    return told
-
-
-def _empty(settings: EmbeddingSettings) -> TrackEmbeddings:
-    none = np.zeros(0, dtype=np.int64)
-    return TrackEmbeddings(
-        settings, (), np.zeros((0, 1), dtype=np.float16), none, none, np.zeros((0, 32), dtype=np.uint8)
-    )
-
-
-def _hear(path: str, embedder: Embedder) -> tuple[HeardTrack, tuple[str, ...]]:
-    """Hear one track; its size and time are taken before, so that a change meanwhile is noticed next time."""
-    file = Path(path)
-    status = file.stat() if file.is_file() else None
-    embedding = embedder.embed(path)
-    if status is None:
-        raise AudioError(f"{printable(path)} is not a file")
-    digest = bytes.fromhex(sha256_of(file))
-    return HeardTrack(path, embedding.vector, status.st_size, status.st_mtime_ns, digest), embedding.warnings
+        if isinstance(value, Mapping) and value:
+            words.update({f"--set {key}": str(part) for key, part in value.items()})
+        else:
+            words[name.replace("_", " ")] = str(value)
+    return words
 
 
 def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ear, dict[str, Any]]:
     """Load a bundle; with it what the settings say of it."""
-    bundle = load_bundle(_bundle_path(model), threads=threads)
+    if Path(model).suffix == ".onnx":
+        path = Path(model)
+    else:
+        name = DEFAULT_BUNDLE if model == "default" else model
+        try:
+            path = ensure_bundle(name)
+        except (BundleError, UsageError):
+            from musicgenre.features.published.musicnn.published import PUBLISHED
+
+            if name in PUBLISHED:  # its weights cannot be had: the error says how they can
+                raise
+            raise _no_bundle(name) from None
+
+    bundle = load_bundle(path, threads=threads)
     card = bundle.card
     if card.kind != "embedding":
-        raise BundleError(
-            f"{card.name} gives no embeddings: it is a {card.kind}",
-            valid="'default', an embedding bundle such as msd-musicnn, vggish or transformer",
-        )
+        raise BundleError(f"{card.name} gives no embeddings: it is a {card.kind}", valid=_MODELS)
     framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
     return Ear(framing, coverage, bundle.run), {"model": card.name, "model_sha256": card.sha256}
 
 
-def _bundle_path(model: str) -> Path:
-    if Path(model).suffix == ".onnx":
-        return Path(model)
-    name = DEFAULT_BUNDLE if model == "default" else model
-    try:
-        return ensure_bundle(name)
-    except (BundleError, UsageError):
-        from musicgenre.features.published.musicnn.published import PUBLISHED
+def _no_bundle(name: str) -> BundleError:
+    """Make the error for a name that is no bundle: what it is, and how it is embedded where it can be."""
+    from musicgenre.models.cards import list_cards
 
-        if name in PUBLISHED:  # its weights cannot be had: the error says how they can
-            raise
-        raise no_ears(name) from None
+    model_of = {card.name: card.model for card in list_cards()}
+    kind = model_of.get(name, name if name in model_of.values() else "")
+    if kind == "transformer" or Path(name).is_dir() or ("/" in name and not kind):
+        next_step = f"Take a model of the hub or a folder with: --model transformer --set model={name}"
+    elif kind == "vggish":
+        next_step = "Take it with: --model vggish"
+    elif kind.startswith("musicnn"):
+        bundles = [card for card, model in model_of.items() if model == kind]
+        next_step = f"Take it with: --model {' or --model '.join(bundles)}"
+    elif kind:
+        next_step = f"{kind} sees pictures; it can be trained further (see docs/imagenet.md), not embed sound"
+    else:
+        near = nearest_name(name, [*NETWORKS, *model_of])
+        nearest = f"; the nearest name is {near}" if near else ""
+        next_step = f"musicgenre bundles list shows the bundles there are{nearest}"
 
-
-def _pooled(rows: Float32, pool: Pool) -> Float32:
-    parts = [] if pool == "max" else [rows.mean(axis=0, dtype=np.float64)]
-    if pool != "mean":
-        parts.append(rows.max(axis=0))
-    return np.concatenate(parts).astype(np.float32)
-
-
-NETWORKS = {"transformer": ("model",), "vggish": ("weights", "pca")}
-"""Representations that embed, with the options that say where their weights lie: checksums say which they are."""
-
-_TOGETHER_S = 60.0  # of sound given to a representation, which makes its own batches of it
+    return BundleError(f"there is no bundle {name!r} to embed with", valid=_MODELS, next_step=next_step)
 
 
 def network_ear(
@@ -414,9 +430,9 @@ def network_ear(
     Returns
     -------
     Ear
-        Gives ``embedding``; of a track that is heard in full its mean is what ``TrackSound.whole`` gives.
+        Gives `embedding`; of a track that is heard in full its mean is what `TrackSound.whole` gives.
     dict
-        ``model``, ``model_sha256``, ``options`` and ``location`` of the embeddings' settings.
+        `model`, `model_sha256`, `options` and `location` of the embeddings' settings.
 
     Raises
     ------
@@ -432,61 +448,36 @@ def network_ear(
         raise UsageError(
             f"{name} with these options gives an array of shape {made.shape()}",
             valid="One vector a segment",
-            next_step=_VECTORS[name],
+            next_step=_ONE_VECTOR[name],
         )
     made.load()
+
+    # One that takes tracks of any length says in which pieces it hears them.
     piece, hop_s = (made, made.segment_s) if made.segment_s is not None else made.pieces()
     rate_hz = piece.sample_rate_hz
-    length, hop = (segment_samples(rate_hz, seconds) for seconds in (piece.segment_s, hop_s))
-    n_threads = threads or available_cores()
+    n_threads = threads or usable_cores()
 
     def run(rows: Float32) -> dict[str, Float32]:
         return {"embedding": np.stack(piece.compute_many(list(rows), threads=n_threads))}
 
-    framing = Framing(rate_hz, length, hop, repeat_short=False)
-    return Ear(framing, coverage, run, rows_at_once=max(1, int(_TOGETHER_S / hop_s))), _described(made)
-
-
-_VECTORS = {
-    "transformer": "Take --set pool=model or pool=mean, and --set layers=last or the number of one layer",
-    "vggish": "Take --set output=embedding or output=quantised, and --set pool=mean",
-}
-
-
-def _described(made: Any) -> dict[str, Any]:
-    """Tell a representation's settings apart: which weights, where they lie, and all else."""
-    options = {key: value for key, value in made.settings().items() if key not in ("name", "weights_sha256")}
-    location = {key: _whole_path(options.pop(key)) for key in NETWORKS[made.name] if key in options}
-    return {"model": made.name, "model_sha256": made.weights_sha256, "options": options, "location": location}
-
-
-def _whole_path(place: Any) -> Any:
-    """Name a folder or file so that it is found from other working folders too; other words and hub names stay."""
-    path = Path(str(place)).expanduser()
-    return str(path.absolute()) if place not in ("published", "none") and path.exists() else place
-
-
-def no_ears(name: str) -> BundleError:
-    """Make the error for a name that is no bundle: what it is, and how it is embedded where it can be."""
-    from musicgenre.models.cards import list_cards
-
-    model_of = {card.name: card.model for card in list_cards()}
-    kind = model_of.get(name, name if name in model_of.values() else "")
-    bundles = [card for card, model in model_of.items() if model == kind]
-    if kind == "transformer" or Path(name).is_dir() or ("/" in name and not kind):
-        next_step = f"Take a model of the hub or a folder with: --model transformer --set model={name}"
-    elif kind == "vggish":
-        next_step = "Take it with: --model vggish"
-    elif kind.startswith("musicnn"):
-        next_step = f"Take it with: --model {' or --model '.join(bundles)}"
-    elif kind:
-        next_step = f"{kind} sees pictures; it can be trained further (see docs/imagenet.md), not embed sound"
-    else:
-        near = difflib.get_close_matches(name, [*NETWORKS, *model_of], n=1)
-        nearest = f"; the nearest name is {near[0]}" if near else ""
-        next_step = f"musicgenre bundles list shows the bundles there are{nearest}"
-    return BundleError(
-        f"there is no bundle {name!r} to embed with",
-        valid="'default', an embedding bundle such as msd-musicnn, vggish or transformer",
-        next_step=next_step,
+    framing = Framing(
+        rate_hz, segment_samples(rate_hz, piece.segment_s), segment_samples(rate_hz, hop_s), repeat_short=False
     )
+    ear = Ear(framing, coverage, run, rows_at_once=max(1, int(_TOGETHER_S / hop_s)))
+
+    # Settings are told apart: which weights, where they lie, and all else. A folder or file is named so that it is
+    # found from other working folders too; other words and names of the hub stay.
+    kept = {key: value for key, value in made.settings().items() if key not in ("name", "weights_sha256")}
+    location = {}
+    for key in NETWORKS[made.name]:
+        if key in kept:
+            place = kept.pop(key)
+            path = Path(str(place)).expanduser()
+            is_file = place not in ("published", "none") and path.exists()
+            location[key] = str(path.absolute()) if is_file else place
+    return ear, {
+        "model": made.name,
+        "model_sha256": made.weights_sha256,
+        "options": kept,
+        "location": location,
+    }

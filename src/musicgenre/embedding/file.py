@@ -1,6 +1,6 @@
-"""Embeddings of many tracks in one file: plain arrays and a line of JSON in an ``.npz``, nothing pickled; or Parquet.
+"""Embeddings of many tracks in one file: plain arrays and a line of JSON in an `.npz`, nothing pickled; or Parquet.
 
-The arrays of an ``.npz`` are stored uncompressed, so that the embeddings of a large library are mapped, not read.
+The arrays of an `.npz` are stored uncompressed, so that the embeddings of a large library are mapped, not read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import parsed_json, replacing, room_advice, sha256_of
-from musicgenre.audio import printable
+from musicgenre._files import replacing, writing_result
+from musicgenre._json import check_version, parsed_json
+from musicgenre._known_files import FileState, KnownFiles
+from musicgenre._text import printable
 from musicgenre.errors import DataError, UsageError
 
 FORMAT_VERSION = 1
@@ -30,10 +32,14 @@ Pool = Literal["mean", "max", "mean-max"]
 Float16 = NDArray[np.float16]
 
 _MAPPED = "embeddings"  # comes first in the file: its data then lie at a multiple of 64 bytes
+_ARRAYS = (_MAPPED, "card", "paths", "size_bytes", "modified_ns", "sha256")
+_LOCAL_HEADER_BYTES = 30  # of an entry of a zip file, before its name and extra field
+_LENGTHS_AT = 26  # where in that header the lengths of these two stand
+_ENCRYPTED = 0x1  # bit of an entry's flags
 _PARQUET = ".parquet"
 _PARQUET_COLUMNS = ("path", "embedding", "size_bytes", "modified_ns", "sha256")
 _CARD_KEY = b"musicgenre.card"
-_DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+_REMEDY = "Make it anew with: musicgenre embed FOLDER --output FILE.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +49,15 @@ class EmbeddingSettings:
     Attributes
     ----------
     model : str
-        Name of the embedding bundle, or of the representation: ``vggish`` or ``transformer``.
+        Name of the embedding bundle, or of the representation: `vggish` or `transformer`.
     model_sha256 : str
         Checksum on the bundle's card, or of the representation's weights.
     what : {"embedding", "tags"}
         The network's output: its penultimate layer, or tag probabilities.
     pool : {"mean", "max", "mean-max"}
-        How the heard segments of a track become one vector; ``mean-max`` is both, one behind the other.
+        How the heard segments of a track become one vector; `mean-max` is both, one behind the other.
     coverage : str
-        Seconds of each track that were heard, or ``full``.
+        Seconds of each track that were heard, or `full`.
     options : mapping
         The representation's other settings; empty for a bundle.
     location : mapping
@@ -107,7 +113,7 @@ def check_output(path: Path) -> None:
     Raises
     ------
     UsageError
-        When it ends neither in ``.npz`` nor in ``.parquet``, or in ``.parquet`` without pyarrow installed.
+        When it ends neither in `.npz` nor in `.parquet`, or in `.parquet` without pyarrow installed.
     """
     if path.suffix.lower() not in (".npz", _PARQUET):
         raise UsageError(f"{path} cannot hold embeddings", valid="A name that ends in .npz (or .parquet)")
@@ -120,7 +126,7 @@ def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> N
     Parameters
     ----------
     path : path
-        The file; ends in ``.npz``, or in ``.parquet`` where pyarrow is installed.
+        The file; ends in `.npz`, or in `.parquet` where pyarrow is installed.
     tracks : TrackEmbeddings
         The embeddings.
 
@@ -131,17 +137,11 @@ def write_embeddings(path: str | os.PathLike[str], tracks: TrackEmbeddings) -> N
     """
     target = Path(path)
     check_output(target)
-    try:
-        with replacing(target) as temporary:
-            if target.suffix.lower() == _PARQUET:
-                _write_parquet(temporary, tracks)
-            else:
-                _write_npz(temporary, tracks)
-    except OSError as error:
-        raise UsageError(
-            f"{target} cannot be written ({error.strerror or error})",
-            next_step=room_advice(error) or "Choose another file",
-        ) from error
+    with writing_result(target, "Choose another file"), replacing(target) as temporary:
+        if target.suffix.lower() == _PARQUET:
+            _write_parquet(temporary, tracks)
+        else:
+            _write_npz(temporary, tracks)
 
 
 def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> TrackEmbeddings:
@@ -150,41 +150,144 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
     Parameters
     ----------
     path : path
-        The file; ends in ``.npz``, or in ``.parquet`` where pyarrow is installed.
+        The file; ends in `.npz`, or in `.parquet` where pyarrow is installed.
     mapped : bool
-        Map the embeddings from an ``.npz`` file instead of reading them; the file must then stay in place.
+        Map the embeddings from an `.npz` file instead of reading them; the file must then stay in place.
 
     Raises
     ------
     DataError
         When the file is missing, damaged, from a newer version or no file of embeddings.
     UsageError
-        When it ends in ``.parquet`` and pyarrow is not installed.
+        When it ends in `.parquet` and pyarrow is not installed.
     """
     source = Path(path)
     try:
-        with source.open("rb") as stream:
-            is_zip = zipfile.is_zipfile(stream)
         if source.suffix.lower() == _PARQUET:
+            source.open("rb").close()  # a file that is missing says so first
             _check_pyarrow(source)
             tracks = _read_parquet(source)
-        elif is_zip:
+        else:
             tracks = _read_npz(source, mapped)
-        else:  # NumPy would speak of pickles, and of a switch to allow them
-            raise zipfile.BadZipFile("it is no whole .npz file")
     except FileNotFoundError:
-        raise DataError(
-            f"there is no file {source}", next_step="Make it with: musicgenre embed FOLDER --output FILE.npz"
-        ) from None
+        raise DataError(f"there is no file {source}", next_step=_REMEDY) from None
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
-    except (*_DAMAGE, AttributeError, TypeError) as error:
-        raise _not_ours(source, str(error)) from error
-    _check(tracks, source)
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:  # damaged bytes
+        raise DataError(f"{source} is damaged or no file of embeddings ({error})", next_step=_REMEDY) from error
     return tracks
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardTrack:
+    """A track with its vector and what its file is recognised by.
+
+    Attributes
+    ----------
+    path : str
+        The file, as it was named.
+    vector : float16 ndarray, shape (width,)
+        Its embedding.
+    state : FileState
+        Size and time of the file when it was heard.
+    sha256 : str
+        Hex checksum of its content.
+    """
+
+    path: str
+    vector: Float16
+    state: FileState
+    sha256: str
+
+
+class Library:
+    """The rows of a file in the making, found by path and by content.
+
+    Parameters
+    ----------
+    tracks : TrackEmbeddings
+        What the file holds already. Rows that are not made of finite numbers are left out: they are heard again.
+
+    Attributes
+    ----------
+    settings : EmbeddingSettings
+        What the embeddings are made with.
+    changed : bool
+        Whether it holds something else than the file.
+    """
+
+    def __init__(self, tracks: TrackEmbeddings) -> None:
+        self.settings = tracks.settings
+        self._rows: list[HeardTrack] = []
+        self._row_of: dict[str, int] = {}
+        self._known: KnownFiles[int] = KnownFiles()  # by path and content, with their row
+
+        is_whole: list[bool] = np.isfinite(tracks.vectors).all(axis=1).tolist()  # type: ignore[assignment]
+        sizes, times = tracks.size_bytes.tolist(), tracks.modified_ns.tolist()
+        for row, path in enumerate(tracks.paths):
+            if is_whole[row]:
+                state = FileState(sizes[row], times[row])
+                self._put(HeardTrack(path, tracks.vectors[row], state, tracks.sha256[row].tobytes().hex()))
+        self.changed = not all(is_whole)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def knows(self, path: str) -> bool:
+        """Tell whether this very content was heard; one that moved or was touched is put down as it is now."""
+        known = self._known.find(path)
+        if known is None:
+            return False
+        if known.is_unchanged:
+            return True
+
+        heard = HeardTrack(path, self._rows[known.value].vector, known.state, known.sha256)
+        if path not in self._row_of and not Path(known.name).exists():  # moved: its row goes with it
+            self._known.forget(known.name)
+            self._row_of[path] = self._row_of.pop(known.name)
+        self._put(heard)
+        return True
+
+    def add(self, track: HeardTrack) -> None:
+        """Put down a track; one of the same name is replaced.
+
+        Raises
+        ------
+        DataError
+            When its vector is of another width than those of the file.
+        """
+        if self._rows and track.vector.shape != self._rows[0].vector.shape:
+            raise DataError(
+                f"the file holds embeddings of width {len(self._rows[0].vector)}, not {len(track.vector)}",
+                next_step="It is damaged: make it anew with --overwrite, or choose another --output",
+            )
+        self._put(track)
+
+    def tracks(self) -> TrackEmbeddings:
+        """Everything put down so far."""
+        hashes = bytes.fromhex("".join(track.sha256 for track in self._rows))
+        return TrackEmbeddings(
+            self.settings,
+            tuple(track.path for track in self._rows),
+            np.stack([track.vector for track in self._rows]),
+            np.array([track.state.size_bytes for track in self._rows], dtype=np.int64),
+            np.array([track.state.modified_ns for track in self._rows], dtype=np.int64),
+            np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32),
+        )
+
+    def _put(self, track: HeardTrack) -> None:
+        """Write a track into its row, or into a new one at the end."""
+        row = self._row_of.setdefault(track.path, len(self._rows))
+        if row == len(self._rows):
+            self._rows.append(track)
+        else:
+            self._rows[row] = track
+        self._known.remember(track.path, track.state, track.sha256, row)
+        self.changed = True
+
+
 def _check_pyarrow(path: Path) -> None:
+    """Refuse a Parquet file where nothing can read or write it."""
     if path.suffix.lower() == _PARQUET and find_spec("pyarrow") is None:
         raise UsageError(
             f"{path} needs pyarrow, which is not installed",
@@ -193,55 +296,16 @@ def _check_pyarrow(path: Path) -> None:
         )
 
 
-def _read_npz(path: Path, mapped: bool) -> TrackEmbeddings:
-    with np.load(path, allow_pickle=False) as arrays:
-        settings = _settings(bytes(arrays["card"]), path)
-        joined = os.fsdecode(bytes(arrays["paths"]))
-        vectors = _map(path) if mapped else None
-        return TrackEmbeddings(
-            settings,
-            joined.split("\0") if joined else (),
-            arrays[_MAPPED] if vectors is None else vectors,
-            arrays["size_bytes"],
-            arrays["modified_ns"],
-            arrays["sha256"],
-        )
-
-
-def _read_parquet(path: Path) -> TrackEmbeddings:
-    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    try:
-        table = parquet.read_table(path, columns=[*_PARQUET_COLUMNS], memory_map=True)
-    except (arrow.ArrowException, OSError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
-    settings = _settings((table.schema.metadata or {})[_CARD_KEY], path)
-    lists = table["embedding"].combine_chunks()
-    flat = np.asarray(lists.flatten())
-    if flat.dtype != np.float32 or (len(lists) and len(flat) % len(lists)) or lists.null_count:
-        raise ValueError(f"{len(lists)} embeddings of different widths, or of another type than float32")
-    with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, which is refused later by name
-        vectors = flat.reshape(len(lists), -1).astype(np.float16)
-    checksums = b"".join(bytes.fromhex(text) for text in table["sha256"].to_pylist())
-    return TrackEmbeddings(
-        settings,
-        table["path"].to_pylist(),
-        vectors,
-        np.asarray(table["size_bytes"]),
-        np.asarray(table["modified_ns"]),
-        np.frombuffer(checksums, np.uint8).reshape(len(lists), -1),
-    )
-
-
 def _write_npz(path: Path, tracks: TrackEmbeddings) -> None:
-    card = {"format_version": FORMAT_VERSION, **tracks.settings.as_dict()}
     arrays: dict[str, NDArray[np.generic]] = {
         _MAPPED: tracks.vectors,
-        "card": _bytes(json.dumps(card).encode()),
-        "paths": _bytes(b"\0".join(os.fsencode(name) for name in tracks.paths)),
+        "card": np.frombuffer(_card_of(tracks.settings).encode(), dtype=np.uint8),
+        "paths": np.frombuffer(b"\0".join(os.fsencode(name) for name in tracks.paths), dtype=np.uint8),
         "size_bytes": tracks.size_bytes,
         "modified_ns": tracks.modified_ns,
         "sha256": tracks.sha256,
     }
+
     with path.open("wb") as stream:
         with zipfile.ZipFile(stream, "w") as archive:
             for name, array in arrays.items():
@@ -251,12 +315,84 @@ def _write_npz(path: Path, tracks: TrackEmbeddings) -> None:
         os.fsync(stream.fileno())
 
 
+def _read_npz(path: Path, mapped: bool) -> TrackEmbeddings:
+    """Read an `.npz` file; whatever is wrong with its bytes is one of the errors `read_embeddings` knows."""
+    with path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):  # NumPy would speak of pickles, and of a switch to allow them
+            raise zipfile.BadZipFile("it is no whole .npz file")
+        with zipfile.ZipFile(stream) as archive:
+            starts = _starts_of_arrays(archive)
+
+    with np.load(path, allow_pickle=False) as arrays:
+        settings = _settings_from(bytes(arrays["card"]), path)
+        joined = os.fsdecode(bytes(arrays["paths"]))
+        start = starts[_MAPPED] if mapped else None
+        tracks = TrackEmbeddings(
+            settings,
+            joined.split("\0") if joined else (),
+            arrays[_MAPPED] if start is None else np.memmap(path, np.float16, "r", *start),
+            arrays["size_bytes"],
+            arrays["modified_ns"],
+            arrays["sha256"],
+        )
+    _check_agreement(tracks)
+    return tracks
+
+
+def _starts_of_arrays(archive: zipfile.ZipFile) -> dict[str, tuple[int, tuple[int, ...]] | None]:
+    """Check the headers of all arrays, and say where in the file the values of each begin, with their shape.
+
+    None stands for an array that cannot be mapped: it is compressed, empty, or not of float16 in rows.
+
+    Raises
+    ------
+    ValueError
+        An array is missing, holds objects, or its header contradicts its size: NumPy would try to make room for it.
+    """
+    found: dict[str, tuple[int, tuple[int, ...]] | None] = {}
+    names = set(archive.namelist())
+    for name in _ARRAYS:
+        if f"{name}.npy" not in names:
+            raise ValueError(f"it holds no array {name!r}")
+        entry = archive.getinfo(f"{name}.npy")
+        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"the array {name!r} is encrypted or compressed in an unknown way")
+
+        with archive.open(entry) as stream:
+            version = np.lib.format.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"the array {name!r} is of format {version}")
+            is_first = version == (1, 0)
+            read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+            shape, is_fortran, dtype = read_header(stream)
+            n_header_bytes = stream.tell()
+        if dtype.hasobject:
+            raise ValueError(f"the array {name!r} holds Python objects, which are not loaded: allow_pickle=False")
+        n_values_bytes = dtype.itemsize
+        for length in shape:  # as Python's integers, which do not overflow
+            n_values_bytes *= length
+        if n_header_bytes + n_values_bytes != entry.file_size:
+            raise ValueError(f"the array {name!r} is of another size than its header says")
+
+        # The header of the entry in front of the array is as long as name and extra field make it.
+        assert archive.fp is not None
+        archive.fp.seek(entry.header_offset + _LENGTHS_AT)
+        name_length, extra_length = np.frombuffer(archive.fp.read(4), dtype="<u2").tolist()
+        start = entry.header_offset + _LOCAL_HEADER_BYTES + name_length + extra_length + n_header_bytes
+        can_be_mapped = entry.compress_type == zipfile.ZIP_STORED and dtype == np.float16 and not is_fortran
+        found[name] = (start, shape) if can_be_mapped and start % 2 == 0 and n_values_bytes else None
+    return found
+
+
 def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
     """Write float32 lists, which every reader of Parquet knows; the settings stand in the schema's metadata."""
     arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     values = np.ascontiguousarray(tracks.vectors, np.float32)
-    starts = np.arange(len(values) + 1, dtype=np.int32 if values.size < 1 << 31 else np.int64) * values.shape[1]
-    lists = arrow.ListArray if starts.dtype == np.int32 else arrow.LargeListArray
+
+    # Lists with 32-bit places reach to two thousand million values; more need the wide kind.
+    is_wide = values.size >= 1 << 31
+    lists = arrow.LargeListArray if is_wide else arrow.ListArray
+    starts = np.arange(len(values) + 1, dtype=np.int64 if is_wide else np.int32) * values.shape[1]
     columns = {
         "path": [printable(name) for name in tracks.paths],
         "embedding": lists.from_arrays(starts, values.reshape(-1)),
@@ -264,163 +400,100 @@ def _write_parquet(path: Path, tracks: TrackEmbeddings) -> None:
         "modified_ns": tracks.modified_ns,
         "sha256": [row.tobytes().hex() for row in tracks.sha256],
     }
-    card = {"format_version": FORMAT_VERSION, **tracks.settings.as_dict()}
-    table = arrow.table(columns).replace_schema_metadata({_CARD_KEY: json.dumps(card)})
+
+    table = arrow.table(columns).replace_schema_metadata({_CARD_KEY: _card_of(tracks.settings)})
     with path.open("wb") as stream:
         parquet.write_table(table, stream)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _bytes(text: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(text, dtype=np.uint8)
+def _read_parquet(path: Path) -> TrackEmbeddings:
+    """Read a Parquet file; what is wrong with it is a ValueError."""
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path, columns=[*_PARQUET_COLUMNS], memory_map=True)
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+    # Columns that are missing are left out without a word, and those of other types would fail in many ways.
+    card = (table.schema.metadata or {}).get(_CARD_KEY)
+    if card is None or set(table.column_names) != set(_PARQUET_COLUMNS):
+        raise ValueError(f"it has the columns {', '.join(table.column_names) or 'of none'} and no card of ours")
+    settings = _settings_from(card, path)
+    types = arrow.types
+    for name in ("path", "sha256"):
+        if (
+            not (types.is_string(table[name].type) or types.is_large_string(table[name].type))
+            or table[name].null_count
+        ):
+            raise ValueError(f"the column {name} is not text")
+    for name in ("size_bytes", "modified_ns"):
+        if table[name].null_count:
+            raise ValueError(f"the column {name} has gaps")
+
+    column = table["embedding"]
+    is_list = types.is_list(column.type) or types.is_large_list(column.type)
+    if not is_list or column.type.value_type != arrow.float32() or column.null_count:
+        raise ValueError(f"{len(column)} embeddings of different widths, or of another type than float32")
+    n = len(column)
+    flat = np.asarray(column.combine_chunks().flatten())
+    if n and len(flat) % n:
+        raise ValueError(f"{n} embeddings of different widths, or of another type than float32")
+    with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, which is refused later by name
+        vectors = flat.reshape(n, -1).astype(np.float16)
+
+    checksums = bytes.fromhex("".join(table["sha256"].to_pylist()))
+    tracks = TrackEmbeddings(
+        settings,
+        table["path"].to_pylist(),
+        vectors,
+        np.asarray(table["size_bytes"]),
+        np.asarray(table["modified_ns"]),
+        np.frombuffer(checksums, np.uint8).reshape(n, -1),
+    )
+    _check_agreement(tracks)
+    return tracks
 
 
-def _map(path: Path) -> Float16 | None:
-    """Map the embeddings from an uncompressed file; None where that cannot be done."""
-    with zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo(f"{_MAPPED}.npy")
-    if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size:
-        return None
-    with path.open("rb") as stream:
-        stream.seek(entry.header_offset + 26)  # the lengths of name and extra field end the 30 bytes of the header
-        name_length, extra_length = np.frombuffer(stream.read(4), dtype="<u2")
-        start = entry.header_offset + 30 + int(name_length) + int(extra_length)
-        stream.seek(start)
-        if np.lib.format.read_magic(stream) != (1, 0):
-            return None
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        data = stream.tell()
-    expected = int(np.prod(shape)) * dtype.itemsize
-    if dtype != np.float16 or is_fortran or data % 2 or not expected or data - start + expected != entry.file_size:
-        return None
-    return np.memmap(path, np.float16, "r", data, shape)
+def _card_of(settings: EmbeddingSettings) -> str:
+    """Write settings as the line of JSON that stands in a file."""
+    return json.dumps({"format_version": FORMAT_VERSION, **settings.as_dict()})
 
 
-def _settings(text: bytes, path: Path) -> EmbeddingSettings:
-    values: dict[str, Any] = parsed_json(text)
-    version = values.pop("format_version")
-    if type(version) is not int or version < 1:
-        raise ValueError(f"format_version={version!r}")
-    if version > FORMAT_VERSION:
-        raise DataError(
-            f"{path} has embedding format {version}",
-            valid=f"This version of musicgenre reads formats up to {FORMAT_VERSION}",
-            next_step="Update it with: pip install --upgrade musicgenre",
-        )
-    choices = {name: dict(values.pop(name, {})) for name in ("options", "location")}
-    named = {name: str(value) for name, value in values.items()}
-    settings = EmbeddingSettings(**named, **choices)  # type: ignore[arg-type]
+def _settings_from(card: bytes, path: Path) -> EmbeddingSettings:
+    """Read settings from a file's line of JSON; damaged ones are a ValueError."""
+    values = parsed_json(card)
+    if not isinstance(values, dict):
+        raise ValueError("its card is no JSON object")
+    values = dict(check_version(values, FORMAT_VERSION, str(path), kind="embedding", error=DataError, remedy=_REMEDY))
+    del values["format_version"]
+
+    for name in ("options", "location"):
+        if not isinstance(values.setdefault(name, {}), dict):
+            raise ValueError(f"{name}={values[name]!r}")
+    if values.keys() != set(EmbeddingSettings.__dataclass_fields__):
+        raise ValueError(f"its card holds {', '.join(values)}")
+
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        given[name] = value if isinstance(value, dict) else str(value)
+    settings = EmbeddingSettings(**given)
     if settings.what not in get_args(What) or settings.pool not in get_args(Pool):
         raise ValueError(f"what={settings.what!r}, pool={settings.pool!r}")
     return settings
 
 
-def _check(tracks: TrackEmbeddings, path: Path) -> None:
+def _check_agreement(tracks: TrackEmbeddings) -> None:
+    """Refuse arrays of other types or lengths than tracks have, with a ValueError."""
     n = len(tracks)
-    shapes = (tracks.size_bytes.shape, tracks.modified_ns.shape, tracks.sha256.shape)
     if tracks.vectors.ndim != 2 or tracks.vectors.dtype != np.float16 or not tracks.vectors.shape[1]:
-        raise _not_ours(path, f"embeddings of type {tracks.vectors.dtype} and shape {tracks.vectors.shape}")
+        raise ValueError(f"embeddings of type {tracks.vectors.dtype} and shape {tracks.vectors.shape}")
+
+    shapes = (tracks.size_bytes.shape, tracks.modified_ns.shape, tracks.sha256.shape)
     if len(tracks.vectors) != n or shapes != ((n,), (n,), (n, 32)):
-        raise _not_ours(path, f"{n} tracks, but {len(tracks.vectors)} embeddings and {shapes}")
+        raise ValueError(f"{n} tracks, but {len(tracks.vectors)} embeddings and {shapes}")
+
     types = [str(array.dtype) for array in (tracks.size_bytes, tracks.modified_ns, tracks.sha256)]
     if types != ["int64", "int64", "uint8"]:
-        raise _not_ours(path, f"sizes, times and checksums of the types {', '.join(types)}")
-
-
-def _not_ours(path: Path, reason: str) -> DataError:
-    return DataError(
-        f"{path} is damaged or no file of embeddings ({reason})",
-        next_step="Make it anew with: musicgenre embed FOLDER --output FILE.npz",
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeardTrack:
-    """A track with its vector and what its file is recognised by."""
-
-    path: str
-    vector: Float16
-    size_bytes: int
-    modified_ns: int
-    sha256: bytes
-
-
-class Library:
-    """The rows of a file in the making, found by path and by content."""
-
-    def __init__(self, tracks: TrackEmbeddings) -> None:
-        self.settings = tracks.settings
-        whole = np.flatnonzero(np.isfinite(tracks.vectors).all(axis=1))  # the others are heard again
-        self.changed = len(whole) < len(tracks)
-        self._paths = [tracks.paths[row] for row in whole.tolist()]
-        self._vectors: list[Float16] = list(tracks.vectors[whole])
-        self._files = list(zip(tracks.size_bytes[whole].tolist(), tracks.modified_ns[whole].tolist(), strict=True))
-        self._hashes = [row.tobytes() for row in tracks.sha256[whole]]
-        self._by_path = {path: row for row, path in enumerate(self._paths)}
-        self._by_hash = {digest: row for row, digest in enumerate(self._hashes)}
-        self._sizes = {size for size, _ in self._files}
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def knows(self, path: str) -> bool:
-        """Tell whether this very content was heard; one that moved or was touched is put down as it is now."""
-        try:
-            status = Path(path).stat()
-            now = (status.st_size, status.st_mtime_ns)
-            row = self._by_path.get(path)
-            if row is not None and self._files[row] == now:
-                return True
-            same = self._by_hash.get(bytes.fromhex(sha256_of(Path(path)))) if now[0] in self._sizes else None
-        except OSError:
-            return False
-        if same is None:
-            return False
-        if row is None and not Path(self._paths[same]).exists():  # moved: its row goes with it
-            self._by_path[path] = self._by_path.pop(self._paths[same])
-            self._paths[same] = path
-            self._files[same] = now
-            self.changed = True
-            return True
-        self._put(path, self._vectors[same], now, self._hashes[same])
-        return True
-
-    def add(self, row: HeardTrack) -> None:
-        """Put down a track; one of the same name is replaced.
-
-        Raises
-        ------
-        DataError
-            When its vector is of another width than those of the file.
-        """
-        if self._vectors and row.vector.shape != self._vectors[0].shape:
-            raise DataError(
-                f"the file holds embeddings of width {len(self._vectors[0])}, not {len(row.vector)}",
-                next_step="It is damaged: make it anew with --overwrite, or choose another --output",
-            )
-        self._put(row.path, row.vector, (row.size_bytes, row.modified_ns), row.sha256)
-
-    def tracks(self) -> TrackEmbeddings:
-        """Everything put down so far."""
-        files = np.array(self._files, dtype=np.int64).reshape(-1, 2)
-        hashes = np.frombuffer(b"".join(self._hashes), dtype=np.uint8).reshape(-1, 32)
-        vectors = np.stack(self._vectors)
-        return TrackEmbeddings(
-            self.settings, tuple(self._paths), vectors, files[:, 0].copy(), files[:, 1].copy(), hashes
-        )
-
-    def _put(self, path: str, vector: Float16, file: tuple[int, int], digest: bytes) -> None:
-        row = self._by_path.setdefault(path, len(self._paths))
-        if row == len(self._paths):
-            self._paths.append(path)
-            self._vectors.append(vector)
-            self._files.append(file)
-            self._hashes.append(digest)
-        else:
-            if self._by_hash.get(self._hashes[row]) == row:
-                del self._by_hash[self._hashes[row]]
-            self._vectors[row], self._files[row], self._hashes[row] = vector, file, digest
-        self._by_hash.setdefault(digest, row)
-        self._sizes.add(file[0])
-        self.changed = True
+        raise ValueError(f"sizes, times and checksums of the types {', '.join(types)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre import audio
 from musicgenre._files import sha256_of
-from musicgenre.data._pool import usable_cores
+from musicgenre._parallel import in_threads, usable_cores
+from musicgenre._text import printable
 from musicgenre.embedding.embed import NETWORKS, Embedder, difference
-from musicgenre.embedding.file import EmbeddingSettings, TrackEmbeddings, read_embeddings
+from musicgenre.embedding.file import EmbeddingSettings, Float16, TrackEmbeddings, read_embeddings
 from musicgenre.errors import BundleError, DataError, UsageError
 
+Float32 = NDArray[np.float32]
+
 _EXACT_ROWS = 4096  # rows multiplied in float64 at a time
-_NAMED = 3
+_BLOCK_VALUES = 200_000  # widened at a time: 800 kB of float32 stay in a core's cache
+_SHOWN_TRACKS = 3
+
+# Half precision is widened by its bits, several times as fast as NumPy's own way: the 15 bits behind the sign move to
+# where float32 has them, which makes every value 2**112 times too small, subnormal ones included.
+_SCALE = np.float32(2.0**112)
+_MANTISSA_SHIFT = 13
+_KEPT_BITS = np.int32(0x8FFFE000 - (1 << 32))  # without the copies of the sign that widening an int16 leaves
+_MAGNITUDE = np.int16(0x7FFF)
+_INFINITY = 0x7C00  # magnitudes from here on are infinite or no numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +67,17 @@ class SimilarityIndex:
         unusable = first_unusable(tracks.vectors)
         if unusable is not None:
             raise DataError(
-                f"the embedding of {audio.printable(tracks.paths[unusable])} is not made of numbers",
+                f"the embedding of {printable(tracks.paths[unusable])} is not made of numbers",
                 next_step="Make the file anew with: musicgenre embed FOLDER --output FILE.npz",
             )
+
         self._tracks = tracks
         length = lengths(tracks.vectors)
         self._per_length = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SimilarityIndex:
-        """Open a file that ``embed_tracks`` or ``musicgenre embed`` wrote; its embeddings are mapped, not read.
+        """Open a file that `embed_tracks` or `musicgenre embed` wrote; its embeddings are mapped, not read.
 
         Raises
         ------
@@ -110,14 +121,22 @@ class SimilarityIndex:
         if track in paths:
             return paths.index(track)
         if Path(track).is_file():
-            same = self._same_content(bytes.fromhex(sha256_of(Path(track))))
+            same = self._rows_of_content(bytes.fromhex(sha256_of(Path(track))))
             return int(same[0]) if len(same) else None
-        named = [row for row, path in enumerate(paths) if track and path.endswith(track) and _is_tail(path, track)]
+
+        # The end of a path names the track too, where whole names of folders and files are left off.
+        named = []
+        for row, path in enumerate(paths):
+            if track and path.endswith(track):
+                before = path[: len(path) - len(track)]
+                if not before or before[-1] in "/\\":
+                    named.append(row)
         if len(named) > 1:
-            shown = ", ".join(audio.printable(paths[row]) for row in named[:_NAMED])
+            shown = ", ".join(printable(paths[row]) for row in named[:_SHOWN_TRACKS])
+            more = ", ..." if len(named) > _SHOWN_TRACKS else ""
             raise UsageError(
-                f"{audio.printable(track)!r} names {len(named)} tracks of the index",
-                valid=f"{shown}{', ...' if len(named) > _NAMED else ''}",
+                f"{printable(track)!r} names {len(named)} tracks of the index",
+                valid=f"{shown}{more}",
                 next_step="Give more of the path",
             )
         return named[0] if named else None
@@ -132,7 +151,7 @@ class SimilarityIndex:
         top : int
             How many to find.
         """
-        itself = self._same_content(self._tracks.sha256[row].tobytes())
+        itself = self._rows_of_content(self._tracks.sha256[row].tobytes())
         return self.nearest(self._tracks.vectors[row], top=top, leave_out=itself)
 
     def nearest(
@@ -157,29 +176,14 @@ class SimilarityIndex:
         Raises
         ------
         UsageError
-            When the vector has another width, has no direction, or ``top`` is less than one.
+            When the vector has another width, has no direction, or `top` is less than one.
         """
-        direction = self._direction(vector, top)
-        scores = products(self._tracks.vectors, direction.astype(np.float32), usable_cores())
-        scores *= self._per_length
-        wanted = min(top, len(scores))
-        if leave_out is not None:
-            scores[leave_out] = -np.inf
-            wanted = min(wanted, len(scores) - len(np.unique(leave_out)))
-        if not wanted:
-            return ()
-        candidates = self._candidates(scores, wanted)
-        cosines = self._exact(candidates, direction)
-        order = np.lexsort((candidates, -cosines))[:wanted]
-        return tuple(Neighbour(self._tracks.paths[candidates[i]], float(cosines[i])) for i in order)
-
-    def _direction(self, vector: NDArray[np.floating], top: int) -> NDArray[np.float64]:
         if top < 1:
             raise UsageError(f"top {top} finds nothing", valid="1 or more")
-        if vector.shape != self._tracks.vectors.shape[1:]:
+        vectors = self._tracks.vectors
+        if vector.shape != vectors.shape[1:]:
             raise UsageError(
-                f"an embedding of shape {vector.shape} does not fit the index",
-                valid=f"{self._tracks.vectors.shape[1:]}",
+                f"an embedding of shape {vector.shape} does not fit the index", valid=f"{vectors.shape[1:]}"
             )
         precise = vector.astype(np.float64)
         length = float(np.linalg.norm(precise))
@@ -188,26 +192,36 @@ class SimilarityIndex:
                 "the embedding of this track has no direction: it is zero or not made of numbers",
                 next_step="Choose a track that is not silent",
             )
-        return precise / length
+        direction = precise / length
 
-    def _candidates(self, scores: NDArray[np.float32], wanted: int) -> NDArray[np.intp]:
-        """Rows that may be among the nearest, given what float32 can have rounded away."""
+        # All tracks in float32 first: quick, and right to some digits.
+        scores = products(vectors, direction.astype(np.float32), usable_cores())
+        scores *= self._per_length
+        wanted = min(top, len(scores))
+        if leave_out is not None:
+            scores[leave_out] = -np.inf
+            wanted = min(wanted, len(scores) - len(np.unique(leave_out)))
+        if not wanted:
+            return ()
+
+        # Then in float64 those that may be among the nearest, given what float32 can have rounded away.
         least = np.partition(scores, len(scores) - wanted)[-wanted]
-        margin = 4 * self._tracks.vectors.shape[1] * np.finfo(np.float32).eps
-        return np.flatnonzero((scores >= least - margin) & np.isfinite(scores))
-
-    def _exact(self, rows: NDArray[np.intp], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        margin = 4 * vectors.shape[1] * np.finfo(np.float32).eps
+        candidates = np.flatnonzero((scores >= least - margin) & np.isfinite(scores))
         parts = []
-        for start in range(0, len(rows), _EXACT_ROWS):
-            block = self._tracks.vectors[rows[start : start + _EXACT_ROWS]].astype(np.float64)
-            length = np.linalg.norm(block, axis=1)
+        for start in range(0, len(candidates), _EXACT_ROWS):  # as many at a time as fit into memory easily
+            block = vectors[candidates[start : start + _EXACT_ROWS]].astype(np.float64)
+            block_lengths = np.linalg.norm(block, axis=1)
             # Row by row, so that equal rows give equal cosines wherever they stand.
-            product = np.einsum("ij,j->i", block, direction)
-            parts.append(np.divide(product, length, out=np.zeros_like(length), where=length > 0))
-        cosines: NDArray[np.float64] = np.concatenate(parts).clip(-1, 1)
-        return cosines
+            dots = np.einsum("ij,j->i", block, direction)
+            parts.append(np.divide(dots, block_lengths, out=np.zeros_like(dots), where=block_lengths > 0))
+        cosines = np.concatenate(parts).clip(-1, 1)
 
-    def _same_content(self, digest: bytes) -> NDArray[np.intp]:
+        order = np.lexsort((candidates, -cosines))[:wanted]
+        return tuple(Neighbour(self._tracks.paths[candidates[i]], float(cosines[i])) for i in order)
+
+    def _rows_of_content(self, digest: bytes) -> NDArray[np.intp]:
+        """Rows of the tracks whose files have this checksum."""
         wanted = np.frombuffer(digest, dtype=np.uint8)
         rows = np.flatnonzero(self._tracks.sha256[:, 0] == wanted[0])  # a few in a thousand are left to compare
         same: NDArray[np.intp] = rows[(self._tracks.sha256[rows] == wanted).all(axis=1)]
@@ -256,25 +270,32 @@ def similar(
     row = index.find(name)
     if row is not None:
         if model is not None or options:
-            _embedder(index.settings, model, options)
+            _embedder_of(index.settings, model, options)  # refuses another model, though it has nothing to hear
         return index.nearest_to(row, top=top)
     if not Path(name).exists():
         raise UsageError(
-            f"{audio.printable(name)} is neither a file nor a track of the index",
+            f"{printable(name)} is neither a file nor a track of the index",
             valid="a path or file name as it stands in the index, or an audio file",
         )
-    heard = _embedder(index.settings, model, options).embed(name)
+
+    heard = _embedder_of(index.settings, model, options).embed(name)
     for warning in heard.warnings:
         report(warning)
     return index.nearest(heard.vector, top=top)
 
 
-def _embedder(settings: EmbeddingSettings, model: str | None, options: Mapping[str, Any] | None) -> Embedder:
+def _embedder_of(settings: EmbeddingSettings, model: str | None, options: Mapping[str, Any] | None) -> Embedder:
     """Load the model of an index, and make sure that it is the one."""
     name = settings.model if model is None else model
     if name != settings.model and (name in NETWORKS or settings.model in NETWORKS):  # before anything is fetched
-        raise _another(f"model {settings.model}, not {name}")
-    chosen = _options_of(settings) | dict(options or {})
+        raise _another_model(f"model {settings.model}, not {name}")
+
+    # The options of the index make a representation again; a bundle has none.
+    chosen: dict[str, Any] = {}
+    if settings.model in NETWORKS:
+        chosen = {key: value for key, value in settings.options.items() if key != "version"}
+        chosen |= {**settings.location, "weights_sha256": settings.model_sha256}
+    chosen |= options or {}
     try:
         embedder = Embedder(name, options=chosen, what=settings.what, pool=settings.pool, coverage=settings.coverage)
     except BundleError as error:
@@ -286,41 +307,17 @@ def _embedder(settings: EmbeddingSettings, model: str | None, options: Mapping[s
             valid=error.valid,
             next_step=f"{error.next_step or 'Get it'}. Where it lies elsewhere now, say so with {places}",
         ) from error
+
     if embedder.settings != settings:
-        raise _another(difference(settings, embedder.settings))
+        raise _another_model(difference(settings, embedder.settings))
     return embedder
 
 
-def _options_of(settings: EmbeddingSettings) -> dict[str, Any]:
-    """Options that make a representation again; none for a bundle."""
-    if settings.model not in NETWORKS:
-        return {}
-    kept = {key: value for key, value in settings.options.items() if key != "version"}
-    return {**kept, **settings.location, "weights_sha256": settings.model_sha256}
-
-
-def _another(told: str) -> UsageError:
+def _another_model(told: str) -> UsageError:
     return UsageError(
         f"the index was made with another model: {told}",
         next_step="Name the index's model with --model, or embed the tracks again",
     )
-
-
-def _is_tail(path: str, name: str) -> bool:
-    """Tell whether ``name`` is the last part, or last parts, of a path."""
-    before = path[: len(path) - len(name)]
-    return not before or before[-1] in "/\\"
-
-
-Float16 = NDArray[np.float16]
-Float32 = NDArray[np.float32]
-
-_SCALE = np.float32(2.0**112)
-_MANTISSA_SHIFT = 13
-_KEPT_BITS = np.int32(0x8FFFE000 - (1 << 32))  # without the copies of the sign that widening an int16 leaves
-_MAGNITUDE = np.int16(0x7FFF)
-_INFINITY = 0x7C00  # magnitudes from here on are infinite or no numbers
-_BLOCK_VALUES = 200_000  # 800 kB of float32
 
 
 def products(rows: Float16, vector: Float32, threads: int = 1) -> Float32:
@@ -328,17 +325,18 @@ def products(rows: Float16, vector: Float32, threads: int = 1) -> Float32:
     result = np.empty(len(rows), dtype=np.float32)
     scaled = vector * _SCALE
 
-    def multiply(first: int, last: int) -> None:
+    def multiply(bounds: tuple[int, int]) -> None:
+        first, last = bounds
         for start, block in _widened(rows[first:last]):
             np.dot(block, scaled, out=result[first + start : first + start + len(block)])
 
-    step = _step(rows)
-    bounds = [step * (len(rows) // step * part // threads) for part in range(threads)] + [len(rows)]
-    if threads == 1:
-        multiply(*bounds)
-    else:
-        with ThreadPoolExecutor(threads, thread_name_prefix="products") as pool:
-            list(pool.map(multiply, bounds, bounds[1:]))
+    # Threads take whole blocks, so that blocks and roundings are the same for any number of threads.
+    step = _rows_per_block(rows)
+    n_blocks = len(rows) // step
+    starts = [step * (n_blocks * part // threads) for part in range(threads)]
+    shares = list(zip(starts, [*starts[1:], len(rows)], strict=True))
+    for _ in in_threads(multiply, shares, threads):
+        pass
     return result
 
 
@@ -354,32 +352,26 @@ def lengths(rows: Float16) -> Float32:
 def first_unusable(rows: Float16) -> int | None:
     """Find the first row (n, width) that holds a value which is infinite or no number."""
     bits = rows.view(np.int16)
-    for start, stop in _blocks(rows):
-        bad = (bits[start:stop] & _MAGNITUDE) >= _INFINITY
+    step = _rows_per_block(rows)
+    for start in range(0, len(rows), step):
+        bad = (bits[start : start + step] & _MAGNITUDE) >= _INFINITY
         if bad.any():
             return start + int(bad.any(axis=1).argmax())
     return None
 
 
-def _step(rows: Float16) -> int:
-    return max(1, _BLOCK_VALUES // int(rows.shape[1]))
-
-
-def _blocks(rows: Float16) -> Iterator[tuple[int, int]]:
-    step = _step(rows)
-    for start in range(0, len(rows), step):
-        yield start, min(start + step, len(rows))
-
-
 def _widened(rows: Float16) -> Iterator[tuple[int, Float32]]:
     """Give blocks as float32, 2**112 times too small, in a buffer that the next block overwrites."""
     bits = rows.view(np.int16)
-    buffer: NDArray[np.int32] | None = None
-    for start, stop in _blocks(rows):
-        if buffer is None:
-            buffer = np.empty((stop - start, rows.shape[1]), dtype=np.int32)
-        block = buffer[: stop - start]
-        block[...] = bits[start:stop]
+    step = _rows_per_block(rows)
+    buffer = np.empty((min(step, len(rows)), rows.shape[1]), dtype=np.int32)
+    for start in range(0, len(rows), step):
+        block = buffer[: len(rows) - start]  # the last may be shorter
+        block[...] = bits[start : start + step]
         np.left_shift(block, _MANTISSA_SHIFT, out=block)
         np.bitwise_and(block, _KEPT_BITS, out=block)
         yield start, block.view(np.float32)
+
+
+def _rows_per_block(rows: Float16) -> int:
+    return max(1, _BLOCK_VALUES // int(rows.shape[1]))

@@ -1,34 +1,43 @@
-"""Compare two runs on the tracks that both were tested on: a difference counts only against the spread over tracks."""
+"""Compare two runs on the tracks that both were tested on: a difference counts only against the spread over tracks.
+
+The task of the runs decides what is compared, paired by track: accuracy of labels, or the areas under both curves of
+tags.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from musicgenre.audio.names import printable
+from musicgenre._text import printable
 from musicgenre.errors import RunError
-from musicgenre.evaluation._same_question import check_same_question
-from musicgenre.evaluation.evaluate import Folds, by_seed, track_level
-from musicgenre.evaluation.metrics import resample_ratio
+from musicgenre.evaluation.evaluate import (
+    TagAnswers,
+    drawn_areas,
+    runs_by_seed,
+    segments_of,
+    tag_answers,
+    track_level,
+)
+from musicgenre.evaluation.metrics import Estimate, Float64, centred, centred_estimate, interval_of_ratio, nanmean
 from musicgenre.evaluation.protocols import is_leaky
 from musicgenre.models.pooling import Pooling
-from musicgenre.runs.predictions import Predictions
-from musicgenre.runs.runs import open_runs
+from musicgenre.runs.folder import Run, open_runs
 
-_N_FLIPS = 10_000
-_BLOCK = 500
+_N_FLIPS = 10_000  # p is told in steps of 0.0001
+_BLOCK = 500  # at a time: all flips of 10,000 tracks would take 800 MB
 _SEED = 20_001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """How two runs differ on the same tracks.
+class Comparison(ABC):
+    """How two runs differ on the same tracks. Build it with `compare`.
 
     Parameters
     ----------
@@ -38,18 +47,8 @@ class Comparison:
         The protocol that both stand under.
     n_tracks : int
         Tracks that both were tested on.
-    first_accuracy, second_accuracy : float
-        Track-level accuracy on those, mean over seeds.
     n_seeds : (int, int)
         Number of seeds of each.
-    difference, low, high : float
-        Second minus first, with the 95 % interval of a paired bootstrap over tracks.
-    p_value : float
-        Probability of a difference at least as large if the two were equally good.
-    test : str
-        ``McNemar, exact`` where each has one seed, else ``sign flips over tracks``.
-    only_first, only_second : float
-        Tracks that only the first, and only the second, got right (shares of seeds add up).
     warnings : tuple of str
         What a reader must know.
     """
@@ -58,9 +57,52 @@ class Comparison:
     second: str
     protocol: str
     n_tracks: int
+    n_seeds: tuple[int, int]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def brief(self) -> tuple[str, str]:
+        """The measure to list comparisons by, empty where there is one alone, and its difference in few words."""
+
+    @abstractmethod
+    def to_text(self) -> str:
+        """Plain text for the terminal."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return asdict(self)
+
+    def _head(self, beside: str = "") -> list[str]:
+        """Lines that say what is compared on what; `beside` is what counts beside tracks and seeds."""
+        return [
+            f"{self.second} against {self.first}",
+            f"  protocol {self.protocol}, test part, {self.n_tracks} tracks that both answered, {beside}"
+            f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds",
+            *(f"  ! {warning}." for warning in self.warnings),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelComparison(Comparison):
+    """How two runs with one label a track differ; what `Comparison` holds, and more.
+
+    Parameters
+    ----------
+    first_accuracy, second_accuracy : float
+        Track-level accuracy on the shared tracks, mean over seeds.
+    difference, low, high : float
+        Second minus first, with the 95 % interval of a paired bootstrap over tracks.
+    p_value : float
+        Probability of a difference at least as large if the two were equally good.
+    test : str
+        `McNemar, exact` where each has one seed, else `sign flips over tracks`.
+    only_first, only_second : float
+        Tracks that only the first, and only the second, got right (shares of seeds add up).
+    """
+
     first_accuracy: float
     second_accuracy: float
-    n_seeds: tuple[int, int]
     difference: float
     low: float
     high: float
@@ -68,79 +110,175 @@ class Comparison:
     test: str
     only_first: float
     only_second: float
-    warnings: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
-        return asdict(self)
+    @property
+    def brief(self) -> tuple[str, str]:
+        """No name, as there is one measure, and its difference in few words."""
+        return "", _in_few_words(self.difference, self.low, self.high, self.p_value)
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
         width = max(len(self.first), len(self.second))
-        verdict = "the two differ" if self.low > 0 or self.high < 0 else "no difference can be told from chance"
         interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, paired bootstrap over tracks"
         if self.low == self.high:  # a bootstrap cannot vary what is the same for every track
             interval = "the same on every track, so that nothing tells how far off it may be"
-        seeds = f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds"
         lines = [
-            f"{self.second} against {self.first}",
-            f"  protocol {self.protocol}, test part, {self.n_tracks} tracks that both answered, {seeds}",
-            *(f"  ! {warning}." for warning in self.warnings),
+            *self._head(),
             f"  {self.first:<{width}}  {self.first_accuracy:.3f} track-level accuracy",
             f"  {self.second:<{width}}  {self.second_accuracy:.3f} track-level accuracy",
             f"  difference               {self.difference:+.3f} ({interval})",
             f"  only the first right     {self.only_first:g} tracks; only the second right {self.only_second:g}",
-            f"  p = {self.p_value:.4f} ({self.test}): {verdict}",
+            f"  p = {self.p_value:.4f} ({self.test}): {_verdict(self.low, self.high)}",
         ]
         return "\n".join(lines) + "\n"
 
 
-def compare(first: str | Path, second: str | Path, *, how: Pooling | None = None) -> Comparison:
-    """Compare two runs (or groups of runs) on the test tracks they share.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One measure of both taggers on the same tracks and tags.
+
+    Parameters
+    ----------
+    measure : str
+        What is compared.
+    first, second : float
+        Mean over tags and seeds.
+    difference : Estimate
+        Second minus first, with the 95 % interval of a paired, centred bootstrap over tracks.
+    p_value : float
+        Twice the smaller share of draws on either side of no difference, as that bootstrap has it.
+    """
+
+    measure: str
+    first: float
+    second: float
+    difference: Estimate
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagComparison(Comparison):
+    """How two taggers differ; what `Comparison` holds, and more.
+
+    Parameters
+    ----------
+    n_tags : int
+        Tags that could be measured on the shared tracks.
+    differences : tuple of Difference
+        Both areas.
+    """
+
+    n_tags: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def brief(self) -> tuple[str, str]:
+        """PR-AUC, which tells more of rare tags, and its difference in few words."""
+        found = self.differences[1]
+        return "PR-AUC", _in_few_words(
+            found.difference.value, found.difference.low, found.difference.high, found.p_value
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {"task": "multi_label", **asdict(self)}
+
+    def to_text(self) -> str:
+        """Plain text for the terminal."""
+        lines = self._head(f"{self.n_tags} tags, ")
+        for entry in self.differences:
+            found = entry.difference
+            lines += [
+                f"  {entry.measure}: {entry.first:.3f} and {entry.second:.3f}",
+                f"    difference {found.value:+.3f} (95 % interval {found.low:+.3f} to {found.high:+.3f}, paired "
+                f"{found.method}), p = {entry.p_value:.3f}: {_verdict(found.low, found.high)}",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def compare(first: str | Path, second: str | Path, *, pooling: Pooling | None = None) -> Comparison:
+    """Compare two runs (or groups of seeds and folds) on the test tracks they share.
+
+    Parameters
+    ----------
+    first, second : str or Path
+        Run folders, or groups of runs.
+    pooling : {"mean", "max", "vote"}, optional
+        How the segments of a track score together; what each recipe says by default. Tags take no vote.
+
+    Returns
+    -------
+    LabelComparison or TagComparison
+        As the runs were trained.
 
     Raises
     ------
     RunError
-        The two share no test track, or disagree about protocol, labels or a track's label.
+        The two share no test track, or disagree about task, protocol, labels or what is true of a track.
     """
     groups = [open_runs(Path(first)), open_runs(Path(second))]
     check_same_question(groups[0][0], groups[1][0])
-    seeds = [by_seed(group) for group in groups]
-    right = [_right_by_track(group, how or runs[0].scoring) for group, runs in zip(seeds, groups, strict=True)]
-    shared = [track_id for track_id in right[0] if track_id in right[1]]
-    _check_same_truth(seeds[0], seeds[1], shared)
-    a, b = (np.array([group[track_id] for track_id in shared]) for group in right)
-    differences = b - a
-    low, high = np.quantile(resample_ratio(differences, np.ones(len(shared))), [0.025, 0.975])
-    single = all(len(group) == 1 for group in seeds)
-    return Comparison(
-        first=printable(Path(first).resolve().name),
-        second=printable(Path(second).resolve().name),
-        protocol=groups[0][0].protocol,
-        n_tracks=len(shared),
-        first_accuracy=float(a.mean()),
-        second_accuracy=float(b.mean()),
-        n_seeds=(len(seeds[0]), len(seeds[1])),
-        difference=float(differences.mean()),
-        low=float(low),
-        high=float(high),
-        p_value=mcnemar(differences) if single else sign_flips(differences),
-        test="McNemar, exact" if single else "sign flips over tracks",
-        only_first=float(np.abs(differences[differences < 0]).sum()),
-        only_second=float(differences[differences > 0].sum()),
-        warnings=_warnings(groups[0][0].protocol, len(shared), (len(right[0]), len(right[1]))),
-    )
+
+    facts: dict[str, Any] = {
+        "first": printable(Path(first).resolve().name),
+        "second": printable(Path(second).resolve().name),
+        "protocol": groups[0][0].protocol,
+    }
+    if groups[0][0].is_tagging:
+        return _compare_tags(groups, pooling, facts)
+    return _compare_labels(groups, pooling, facts)
 
 
-def mcnemar(differences: NDArray[np.float64]) -> float:
-    """Exact two-sided McNemar test; ``differences`` holds -1, 0 or 1 a track."""
+def check_same_question(
+    first: Run,
+    second: Run,
+    whose: str = "the two runs",
+    *,
+    beside: Iterable[tuple[str, str, str]] = (),
+    next_step: str = "Train both on the same manifest",
+) -> None:
+    """Check that two runs stand under one protocol and answer one task with the same labels or tags.
+
+    Parameters
+    ----------
+    first, second : Run
+        The runs.
+    whose : str
+        What the message calls them.
+    beside : iterable of (str, str, str)
+        What else must be the same: its name, and what it is in the first and in the second.
+    next_step : str
+        What to do where they differ, without the full stop.
+
+    Raises
+    ------
+    RunError
+        They differ; the message names in what.
+    """
+    facts = [
+        ("tasks", first.task, second.task),
+        ("protocols", first.protocol, second.protocol),
+        ("tags" if first.is_tagging else "labels", ", ".join(sorted(first.labels)), ", ".join(sorted(second.labels))),
+        *beside,
+    ]
+    for what, one, other in facts:
+        if one != other:
+            raise RunError(
+                f"{whose} have different {what}: {one} against {other}",
+                valid=f"runs that share their {what}",
+                next_step=next_step,
+            )
+
+
+def mcnemar(differences: Float64) -> float:
+    """Exact two-sided McNemar test; `differences` holds -1, 0 or 1 a track."""
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     n, fewer = wins + losses, min(wins, losses)
     tail = sum(math.comb(n, k) for k in range(fewer + 1))
     return min(1.0, float(2 * tail / 2**n))  # integers: exact for any n
 
 
-def sign_flips(differences: NDArray[np.float64]) -> float:
+def sign_flips(differences: Float64) -> float:
     """Two-sided permutation test: each track's difference could as well have had the other sign."""
     observed = abs(float(differences.sum()))
     random = np.random.default_rng(_SEED)
@@ -151,38 +289,135 @@ def sign_flips(differences: NDArray[np.float64]) -> float:
     return (1 + extreme) / (1 + _N_FLIPS)
 
 
-def _right_by_track(seeds: dict[int, Folds], how: Pooling) -> dict[str, float]:
-    """Share of seeds that answered each track rightly."""
-    answers: dict[str, list[bool]] = {}
-    for folds in seeds.values():
-        tracks = track_level(folds, how)
-        for track_id, right in zip(tracks.track_ids, (tracks.predicted == tracks.truth).tolist(), strict=True):
-            answers.setdefault(track_id, []).append(right)
-    return {track_id: float(np.mean(right)) for track_id, right in answers.items()}
+def _compare_labels(
+    groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]
+) -> LabelComparison:
+    answers: list[dict[str, list[bool]]] = []  # of each group: track to whether each seed was right
+    truths: list[dict[str, str]] = []  # of each seed: track to its label
+    n_seeds = []
+    for runs in groups:
+        right: dict[str, list[bool]] = {}
+        seeds = runs_by_seed(runs)
+        for folds in seeds.values():
+            tracks = track_level(segments_of(folds), pooling or runs[0].pooling)
+            truths.append({})
+            for track_id, said, true in zip(tracks.track_ids, tracks.predicted, tracks.truth, strict=True):
+                right.setdefault(track_id, []).append(bool(said == true))
+                truths[-1][track_id] = tracks.labels[int(true)]
+        answers.append(right)
+        n_seeds.append(len(seeds))
 
-
-def _check_same_truth(first: dict[int, Folds], second: dict[int, Folds], shared: Sequence[str]) -> None:
-    if not shared:
-        raise RunError("the two runs share no test track", next_step="Train both on the same manifest and split")
-    truths = [_truth(folds) for seeds in (first, second) for folds in seeds.values()]
+    # Manifests may disagree about a track: then one of the two was marked by a wrong truth.
+    shared = _shared_tracks(answers[0], answers[1])
     for track_id in shared:
         labels = {truth[track_id] for truth in truths if track_id in truth}
         if len(labels) > 1:
             raise RunError(f"track {track_id!r} has different labels in the two runs: {', '.join(sorted(labels))}")
 
+    # Each track counts once, by the share of seeds that were right.
+    first, second = (np.array([np.mean(right[track_id]) for track_id in shared]) for right in answers)
+    differences = second - first
+    low, high = interval_of_ratio(differences)
+    single = n_seeds == [1, 1]
+    return LabelComparison(
+        **facts,
+        n_tracks=len(shared),
+        n_seeds=(n_seeds[0], n_seeds[1]),
+        warnings=_warnings(facts["protocol"], len(shared), len(answers[0]), len(answers[1])),
+        first_accuracy=float(first.mean()),
+        second_accuracy=float(second.mean()),
+        difference=float(differences.mean()),
+        low=low,
+        high=high,
+        p_value=mcnemar(differences) if single else sign_flips(differences),
+        test="McNemar, exact" if single else "sign flips over tracks",
+        only_first=float(np.abs(differences[differences < 0]).sum()),
+        only_second=float(differences[differences > 0].sum()),
+    )
 
-def _truth(folds: Sequence[Predictions]) -> dict[str, str]:
-    return {
-        track_id: fold.labels[int(label)]
-        for fold in folds
-        for track_id, label in zip(fold.track_ids, fold.truth, strict=True)
-    }
+
+def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]) -> TagComparison:
+    answers = []
+    for runs in groups:
+        chosen = pooling or runs[0].pooling
+        answers.append([tag_answers(folds, "test", chosen) for folds in runs_by_seed(runs).values()])
+    first = answers[0][0].tracks
+
+    # All seeds of both must have answered the same tracks and tags, in one order.
+    known = [set.intersection(*(set(seed.tracks.track_ids) for seed in seeds)) for seeds in answers]
+    shared = _shared_tracks(first.track_ids, known[0] & known[1])
+    paired = [[_chosen(seed, shared, first.labels) for seed in seeds] for seeds in answers]
+    truth = paired[0][0].tracks.truth
+    for seed in [*paired[0], *paired[1]]:
+        same = ((truth == seed.tracks.truth) | (np.isnan(truth) & np.isnan(seed.tracks.truth))).all(axis=1)
+        if not same.all():
+            raise RunError(f"track {shared[int(np.argmin(same))]!r} has different tags in the two runs")
+
+    # Both are drawn by the same weights, so that the spread is that of their difference.
+    drawn = [drawn_areas(seeds) for seeds in paired]
+    measured = ~np.isnan(drawn[0][0, 0] + drawn[1][0, 0])
+    if not measured.any():
+        raise RunError("the shared test tracks tell nothing about any tag", next_step="Compare on a larger test part")
+    differences = []
+    for row, measure in enumerate(("mean ROC-AUC", "mean PR-AUC")):
+        one, other = (nanmean(areas[row][:, measured], 1) for areas in drawn)  # the value, then the draws
+        draws = centred(other - one)
+        # 1 is added, since no number of draws shows that a difference is impossible
+        smaller = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+        p_value = min(1.0, 2 * (1 + smaller) / (1 + len(draws)))
+        found = centred_estimate(other - one, len(shared))
+        differences.append(Difference(measure, float(one[0]), float(other[0]), found, p_value))
+
+    warnings = _warnings(facts["protocol"], len(shared), len(known[0]), len(known[1]))
+    if first.soft:
+        warnings += ("the targets are another model's answers: agreement, not accuracy",)
+    return TagComparison(
+        **facts,
+        n_tracks=len(shared),
+        n_seeds=(len(answers[0]), len(answers[1])),
+        warnings=warnings,
+        n_tags=int(measured.sum()),
+        differences=tuple(differences),
+    )
 
 
-def _warnings(protocol: str, n_shared: int, n_each: tuple[int, int]) -> tuple[str, ...]:
+def _shared_tracks(first: Iterable[str], second: Iterable[str]) -> list[str]:
+    others = set(second)
+    shared = [track_id for track_id in first if track_id in others]
+    if not shared:
+        raise RunError("the two runs share no test track", next_step="Train both on the same manifest and split")
+    return shared
+
+
+def _chosen(seed: TagAnswers, shared: Sequence[str], tags: tuple[str, ...]) -> TagAnswers:
+    """The shared tracks and the tags of the first run, in its order."""
+    tracks = seed.tracks
+    row_of = {track_id: row for row, track_id in enumerate(tracks.track_ids)}
+    rows = np.array([row_of[track_id] for track_id in shared])
+    place = np.ix_(rows, np.array([tracks.labels.index(tag) for tag in tags]))
+    kept = replace(
+        tracks,
+        labels=tags,
+        track_ids=tuple(shared),
+        starts_s=np.zeros(len(rows)),
+        truth=tracks.truth[place],
+        scores=tracks.scores[place],
+    )
+    return TagAnswers(kept, seed.thresholds[place], seed.means[place], seed.n_segments)
+
+
+def _warnings(protocol: str, n_shared: int, n_first: int, n_second: int) -> tuple[str, ...]:
     found = []
     if is_leaky(protocol):
         found.append("LEAKY PROTOCOL: neither number measures how well new tracks are recognised")
-    if n_shared < max(n_each):
-        found.append(f"only {n_shared} tracks are shared, of {n_each[0]} and {n_each[1]}")
+    if n_shared < max(n_first, n_second):
+        found.append(f"only {n_shared} tracks are shared, of {n_first} and {n_second}")
     return tuple(found)
+
+
+def _verdict(low: float, high: float) -> str:
+    return "the two differ" if low > 0 or high < 0 else "no difference can be told from chance"
+
+
+def _in_few_words(difference: float, low: float, high: float, p_value: float) -> str:
+    return f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], p = {p_value:.3f}"

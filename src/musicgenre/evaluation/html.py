@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
 
-from musicgenre.evaluation.metrics import wilson_interval
+from musicgenre.evaluation.metrics import Estimate, wilson_interval
 from musicgenre.evaluation.plots import COLOURS, heat_map, interval_chart, line_chart, stacked_bars
-from musicgenre.evaluation.report import Curve, Report, describe, spread
+from musicgenre.evaluation.report import LabelReport, Report, TagReport, describe
 
+# In the page itself, as is all else: it can be sent as one file.
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
@@ -23,112 +24,162 @@ th:first-child, td:first-child { text-align: left; }
 svg { max-width: 100%; height: auto; display: block; margin: .8rem 0; }
 """
 
-_CURVES = (("loss", "train_loss", "validation_loss"), ("accuracy", "train_accuracy", "validation_accuracy"))
+_CLASS_HEAD = ("tracks", "precision", "recall", "recall, 95 %", "F1", "support")
+_TAG_HEAD = ("tag", "tracks", "ROC-AUC", "95 %", "PR-AUC", "95 %", "threshold", "precision", "recall", "F1")
+
+# Title of each plot of learning curves, and the name and column of each of its lines.
+_LOSS = ("Loss", (("train", "train_loss"), ("validation", "validation_loss")))
+_ACCURACY = ("Accuracy", (("train", "train_accuracy"), ("validation", "validation_accuracy")))
+_AREAS = ("Areas, validation", (("ROC-AUC", "validation_roc_auc"), ("PR-AUC", "validation_pr_auc")))
+_Plot = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def render_html(report: Report) -> str:
-    """Write a report as one self-contained HTML page."""
-    title = report.recipe + (f" ({', '.join(report.systems)})" if report.systems else "")
-    sections = [
-        _headline(report, title),
-        _seeds(report),
-        section("Per class", _class_table(report)),
-        section("Confusion matrix", _confusion(report)),
-        section("Learning curves", _curves(report.curves)),
-        section(
-            "Class balance", stacked_bars("Rows of the manifest by label and part", report.balance, report.labels)
-        ),
-    ]
-    return page(title, sections)
+    """Write a report of either task as one self-contained HTML page."""
+    if isinstance(report, TagReport):
+        sections = _tag_sections(report)
+    else:
+        assert isinstance(report, LabelReport)
+        sections = _label_sections(report)
 
-
-def page(title: str, sections: Sequence[str]) -> str:
-    """Put sections, empty ones left out, into a page with its style."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(section for section in sections if section)
         + "\n</body></html>\n"
     )
 
 
-def _headline(report: Report, title: str) -> str:
-    warnings = "\n".join(
-        f'<p class="warning{" leaky" if report.leaky and number == 0 else ""}">{escape(text)}.</p>'
-        for number, text in enumerate(report.warnings)
-    )
-    rows = [("Track-level accuracy, over seeds", spread(report))]
+def _label_sections(report: LabelReport) -> list[str]:
+    rows = [("Track-level accuracy, over seeds", report.spread)]
     if report.has_segments:
         words = f"{describe(report.segment_accuracy)}; {report.n_segments} segments"
         rows.append(("Segment-level accuracy (not the headline)", words))
-        rows += [(f"Segments by {how}", describe(entry)) for how, entry in report.accuracy_by_pooling.items()]
+        rows += [(f"Segments by {name}", describe(entry)) for name, entry in report.accuracy_by_pooling.items()]
     rows.append(("Always the most frequent label", f"{report.majority_share:.3f}"))
     if report.parameter_count is not None:
         rows.append(("Parameters", f"{report.parameter_count:,d}"))
     if report.members:
         rows.append(("Members", ", ".join(report.members)))
+
+    seeds = ""
+    if len(report.seeds) > 1:
+        named = [(f"seed {entry.seed}", entry.accuracy) for entry in report.seeds]
+        seeds = _intervals("Track-level accuracy with 95 % intervals", [*named, ("mean", report.accuracy)])
+
+    balance = stacked_bars("Rows of the manifest by label and part", report.balance, report.labels)
+    return [
+        _headline(report, f"Track-level accuracy {describe(report.accuracy)}", rows),
+        _section("Seeds", seeds),
+        _section("Per class", _class_table(report)),
+        _section("Confusion matrix", _confusion(report)),
+        _section("Learning curves", _curves(report, (_LOSS, _ACCURACY))),
+        _section("Class balance", balance),
+    ]
+
+
+def _tag_sections(report: TagReport) -> list[str]:
+    roc_aucs = [(entry.tag, entry.roc_auc) for entry in report.scores]
+    pr_aucs = [(entry.tag, entry.pr_auc) for entry in report.scores]
+    return [
+        _headline(report, report.short, report.headline()),
+        _section("Per tag", _tag_table(report)),
+        _section("ROC-AUC by tag", _best_first(report.roc_auc, roc_aucs)),
+        _section("PR-AUC by tag", _best_first(report.pr_auc, pr_aucs)),
+        _section("Learning curves", _curves(report, (_LOSS, _AREAS))),
+    ]
+
+
+def _headline(report: Report, big: str, rows: Sequence[tuple[str, str]]) -> str:
+    warnings = []
+    for number, text in enumerate(report.warnings):
+        leaky = " leaky" if report.leaky and number == 0 else ""
+        warnings.append(f'<p class="warning{leaky}">{escape(text)}.</p>')
+
     table = "".join(f"<tr><td>{escape(name)}</td><td>{escape(words)}</td></tr>" for name, words in rows)
     return (
-        f'<h1>{escape(title)}</h1>\n<p class="note">{escape(report.setting)}</p>\n{warnings}\n'
-        f'<p class="big">Track-level accuracy {escape(describe(report.accuracy))}</p>\n<table>{table}</table>'
+        f'<h1>{escape(report.title)}</h1>\n<p class="note">{escape(report.setting)}</p>\n' + "\n".join(warnings) + "\n"
+        f'<p class="big">{escape(big)}</p>\n<table>{table}</table>'
     )
 
 
-def _seeds(report: Report) -> str:
-    if len(report.seeds) < 2:
-        return ""
-    rows = [(f"seed {entry.seed}", entry.accuracy) for entry in report.seeds]
-    bars = [(name, entry.value, entry.low, entry.high) for name, entry in [*rows, ("mean", report.accuracy)]]
-    return section("Seeds", interval_chart("Track-level accuracy with 95 % intervals", bars))
+def _section(title: str, content: str) -> str:
+    """A heading over content; nothing where there is none."""
+    return f"<h2>{escape(title)}</h2>\n{content}" if content else ""
 
 
-def _class_table(report: Report) -> str:
-    head = "<tr><th>tracks</th><th>precision</th><th>recall</th><th>recall, 95 %</th><th>F1</th><th>support</th></tr>"
-    body = []
+def _class_table(report: LabelReport) -> str:
+    rows = []
     for entry in (*report.classes, report.macro, report.weighted):
+        # means over labels have no number of trials, and so no interval
         overall = entry in (report.macro, report.weighted)
         interval = ""
         if not overall and entry.support:
             low, high = wilson_interval(min(entry.recall, 1.0) * entry.support, entry.support)
             interval = f"{low:.2f} to {high:.2f}"
-        body.append(
-            f"<tr{' class=overall' if overall else ''}><td>{escape(entry.label)}</td><td>{entry.precision:.3f}</td>"
-            f"<td>{entry.recall:.3f}</td><td>{interval}</td><td>{entry.f1:.3f}</td><td>{entry.support:g}</td></tr>"
-        )
-    return f'<table class="numbers">{head}{"".join(body)}</table>'
+        cells = (f"{entry.precision:.3f}", f"{entry.recall:.3f}", interval, f"{entry.f1:.3f}", f"{entry.support:g}")
+        rows.append(_row(entry.label, cells, " class=overall" if overall else ""))
+    return _table(_CLASS_HEAD, rows)
 
 
-def _confusion(report: Report) -> str:
+def _tag_table(report: TagReport) -> str:
+    rows = []
+    for entry in report.scores:
+        cells = [f"{entry.n_present:g}"]
+        for area in (entry.roc_auc, entry.pr_auc):
+            cells += ["-", ""] if area is None else [f"{area.value:.3f}", f"{area.low:.2f} to {area.high:.2f}"]
+        cells += [f"{value:.3f}" for value in (entry.threshold, entry.precision, entry.recall, entry.f1)]
+        rows.append(_row(entry.tag, cells))
+
+    note = "<p class=note>-: no track has the tag, or every one. Thresholds come from the validation part.</p>"
+    return _table(_TAG_HEAD, rows) + note
+
+
+def _table(head: Sequence[str], rows: Sequence[str]) -> str:
+    heads = "".join(f"<th>{name}</th>" for name in head)
+    return f'<table class="numbers"><tr>{heads}</tr>{"".join(rows)}</table>'
+
+
+def _row(name: str, cells: Iterable[str], attributes: str = "") -> str:
+    return f"<tr{attributes}><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _confusion(report: LabelReport) -> str:
     averaged = f", averaged over {len(report.seeds)} seeds" if len(report.seeds) > 1 else ""
     drawn = heat_map(f"Tracks: truth in rows, answers in columns{averaged}", report.labels, report.confusion)
-    return drawn + f'<p class="note">{escape(_largest_confusion(report))}</p>'
 
-
-def _largest_confusion(report: Report) -> str:
+    note = "No track was taken for another label."
+    # what a reader would look for in the picture
     wrong = report.confusion - np.diag(np.diag(report.confusion))
-    if not wrong.any():
-        return "No track was taken for another label."
-    row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-    true, answered = report.labels[int(row)], report.labels[int(column)]
-    return (
-        f"Largest confusion: {true} taken for {answered}, {wrong[row, column]:.3g} of {report.confusion[row].sum():g}."
-    )
+    if wrong.any():
+        row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+        true, answered = report.labels[int(row)], report.labels[int(column)]
+        of_all = f"{wrong[row, column]:.3g} of {report.confusion[row].sum():g}"
+        note = f"Largest confusion: {true} taken for {answered}, {of_all}."
+    return drawn + f'<p class="note">{escape(note)}</p>'
 
 
-def _curves(curves: Sequence[Curve]) -> str:
+def _best_first(mean: Estimate, by_tag: Sequence[tuple[str, Estimate | None]]) -> str:
+    """Intervals of every measured tag, the best first, under the mean."""
+    measured = [(tag, area) for tag, area in by_tag if area is not None]
+    measured.sort(key=lambda pair: -pair[1].value)
+    return _intervals("95 % intervals, bootstrap over tracks", [("mean over tags", mean), *measured])
+
+
+def _intervals(title: str, rows: Iterable[tuple[str, Estimate]]) -> str:
+    return interval_chart(title, [(name, found.value, found.low, found.high) for name, found in rows])
+
+
+def _curves(report: Report, plots: Iterable[_Plot]) -> str:
+    """Learning curves of all runs, those of one column in one colour; the legend says how many runs they are."""
+    runs = f" ({len(report.curves)} runs)" if len(report.curves) > 1 else ""
     drawn = []
-    for name, train, validation in _CURVES:
-        lines = [
-            (f"{part} ({len(curves)} runs)" if len(curves) > 1 else part, curve.columns[column], colour)
-            for part, column, colour in (("train", train, COLOURS[0]), ("validation", validation, COLOURS[1]))
-            for curve in curves
-            if column in curve.columns
-        ]
-        drawn.append(line_chart(name.capitalize(), lines, x_label="epoch"))
+    for title, lines in plots:
+        curves = []
+        for (name, column), colour in zip(lines, COLOURS, strict=False):
+            for curve in report.curves:
+                if column in curve.columns:
+                    curves.append((name + runs, curve.columns[column], colour))
+        drawn.append(line_chart(title, curves, x_label="epoch"))
     return "".join(drawn)
-
-
-def section(title: str, content: str) -> str:
-    """Put a heading over content; nothing where there is none."""
-    return f"<h2>{escape(title)}</h2>\n{content}" if content else ""

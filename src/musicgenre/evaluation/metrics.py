@@ -1,4 +1,7 @@
-"""Scores of single-label predictions, with intervals. NumPy only; labels are numbers 0..k-1."""
+"""Scores of labels and of tags, with intervals over tracks. NumPy only; labels are numbers 0..k-1.
+
+The unit of every interval is the track: all segments and seeds of a track are drawn together, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,50 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from musicgenre.errors import DataError, RunError
-from musicgenre.runs.predictions import Predictions
+from musicgenre.runs.predictions import Predictions, TagPredictions
+
+Float64 = NDArray[np.float64]
 
 Z_95 = 1.959963984540054
 """Standard score of a two-sided 95 % interval."""
+
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of a tag that the validation part tells nothing about."""
+
+CENTRED = "centred bootstrap over tracks"
+"""How intervals of areas are found."""
+
+_QUANTILES_95 = (0.025, 0.975)
+_N_RESAMPLES = 10_000
+_BLOCK = 100  # draws at a time: all draws of 10,000 tracks would take 800 MB
+_SEED = 20_000
+_SEED_OF_WEIGHTS = 20_003
+_TINY = 1e-300
+"""Divides where nothing was counted: 0 of nothing is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A share with its 95 % interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The share and its interval, within 0..1.
+    method : str
+        How the interval was found: `Wilson` or `bootstrap over tracks`.
+    n_tracks : int
+        Number of different tracks behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    method: str
+    n_tracks: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +70,10 @@ class ClassMetrics:
         How many items truly have the label.
     """
 
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    support: NDArray[np.float64]
+    precision: Float64
+    recall: Float64
+    f1: Float64
+    support: Float64
 
     def macro(self) -> tuple[float, float, float]:
         """Mean precision, recall and F1 over the labels, each label counting the same."""
@@ -38,8 +81,7 @@ class ClassMetrics:
 
     def weighted(self) -> tuple[float, float, float]:
         """Mean precision, recall and F1 over the labels, each label counting by its support."""
-        total = self.support.sum()
-        weights = self.support / total if total else np.zeros_like(self.support)
+        weights = self.support / max(self.support.sum(), 1.0)
         return float(self.precision @ weights), float(self.recall @ weights), float(self.f1 @ weights)
 
 
@@ -57,11 +99,13 @@ def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
         When the two differ in length or are empty.
     """
     truth, predicted = _pair(truth, predicted)
+    if not truth.size:
+        raise DataError("there is nothing to score")
     return float((truth == predicted).mean())
 
 
 def wilson_interval(successes: float, trials: float, *, z: float = Z_95) -> tuple[float, float]:
-    """Give the Wilson score interval of a share.
+    """Give the Wilson score interval of a share (Wilson 1927).
 
     Parameters
     ----------
@@ -74,26 +118,40 @@ def wilson_interval(successes: float, trials: float, *, z: float = Z_95) -> tupl
     -------
     (low, high)
         Within 0..1; (0, 1) when there were no trials.
+
+    Raises
+    ------
+    DataError
+        There are fewer successes than 0, or more than trials.
     """
     if not 0 <= successes <= trials:
         raise DataError(f"{successes} of {trials} is not a share", valid="0 <= successes <= trials")
     if trials == 0:
         return 0.0, 1.0
+
     share = successes / trials
     spread = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     scale = 1 + z**2 / trials
     centre = share + z**2 / (2 * trials)
+
     # Rounding may leave the ends a hair outside at 0 and 1 (and inside the share itself).
     low, high = (centre - spread) / scale, (centre + spread) / scale
     return float(min(max(low, 0.0), share)), float(max(min(high, 1.0), share))
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, n_labels: int) -> NDArray[np.int64]:
-    """Count answers by true label (rows) and answered label (columns), shape (n_labels, n_labels)."""
-    truth, predicted = _pair(truth, predicted, allow_empty=True)
+    """Count answers by true label (rows) and answered label (columns), shape (n_labels, n_labels).
+
+    Raises
+    ------
+    DataError
+        The two differ in length, or hold a label outside 0..n_labels-1.
+    """
+    truth, predicted = _pair(truth, predicted)
     for name, labels in (("truth", truth), ("predicted", predicted)):
         if labels.size and not (labels.min() >= 0 and labels.max() < n_labels):
             raise DataError(f"{name} holds labels from {labels.min()} to {labels.max()}", valid=f"0 to {n_labels - 1}")
+
     counts = np.bincount(truth * n_labels + predicted, minlength=n_labels * n_labels)
     return counts.reshape(n_labels, n_labels).astype(np.int64)
 
@@ -116,25 +174,47 @@ def majority_share(truth: ArrayLike) -> float:
     return float(np.bincount(labels).max() / len(labels)) if labels.size else 0.0
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
+def estimate_accuracy(per_seed: Sequence[Predictions]) -> Estimate:
+    """Mean accuracy over seeds with its 95 % interval.
+
+    Wilson's interval where each track was answered once; else a bootstrap over tracks, all segments and seeds of a
+    track staying together. Where every track has the same score a bootstrap cannot vary, and Wilson's is given.
+
+    Raises
+    ------
+    RunError
+        There are no predictions.
+    """
+    if not per_seed or not all(len(predictions) for predictions in per_seed):
+        raise RunError("there are no predictions to score")
+
+    right, weight = _track_weights(per_seed)
+    n_tracks = len(weight)
+    value = min(1.0, float(right.sum() / weight.sum()))  # rounding may pass 1
+
+    answered_once = len(per_seed) == 1 and len(per_seed[0]) == n_tracks
+    if answered_once or np.ptp(right / weight) == 0.0:
+        low, high = wilson_interval(min(value * n_tracks, n_tracks), n_tracks)
+        return Estimate(value, low, high, "Wilson", n_tracks)
+    low, high = interval_of_ratio(right, weight)
+    return Estimate(value, low, high, "bootstrap over tracks", n_tracks)
 
 
-def _pair(
-    truth: ArrayLike, predicted: ArrayLike, *, allow_empty: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first, second = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise DataError(f"{first.shape} true and {second.shape} answered labels", valid="two lists of equal length")
-    if not first.size and not allow_empty:
-        raise DataError("there is nothing to score")
-    return first, second
+def interval_of_ratio(numerator: Float64, denominator: Float64 | None = None) -> tuple[float, float]:
+    """95 % interval of the ratio of two sums over tracks, which are drawn with replacement; shape (n_tracks,) each.
 
+    Without a denominator, of the mean.
+    """
+    denominator = np.ones(len(numerator)) if denominator is None else denominator
+    random = np.random.default_rng(_SEED)
+    n_tracks = len(numerator)
+    ratios = []
+    for start in range(0, _N_RESAMPLES, _BLOCK):
+        drawn = random.integers(0, n_tracks, size=(min(_BLOCK, _N_RESAMPLES - start), n_tracks), dtype=np.int32)
+        ratios.append(numerator[drawn].sum(axis=1) / denominator[drawn].sum(axis=1))
 
-Float64 = NDArray[np.float64]
-
-DEFAULT_THRESHOLD = 0.5
-"""Threshold of a tag that the validation part tells nothing about."""
+    low, high = np.quantile(np.concatenate(ratios), _QUANTILES_95)
+    return float(low), float(high)
 
 
 def areas(presence: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[Float64, Float64]:
@@ -160,39 +240,74 @@ def areas(presence: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
     if not known.size:
         nothing = np.full(counts.shape[1], np.nan)
         return nothing, nothing
+
+    # Rows with the highest score first; equal scores are answered together, in one step of the curve.
     order = known[np.argsort(-values[known], kind="stable")]
-    steps = np.flatnonzero(np.diff(values[order], prepend=np.inf) != 0)  # where each group of equal scores begins
-    drawn = counts[order]  # (n, n_draws), the highest score first
+    steps = np.flatnonzero(np.diff(values[order], prepend=np.inf) != 0)
+    drawn = counts[order]  # (n, n_draws)
     present = np.add.reduceat(drawn * truth[order, None], steps, axis=0)  # (n_steps, n_draws)
     answered = np.cumsum(np.add.reduceat(drawn, steps, axis=0), axis=0)
     hits = np.cumsum(present, axis=0)
+
+    # Each present row beats the absent rows below it, and half of those that score the same.
     all_present, all_absent = hits[-1], answered[-1] - hits[-1]
     false = answered - hits  # absent rows that score as high or higher
     before = np.vstack([np.zeros((1, false.shape[1])), false[:-1]])
-    measurable = (all_present > 0) & (all_absent > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         roc = (present * (all_absent - 0.5 * (false + before))).sum(axis=0) / (all_present * all_absent)
-        average = (present * hits / np.maximum(answered, 1e-300)).sum(axis=0) / all_present
+        average = (present * hits / np.maximum(answered, _TINY)).sum(axis=0) / all_present
+
+    measurable = (all_present > 0) & (all_absent > 0)
     return np.where(measurable, roc, np.nan), np.where(measurable, average, np.nan)
+
+
+def draw_weights(n_tracks: int, start: int, n_draws: int) -> Float64:
+    """Count how often each track is drawn, shape (n_draws, n_tracks); the same for the same start."""
+    random = np.random.default_rng([_SEED_OF_WEIGHTS, start])
+    return random.multinomial(n_tracks, np.full(n_tracks, 1.0 / n_tracks), size=n_draws).astype(np.float64)
+
+
+def centred(values: Float64) -> Float64:
+    """Draws around the value they belong to: (value, draws ...) to the draws that could be measured, shifted.
+
+    Tracks drawn twice raise the area under a precision-recall curve, and rare tags drop out of some draws. Both move
+    the draws as a whole, sometimes past the value itself, so their mean is moved back onto it; their spread stays.
+    """
+    draws = values[1:][~np.isnan(values[1:])]
+    return np.asarray(draws - draws.mean() + values[0]) if draws.size else values[:1]
+
+
+def centred_estimate(values: Float64, n_tracks: int) -> Estimate:
+    """Make an estimate within -1..1 of (value, draws ...)."""
+    low, high = np.clip(np.quantile(centred(values), _QUANTILES_95), -1.0, 1.0)
+    return Estimate(float(values[0]), float(low), float(high), CENTRED, n_tracks)
 
 
 def best_threshold(presence: ArrayLike, scores: ArrayLike) -> float:
     """Find the threshold of one tag from which on F1 is largest; rows with NaN count for nothing.
 
     It lies half-way between the last score that is answered and the next one. Of equally good thresholds the highest
-    is taken; :data:`DEFAULT_THRESHOLD` where no row has the tag.
+    is taken; `DEFAULT_THRESHOLD` where no row has the tag.
     """
     truth, values = np.asarray(presence, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(truth))
     order = known[np.argsort(-values[known], kind="stable")]
     if not truth[order].sum():
         return DEFAULT_THRESHOLD
+
     sorted_scores, hits = values[order], np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
     f1[:-1][np.diff(sorted_scores) == 0] = -1.0  # a threshold cannot part equal scores
+
     last = int(np.argmax(f1))
     below = sorted_scores[last + 1] if last + 1 < len(order) else 0.0
     return float((sorted_scores[last] + below) / 2)
+
+
+def fitted_thresholds(validation: TagPredictions) -> Float64:
+    """Thresholds of largest F1 on validation tracks, tag by tag, shape (k,)."""
+    columns = zip(validation.presence().T, validation.scores.T, strict=True)
+    return np.array([best_threshold(presence, scores) for presence, scores in columns])
 
 
 def decide(scores: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
@@ -217,86 +332,47 @@ def correlation(first: Float64, second: Float64, weights: Float64) -> Float64:
     """
     known = ~(np.isnan(first) | np.isnan(second))
     counts = weights[:, known]
-    total = np.maximum(counts.sum(axis=1, keepdims=True), 1e-300)
-    x, y = (column[known] - counts @ column[known][:, None] / total for column in (first, second))
+    total = np.maximum(counts.sum(axis=1, keepdims=True), _TINY)
+    x = first[known] - counts @ first[known][:, None] / total  # (n_draws, n_known): each draw has its own mean
+    y = second[known] - counts @ second[known][:, None] / total
+
     covariance = (counts * x * y).sum(axis=1)
     spread = np.sqrt((counts * x**2).sum(axis=1) * (counts * y**2).sum(axis=1))
     return np.asarray(np.divide(covariance, spread, out=np.full(len(counts), np.nan), where=spread > 1e-12))
 
 
-N_RESAMPLES = 10_000
-_BLOCK = 100
-_SEED = 20_000
+def nanmean(values: Float64, axis: int) -> Float64:
+    """Mean over an axis without what is NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.asarray(np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A share with its 95 % interval.
+def _track_weights(per_seed: Sequence[Predictions]) -> tuple[Float64, Float64]:
+    """Weights, shape (n_tracks,), of the right rows of every track and of all its rows; each seed weighs the same.
 
-    Parameters
-    ----------
-    value, low, high : float
-        The share and its interval, within 0..1.
-    method : str
-        How the interval was found: ``Wilson`` or ``bootstrap over tracks``.
-    n_tracks : int
-        Number of different tracks behind it.
-    """
-
-    value: float
-    low: float
-    high: float
-    method: str
-    n_tracks: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def track_weights(per_seed: Sequence[Predictions]) -> tuple[tuple[str, ...], Float64, Float64]:
-    """Add up, for every track, the weight of its rows and of its right rows; each seed weighs the same.
-
-    Returns
-    -------
-    (track ids, right, weight)
-        The two arrays have shape (n_tracks,); ``right.sum() / weight.sum()`` is the mean over seeds of the accuracy.
+    The ratio of the two sums is the mean over seeds of the accuracy.
     """
     position: dict[str, int] = {}
     for predictions in per_seed:
         for track_id in predictions.track_ids:
             position.setdefault(track_id, len(position))
+
     right, weight = np.zeros(len(position)), np.zeros(len(position))
     for predictions in per_seed:
         rows = np.array([position[track_id] for track_id in predictions.track_ids], dtype=np.intp)
         np.add.at(weight, rows, 1.0 / len(predictions))
         np.add.at(right, rows, (predictions.predicted == predictions.truth) / len(predictions))
-    return tuple(position), right, weight
+    return right, weight
 
 
-def estimate_accuracy(per_seed: Sequence[Predictions]) -> Estimate:
-    """Mean accuracy over seeds with its 95 % interval.
-
-    Wilson's interval where each track was answered once; else a bootstrap over tracks, all segments and seeds of a
-    track staying together. Where every track has the same score a bootstrap cannot vary, and Wilson's is given.
-    """
-    if not per_seed or not all(len(predictions) for predictions in per_seed):
-        raise RunError("there are no predictions to score")
-    track_ids, right, weight = track_weights(per_seed)
-    value, n_tracks = min(1.0, float(right.sum() / weight.sum())), len(track_ids)  # rounding may pass 1
-    once = len(per_seed) == 1 and len(per_seed[0]) == n_tracks
-    if once or np.ptp(right / weight) == 0.0:
-        low, high = wilson_interval(min(value * n_tracks, n_tracks), n_tracks)
-        return Estimate(value, low, high, "Wilson", n_tracks)
-    low, high = np.quantile(resample_ratio(right, weight), [0.025, 0.975])
-    return Estimate(value, float(low), float(high), "bootstrap over tracks", n_tracks)
+def _ratio(part: Float64, whole: Float64) -> Float64:
+    return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
 
 
-def resample_ratio(numerator: Float64, denominator: Float64, n_resamples: int = N_RESAMPLES) -> Float64:
-    """Draw tracks with replacement and give the ratio of the two sums for each draw, shape (n_resamples,)."""
-    random = np.random.default_rng(_SEED)
-    n_tracks = len(numerator)
-    blocks = []
-    for start in range(0, n_resamples, _BLOCK):
-        drawn = random.integers(0, n_tracks, size=(min(_BLOCK, n_resamples - start), n_tracks), dtype=np.int32)
-        blocks.append(numerator[drawn].sum(axis=1) / denominator[drawn].sum(axis=1))
-    return np.concatenate(blocks)
+def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first, second = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise DataError(f"{first.shape} true and {second.shape} answered labels", valid="two lists of equal length")
+    return first, second

@@ -1,4 +1,7 @@
-"""Plots as SVG text, drawn without any plotting package: curves, confusion matrix, class balance, intervals."""
+"""Plots as SVG text, drawn without any plotting package: curves, confusion matrix, class balance, intervals.
+
+Lengths are in pixels.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,12 @@ COLOURS = (
     "#9a9a2e",
     "#2fa3ad",
 )
+"""Colours of lines and bars, in this order."""
+
 _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 _GREY = "#888888"
-_DARK_FROM = 0.55
+_DARK_FROM = 0.55  # share of a row from which white numbers read better than black ones
+_CHARACTER = 7.5  # width of one, about
 
 
 def line_chart(
@@ -46,6 +52,7 @@ def line_chart(
     values = [value for _, line, _ in lines for value in line if value is not None and math.isfinite(value)]
     if not values:
         return ""
+
     ticks = _ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
     last = max(1, *(len(line) - 1 for _, line, _ in lines))
@@ -54,21 +61,22 @@ def line_chart(
     def place(epoch: int, value: float) -> tuple[float, float]:
         return left + (right - left) * epoch / last, bottom - (bottom - top) * (value - low) / (high - low)
 
+    # Title, grid and axes first: what is drawn later lies above.
     parts = [_text(left, 18, title, weight="bold"), _text((left + right) / 2, height - 8, x_label, anchor="middle")]
     for tick in ticks:
         y = place(0, tick)[1]
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
         parts.append(_text(left - 6, y + 4, f"{tick:.3g}", anchor="end"))
-    parts += [
-        _text(left, bottom + 16, "1", anchor="middle"),
-        _text(right, bottom + 16, str(last + 1), anchor="middle"),
-    ]
+    parts.append(_text(left, bottom + 16, "1", anchor="middle"))  # people count epochs from 1
+    parts.append(_text(right, bottom + 16, str(last + 1), anchor="middle"))
+
     for _, line, colour in lines:
         for run in _unbroken(line):
             points = " ".join("{:.1f},{:.1f}".format(*place(epoch, value)) for epoch, value in run)
             parts.append(
                 f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" opacity="0.8"/>'
             )
+
     legend = {name: colour for name, _, colour in lines}
     parts += _legend(list(legend.items()), right + 14, top + 8)
     return _svg(width, height, title, parts)
@@ -79,24 +87,29 @@ def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> 
     cell, left, top = 46, _label_width(labels), 30 + 0.7 * _label_width(labels)
     side = cell * len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
+
     parts = [_text(8, 18, title, weight="bold"), _text(left + side, 18, "answer", anchor="end", fill=_GREY)]
     for column, label in enumerate(labels):
         x = left + cell * (column + 0.6)
         rotated = f'<g transform="translate({x:.0f},{top - 6}) rotate(-45)">{_text(0, 0, label)}</g>'
         parts.append(rotated)
+
     for row, label in enumerate(labels):
         y = top + cell * row
         parts.append(_text(left - 6, y + cell * 0.6, label, anchor="end"))
         for column in range(len(labels)):
             share, value = float(shares[row, column]), float(matrix[row, column])
-            fill = _shade(share, good=row == column)
+            # white fades into blue on the diagonal, where answers are right, and into red beside it
+            end = (31, 111, 178) if row == column else (184, 67, 63)
+            channels = [round(255 + (channel - 255) * min(1.0, share)) for channel in end]
+            fill = "#{:02x}{:02x}{:02x}".format(*channels)
             x = left + cell * column
             parts.append(
                 f'<rect x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" fill="{fill}" stroke="#eeeeee">'
                 f"<title>{escape(label)} answered as {escape(labels[column])}: {value:g}</title></rect>"
             )
-            ink = "#ffffff" if share > _DARK_FROM else "#222222"
             if value:
+                ink = "#ffffff" if share > _DARK_FROM else "#222222"
                 parts.append(_text(x + cell / 2, y + cell * 0.6, f"{value:.3g}", anchor="middle", fill=ink))
     return _svg(left + side + 0.7 * _label_width(labels), top + side + 12, title, parts)
 
@@ -106,12 +119,14 @@ def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: S
     totals = [sum(count.get(label, 0) for count in balance.values()) for label in labels]
     if not any(totals):
         return ""
+
     left, bar, gap, scale = _label_width(labels), 16, 8, 360.0 / max(totals)
+    colours = list(COLOURS) * 3  # more parts than colours begin again
     parts = [_text(8, 18, title, weight="bold")]
     for row, label in enumerate(labels):
         y, x = 34 + row * (bar + gap), float(left)
         parts.append(_text(left - 6, y + 12, label, anchor="end"))
-        for colour, (part, count) in zip(_cycle(), balance.items(), strict=False):
+        for colour, (part, count) in zip(colours, balance.items(), strict=False):
             length = count.get(label, 0) * scale
             parts.append(
                 f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{bar}" fill="{colour}">'
@@ -119,7 +134,8 @@ def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: S
             )
             x += length
         parts.append(_text(x + 6, y + 12, str(totals[row])))
-    parts += _legend(list(zip(balance, _cycle(), strict=False)), left + 420, 44)
+
+    parts += _legend(list(zip(balance, colours, strict=False)), left + 420, 44)
     height = max(34 + len(labels) * (bar + gap) + 8, 60 + 18 * len(balance))
     return _svg(left + 600, height, title, parts)
 
@@ -128,11 +144,13 @@ def interval_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) 
     """Draw shares with their intervals on an axis from 0 to 1; rows are (name, value, low, high)."""
     left, step, length = _label_width([name for name, _, _, _ in rows]), 26, 380
     bottom = 34 + step * len(rows)
+
     parts = [_text(8, 18, title, weight="bold")]
     for tick in np.linspace(0.0, 1.0, 6):
         x = left + length * float(tick)
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="30" y2="{bottom}" stroke="#dddddd"/>')
         parts.append(_text(x, bottom + 16, f"{tick:.1f}", anchor="middle"))
+
     for row, (name, value, low, high) in enumerate(rows):
         y = 44 + step * row
         x, x1, x2 = (left + length * share for share in (value, low, high))
@@ -160,7 +178,7 @@ def _text(
 
 def _label_width(labels: Sequence[str]) -> float:
     """Room for the longest label, in pixels."""
-    return 24 + 7.5 * max(len(label) for label in labels)
+    return 24 + _CHARACTER * max(len(label) for label in labels)
 
 
 def _legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> list[str]:
@@ -169,10 +187,6 @@ def _legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> list[str]
         parts.append(f'<rect x="{x}" y="{y + 18 * row - 9}" width="12" height="12" fill="{colour}"/>')
         parts.append(_text(x + 18, y + 18 * row + 1, name))
     return parts
-
-
-def _cycle() -> list[str]:
-    return list(COLOURS) * 3
 
 
 def _unbroken(line: Sequence[float | None]) -> list[list[tuple[int, float]]]:
@@ -190,14 +204,9 @@ def _unbroken(line: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers from below the values (from 0, if none is negative) to above them."""
     low = min(low, 0.0)
+    # the first of 1, 2, 5, 10 times a power of ten that makes some five steps
     rough = max(high - low, 1e-9) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, max(last, first + 1) + 1)]
-
-
-def _shade(share: float, *, good: bool) -> str:
-    end = (31, 111, 178) if good else (184, 67, 63)
-    mixed = (round(255 + (channel - 255) * min(1.0, share)) for channel in end)
-    return "#{:02x}{:02x}{:02x}".format(*mixed)

@@ -49,7 +49,8 @@ def is_leaky(protocol: str) -> bool:
 def caveats(protocol: str, check: SplitCheck) -> list[str]:
     """List what a reader must know about a number, the gravest first, each one sentence without the full stop."""
     if is_leaky(protocol):
-        return [LEAKY_WARNING]
+        return [LEAKY_WARNING]  # nothing else matters beside it
+
     found = []
     if check.n_shared_tracks:
         found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
@@ -77,15 +78,27 @@ def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
     """Count test tracks that, or whose group, stand in the training part; over all folds, if there are several."""
     n_test = n_shared_tracks = n_shared_groups = n_shared_songs = n_taken = 0
     for manifest in manifests:
-        test = [track for track in manifest.tracks if track.split == "test" and not track.augmented]
-        seen = {track.source_id for track in manifest.tracks if track.split in ("train", "validation")}
-        groups = {track.group for track in manifest.tracks if track.split == "train" and track.group}
-        songs = {track.columns.get("parent", "") for track in manifest.tracks if track.split == "train"} - {""}
-        n_test += len(test)
-        n_shared_tracks += sum(track.source_id in seen for track in test)
-        n_shared_groups += sum(track.group in groups for track in test)
-        n_shared_songs += sum(track.columns.get("parent") in songs for track in test)
-        n_taken += sum(t.split == "validation" and bool(t.columns.get(SPLIT_BEFORE)) for t in manifest.tracks)
+        learnt: set[str] = set()
+        groups: set[str] = set()
+        songs: set[str] = set()
+        for track in manifest.tracks:
+            if track.split in ("train", "validation"):
+                learnt.add(track.source_id)
+            if track.split == "train":
+                groups.add(track.group)
+                songs.add(track.columns.get("parent", ""))
+            if track.split == "validation" and track.columns.get(SPLIT_BEFORE):
+                n_taken += 1
+        groups.discard("")  # who has no group shares none
+        songs.discard("")
+
+        for track in manifest.tracks:
+            if track.split != "test" or track.augmented:
+                continue
+            n_test += 1
+            n_shared_tracks += track.source_id in learnt
+            n_shared_groups += track.group in groups
+            n_shared_songs += track.columns.get("parent") in songs
     return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs, n_taken)
 
 

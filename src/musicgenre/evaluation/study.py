@@ -1,20 +1,22 @@
-"""Evaluate a study: several recipes that differ in one thing, each held against the first."""
+"""Evaluate a study, recipes that differ in one thing, each held against the first; leave reports in run folders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musicgenre.errors import RunError
+from musicgenre._files import write_text_atomic
 from musicgenre.evaluation.compare import Comparison, compare
-from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.report import Report
+from musicgenre.evaluation.evaluate import PARTS, evaluate
+from musicgenre.evaluation.html import render_html
+from musicgenre.evaluation.report import Report, TagReport
 from musicgenre.models.pooling import Pooling
-from musicgenre.runs.runs import RUN_FORMAT_VERSION, children_of, open_runs, read_versioned_json
+from musicgenre.runs.folder import is_study, open_runs, open_study
+from musicgenre.runs.predictions import write_predictions
 
-STUDY_FILE = "study.json"
+_NARROWEST_COLUMN = 22
+"""An estimate with its interval and two blanks fit into a column of this width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Study:
     variants : tuple of str
         Names of the variants.
     reports : tuple of Report
-        One a variant.
+        One a variant, all of one task.
     differences : tuple of Comparison
         Every variant but the first against the first, on the same test tracks.
     """
@@ -40,15 +42,25 @@ class Study:
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
-        width = max(len(name) for name in self.variants)
         first = self.reports[0]
         lines = [f"{self.recipe}: {len(self.variants)} variants", f"  {first.setting}"]
         lines += [f"  ! {warning}." for warning in first.warnings]
-        lines.append(f"  {'variant':<{width}}  track-level accuracy, 95 %  against {self.variants[0]}, 95 %, p")
-        for number, (name, report) in enumerate(zip(self.variants, self.reports, strict=True)):
-            against = _difference(self.differences[number - 1]) if number else ""
-            lines.append(f"  {name:<{width}}  {report.accuracy!s:<26}  {against}".rstrip())
-        if len(self.variants) > 2:
+
+        heads = [f"{name + ', 95 %':<{_NARROWEST_COLUMN}}" for name, _ in first.columns()]
+        measure = self.differences[0].brief[0] if self.differences else ""
+        against = f"{measure} against {self.variants[0]}, 95 %, p".strip()
+        width = max(len("variant"), *(len(name) for name in self.variants))
+        lines.append("  ".join([f"  {'variant':<{width}}", *heads, against]))
+
+        # the first variant is what all others are held against
+        words = ["", *(difference.brief[1] for difference in self.differences)]
+        for name, report, difference in zip(self.variants, self.reports, words, strict=True):
+            cells = []
+            for head, (_, found) in zip(heads, report.columns(), strict=True):
+                cells.append(f"{found!s:<{len(head)}}")
+            lines.append("  ".join([f"  {name:<{width}}", *cells, difference]).rstrip())
+
+        if len(self.differences) > 1:
             lines.append(
                 f"  {len(self.differences)} tests at once: a p below 0.05 is to be expected by chance now and then."
             )
@@ -56,42 +68,69 @@ class Study:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
-        return {
-            "recipe": self.recipe,
-            "variants": dict(zip(self.variants, (report.as_dict() for report in self.reports), strict=True)),
-            "differences": [difference.as_dict() for difference in self.differences],
-        }
+        plain: dict[str, Any] = {"recipe": self.recipe}
+        if isinstance(self.reports[0], TagReport):
+            plain["task"] = "multi_label"
+        plain["variants"] = dict(zip(self.variants, (report.as_dict() for report in self.reports), strict=True))
+        plain["differences"] = [difference.as_dict() for difference in self.differences]
+        return plain
 
 
-def is_study(folder: Path) -> bool:
-    """Whether the folder holds a study."""
-    return (folder / STUDY_FILE).is_file()
-
-
-def evaluate_study(folder: str | Path, *, part: str = "test", how: Pooling | None = None) -> Study:
+def evaluate_study(folder: str | Path, *, part: str = "test", pooling: Pooling | None = None) -> Study:
     """Score every variant of a study and compare it with the first.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder with `study.json`.
+    part : {"test", "validation"}
+        Which predictions the reports score; comparisons are always of the test part.
+    pooling : {"mean", "max", "vote"}, optional
+        How the segments of a track score together; what each recipe says by default. Tags take no vote.
 
     Raises
     ------
     RunError
         The folder holds no study, or one of its runs cannot be read.
     """
-    folder = Path(folder)
-    if not is_study(folder):
-        raise RunError(f"{folder} holds no study: it has no {STUDY_FILE}")
-    content = read_versioned_json(folder / STUDY_FILE, RUN_FORMAT_VERSION)
-    paths: Sequence[Path] = children_of(folder, content, STUDY_FILE)
-    if open_runs(paths[0])[0].is_tagging:
-        raise RunError(
-            f"{folder} is a study of taggers", valid="evaluate_tag_study of musicgenre.evaluation.tag_study takes it"
-        )
+    recipe, paths = open_study(Path(folder))
     return Study(
-        recipe=str(content.get("recipe", folder.name)),
+        recipe=recipe,
         variants=tuple(path.name for path in paths),
-        reports=tuple(evaluate(path, part=part, how=how) for path in paths),
-        differences=tuple(compare(paths[0], path, how=how) for path in paths[1:]),
+        reports=tuple(evaluate(path, part=part, pooling=pooling) for path in paths),
+        differences=tuple(compare(paths[0], path, pooling=pooling) for path in paths[1:]),
     )
 
 
-def _difference(found: Comparison) -> str:
-    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p = {found.p_value:.3f}"
+def write_reports(folder: str | Path) -> tuple[Report, ...]:
+    """Write `report.json` and `report.html` into a run, a group of runs or every variant of a study.
+
+    Every single run gets its predictions per track as well: `predictions_test_tracks.csv` and the same for validation,
+    the segments scored together as the recipe says.
+
+    Returns
+    -------
+    tuple of Report
+        One; for a study, one a variant.
+
+    Raises
+    ------
+    RunError
+        A run is unfinished or damaged.
+    """
+    folder = Path(folder)
+    paths = open_study(folder)[1] if is_study(folder) else [folder]
+    reports = []
+    for path in paths:
+        report = evaluate(path)
+        write_text_atomic(path / "report.json", report.to_json())
+        write_text_atomic(path / "report.html", render_html(report))
+        reports.append(report)
+
+        for run in open_runs(path):
+            for part in PARTS:  # a run need not have both
+                if not run.files.predictions(part).is_file():
+                    continue
+                segments = run.tag_predictions(part) if run.is_tagging else run.predictions(part)
+                write_predictions(segments.by_track(run.pooling), run.files.predictions(f"{part}_tracks"))
+    return tuple(reports)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,11 @@ class TimelineSegment:
     start_s, end_s : float
         Where the segment lies in the track, in seconds.
     genre : str
-        The most probable genre of this segment alone (never ``unsure``).
+        The most probable genre of this segment alone (never `unsure`).
     confidence : float
         Its probability in [0, 1]. A segment alone is judged less reliably than a track.
     tags : mapping of str to float
-        From a tagger: probability of every tag, most probable first; ``genre`` is empty then.
+        From a tagger: probability of every tag, most probable first; `genre` is empty then.
     """
 
     start_s: float
@@ -46,7 +46,7 @@ class Answer:
     heard_s : float
         How much of it was heard, in seconds.
     genre : str
-        The most probable genre, or ``unsure`` below the model's threshold; empty from a tagger, which names none.
+        The most probable genre, or `unsure` below the model's threshold; empty from a tagger, which names none.
     confidence : float
         Calibrated probability of the most probable genre, in [0, 1]; 0 from a tagger.
     scores : mapping of str to float
@@ -54,7 +54,7 @@ class Answer:
     tags : mapping of str to float
         Probability of every tag, most probable first; empty for models without tags.
     style : str or None
-        A genre-like tag above the model's tag threshold that says more where the genre is ``unsure``.
+        A genre-like tag above the model's tag threshold that says more where the genre is `unsure`.
     timeline : tuple of TimelineSegment
         One entry a heard segment, in order.
     warnings : tuple of str
@@ -103,7 +103,9 @@ class Answer:
         timeline : bool
             Whether to include the heard segments.
         """
-        kept = self._shown_tags(top)
+        most_probable = list(self.tags)[:top]
+        shown_tags = {tag: p for tag, p in self.tags.items() if tag in most_probable or tag in self.chosen}
+
         record: dict[str, Any] = {
             "path": self.path,
             "duration_s": round(self.duration_s, 3),
@@ -113,34 +115,33 @@ class Answer:
             "candidates": list(self.candidates),
             "style": self.style,
             "scores": _rounded(self.scores),
-            "tags": _rounded(kept),
+            "tags": _rounded(shown_tags),
             "warnings": list(self.warnings),
             "model": self.model,
             "error": None,
         }
+        # Readers tell a tagger's records from those of genres by this key.
         if self.names_tags:
             record["chosen"] = list(self.chosen)
+
         if timeline:
-            record["timeline"] = [self._segment(segment, kept) for segment in self.timeline]
+            record["timeline"] = []
+            for segment in self.timeline:
+                entry: dict[str, Any] = {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3)}
+                if self.names_tags:
+                    entry["tags"] = _rounded({tag: segment.tags[tag] for tag in shown_tags})
+                else:
+                    entry |= {"genre": segment.genre, "confidence": round(segment.confidence, 4)}
+                record["timeline"].append(entry)
         return record
 
-    def _shown_tags(self, top: int | None) -> dict[str, float]:
-        """Tags that were chosen, and the most probable ones."""
-        names = list(self.tags)[:top]
-        return {tag: score for tag, score in self.tags.items() if tag in names or tag in self.chosen}
 
-    def _segment(self, segment: TimelineSegment, kept: Mapping[str, float]) -> dict[str, Any]:
-        times = {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3)}
-        if self.names_tags:
-            return {**times, "tags": _rounded({tag: segment.tags[tag] for tag in kept})}
-        return {**times, "genre": segment.genre, "confidence": round(segment.confidence, 4)}
-
-
-def ranked(names: tuple[str, ...], values: Any) -> dict[str, float]:
+def ranked(names: Sequence[str], values: Iterable[float]) -> dict[str, float]:
     """Pair names with values, highest value first (ties in the given order)."""
-    pairs = zip(names, (float(value) for value in values), strict=True)
+    pairs = zip(names, map(float, values), strict=True)
     return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    """Four digits are more than a probability is good for, and keep lines short."""
     return {name: round(score, 4) for name, score in scores.items()}

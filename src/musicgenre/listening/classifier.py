@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from musicgenre import audio
+from musicgenre._text import printable
 from musicgenre.errors import AudioError
-from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
-from musicgenre.listening.framing import Coverage, Framing
-from musicgenre.listening.hearing import Heard, Outputs, Source
-from musicgenre.listening.listeners import Judgement, Listener, TagListener, load_listener, tag_answer
+from musicgenre.listening.answer import Answer
+from musicgenre.listening.framing import Coverage
+from musicgenre.listening.hearing import Outputs, Source
+from musicgenre.listening.listeners import load_listener
 
-# Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve.
 DEFAULT_COVERAGE_S = 18.0
+"""Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve."""
 
 
 class Classifier:
@@ -26,11 +25,11 @@ class Classifier:
     Parameters
     ----------
     model : str
-        ``default`` (MusiCNN with the genre head of this package), the name of a taught model, that of a published
-        tagger (``msd-musicnn``, ``mtt-musicnn``, ``msd-vgg``, ``mtt-vgg``), or the path of a bundle (``.onnx``) or
-        taught head (``.json``).
-    coverage : float, ``full`` or None
-        Seconds of each track to hear, evenly spread, or ``full`` for everything. None takes the measured default.
+        `default` (MusiCNN with the genre head of this package), the name of a taught model, that of a published
+        tagger (`msd-musicnn`, `mtt-musicnn`, `msd-vgg`, `mtt-vgg`), or the path of a bundle (`.onnx`) or
+        taught head (`.json`).
+    coverage : float, `full` or None
+        Seconds of each track to hear, evenly spread, or `full` for everything. None takes the measured default.
     threads : int, optional
         Threads that one inference may use; all cores by default.
 
@@ -39,7 +38,7 @@ class Classifier:
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When ``coverage`` is neither ``full`` nor a positive number.
+        When `coverage` is neither `full` nor a positive number.
 
     Examples
     --------
@@ -53,8 +52,8 @@ class Classifier:
         self, model: str = "default", *, coverage: float | str | None = None, threads: int | None = None
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
-        self._listener: Listener = load_listener(model, threads=threads)
-        self._ear = self._listener.ear(self.coverage)
+        self._listener = load_listener(model, threads=threads)
+        self._ear = self._listener.ear(self.coverage)  # holds nothing of a track, so threads may share it
 
     @property
     def model(self) -> str:
@@ -74,7 +73,7 @@ class Classifier:
     @property
     def names_tags(self) -> bool:
         """Whether the model is a tagger: it names any number of tags and no genre."""
-        return isinstance(self._listener, TagListener)
+        return not self._listener.labels
 
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.
@@ -96,18 +95,22 @@ class Classifier:
             When the source cannot be heard, or an array comes without its rate.
         """
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
-        path = None if isinstance(source, np.ndarray) else _name_of(source)
-        with np.errstate(invalid="ignore"):
-            judgement = self._listener.judge(heard)
-        if not (np.isfinite(judgement.scores).all() and np.isfinite(judgement.tags).all()):
+        path: str | None
+        if isinstance(source, str | os.PathLike):
+            path = str(Path(cast("str", source)))
+        else:
+            name = getattr(source, "name", None)  # that of a file object; of one from a descriptor it is a number
+            path = name if isinstance(name, str) else None
+
+        with np.errstate(invalid="ignore"):  # what comes of it is refused below, without NumPy's warnings
+            answer = self._listener.answer(path, heard)
+        if not np.isfinite([*answer.scores.values(), *answer.tags.values()]).all():
             raise AudioError(
-                f"{audio.printable(path) if path else 'the sound'} gives no answer that is a number",
+                f"{printable(path) if path else 'the sound'} gives no answer that is a number",
                 valid="Samples near full scale, which is 1",
                 next_step="Divide its samples by their largest; if every track fails so, get or export the model anew",
             )
-        if isinstance(self._listener, TagListener):
-            return tag_answer(self._listener, path, heard, judgement)
-        return self._answer(path, heard, judgement, self._listener.framing)
+        return answer
 
     def hear(self, source: str | os.PathLike[str] | BinaryIO) -> tuple[Outputs, tuple[str, ...]]:
         """Hear one track without judging it: what teaching a model of one's own starts from.
@@ -129,43 +132,3 @@ class Classifier:
         """
         heard = self._ear.hear(source)
         return heard.outputs, heard.warnings
-
-    def _answer(self, path: str | None, heard: Heard, judgement: Judgement, framing: Framing) -> Answer:
-        listener = self._listener
-        scores = ranked(listener.labels, judgement.scores)
-        best, confidence = next(iter(scores.items()))
-        sure = confidence >= listener.unsure_threshold
-        tags = ranked(listener.tag_names, judgement.tags)
-        style = next(
-            (tag for tag, p in tags.items() if tag in listener.style_tags and p >= listener.tag_threshold), None
-        )
-        timeline = tuple(
-            _segment(framing, index, listener.labels, row)
-            for index, row in zip(heard.indices, judgement.timeline, strict=True)
-        )
-        return Answer(
-            path=path,
-            duration_s=heard.duration_s,
-            heard_s=min(heard.duration_s, len(heard.indices) * framing.hop_s),
-            genre=best if sure else UNSURE,
-            confidence=confidence,
-            scores=scores,
-            tags=tags,
-            style=style,
-            timeline=timeline,
-            warnings=heard.warnings,
-            model=listener.name,
-        )
-
-
-def _segment(framing: Framing, index: int, labels: tuple[str, ...], row: NDArray[np.float64]) -> TimelineSegment:
-    start_s, end_s = framing.times_s(index)
-    best = int(row.argmax())
-    return TimelineSegment(start_s, end_s, labels[best], float(row[best]))
-
-
-def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str | None:
-    if isinstance(source, str | os.PathLike):
-        return str(Path(cast("str", source)))
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,9 @@ Float32 = NDArray[np.float32]
 class Framing:
     """Where a model's segments lie.
 
-    The waveform is padded with ``lead_samples`` zeros on both sides; segment ``k`` is the padded samples
-    ``[k * hop_samples, k * hop_samples + segment_samples)``. A partial tail is dropped. A track shorter than one
-    segment is repeated until it fills one (``repeat_short``), or zero-padded at its end.
+    The waveform is padded with `lead_samples` zeros on both sides; segment `k` is the padded samples
+    `[k * hop_samples, k * hop_samples + segment_samples)`. A partial tail is dropped. A track shorter than one
+    segment is repeated until it fills one (`repeat_short`), or zero-padded at its end.
     """
 
     sample_rate_hz: int
@@ -39,11 +40,11 @@ class Framing:
         return self.segment_samples - 2 * self.lead_samples
 
     def n_segments(self, n_samples: int) -> int:
-        """Whole segments in ``n_samples`` samples."""
+        """Whole segments in `n_samples` samples."""
         return max(0, 1 + (n_samples + 2 * self.lead_samples - self.segment_samples) // self.hop_samples)
 
     def span(self, index: int, n_samples: int) -> tuple[int, int]:
-        """Start and length, in samples of the unpadded waveform, of segment ``index``."""
+        """Start and length, in samples of the unpadded waveform, of segment `index`."""
         start = index * self.hop_samples - self.lead_samples
         stop = min(start + self.segment_samples, n_samples)
         return max(0, start), stop - max(0, start)
@@ -56,24 +57,27 @@ class Framing:
         return row
 
     def times_s(self, index: int) -> tuple[float, float]:
-        """Start and end of segment ``index`` in seconds of the track (its padding left out)."""
+        """Start and end of segment `index` in seconds of the track (its padding left out)."""
         start_s = index * self.hop_samples / self.sample_rate_hz
         return start_s, start_s + min(self.hop_samples, self.segment_samples) / self.sample_rate_hz
 
     def fill_short(self, waveform: Float32) -> Float32:
         """Bring a waveform that is too short for one segment to exactly that length."""
         if self.repeat_short:
-            return np.resize(waveform, self.shortest_samples)
+            return np.resize(waveform, self.shortest_samples)  # which goes round and round
         return np.pad(waveform, (0, self.shortest_samples - len(waveform)))
 
     def rows(self, blocks: Iterable[Float32]) -> Iterator[tuple[int, Float32]]:
         """Cut a stream of blocks into (index, segment) pairs, holding little more than one block."""
-        buffer = np.zeros(self.lead_samples, dtype=np.float32)
-        index = start = 0
-        for block in _with_tail(blocks, self.lead_samples):
+        lead = np.zeros(self.lead_samples, dtype=np.float32)
+        buffer = lead
+        index = start = 0  # of the next segment; its start is a place in the buffer
+
+        for block in chain(blocks, [lead]):  # the padding behind the track is as long as that before it
             dropped = min(start, len(buffer))  # a hop longer than the segment may reach past the buffer
             buffer = np.concatenate((buffer[dropped:], block))
             start -= dropped
+
             while start + self.segment_samples <= len(buffer):
                 yield index, buffer[start : start + self.segment_samples]
                 index += 1
@@ -82,13 +86,13 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of a track is heard: ``seconds`` evenly spread, or all of it where ``seconds`` is None."""
+    """How much of a track is heard: `seconds` evenly spread, or all of it where `seconds` is None."""
 
     seconds: float | None
 
     @classmethod
     def parse(cls, value: str | float | None) -> Coverage:
-        """Read ``full``, None (full) or a number of seconds.
+        """Read `full`, None (full) or a number of seconds.
 
         Raises
         ------
@@ -97,10 +101,12 @@ class Coverage:
         """
         if value is None or value == "full":
             return cls(None)
+
         try:
             seconds = float(value)
         except (TypeError, ValueError, OverflowError):
-            seconds = float("nan")
+            seconds = float("nan")  # which is not above 0
+
         if not 0 < seconds < float("inf"):
             raise UsageError(f"coverage {value!r} cannot be used", valid="Give 'full' or seconds above 0, such as 12")
         return cls(seconds)
@@ -117,10 +123,7 @@ class Coverage:
         """
         if self.seconds is None:
             return list(range(n_segments))
+
+        # The smaller number is taken before rounding, as whoever wants 1e300 s wants all of it.
         wanted = min(n_segments, max(1, round(min(self.seconds / hop_s, n_segments))))
         return [int((i + 0.5) * n_segments / wanted) for i in range(wanted)]
-
-
-def _with_tail(blocks: Iterable[Float32], n_zeros: int) -> Iterator[Float32]:
-    yield from blocks
-    yield np.zeros(n_zeros, dtype=np.float32)

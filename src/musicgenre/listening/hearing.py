@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Protocol, cast
@@ -15,11 +15,9 @@ from musicgenre import audio
 from musicgenre.errors import AudioError
 from musicgenre.listening.framing import Coverage, Float32, Framing
 
-_ROWS_AT_ONCE = 10
-ROUNDED_LENGTH_S = 0.1
-"""Some containers tell their length this roughly."""
-
+_ROWS_AT_ONCE = 10  # a network takes them one by one: more would only stand in memory
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
+_ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
 
 Outputs = dict[str, Float32]
 """What a network says of the heard segments, one row each, by name."""
@@ -73,7 +71,7 @@ class Ear:
     run : callable
         Runs the network on rows of samples, shape (n, segment_samples).
     rows_at_once : int
-        Most rows that ``run`` is given together.
+        Most rows that `run` is given together.
     """
 
     def __init__(
@@ -105,77 +103,94 @@ class Ear:
             When the source cannot be heard, or an array comes without its rate.
         """
         given = as_array(source, sample_rate_hz)
-        if given is None:
-            return self._hear_source(cast("FileSource", source))
-        sound = audio.from_array(*given, self.framing.sample_rate_hz)
-        return self._hear_waveform(sound.waveform, sound.warnings)
+        if given is not None:
+            return self._hear_sound(audio.from_array(*given, self.framing.sample_rate_hz))
 
-    def _hear_source(self, source: FileSource) -> Heard:
+        with audio.open_source(cast("FileSource", source)) as opened:
+            return self._hear_file(opened)
+
+    def _hear_file(self, source: audio.Decoder) -> Heard:
+        """Decode only the chosen segments where that saves work, and everything where it does not."""
         framing = self.framing
-        info = audio.probe(source)
-        if info.duration_s is None:
+        duration_s = source.info.duration_s
+        if duration_s is None:
             return self._hear_stream(source)
-        if (self.coverage.seconds or float("inf")) >= info.duration_s:  # a damaged file may claim thousands of years
-            return self._hear_everything(source, info.duration_s)
-        n_samples = round(info.duration_s * framing.sample_rate_hz)
-        n_segments = framing.n_segments(n_samples)
-        chosen = self.coverage.choose(n_segments, framing.hop_s)
-        if len(chosen) == n_segments:  # everything is heard anyway
-            return self._hear_everything(source, info.duration_s)
-        return self._hear_spans(source, chosen, n_samples, info.duration_s)
 
-    def _hear_waveform(self, waveform: Float32, warnings: tuple[str, ...]) -> Heard:
-        framing = self.framing
+        # Seconds are compared before samples are counted: a damaged file may claim thousands of years.
+        if self.coverage.seconds is not None and self.coverage.seconds < duration_s:
+            n_samples = round(duration_s * framing.sample_rate_hz)
+            n_segments = framing.n_segments(n_samples)
+            chosen = self.coverage.choose(n_segments, framing.hop_s)
+
+            if len(chosen) < n_segments:
+                spans = [framing.span(index, n_samples) for index in chosen]
+                pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
+                if not ends_early(pieces, spans):
+                    rows = map(framing.row, chosen, pieces.waveforms)
+                    return Heard(self._run(rows), chosen, duration_s, pieces.warnings)
+
+        if duration_s > _LOAD_AT_MOST_S:
+            return self._hear_stream(source)
+        return self._hear_sound(audio.load(source, framing.sample_rate_hz))
+
+    def _hear_sound(self, sound: audio.Sound) -> Heard:
+        """Hear a track that is in memory as a whole."""
+        framing, waveform, warnings = self.framing, sound.waveform, sound.warnings
         duration_s = len(waveform) / framing.sample_rate_hz
         n_segments = framing.n_segments(len(waveform))
+
         if n_segments == 0:
             treatment = "repeated" if framing.repeat_short else "zero-padded"
             needed_s = framing.shortest_samples / framing.sample_rate_hz
             warnings += (f"only {duration_s:.2f} s long: {treatment} to the {needed_s:.2f} s the model needs",)
             waveform = framing.fill_short(waveform)
             n_segments = 1
+
         chosen = self.coverage.choose(n_segments, framing.hop_s)
-        rows = (framing.row(i, _cut(waveform, framing.span(i, len(waveform)))) for i in chosen)
-        return Heard(self._run(rows), chosen, duration_s, warnings)
 
-    def _hear_spans(self, source: FileSource, chosen: list[int], n_samples: int, duration_s: float) -> Heard:
-        """Decode only the chosen segments; fall back to the whole file where it ends earlier than it says."""
-        framing = self.framing
-        spans = [framing.span(index, n_samples) for index in chosen]
-        pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
-        slack = round(ROUNDED_LENGTH_S * framing.sample_rate_hz)
-        if any(length - len(piece) > slack for piece, (_, length) in zip(pieces.waveforms, spans, strict=True)):
-            return self._hear_everything(source, duration_s)
-        rows = (framing.row(i, piece) for i, piece in zip(chosen, pieces.waveforms, strict=True))
-        return Heard(self._run(rows), chosen, duration_s, pieces.warnings)
+        def rows() -> Iterator[Float32]:
+            for index in chosen:
+                start, length = framing.span(index, len(waveform))
+                yield framing.row(index, waveform[start : start + length])
 
-    def _hear_everything(self, source: FileSource, duration_s: float) -> Heard:
-        if duration_s > _LOAD_AT_MOST_S:
-            return self._hear_stream(source)
-        sound = audio.load(source, self.framing.sample_rate_hz)
-        return self._hear_waveform(sound.waveform, sound.warnings)
+        return Heard(self._run(rows()), chosen, duration_s, warnings)
 
-    def _hear_stream(self, source: FileSource) -> Heard:
+    def _hear_stream(self, source: audio.Decoder) -> Heard:
         """Hear everything in flat memory, for long tracks and those that do not tell their length."""
         framing = self.framing
-        sound_stream = audio.stream(source, framing.sample_rate_hz)
-        blocks = _Meter(sound_stream)
+        stream = audio.stream(source, framing.sample_rate_hz)
+        n_samples = 0
         indices: list[int] = []
-        outputs = self._run(_record(framing.rows(blocks), indices))
-        if not indices:
-            sound = audio.load(source, framing.sample_rate_hz)
-            return self._hear_waveform(sound.waveform, sound.warnings)
-        return Heard(outputs, indices, blocks.n_samples / framing.sample_rate_hz, sound_stream.warnings)
+
+        def blocks() -> Iterator[Float32]:
+            nonlocal n_samples
+            for block in stream:
+                n_samples += len(block)
+                yield block
+
+        def rows() -> Iterator[Float32]:
+            for index, row in framing.rows(blocks()):
+                indices.append(index)
+                yield row
+
+        outputs = self._run(rows())
+        if not indices:  # shorter than one segment, which is known only now
+            return self._hear_sound(audio.load(source, framing.sample_rate_hz))
+        return Heard(outputs, indices, n_samples / framing.sample_rate_hz, stream.warnings)
 
     def _run(self, rows: Iterator[Float32]) -> Outputs:
+        """Run the network on rows as they come, so that a long track never stands in memory as a whole."""
         parts: list[Outputs] = []
         while batch := list(islice(rows, self._rows_at_once)):
             parts.append(self._run_rows(np.stack(batch)))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+        if not parts:
+            return {}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def as_array(source: Source, sample_rate_hz: int | None) -> tuple[NDArray[np.generic], int] | None:
-    """Return the array that a source is, with its rate; ``None`` for a file.
+    """Return the array that a source is, with its rate; None for a file.
 
     Raises
     ------
@@ -190,6 +205,7 @@ def as_array(source: Source, sample_rate_hz: int | None) -> tuple[NDArray[np.gen
                 next_step="Call classify(array, sample_rate_hz=...)",
             )
         return source, sample_rate_hz
+
     if sample_rate_hz is not None:
         raise AudioError(
             f"sample_rate_hz={sample_rate_hz} was given for a {type(source).__name__}",
@@ -199,25 +215,16 @@ def as_array(source: Source, sample_rate_hz: int | None) -> tuple[NDArray[np.gen
     return None
 
 
-class _Meter:
-    """Passes blocks on, counting samples."""
+def ends_early(pieces: audio.Spans, spans: Sequence[tuple[int, int]]) -> bool:
+    """Tell whether a file ended before the length it told, so that pieces of it are missing.
 
-    def __init__(self, blocks: Iterator[Float32]) -> None:
-        self.n_samples = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[Float32]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
-
-
-def _record(rows: Iterator[tuple[int, Float32]], indices: list[int]) -> Iterator[Float32]:
-    for index, row in rows:
-        indices.append(index)
-        yield row
-
-
-def _cut(waveform: Float32, span: tuple[int, int]) -> Float32:
-    start, length = span
-    return waveform[start : start + length]
+    Parameters
+    ----------
+    pieces : Spans
+        What was decoded.
+    spans : sequence of (int, int)
+        First sample and number of samples of what was asked for.
+    """
+    slack = round(_ROUNDED_LENGTH_S * pieces.sample_rate_hz)
+    wanted = zip(pieces.waveforms, spans, strict=True)
+    return any(length - len(piece) > slack for piece, (_, length) in wanted)

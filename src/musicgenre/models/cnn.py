@@ -1,14 +1,14 @@
-"""2-D convolutions: on mel spectrograms (A5, B6), MFCCs (E3) and pictures (C4)."""
+"""Convolutional networks: 2-D on mel spectrograms (A5, B6), MFCCs (E3) and pictures (C4), 1-D over time (B4, B5)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 from musicgenre.models._fused import FusedSequential
-from musicgenre.models._network import AddChannel, Network, width_after
+from musicgenre.models.network import Network, width_after
 from musicgenre.models.registry import register
 
 
@@ -28,7 +28,7 @@ def mel_cnn(input_shape: tuple[int, ...], n_classes: int, *, width: int = 128, d
 def mel_cnn_convolutions() -> list[nn.Module]:
     """Return A5 up to its flatten: (batch, bands, frames) to (batch, 64 * (bands // 4) * (frames // 4))."""
     return [
-        AddChannel(),
+        _AddChannel(),
         nn.Conv2d(1, 32, 3, padding=1),  # (batch, 32, bands, frames)
         nn.MaxPool2d(2),
         nn.ReLU(),
@@ -48,11 +48,12 @@ def cnn2d(
     kernel: int = 3,
     pool: int = 2,
 ) -> Network:
-    """B6: the 2-D counterpart of ``cnn1d`` (B5): same kernel, channels, padding, pool and depth."""
-    layers: list[nn.Module] = [AddChannel()]
+    """B6: the 2-D counterpart of `cnn1d` (B5): same kernel, channels, padding, pool and depth."""
+    layers: list[nn.Module] = [_AddChannel()]
     for before, after in pairwise([1, *channels]):
         layers += _block(before, after, kernel, kernel // 2, pool)
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
     return Network(FusedSequential(*layers), input_shape, n_classes)
 
 
@@ -63,7 +64,7 @@ def mfcc_cnn(input_shape: tuple[int, ...], n_classes: int, *, width: int = 64, d
     Frames run along the width inside: the same network, but convolutions are quicker on wide pictures than on tall.
     """
     layers = [
-        AddChannel(turned=True),
+        _AddChannel(turned=True),
         *_block(1, 32, 3, 1, 3, stride=2),
         *_block(32, 64, 3, 1, 3, stride=2),
         *_block(64, 120, 2, 1, 2, stride=2),
@@ -86,24 +87,8 @@ def picture_cnn(
     for before, after in pairwise([input_shape[0], *channels]):
         layers += _block(before, after, 3, 1, 2)
     layers.append(nn.Flatten())
+
     return Network(_with_linear(layers, input_shape, width, dropout), input_shape, n_classes)
-
-
-def _block(
-    before: int, after: int, kernel: int, padding: int, pool: int, *, stride: int | None = None
-) -> list[nn.Module]:
-    """Convolution, batch-norm, pool, ReLU: the ReLU commutes with the pool and is cheaper behind it."""
-    return [
-        nn.Conv2d(before, after, kernel, padding=padding),
-        nn.BatchNorm2d(after),
-        nn.MaxPool2d(pool, stride),
-        nn.ReLU(),
-    ]
-
-
-def _with_linear(layers: list[nn.Module], input_shape: tuple[int, ...], width: int, dropout: float) -> nn.Sequential:
-    flat = width_after(nn.Sequential(*layers), input_shape)
-    return FusedSequential(*layers, nn.Linear(flat, width), nn.ReLU(), nn.Dropout(dropout))
 
 
 @register("cnn1d-baseline", tiny_shape=(16, 80))
@@ -135,6 +120,7 @@ def cnn1d(
 def _cnn1d(
     input_shape: tuple[int, ...], n_classes: int, channels: Sequence[int], kernels: Sequence[int], pool: int
 ) -> Network:
+    """Blocks of convolution, batch-norm, ReLU and pool over the frames, and the mean of what is left of them."""
     layers: list[nn.Module] = []
     for (before, after), kernel in zip(pairwise([input_shape[0], *channels]), kernels, strict=True):
         layers += [
@@ -144,4 +130,36 @@ def _cnn1d(
             nn.MaxPool1d(pool),
         ]
     layers += [nn.AdaptiveAvgPool1d(1), nn.Flatten()]
+
     return Network(nn.Sequential(*layers), input_shape, n_classes)
+
+
+def _block(
+    before: int, after: int, kernel: int, padding: int, pool: int, *, stride: int | None = None
+) -> list[nn.Module]:
+    """Convolution, batch-norm, pool, ReLU: the ReLU commutes with the pool and is cheaper behind it."""
+    return [
+        nn.Conv2d(before, after, kernel, padding=padding),
+        nn.BatchNorm2d(after),
+        nn.MaxPool2d(pool, stride),
+        nn.ReLU(),
+    ]
+
+
+def _with_linear(layers: list[nn.Module], input_shape: tuple[int, ...], width: int, dropout: float) -> nn.Sequential:
+    """Put a linear layer, ReLU and dropout behind layers that end flat."""
+    flat = width_after(nn.Sequential(*layers), input_shape)
+    return FusedSequential(*layers, nn.Linear(flat, width), nn.ReLU(), nn.Dropout(dropout))
+
+
+class _AddChannel(nn.Module):
+    """(batch, height, width) to (batch, 1, height, width), or `turned` to (batch, 1, width, height)."""
+
+    def __init__(self, *, turned: bool = False) -> None:
+        super().__init__()
+        self.turned = turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.turned:
+            x = x.transpose(1, 2)
+        return x.unsqueeze(1)

@@ -11,16 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from musicgenre._numbers import check_finite, softmax
 from musicgenre.errors import DataError
 
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.intp]
 
-_LOGISTIC_STEPS = 500
-_STEP_TOLERANCE = 1e-7
-_SMALLEST_PROBABILITY = 1e-9
+_LOGISTIC_STEPS = 500  # far more than any fit has needed
+_STEP_TOLERANCE = 1e-7  # no coefficient moves by more: the fit has ended
+_BIAS_RIDGE = 1e-6  # the bias is free, but the matrix to solve must not be singular
+_SMALLEST_SCALE = 1e-9  # a feature that never changes must not be divided by 0
+_SMALLEST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class FitSettings:
     group_power : float
         A group with n tracks weighs n ** (1 - group_power): 0 counts tracks, 1 counts groups.
     prior_strength : float
-        Weight, on standardised features, of what is known before any track is heard (``prior`` of the fit).
+        Weight, on standardised features, of what is known before any track is heard (`prior` of the fit).
     """
 
     shrinkage: float = 0.1
@@ -47,7 +50,7 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """Logits are ``features @ weights + bias``.
+    """Logits are `features @ weights + bias`.
 
     Parameters
     ----------
@@ -105,34 +108,27 @@ def fit_discriminant(
         raise DataError(
             f"labels {sorted(missing)} have no track", valid="at least two labels, a track or more in each"
         )
-    if not np.isfinite(features).all():
-        raise DataError("features hold values that are not finite")
+    check_finite(features, "features")
+
+    # standardise, so that one ridge and one shrinkage suit every feature
     weight = track_weights(labels, groups, settings.group_power)
     centre = np.average(features, axis=0, weights=weight)
-    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weight)) + 1e-9
+    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weight)) + _SMALLEST_SCALE
     standard = (features - centre) / scale
+
+    # the two fits, and their mean
     discriminants, means = _discriminants(standard, labels, n_labels, weight, settings.shrinkage)
     projected = standard @ discriminants  # (n_tracks, n_discriminants), within-label covariance: identity
     analysis = Linear(means.T, -0.5 * (means**2).sum(axis=1))
     regression = _fit_logistic(projected, labels, n_labels, weight, settings.ridge)
     mean = _mean_at_equal_spread(regression, analysis, projected, weight)
+
+    # back from discriminants to standardised features, where a prior speaks, and from these to features as they come
     weights = discriminants @ mean.weights
     if prior is not None:
         weights = weights + settings.prior_strength * prior
     weights = weights / scale[:, np.newaxis]
     return Linear(weights, mean.bias - centre @ weights)
-
-
-def softmax(logits: ArrayLike) -> Float64:
-    """Probabilities of logits along the last axis."""
-    values = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
-
-
-def logits_of(probabilities: Float64) -> Float64:
-    """Logarithms of probabilities, whose `softmax` gives them back; what is below 1e-9 counts as that."""
-    return np.asarray(np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY)))
 
 
 def track_weights(labels: Labels, groups: Labels | None, group_power: float) -> Float64:
@@ -141,6 +137,7 @@ def track_weights(labels: Labels, groups: Labels | None, group_power: float) -> 
     if groups is not None:
         _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         weight = sizes[members].astype(np.float64) ** -group_power
+
     totals = np.bincount(labels, weights=weight)
     weight = weight / totals[labels]
     return np.asarray(weight / weight.mean())
@@ -157,11 +154,15 @@ def _discriminants(
         Shapes (width, n_discriminants) and (n_labels, n_discriminants); the means are in the space of the first.
     """
     means = np.stack([np.average(standard[labels == k], axis=0, weights=weight[labels == k]) for k in range(n_labels)])
+
+    # the shrunken covariance within labels
     within = standard - means[labels]
     covariance = (within * weight[:, np.newaxis]).T @ within / weight.sum()
     width = len(covariance)
     floor = max(float(np.trace(covariance)) / width, 1e-6)  # tracks that are all equal leave no covariance at all
     covariance = (1 - shrinkage) * covariance + shrinkage * floor * np.eye(width)
+
+    # whitened by it, the means span the directions that tell labels apart: one fewer than there are labels
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-9 * floor))
     white_means = means @ whitening
@@ -179,8 +180,9 @@ def _fit_logistic(features: Float64, labels: Labels, n_labels: int, weight: Floa
     design = np.column_stack([features, np.ones(len(features))])
     targets = np.eye(n_labels)[labels]
     penalty = np.full(design.shape[1], ridge)
-    penalty[-1] = 1e-6
+    penalty[-1] = _BIAS_RIDGE
     solve = np.linalg.inv(0.5 * (design * weight[:, np.newaxis]).T @ design + np.diag(penalty))
+
     coefficients = np.zeros((design.shape[1], n_labels))
     for _ in range(_LOGISTIC_STEPS):
         logits = design @ coefficients
@@ -190,6 +192,7 @@ def _fit_logistic(features: Float64, labels: Labels, n_labels: int, weight: Floa
         coefficients += step
         if np.abs(step).max() < _STEP_TOLERANCE:
             break
+
     return Linear(coefficients[:-1], coefficients[-1])
 
 
@@ -200,5 +203,6 @@ def _mean_at_equal_spread(first: Linear, second: Linear, features: Float64, weig
         logits = fit.logits(features)
         centred = logits - logits.mean(axis=1, keepdims=True)
         spreads.append(np.sqrt(np.average((centred**2).sum(axis=1), weights=weight)))
-    ratio = spreads[0] / max(spreads[1], 1e-12)
+
+    ratio = spreads[0] / max(spreads[1], _SMALLEST_SPREAD)
     return Linear((first.weights + ratio * second.weights) / 2, (first.bias + ratio * second.bias) / 2)

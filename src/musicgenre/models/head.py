@@ -1,6 +1,7 @@
 """The genre head: turns MusiCNN's outputs for the heard segments of a track into calibrated genre probabilities.
 
-A head is one JSON file of some kilobytes: a linear classifier, its calibration and its card. NumPy only.
+A head is one JSON file of some kilobytes: a linear classifier, its calibration and its card. One comes with this
+package; those taught on this machine lie in a folder of their own, by name. NumPy only.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre._files import config_folder, parsed_json, write_text_atomic
+from musicgenre import _numbers
+from musicgenre._files import config_folder, write_text_atomic
+from musicgenre._json import check_version, parsed_json
+from musicgenre._numbers import softmax
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.models.discriminant import Linear, softmax
+from musicgenre.models.discriminant import Linear
 
 FORMAT = "musicgenre-head"
 FORMAT_VERSION = 1
+DEFAULT_HEAD = "default"
 
 Inputs = Literal["tags", "embedding"]
 """What a head reads: mean log-odds of the tags, or the mean penultimate embedding."""
@@ -29,7 +34,12 @@ Inputs = Literal["tags", "embedding"]
 Float64 = NDArray[np.float64]
 
 _SMALLEST_PROBABILITY = 1e-4  # log-odds beyond this are mostly rounding and mood
-_DIGITS = 7
+_DIGITS = 7  # of each number in the file
+_REMEDY = "Teach it again, or reinstall musicgenre"
+
+# What every file system takes as a name, and the names that Windows keeps for itself.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,7 +49,7 @@ class GenreHead:
     Parameters
     ----------
     name : str
-        ``default`` or the name given when it was taught.
+        `default` or the name given when it was taught.
     bundle_name : str
         The embedding bundle whose outputs it reads.
     inputs : {"tags", "embedding"}
@@ -50,7 +60,7 @@ class GenreHead:
         Weights of shape (width, k) and bias of shape (k,).
     temperature, segment_temperature : float
         Temperature for very many segments and for one; for n segments
-        ``temperature + (segment_temperature - temperature) / n``.
+        `temperature + (segment_temperature - temperature) / n`.
     unsure_threshold : float
         Below this confidence the answer is "unsure".
     style_tags : tuple of str
@@ -75,18 +85,16 @@ class GenreHead:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        width, k = self.linear.weights.shape if self.linear.weights.ndim == 2 else (0, 0)
+        width, k = 0, 0
+        if self.linear.weights.ndim == 2:
+            width, k = self.linear.weights.shape
+
         numbers = (self.temperature, self.segment_temperature, self.unsure_threshold, self.tag_threshold)
-        if (
-            k < 2
-            or width < 1
-            or len(set(self.labels)) != k
-            or len(self.labels) != k
-            or self.linear.bias.shape != (k,)
-            or self.inputs not in get_args(Inputs)
-            or not all(np.isfinite(part).all() for part in (self.linear.weights, self.linear.bias, numbers))
-            or min(numbers[:2]) <= 0
-        ):
+        are_finite = all(np.isfinite(part).all() for part in (self.linear.weights, self.linear.bias, numbers))
+        fits = (
+            k >= 2 and width >= 1 and self.linear.bias.shape == (k,) and len(self.labels) == len(set(self.labels)) == k
+        )
+        if not fits or not are_finite or min(numbers[:2]) <= 0 or self.inputs not in get_args(Inputs):
             raise BundleError(
                 f"the parts of head {self.name!r} do not fit together",
                 valid=f"weights (width, {len(self.labels)}), bias ({len(self.labels)},), finite numbers",
@@ -127,7 +135,7 @@ class GenreHead:
         tags : array_like, shape (n_segments, n_tags)
             Tag probabilities.
         embedding : array_like, shape (n_segments, embedding_width), optional
-            Penultimate embedding; needed by heads with ``inputs="embedding"``.
+            Penultimate embedding; needed by heads with `inputs="embedding"`.
 
         Returns
         -------
@@ -136,7 +144,7 @@ class GenreHead:
         return np.asarray(self._segments(tags, embedding).mean(axis=0))
 
     def score(self, tags: ArrayLike, embedding: ArrayLike | None = None) -> Float64:
-        """Calibrated probabilities of the genres for a whole track; arguments as for :meth:`features`."""
+        """Calibrated probabilities of the genres for a whole track; arguments as for `features`."""
         segments = self._segments(tags, embedding)
         logits = self.linear.logits(segments.mean(axis=0))
         return softmax(logits / self.temperature_for(len(segments)))
@@ -144,7 +152,7 @@ class GenreHead:
     def timeline(self, tags: ArrayLike, embedding: ArrayLike | None = None) -> Float64:
         """Probabilities of the genres for every segment alone, shape (n_segments, k).
 
-        Three seconds say less than a track: these are flatter and less often right than :meth:`score`.
+        Three seconds say less than a track: these are flatter and less often right than `score`.
         """
         return softmax(self.linear.logits(self._segments(tags, embedding)) / self.segment_temperature)
 
@@ -167,12 +175,13 @@ class GenreHead:
             "style_tags": list(self.style_tags),
             "tag_threshold": self.tag_threshold,
             "card": self.card,
-            "bias": _rounded(self.linear.bias),
-            "weights": [_rounded(row) for row in self.linear.weights],
+            "bias": _round(self.linear.bias),
+            "weights": [_round(row) for row in self.linear.weights],
         }
         content["sha256"] = _checksum(content)
-        lines = ",\n".join(f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items())
-        return f"{{\n{lines}\n}}\n"
+
+        lines = [f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "this head") -> GenreHead:
@@ -181,7 +190,7 @@ class GenreHead:
         Parameters
         ----------
         text : str
-            What :meth:`to_json` wrote.
+            What `to_json` wrote.
         where : str
             What to call it in an error.
 
@@ -190,7 +199,22 @@ class GenreHead:
         BundleError
             When it is no head, from a newer version, or its content does not match its checksum.
         """
-        content = _checked(text, where)
+        # whether it is one of ours, one that we can read, and as it was written
+        try:
+            content = parsed_json(text, storable=True)
+        except ValueError as error:
+            raise _damaged(where, f"not JSON: {error}") from error
+
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise BundleError(
+                f"{where} is not a genre head",
+                valid="a JSON file written by musicgenre teach",
+                next_step="Name another file",
+            )
+        check_version(content, FORMAT_VERSION, where, kind="head", error=BundleError, remedy=_REMEDY)
+        if content.get("sha256") != _checksum(content):
+            raise _damaged(where, "its content does not match its checksum")
+
         try:
             return cls(
                 name=str(content["name"]),
@@ -209,8 +233,10 @@ class GenreHead:
             raise _damaged(where, f"{type(error).__name__}: {error}") from error
 
     def _segments(self, tags: ArrayLike, embedding: ArrayLike | None) -> Float64:
+        """What the head reads of each segment, shape (n_segments, width)."""
         chosen = tags if self.inputs == "tags" else embedding
         values = np.asarray([] if chosen is None else chosen, dtype=np.float64)
+
         width = len(self.linear.weights)
         if values.ndim != 2 or not len(values) or values.shape[1] != width:
             raise BundleError(
@@ -220,69 +246,36 @@ class GenreHead:
         return log_odds(values) if self.inputs == "tags" else values
 
 
-def log_odds(probabilities: ArrayLike) -> Float64:
-    """Log-odds of probabilities, which are kept within 0.0001..0.9999."""
-    kept = np.clip(np.asarray(probabilities, np.float64), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
-    return np.asarray(np.log(kept / (1 - kept)))
+def load_head(name_or_path: str | Path) -> GenreHead:
+    """Load the default head, a taught head by its name, or a head file by its path.
 
+    Raises
+    ------
+    BundleError
+        When there is none, or it is damaged or from a newer version.
+    """
+    text = str(name_or_path)
+    if text == DEFAULT_HEAD:
+        return GenreHead.load_default()
 
-def _rounded(values: Float64) -> list[float]:
-    return [float(f"{value:.{_DIGITS}g}") for value in values]
+    path = Path(text)
+    if path.suffix == ".json" or len(path.parts) > 1:  # no name of a taught head looks like this
+        return GenreHead.load(path)
 
-
-def _value_text(key: str, value: Any) -> str:
-    """One line a row of weights and an indented card, so that the file can be read and compared by people."""
-    if key == "weights":
-        return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
-    if key == "card":
-        return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    rest = {key: value for key, value in content.items() if key != "sha256"}
-    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
-
-
-def _checked(text: str, where: str) -> dict[str, Any]:
-    try:
-        content = parsed_json(text)
-        json.dumps(content, ensure_ascii=False).encode("utf-8")  # halves of a character pass as JSON
-    except (ValueError, RecursionError) as error:
-        raise _damaged(where, f"not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if text not in list_taught():
+        known = ", ".join((DEFAULT_HEAD, *list_taught()))
         raise BundleError(
-            f"{where} is not a genre head",
-            valid="a JSON file written by musicgenre teach",
-            next_step="Name another file",
+            f"there is no model {text!r}",
+            valid=f"{known}, or the path of a bundle (.onnx) or head (.json)",
+            next_step="Teach one: musicgenre teach FOLDER --name NAME",
         )
-    version = content.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise _damaged(where, f"format version {version!r}")
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{where} has format version {version}, and this musicgenre reads up to {FORMAT_VERSION}",
-            next_step="Update it: pip install --upgrade musicgenre",
-        )
-    if content.get("sha256") != _checksum(content):
-        raise _damaged(where, "its content does not match its checksum")
-    return content
+    return GenreHead.load(taught_path(text))
 
 
-def _damaged(where: str, reason: str) -> BundleError:
-    return BundleError(f"{where} is damaged ({reason})", next_step="Teach it again, or reinstall musicgenre")
-
-
-DEFAULT_HEAD = "default"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-
-
-def heads_folder() -> Path:
-    """Folder of the heads taught on this machine."""
-    return config_folder() / "heads"
+def list_taught() -> tuple[str, ...]:
+    """Names of the heads taught on this machine, sorted."""
+    stems = [path.stem for path in heads_folder().glob("*.json")]
+    return tuple(sorted(stem for stem in stems if _NAME.fullmatch(stem)))
 
 
 def taught_path(name: str) -> Path:
@@ -306,30 +299,36 @@ def taught_path(name: str) -> Path:
     return heads_folder() / f"{name}.json"
 
 
-def list_taught() -> tuple[str, ...]:
-    """Names of the heads taught on this machine, sorted."""
-    return tuple(sorted(path.stem for path in heads_folder().glob("*.json") if _NAME.fullmatch(path.stem)))
+def heads_folder() -> Path:
+    """Folder of the heads taught on this machine."""
+    return config_folder() / "heads"
 
 
-def load_head(name_or_path: str | Path) -> GenreHead:
-    """Load the default head, a taught head by its name, or a head file by its path.
+def log_odds(probabilities: ArrayLike) -> Float64:
+    """Log-odds of tag probabilities, which are kept within 0.0001..0.9999."""
+    return _numbers.log_odds(probabilities, smallest=_SMALLEST_PROBABILITY)
 
-    Raises
-    ------
-    BundleError
-        When there is none, or it is damaged or from a newer version.
-    """
-    text = str(name_or_path)
-    if text == DEFAULT_HEAD:
-        return GenreHead.load_default()
-    path = Path(text)
-    if path.suffix == ".json" or len(path.parts) > 1:
-        return GenreHead.load(path)
-    if text not in list_taught():
-        known = ", ".join((DEFAULT_HEAD, *list_taught()))
-        raise BundleError(
-            f"there is no model {text!r}",
-            valid=f"{known}, or the path of a bundle (.onnx) or head (.json)",
-            next_step="Teach one: musicgenre teach FOLDER --name NAME",
-        )
-    return GenreHead.load(taught_path(text))
+
+def _round(values: Float64) -> list[float]:
+    """Leave out digits that no answer depends on, for a file that people can compare."""
+    return [float(f"{value:.{_DIGITS}g}") for value in values]
+
+
+def _value_text(key: str, value: Any) -> str:
+    """One line a row of weights and an indented card, so that the file can be read and compared by people."""
+    if key == "weights":
+        return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
+    if key == "card":
+        return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of all but the checksum itself, whatever the order and the layout."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def _damaged(where: str, reason: str) -> BundleError:
+    return BundleError(f"{where} is damaged ({reason})", next_step=_REMEDY)

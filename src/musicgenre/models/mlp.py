@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from musicgenre.models._network import Network
+from musicgenre.models.network import Network
 from musicgenre.models.registry import register
 from musicgenre.models.transformer import LayerMixture
 
@@ -35,26 +35,12 @@ def mfcc_mlp(
 def embedding_mlp(
     input_shape: tuple[int, ...], n_classes: int, *, hidden: int = 32, batch_norm: bool = True
 ) -> Network:
-    """B7: linear, batch-norm, ReLU, linear; without ``batch_norm`` the accuracy fluctuates, as the report says.
+    """B7: linear, batch-norm, ReLU, linear; without `batch_norm` the accuracy fluctuates, as the report says.
 
     Its body without the batch-norm is the embedding branch of B9.
     """
-    return Network(
-        nn.Sequential(*_hidden_layers(input_shape[0], [hidden], batch_norm=batch_norm)), input_shape, n_classes
-    )
-
-
-def _hidden_layers(width: int, hidden: Sequence[int], *, batch_norm: bool, dropout: float = 0.0) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers.append(nn.Linear(width, size))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(size))
-        layers.append(nn.ReLU())
-        if dropout:
-            layers.append(nn.Dropout(dropout))
-        width = size
-    return layers
+    layers = _hidden_layers(input_shape[0], [hidden], batch_norm=batch_norm)
+    return Network(nn.Sequential(*layers), input_shape, n_classes)
 
 
 @register("linear-probe", tiny_shape=(57,), dims=(1, 2))
@@ -64,4 +50,20 @@ def linear_probe(input_shape: tuple[int, ...], n_classes: int, *, dropout: float
     if len(input_shape) == 2:
         parts["mixture"] = LayerMixture(input_shape[0])
     parts["dropout"] = nn.Dropout(dropout)
+
     return Network(nn.Sequential(parts), input_shape, n_classes, input_shape[-1])
+
+
+def _hidden_layers(width: int, hidden: Sequence[int], *, batch_norm: bool, dropout: float = 0.0) -> list[nn.Module]:
+    """Linear layers of the widths `hidden` on `width` values, each with ReLU and what else is asked for."""
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers.append(nn.Linear(width, size))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(size))
+        layers.append(nn.ReLU())
+        if dropout:  # none at all, not one of rate 0: layers are named by their number in run files
+            layers.append(nn.Dropout(dropout))
+        width = size
+
+    return layers

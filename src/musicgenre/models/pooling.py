@@ -1,4 +1,4 @@
-"""How the segments of one track score together, when a run is scored and when its bundle answers. NumPy only."""
+"""How several answers become one: the segments of one track, and the models of an ensemble. NumPy only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from musicgenre._numbers import check_finite, log_probabilities, softmax
 from musicgenre.errors import DataError
-from musicgenre.models.discriminant import softmax
 
 Pooling = Literal["mean", "max", "vote"]
 """How the segments of one track score together."""
@@ -17,18 +17,26 @@ Pooling = Literal["mean", "max", "vote"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 TAG_POOLINGS: tuple[Pooling, ...] = ("mean", "max")
 
+SMALLEST = 1e-6
+"""Probabilities below this count as this: one model's certainty must not outweigh all others."""
+
 _TIE_BREAKER = 1e-3
 """Weight of the mean score beside whole votes: too small to outweigh one vote, enough to decide between equals."""
 
+_SUM_TOLERANCE = 1e-6
+_SHOWN = 80  # characters of a value in a message
 
-def pooled(scores: NDArray[np.floating[Any]], how: Pooling) -> NDArray[np.float64]:
+Array = NDArray[np.float64]
+
+
+def pool_scores(scores: NDArray[np.floating[Any]], pooling: Pooling) -> Array:
     """Let the segments of one track score together.
 
     Parameters
     ----------
     scores : ndarray, shape (n_segments, n_labels)
         Probabilities of every segment.
-    how : {"mean", "max", "vote"}
+    pooling : {"mean", "max", "vote"}
         Mean of the probabilities; their maximum, scaled to a sum of 1; or the share of segments that voted for the
         label (equal votes are decided by the mean).
 
@@ -37,44 +45,52 @@ def pooled(scores: NDArray[np.floating[Any]], how: Pooling) -> NDArray[np.float6
     ndarray, shape (n_labels,)
     """
     mean = np.asarray(scores.mean(axis=0), dtype=np.float64)
-    if how == "mean":
+    if pooling == "mean":
         return mean
-    if how == "max":
+
+    if pooling == "max":
+        # where every maximum is 0 there is nothing to scale
         highest = scores.max(axis=0)
         total = float(highest.sum())
         return np.asarray(highest / total, dtype=np.float64) if total > 0 else mean
+
     votes = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]) + _TIE_BREAKER * mean
     return np.asarray(votes / votes.sum())
 
 
-def pooled_tags(scores: NDArray[np.floating[Any]], how: Pooling) -> NDArray[np.float64]:
+def pool_tag_scores(scores: NDArray[np.floating[Any]], pooling: Pooling) -> Array:
     """Let the segments of one track score its tags together: mean or maximum of every tag's probability.
 
     Parameters
     ----------
     scores : ndarray, shape (n_segments, n_tags)
         Probabilities of every segment.
-    how : {"mean", "max"}
+    pooling : {"mean", "max"}
         A vote would need one answer a segment, and tags have any number.
 
     Returns
     -------
     ndarray, shape (n_tags,)
     """
-    return np.asarray(scores.max(axis=0) if how == "max" else scores.mean(axis=0), dtype=np.float64)
-
-
-SMALLEST = 1e-6
-"""Probabilities below this count as this: one model's certainty must not outweigh all others."""
-
-Array = NDArray[np.float64]
+    together = scores.max(axis=0) if pooling == "max" else scores.mean(axis=0)
+    return np.asarray(together, dtype=np.float64)
 
 
 class Mixture(Protocol):
     """What makes one answer of several."""
 
     def __call__(self, members: Array) -> Array:
-        """Take members to the probabilities of the mixture, shape (n_tracks, n_labels)."""
+        """Mix.
+
+        Parameters
+        ----------
+        members : ndarray, shape (n_models, n_tracks, n_labels)
+            Probabilities.
+
+        Returns
+        -------
+        ndarray, shape (n_tracks, n_labels)
+        """
         ...
 
     def settings(self) -> dict[str, Any]:
@@ -98,7 +114,8 @@ class Weighted:
 
     def __init__(self, weights: ArrayLike) -> None:
         self.weights = _numbers(weights, "weights")
-        if self.weights.ndim != 1 or (self.weights < 0).any() or abs(self.weights.sum() - 1.0) > 1e-6:
+        sums_to_1 = abs(self.weights.sum() - 1.0) <= _SUM_TOLERANCE
+        if self.weights.ndim != 1 or (self.weights < 0).any() or not sums_to_1:
             raise DataError(f"models cannot be weighted by {weights!r}", valid="one number a model, 0 or more, sum 1")
 
     def __call__(self, members: Array) -> Array:
@@ -145,7 +162,7 @@ class Stacked:
 
 def evidence(members: Array) -> Array:
     """Log-probabilities with mean 0 over the labels, shape (n_tracks, n_models * n_labels)."""
-    logs = np.log(np.maximum(members, SMALLEST))
+    logs = log_probabilities(members, smallest=SMALLEST)
     centred = logs - logs.mean(axis=2, keepdims=True)
     return np.concatenate(list(centred), axis=1)
 
@@ -153,31 +170,42 @@ def evidence(members: Array) -> Array:
 def mixture_from_settings(settings: Mapping[str, Any], n_models: int, n_labels: int) -> Mixture:
     """Make a mixture again.
 
+    Parameters
+    ----------
+    settings : mapping
+        What its `settings` told.
+    n_models, n_labels : int
+        What it has to fit.
+
     Raises
     ------
     DataError
-        The settings are no mixture of ``n_models`` models over ``n_labels`` labels.
+        The settings are no mixture of `n_models` models over `n_labels` labels.
     """
-    made: Weighted | Stacked
+    mixture: Weighted | Stacked
     wanted: tuple[int, ...]
     if "coefficients" in settings:
-        made = Stacked(settings["coefficients"], settings.get("intercepts", ()))
-        array, wanted = made.coefficients, (n_labels, n_models * n_labels)
+        mixture = Stacked(settings["coefficients"], settings.get("intercepts", ()))
+        shape, wanted = mixture.coefficients.shape, (n_labels, n_models * n_labels)
     else:
-        made = Weighted(settings.get("weights", ()))
-        array, wanted = made.weights, (n_models,)
-    if array.shape != wanted:
-        raise DataError(f"{n_models} models over {n_labels} labels cannot be mixed by {array.shape} numbers")
-    return made
+        mixture = Weighted(settings.get("weights", ()))
+        shape, wanted = mixture.weights.shape, (n_models,)
+
+    if shape != wanted:
+        raise DataError(f"{n_models} models over {n_labels} labels cannot be mixed by {shape} numbers")
+    return mixture
 
 
 def _numbers(values: ArrayLike, name: str) -> Array:
+    """Take over numbers that somebody may have written by hand."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
+        # a whole table would fill the screen
         shown = repr(values)
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        if len(shown) > _SHOWN:
+            shown = f"{shown[: _SHOWN - 3]}..."
         raise DataError(f"{name} {shown} are no table of numbers") from error
-    if not np.isfinite(array).all():
-        raise DataError(f"{name} hold values that are not finite")
+
+    check_finite(array, name)
     return array

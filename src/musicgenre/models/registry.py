@@ -1,30 +1,27 @@
-"""The models by name: a decorator, and a scan of this folder.
+"""The models by name: a decorator that registers them, and how they are made.
 
-Every file here whose stem does not start with ``_`` and is not listed in ``_SUPPORT`` holds one family; all of them
-are imported when a model is first asked for.
+Every file of this folder that holds a family registers its models; all of them are imported when a model is first
+asked for.
 """
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from musicgenre.errors import MissingExtraError, UsageError
+from musicgenre._registry import Registry
+from musicgenre._text import unknown_name
+from musicgenre.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from musicgenre.models._network import Network
+    from musicgenre.models.network import Network
 
-_SUPPORT = frozenset({"cards", "registry", "head", "heads"})
-_THIRD_PARTY = frozenset({"torch", "sklearn"})
+# What every maker takes; its other parameters are the model's options.
 _FIXED = ("input_shape", "n_classes")
+
+Factory = TypeVar("Factory", bound="Callable[..., Network]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +35,16 @@ class ModelEntry:
     family : str
         Stem of the file it lives in.
     make : callable
-        ``make(input_shape, n_classes, **options)`` returns the network.
+        `make(input_shape, n_classes, **options)` returns the network.
     tiny_shape : tuple of int
         A small input shape that the network takes: tests train it there.
     dims : tuple of int
         Numbers of dimensions that an input may have.
     tiny_options : mapping
         Options that make it small for tests.
+    find_weights : callable, optional
+        `find_weights(name, options)` finds or fetches the published weights that all its options, defaults included,
+        ask for; nothing is read of them yet. Left out where there are none.
     """
 
     name: str
@@ -53,6 +53,7 @@ class ModelEntry:
     tiny_shape: tuple[int, ...]
     dims: tuple[int, ...]
     tiny_options: Mapping[str, Any]
+    find_weights: Callable[[str, Mapping[str, Any]], object] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -61,9 +62,7 @@ class ModelEntry:
         return {item.name: item.default for item in parameters if item.name not in _FIXED}
 
 
-_ENTRIES: dict[str, ModelEntry] = {}
-
-Factory = TypeVar("Factory", bound="Callable[..., Network]")
+_MODELS: Registry[ModelEntry] = Registry("model", "models", "musicgenre.models")
 
 
 def register(
@@ -72,26 +71,35 @@ def register(
     tiny_shape: tuple[int, ...],
     dims: tuple[int, ...] | None = None,
     tiny_options: Mapping[str, Any] | None = None,
+    find_weights: Callable[[str, Mapping[str, Any]], object] | None = None,
 ) -> Callable[[Factory], Factory]:
-    """Register the decorated function as the maker of the model ``name``; a name given twice is an error.
+    """Register the decorated function as the maker of the model `name`; a name given twice is an error.
 
-    It takes inputs with as many dimensions as ``tiny_shape``, or as any of ``dims``.
+    It takes inputs with as many dimensions as `tiny_shape`, or as any of `dims`. The other parameters are those of
+    `ModelEntry`.
     """
 
     def remember(make: Factory) -> Factory:
-        if name in _ENTRIES:
-            raise UsageError(f"the model name {name!r} is taken twice", valid="Names are unique")
         family = make.__module__.rpartition(".")[2]
-        _ENTRIES[name] = ModelEntry(name, family, make, tiny_shape, dims or (len(tiny_shape),), tiny_options or {})
+        entry = ModelEntry(
+            name, family, make, tiny_shape, dims or (len(tiny_shape),), tiny_options or {}, find_weights
+        )
+        _MODELS.add(name, entry)
         return make
 
     return remember
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match the shell pattern, sorted."""
-    _import_families()
-    return sorted(fnmatch.filter(_ENTRIES, pattern))
+    """Names of the models that match the shell pattern, sorted.
+
+    Raises
+    ------
+    MissingExtraError
+        If torch or scikit-learn is not installed.
+    """
+    with needing("building models", "train"):
+        return _MODELS.names(pattern)
 
 
 def model_entry(name: str) -> ModelEntry:
@@ -101,19 +109,19 @@ def model_entry(name: str) -> ModelEntry:
     ------
     UsageError
         If there is none of that name; the nearest one is named.
+    MissingExtraError
+        If torch or scikit-learn is not installed.
     """
-    _import_families()
-    if name not in _ENTRIES:
-        raise _unknown("model", name, sorted(_ENTRIES))
-    return _ENTRIES[name]
+    with needing("building models", "train"):
+        return _MODELS.get(name)
 
 
-def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raise `UsageError` for an option that the model ``name`` does not take."""
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for an option that the model `name` does not take."""
     valid = model_entry(name).options
     for option in options:
         if option not in valid:
-            raise _unknown(f"option of the model {name}", option, sorted(valid))
+            raise unknown_name(f"option of the model {name}", option, sorted(valid))
 
 
 def create_model(name: str, input_shape: tuple[int, ...], n_classes: int, **options: Any) -> Network:
@@ -122,18 +130,18 @@ def create_model(name: str, input_shape: tuple[int, ...], n_classes: int, **opti
     Parameters
     ----------
     name : str
-        One of :func:`list_models`.
+        One of `list_models`.
     input_shape : tuple of int
         Shape of one representation array, without the batch.
     n_classes : int
         Number of logits.
     **options
-        What the model takes; see ``docs/models.md``.
+        What the model takes; see `docs/models.md`.
 
     Returns
     -------
     Network
-        ``model(x)`` with x of shape (batch, *input_shape) gives logits of shape (batch, n_classes).
+        `model(x)` with x of shape (batch, *input_shape) gives logits of shape (batch, n_classes).
 
     Raises
     ------
@@ -142,6 +150,7 @@ def create_model(name: str, input_shape: tuple[int, ...], n_classes: int, **opti
     """
     entry = model_entry(name)
     check_options(name, options)
+
     if n_classes < 2:
         raise UsageError(f"n_classes={n_classes} leaves nothing to choose from", valid="2 or more")
     if len(input_shape) not in entry.dims:
@@ -150,31 +159,14 @@ def create_model(name: str, input_shape: tuple[int, ...], n_classes: int, **opti
             valid=f"It takes {' or '.join(map(str, entry.dims))} dimensions, for example {entry.tiny_shape}",
             next_step="Choose a representation that fits the model",
         )
+
     return entry.make(tuple(input_shape), n_classes, **options)
 
 
 def create_to_restore(name: str, input_shape: tuple[int, ...], n_classes: int, options: Mapping[str, Any]) -> Network:
-    """As :func:`create_model`, for weights that are put in next: published ones are neither looked for nor loaded."""
-    without = {"weights": "none"} if "weights" in model_entry(name).options else {}
-    return create_model(name, input_shape, n_classes, **{**options, **without})
+    """As `create_model`, for weights that are put in next: published ones are neither looked for nor loaded."""
+    without = dict(options)
+    if "weights" in model_entry(name).options:
+        without["weights"] = "none"
 
-
-@cache
-def _import_families() -> None:
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if module.name.startswith("_") or module.name in _SUPPORT:
-            continue
-        try:
-            importlib.import_module(f"musicgenre.models.{module.name}")
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _THIRD_PARTY:
-                raise
-            raise MissingExtraError("building models", "train") from error
-
-
-def _unknown(what: str, given: str, valid: list[str]) -> UsageError:
-    near = difflib.get_close_matches(given, valid, n=1)
-    hint = f"Nearest: {near[0]!r}" if near else ""
-    return UsageError(
-        f"there is no {what} named {given!r}", valid=f"Valid: {', '.join(valid) or 'none'}", next_step=hint
-    )
+    return create_model(name, input_shape, n_classes, **without)

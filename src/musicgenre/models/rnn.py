@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from musicgenre.models._network import Network
+from musicgenre.models.network import Network
 from musicgenre.models.registry import register
-
-
-class _LastStep(nn.Module):
-    """Run a recurrent net over (batch, frames, values) and keep its last step, (batch, hidden)."""
-
-    def __init__(self, net: nn.RNNBase) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps: Tensor = self.net(x)[0]  # (batch, frames, hidden)
-        return steps[:, -1]
 
 
 @register("lstm", tiny_shape=(12, 13))
@@ -37,6 +25,19 @@ def gru(
 
 
 def _recurrent(net: nn.RNNBase, input_shape: tuple[int, ...], n_classes: int, dropout: float) -> Network:
+    """Make a network that hears `net`'s last step."""
     width = net.hidden_size
     body = nn.Sequential(_LastStep(net), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout))
     return Network(body, input_shape, n_classes)
+
+
+class _LastStep(nn.Module):
+    """Run a recurrent net over (batch, frames, values) and keep its last step, (batch, hidden)."""
+
+    def __init__(self, net: nn.RNNBase) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps: Tensor = self.net(x)[0]  # (batch, frames, hidden)
+        return steps[:, -1]

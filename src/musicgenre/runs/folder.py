@@ -1,26 +1,48 @@
-"""The run folder: everything that one training leaves behind and that repeats it."""
+"""The run folder: everything that one training leaves behind and that repeats it, written and read.
+
+A run is described by its `run.json`. Runs of several seeds and folds lie in a group, whose `group.json` lists them; runs
+of several recipes that differ in one thing lie in a study, whose `study.json` lists them. What is damaged or from a newer
+version is refused.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
-import json
+import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre import __version__
-from musicgenre._files import parsed_json, write_text_atomic
-from musicgenre.data.store import PartView
+from musicgenre._files import write_text_atomic
+from musicgenre._json import pretty_json, read_versioned_json
+from musicgenre._version import __version__
+from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError, UsageError
+from musicgenre.models.pooling import POOLINGS, Pooling
+from musicgenre.runs.predictions import (
+    Predictions,
+    TagPredictions,
+    csv_text,
+    read_predictions,
+    read_tag_predictions,
+    write_predictions,
+)
+
+if TYPE_CHECKING:
+    from musicgenre.data.store import PartView
 
 FORMAT_VERSION = 1
+"""Newest format of run.json, group.json and study.json."""
+
+RUN_FILE, GROUP_FILE, STUDY_FILE = "run.json", "group.json", "study.json"
+
 METRICS = (
     "epoch",
     "train_loss",
@@ -32,7 +54,16 @@ METRICS = (
     "seconds",
     "waiting_share",
 )
+"""Columns of the learning curves; a run measures some of them."""
+
+# Versions of these are noted: they decide the numbers.
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "librosa", "audiomentations", "soundfile", "soxr")
+# Other keys may be missing: ensembles, for one, have no model of their own.
+_REQUIRED = ("recipe", "labels", "seed", "protocol", "status")
+_FINISHED = "finished"
+_TRAIN_AGAIN = "Train this run again"
+_N_SHOWN = 80
+"""So many characters of a wrong value stand in a message."""
 
 
 class RunFolder:
@@ -46,7 +77,7 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.description = folder / "run.json"
+        self.description = folder / RUN_FILE
         self.recipe = folder / "recipe.yaml"
         self.manifest = folder / "manifest.csv"
         self.normalisation = folder / "normalisation.json"
@@ -61,7 +92,7 @@ class RunFolder:
 
     @property
     def status(self) -> str | None:
-        """``running``, ``finished``, ``failed``, ``interrupted``; ``None`` where there is no run."""
+        """`running`, `finished`, `failed`, `interrupted`; `None` where there is no run."""
         return str(read_description(self.folder)["status"]) if self.description.is_file() else None
 
     def begin(self, facts: Mapping[str, Any], recipe_yaml: str, normalisation: Mapping[str, Any]) -> None:
@@ -69,24 +100,31 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         write_text_atomic(self.recipe, recipe_yaml)
-        write_text_atomic(self.normalisation, _json(normalisation))
-        self._describe({**facts, "status": "running", "started": _now(), "finished": None})
+        write_text_atomic(self.normalisation, pretty_json(normalisation, indent=1))
+        # run.json comes last: a folder without it is no run, and nothing can be resumed in it
+        self.describe({**facts, "status": "running", "started": timestamp(), "finished": None})
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Mark the run as whole."""
-        self._describe({**read_description(self.folder), **facts, "status": "finished", "finished": _now()})
+        self.describe({**read_description(self.folder), **facts, "status": _FINISHED, "finished": timestamp()})
         self.resume_state.unlink(missing_ok=True)  # last: who is stopped in between does not train all over again
 
     def stop(self, status: str, reason: str) -> None:
         """Mark the run as failed or interrupted."""
-        if self.description.is_file():
+        if self.description.is_file():  # a training that never began leaves nothing to mark
             known = read_description(self.folder)
-            self._describe({**known, "status": status, "reason": reason, "finished": _now()})
+            self.describe({**known, "status": status, "reason": reason, "finished": timestamp()})
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Write `run.json`."""
+        write_text_atomic(self.description, pretty_json({"format_version": FORMAT_VERSION, **facts}, indent=1))
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write the learning curves, one row an epoch; what was not measured stays empty."""
-        lines = [[_number(row.get(name)) for name in METRICS] for row in rows]
-        write_text_atomic(self.metrics, csv_text([list(METRICS), *lines]))
+        table = [list(METRICS)]
+        for row in rows:
+            table.append([f"{row[name]:.9g}" if row.get(name) is not None else "" for name in METRICS])
+        write_text_atomic(self.metrics, csv_text(table))
 
     def read_metrics(self, name: str) -> list[float]:
         """Read one column of the learning curves."""
@@ -95,74 +133,265 @@ class RunFolder:
 
     def write_predictions(self, part: str, rows: PartView, scores: NDArray[np.floating[Any]]) -> None:
         """Write probabilities (n_rows, n_labels), one line a segment, with what is true of it."""
-        head, truths = _truths(rows)
-        table = [["track_id", "start_s", *head, *(f"score_{name}" for name in rows.label_names)]]
-        for track_id, start_s, truth, row in zip(rows.track_ids, rows.starts_s, truths, scores, strict=True):
-            table.append([str(track_id), f"{start_s:.6g}", *truth, *(f"{score:.8g}" for score in row)])
-        write_text_atomic(self.predictions(part), csv_text(table))
+        labels, track_ids = rows.label_names, tuple(map(str, rows.track_ids))
+        starts_s, probabilities = np.asarray(rows.starts_s, np.float64), np.asarray(scores, np.float64)
+        predictions: Predictions | TagPredictions
+        if rows.tags is None:
+            predictions = Predictions(labels, track_ids, starts_s, np.asarray(rows.labels, np.intp), probabilities)
+        else:
+            targets = np.asarray(rows.targets(), np.float64)
+            predictions = TagPredictions(labels, track_ids, starts_s, targets, probabilities, rows.tags.soft)
+        write_predictions(predictions, self.predictions(part))
 
-    def _describe(self, facts: Mapping[str, Any]) -> None:
-        write_text_atomic(self.description, _json({"format_version": FORMAT_VERSION, **facts}))
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished run: what one training left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    info : mapping
+        Content of its `run.json`.
+    """
+
+    folder: Path
+    info: Mapping[str, Any]
+
+    @property
+    def files(self) -> RunFolder:
+        """Where its files lie."""
+        return RunFolder(self.folder)
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe."""
+        return str(self.info["recipe"])
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Row codes of the systems the recipe rebuilds, as `A5`."""
+        return tuple(self.info.get("systems") or ())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels or tags, in the order of the model's outputs."""
+        return tuple(self.info["labels"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return int(self.info["seed"])
+
+    @property
+    def fold(self) -> int | None:
+        """Fold that was held out, if this run is part of a k-fold."""
+        fold = self.info.get("fold")
+        return None if fold is None else int(fold)
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol that split the tracks."""
+        return str(self.info["protocol"])
+
+    @property
+    def task(self) -> str:
+        """`single_label` or `multi_label`; runs from before there were taggers do not say."""
+        return str(self.info.get("task", "single_label"))
+
+    @property
+    def is_tagging(self) -> bool:
+        """Whether it names any number of tags a track."""
+        return self.task == "multi_label"
+
+    @property
+    def curve_name(self) -> str:
+        """Seed and fold, as a legend names them."""
+        return f"seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+
+    @property
+    def pooling(self) -> Pooling:
+        """How the recipe lets the segments of a track score together; `scoring` in `run.json`."""
+        pooling = self.info.get("scoring", "mean")
+        if pooling not in POOLINGS:
+            raise RunError(
+                f"{self.folder} scores segments together by {pooling!r}", valid=f"one of {', '.join(POOLINGS)}"
+            )
+        return cast("Pooling", pooling)
+
+    @property
+    def parameter_count(self) -> int | None:
+        """Number of the model's parameters, where that has a meaning."""
+        count = self.info.get("parameters")
+        return None if count is None else int(count)
+
+    def manifest(self) -> Manifest | None:
+        """Read the manifest with the split this run was trained on, if it is there."""
+        path = self.files.manifest
+        return read_manifest(path) if path.is_file() else None
+
+    def predictions(self, part: str = "test") -> Predictions:
+        """Predictions for the `test` or `validation` part, one row a segment.
+
+        Raises
+        ------
+        RunError
+            The run names tags, or the predictions are missing, damaged, without rows or of other labels.
+        """
+        if self.is_tagging:
+            raise RunError(
+                f"{self.folder} names tags (task: multi_label), not one label a track",
+                valid="a run with task: single_label; 'musicgenre evaluate' and 'musicgenre compare' take both",
+            )
+        predictions = read_predictions(self.files.predictions(part))
+        self._check_predictions(part, predictions)
+        return predictions
+
+    def tag_predictions(self, part: str = "test") -> TagPredictions:
+        """Predictions of a tagger for the `test` or `validation` part, one row a segment.
+
+        Raises
+        ------
+        RunError
+            The predictions are missing, damaged, without rows, of labels or of other tags.
+        """
+        predictions = read_tag_predictions(self.files.predictions(part))
+        self._check_predictions(part, predictions)
+        return predictions
+
+    def _check_predictions(self, part: str, predictions: Predictions | TagPredictions) -> None:
+        if predictions.labels != self.labels:
+            raise RunError(
+                f"predictions_{part}.csv in {self.folder} has the labels {', '.join(predictions.labels)}",
+                valid=f"those of its {RUN_FILE}: {', '.join(self.labels)}",
+            )
+        if not len(predictions):
+            raise RunError(f"predictions_{part}.csv in {self.folder} has no rows")
+
+    def curves(self) -> dict[str, list[float | None]]:
+        """Learning curves: column name to one value an epoch (None where not measured); empty without a log."""
+        path = self.files.metrics
+        if not path.is_file():
+            return {}
+        curves: dict[str, list[float | None]] = {}
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                for row in csv.DictReader(stream):
+                    for name, cell in row.items():
+                        curves.setdefault(name, []).append(float(cell) if cell else None)
+        except (ValueError, TypeError, csv.Error) as error:
+            raise RunError(f"{path} is damaged ({error})") from error
+        return curves
 
 
-def _truths(rows: PartView) -> tuple[list[str], list[list[str]]]:
-    """Columns that hold what is true, and their cells row by row: a label; tags and unknown ones; or degrees."""
-    names = rows.label_names
-    if rows.tags is None:
-        return ["label"], [[names[label]] for label in rows.labels]
-    targets = rows.targets()
-    if rows.tags.soft:
-        return (
-            [f"target_{name}" for name in names],
-            [["" if np.isnan(value) else f"{value:.6g}" for value in row] for row in targets],
+def open_run(folder: Path) -> Run:
+    """Open one run folder.
+
+    Raises
+    ------
+    RunError
+        It is no run folder, damaged, from a newer version, or its training did not finish.
+    """
+    info = read_description(folder)
+    path = folder / RUN_FILE
+    if missing := [name for name in _REQUIRED if name not in info]:
+        raise RunError(f"{path} is damaged: it lacks {', '.join(missing)}", next_step=_TRAIN_AGAIN)
+    for name, (is_valid, valid) in _CHECKS.items():
+        if name in info and not is_valid(info[name]):
+            value = repr(info[name])
+            if len(value) > _N_SHOWN:
+                value = f"{value[: _N_SHOWN - 3]}..."
+            raise RunError(f"{path} is damaged: it says {name}={value}", valid=valid, next_step=_TRAIN_AGAIN)
+
+    if info["status"] != _FINISHED:
+        raise RunError(
+            f"the training in {folder} did not finish (status: {info['status']})",
+            next_step="Resume it with 'musicgenre train --resume', then try again",
         )
-    cells = [(row == 1.0, np.isnan(row)) for row in targets]
-    return ["labels", "unknown"], [[_joined(names, present), _joined(names, unknown)] for present, unknown in cells]
+    return Run(folder=folder, info=info)
 
 
-def _joined(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    return ";".join(name for name, wanted in zip(names, chosen, strict=True) if wanted)
+def open_runs(folder: Path) -> tuple[Run, ...]:
+    """Open a run folder or a group of them (seeds, folds); the runs come sorted by seed and fold.
+
+    Raises
+    ------
+    RunError
+        As `open_run`, or the runs of a group do not belong together.
+    """
+    if is_study(folder):
+        raise RunError(
+            f"{folder} holds a study of several recipes",
+            valid="a run, or a group of seeds and folds of one recipe",
+            next_step="'musicgenre evaluate' takes a study; for anything else give the folder of one variant",
+        )
+    if not (folder / GROUP_FILE).is_file():
+        return (open_run(folder),)
+
+    runs: list[Run] = []
+    for child in _children(folder, _read(folder / GROUP_FILE), GROUP_FILE):
+        runs += open_runs(child)  # a child may be a group itself
+    for run in runs[1:]:
+        if (run.recipe, run.labels, run.protocol) != (runs[0].recipe, runs[0].labels, runs[0].protocol):
+            raise RunError(
+                f"{run.folder} and {runs[0].folder} differ in recipe, labels or protocol",
+                valid="runs of one group share all three",
+            )
+    # a run without folds comes before fold 0
+    return tuple(sorted(runs, key=lambda run: (run.seed, -1 if run.fold is None else run.fold)))
+
+
+def is_study(folder: Path) -> bool:
+    """Whether the folder holds a study."""
+    return (folder / STUDY_FILE).is_file()
+
+
+def open_study(folder: Path) -> tuple[str, list[Path]]:
+    """Read which recipe a study is of, and the folders of its variants, the first of which is held against all others.
+
+    Raises
+    ------
+    RunError
+        The folder holds no study, or its `study.json` is damaged or from a newer version.
+    """
+    if not is_study(folder):
+        raise RunError(f"{folder} holds no study: it has no {STUDY_FILE}")
+    content = _read(folder / STUDY_FILE)
+    return str(content.get("recipe", folder.name)), _children(folder, content, STUDY_FILE)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read ``run.json``.
+    """Read `run.json`.
 
     Raises
     ------
     RunError
         If it is missing, damaged or from a newer version.
     """
-    path = folder / "run.json"
-    try:
-        content = parsed_json(path.read_text(encoding="utf-8"))
-        written = int(content["format_version"])
-    except FileNotFoundError as error:
-        raise RunError(f"{folder} is no run folder: it has no run.json", next_step="Train into it first") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
-    if written > FORMAT_VERSION:
+    path = folder / RUN_FILE
+    if not path.is_file():
         raise RunError(
-            f"{path} has format version {written}, written by a newer musicgenre",
-            valid=f"up to {FORMAT_VERSION}",
-            next_step="Update with: pip install --upgrade musicgenre",
+            f"{folder} is no run folder: it has no {RUN_FILE}",
+            next_step="Give the folder that 'musicgenre train' printed",
         )
-    return dict(content)
+    return _read(path)
 
 
 def write_group(folder: Path, children: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Write ``group.json``, which lists the runs of several seeds and folds."""
+    """Write `group.json`, which lists the runs of several seeds and folds."""
     content = {"format_version": FORMAT_VERSION, **facts, "children": list(children)}
-    write_text_atomic(folder / "group.json", _json(content))
+    write_text_atomic(folder / GROUP_FILE, pretty_json(content, indent=1))
 
 
 def write_study(folder: Path, variants: Sequence[str], recipe: str) -> None:
-    """Write ``study.json``, which lists runs of different recipes that belong together."""
+    """Write `study.json`, which lists runs of different recipes that belong together."""
     content = {"format_version": FORMAT_VERSION, "recipe": recipe, "children": list(variants)}
-    write_text_atomic(folder / "study.json", _json(content))
+    write_text_atomic(folder / STUDY_FILE, pretty_json(content, indent=1))
 
 
 def free_folder(wanted: Path) -> Path:
-    """Return ``wanted``, or the first of ``wanted-2``, ``wanted-3`` ... that does not exist."""
+    """Return `wanted`, or the first of `wanted-2`, `wanted-3` ... that does not exist."""
     candidate, number = wanted, 1
     while candidate.exists():
         number += 1
@@ -171,16 +400,22 @@ def free_folder(wanted: Path) -> Path:
 
 
 def check_output(folder: Path, resume: bool | None) -> None:
-    """Refuse to write over anything that is not to be resumed; ``None`` where nothing can be."""
+    """Refuse to write over anything that is not to be resumed; `None` where nothing can be.
+
+    Raises
+    ------
+    UsageError
+        It is a file, or a folder that is not empty.
+    """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", next_step="Give another --output")
+
+    # an empty folder may have been made for the run
     if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(
-            f"the folder {folder} is not empty",
-            next_step="Give another --output"
-            if resume is None
-            else "Go on with what is in it by --resume, or give another --output",
-        )
+        next_step = "Give another --output"
+        if resume is not None:
+            next_step = "Go on with what is in it by --resume, or give another --output"
+        raise UsageError(f"the folder {folder} is not empty", next_step=next_step)
 
 
 def versions() -> dict[str, str]:
@@ -190,24 +425,101 @@ def versions() -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            continue
+            continue  # an extra that is not installed decided nothing
     return found
 
 
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as CSV with plain newlines."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.9g}"
-
-
-def _now() -> str:
+def timestamp() -> str:
+    """The time as run folders note it, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+def _read(path: Path) -> dict[str, Any]:
+    return read_versioned_json(path, FORMAT_VERSION, kind="run", error=RunError, remedy=_TRAIN_AGAIN)
+
+
+def _children(folder: Path, content: Mapping[str, Any], name: str) -> list[Path]:
+    """Folders that a `group.json` or `study.json` lists; all lie inside `folder`, each once."""
+    children = content.get("children")
+    if not isinstance(children, list) or not children:
+        raise RunError(f"{folder / name} is damaged: it lists no children", next_step="Train these runs again")
+
+    # realpath and not resolve(), which raises where links lead in a circle
+    whole = os.path.realpath(folder)
+    paths: dict[str, Path] = {}
+    for child in children:
+        if not isinstance(child, str) or "\0" in child:
+            raise RunError(f"{folder / name} is damaged: {child!r} is no folder", next_step="Train these runs again")
+
+        place = os.path.realpath(folder / child)
+        reason = ""
+        if place == whole:
+            reason = "which is the folder itself"  # it would be read without end
+        elif place in paths:
+            reason = "which it names twice"
+        elif not Path(place).is_relative_to(whole):
+            reason = "which lies outside the folder"
+        if reason:
+            raise RunError(f"{folder / name} names {folder / child}, {reason}", next_step="Train these runs again")
+        paths[place] = folder / child
+    return list(paths.values())
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and bool(value)
+
+
+def _names_a_file(value: object) -> bool:
+    """Whether an exported file may be called so: it must not lead out of the run folder."""
+    return isinstance(value, str) and _is_name(value) and not value.startswith(".") and not {"/", "\\"} & set(value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0  # True is an int to Python
+
+
+def _is_count_or_none(value: object) -> bool:
+    return value is None or _is_count(value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_name, value))
+
+
+def _are_labels(value: object) -> bool:
+    return isinstance(value, list) and _are_names(value) and len(set(value)) == len(value) > 0
+
+
+def _are_skips(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(skip, dict) and isinstance(skip.get("track_id"), str) for skip in value
+    )
+
+
+def _is_ensemble(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("how"), str):
+        return False
+    members, weights = value.get("members"), value.get("weights", [])
+    return (
+        isinstance(members, list)
+        and bool(members)
+        and all(isinstance(member, dict) and _is_name(member.get("folder")) for member in members)
+        and isinstance(weights, list)
+        and all(type(weight) in (int, float) for weight in weights)
+    )
+
+
+_CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "recipe": (_names_a_file, "a name without slashes and without a dot in front"),
+    "labels": (_are_labels, "a list of different names"),
+    "seed": (_is_count, "a whole number from 0 on"),
+    "protocol": (_is_name, "a name"),
+    "status": (_is_name, "a word"),
+    "fold": (_is_count_or_none, "a whole number from 0 on, or null"),
+    "systems": (lambda value: value is None or _are_names(value), "a list of row codes"),
+    "parameters": (_is_count_or_none, "a whole number from 0 on, or null"),
+    "task": (lambda value: value in ("single_label", "multi_label"), "single_label or multi_label"),
+    "skipped": (_are_skips, "a list of tracks with their track_id"),
+    "ensemble": (_is_ensemble, "how, members with their folders, and numbers for weights"),
+}
+"""What a key of `run.json` must hold, and the words for it."""

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from musicgenre.errors import DataError
 
 ALWAYS_TRAIN = -1
+_FILLING_WEIGHT = 1e-6  # of how full a fold is, so that it decides between equals only
 
 
 def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int) -> NDArray[np.intp]:
@@ -26,24 +27,31 @@ def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int)
     Returns
     -------
     ndarray of int, shape (n_tracks,)
-        Number of the fold in which each track is tested, or :data:`ALWAYS_TRAIN` for groups that cannot be spared:
+        Number of the fold in which each track is tested, or `ALWAYS_TRAIN` for groups that cannot be spared:
         some label of theirs stands in no other fold, so that a fit without them would not know it.
     """
-    truth, members = np.asarray(labels, dtype=np.intp), np.unique(np.asarray(groups), return_inverse=True)[1]
+    truth = np.asarray(labels, dtype=np.intp)
+    members = np.unique(np.asarray(groups), return_inverse=True)[1]
     if n_folds < 2 or truth.shape != members.shape or not truth.size:
         raise DataError(f"{len(truth)} tracks cannot be dealt to {n_folds} folds", valid="at least 2 folds")
+
+    # Of every label's tracks, the share that each group holds: rare labels count as much as frequent ones.
     n_labels = int(truth.max()) + 1
     per_group = np.zeros((int(members.max()) + 1, n_labels))
     np.add.at(per_group, (members, truth), 1.0)
-    share = per_group / np.maximum(per_group.sum(axis=0), 1.0)  # of each label's tracks
+    share = per_group / np.maximum(per_group.sum(axis=0), 1.0)
+
+    # The largest groups first, while there is room to choose; chance decides between equals.
     order = np.random.default_rng(seed).permutation(len(share))
-    order = order[np.argsort(-per_group[order].sum(axis=1), kind="stable")]  # the largest first
+    order = order[np.argsort(-per_group[order].sum(axis=1), kind="stable")]
     filled = np.zeros((n_folds, n_labels))
     fold_of = np.zeros(len(share), dtype=np.intp)
     for group in order:
         crowding = (filled + share[group]) ** 2 - filled**2  # growth of the sum of squares, were it put there
-        fold_of[group] = int(np.argmin(crowding.sum(axis=1) + 1e-6 * filled.sum(axis=1)))
+        fold_of[group] = int(np.argmin(crowding.sum(axis=1) + _FILLING_WEIGHT * filled.sum(axis=1)))
         filled[fold_of[group]] += share[group]
+
+    # A label that stands in one fold only would be unknown to the fit that is tested there.
     folds = fold_of[members]
     for label in range(n_labels):
         if len(np.unique(folds[truth == label])) == 1:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.bundle.load import read_card
+from musicgenre._files import writing_result
+from musicgenre._numbers import softmax
+from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import ensure_bundle
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import (
@@ -24,9 +26,10 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
 )
 from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
-from musicgenre.listening.classifier import DEFAULT_COVERAGE_S, Classifier
-from musicgenre.listening.framing import Coverage
-from musicgenre.models.discriminant import fit_discriminant, softmax
+from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
+from musicgenre.listening.framing import Coverage, Float32, Framing
+from musicgenre.listening.hearing import Ear
+from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, taught_path
 from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
 from musicgenre.teaching.trial import Trial, choose_settings, cross_validate, join_groups, near_pairs
@@ -37,11 +40,15 @@ Progress = Callable[[int, int], None]
 
 DEFAULT_TEACH_COVERAGE_S = 30.0
 TARGET = 0.9
+"""Share of the answered tracks that must be named rightly: it sets the "unsure" threshold."""
+
 FEW, VERY_FEW = 10, 5
+"""Tracks of a genre below which a person is told so."""
 
 _SEEDS = 3
 _MANY_TRACKS = 400  # one seed is enough beyond
 _VIEWS = {"all": None, "default": DEFAULT_COVERAGE_S, "one": 1e-3}  # seconds heard
+_DIGITS = 4  # of the figures on a card
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +68,7 @@ class Score:
     calibration_error : float
         Mean gap between confidence and accuracy.
     answered : Answered
-        What the "unsure" threshold leaves, when as much is heard as ``classify`` hears.
+        What the "unsure" threshold leaves, when as much is heard as `classify` hears.
     classes : ClassMetrics
         Precision, recall, F1 and number of tested tracks of every label.
     """
@@ -119,11 +126,11 @@ def teach(
     Parameters
     ----------
     source : Path
-        A folder with one folder a genre, or a manifest CSV (``path``, ``label``, optionally ``group``).
+        A folder with one folder a genre, or a manifest CSV (`path`, `label`, optionally `group`).
     name : str
-        Name of the head, for ``classify --model``.
+        Name of the head, for `classify --model`.
     output : Path, optional
-        Where to save it instead of the folder of taught heads; ends in ``.json``.
+        Where to save it instead of the folder of taught heads; ends in `.json`.
     overwrite : bool
         Replace a head that exists.
     coverage : float or "full"
@@ -141,33 +148,52 @@ def teach(
         When the name cannot be used, or the head exists.
     """
     started = time.monotonic()
-    path = _destination(name, output, overwrite)
+    path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
+    if output is not None:
+        if output.suffix != ".json":
+            raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
+        path = output
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists", next_step="Add --overwrite to replace it, or choose another name")
+
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
-    card = read_card(ensure_bundle(default.bundle_name))
-    classifier = Classifier(coverage=coverage, threads=1)
-    key = key_of(card.sha256, classifier.coverage.seconds)
-    heard, failures = hear_lessons(lessons, classifier, jobs=jobs, cache_key=key, progress=progress)
-    heard, more = _without_copies(heard)
-    _check_labels(heard, [reason for _, reason in failures] + list(more))
-    notes = [*warnings, *more, *(f"{item.lesson.path.name}: {note}" for item in heard for note in item.warnings)]
-    head, score, about = fit_head(name, heard, default, hop_s=card.hop_samples / card.sample_rate_hz)
-    try:
+    bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
+    card, heard_coverage = bundle.card, Coverage.parse(coverage)
+    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
+    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run))
+    key = key_of(card.sha256, heard_coverage.seconds)
+    all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
+
+    heard, about_copies = without_copies(all_heard)
+    check_labels(heard, [reason for _, reason in failures] + list(about_copies))
+    noticed = []
+    for item in heard:
+        noticed += [f"{item.lesson.path.name}: {note}" for note in item.warnings]
+
+    head, score, about_fit = fit_head(name, heard, default, hop_s=framing.hop_s)
+    with writing_result(path, "Choose another --output; what was heard is kept, so the next time is quick"):
         head.save(path)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror})",
-            next_step="Choose another --output; what was heard is kept, so the next time is quick",
-        ) from error
     return Taught(
         head=head,
         path=path,
-        counts=dict(sorted(Counter(item.lesson.label for item in heard).items())),
+        counts=_tracks_by_label(heard),
         score=score,
-        warnings=(*notes, *about),
+        warnings=(*warnings, *about_copies, *noticed, *about_fit),
         failures=failures,
         seconds=time.monotonic() - started,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _LessonEar:
+    """An ear that tells of a track what a lesson keeps."""
+
+    ear: Ear
+
+    def hear(self, path: Path, /) -> tuple[dict[str, Float32], tuple[str, ...]]:
+        heard = self.ear.hear(path)
+        return heard.outputs, heard.warnings
 
 
 def fit_head(
@@ -195,12 +221,25 @@ def fit_head(
     DataError
         When there are fewer than two labels, or no track can be spared for a test.
     """
-    labels = tuple(sorted({item.lesson.label for item in heard}))
+    check_labels(heard)
+    labels = tuple(_tracks_by_label(heard))
     truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
-    _check_labels(heard)
-    views, counts = _pooled(heard, hop_s)
+
+    # Mean embeddings by view, (n_tracks, width), and the number of segments behind each.
+    views, counts = {}, {}
+    for view, seconds in _VIEWS.items():
+        means, n_segments = [], []
+        for item in heard:
+            chosen = Coverage(seconds).choose(len(item.embedding), hop_s)
+            means.append(item.embedding[chosen].mean(axis=0, dtype=np.float64))
+            n_segments.append(len(chosen))
+        views[view] = np.stack(means)
+        counts[view] = np.array(n_segments, dtype=np.intp)
+
+    # Tracks that sound like one recording stay together in a test, as those of an artist do.
     pairs = near_pairs(views["all"])
     groups = join_groups([item.lesson.group for item in heard], pairs)
+
     n_seeds = _SEEDS if len(heard) <= _MANY_TRACKS else 1
     trials = [cross_validate(views, truth, groups, len(labels), seed) for seed in range(n_seeds)]
     if trials[0].tested.sum() < 2:
@@ -209,8 +248,20 @@ def fit_head(
             valid="at least two genres with two tracks each, from different groups",
             next_step="Add tracks",
         )
-    limit, single = _fit_temperatures(trials, truth, counts)
-    score = _score(trials, truth, counts, (limit, single))
+
+    # Temperatures from all views together: how sure an answer may be depends on how much was heard.
+    tested_logits, tested_truth, tested_counts = [], [], []
+    for trial in trials:
+        for view, logits in trial.logits.items():
+            tested_logits.append(logits[trial.tested])
+            tested_truth.append(truth[trial.tested])
+            tested_counts.append(counts[view][trial.tested])
+    temperatures = fit_temperature_by_count(
+        np.concatenate(tested_logits), np.concatenate(tested_truth), np.concatenate(tested_counts)
+    )
+    score = _score_of(trials, truth, counts, temperatures)
+
+    # The head that is kept learns from all tracks.
     settings = choose_settings(views["all"], truth, groups, len(labels), seed=0)
     head = GenreHead(
         name=name,
@@ -218,18 +269,32 @@ def fit_head(
         inputs="embedding",
         labels=labels,
         linear=fit_discriminant(views["all"], truth, len(labels), groups=groups, settings=settings),
-        temperature=limit,
-        segment_temperature=single,
+        temperature=temperatures[0],
+        segment_temperature=temperatures[1],
         unsure_threshold=score.answered.threshold,
         style_tags=default.style_tags,
         tag_threshold=default.tag_threshold,
-        card=_card(heard, labels, score, default),
+        card=_card_of(heard, labels, score, default),
     )
-    return head, score, (*_pair_warnings(heard, pairs), *_size_warnings(labels, truth, trials, score))
+    return head, score, _warnings_about(heard, pairs, labels, truth, trials, score)
 
 
-def _check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> None:
-    n_labels = len({item.lesson.label for item in heard})
+def check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> None:
+    """Refuse to learn from fewer than two genres.
+
+    Parameters
+    ----------
+    heard : sequence of HeardLesson
+        The tracks that are left to learn from.
+    reasons : sequence of str
+        Why others were left out.
+
+    Raises
+    ------
+    DataError
+        With the first of the reasons.
+    """
+    n_labels = len(_tracks_by_label(heard))
     if n_labels < 2:
         raise DataError(
             f"{len(heard)} tracks of {n_labels} genre{'s' * (n_labels != 1)} could be heard",
@@ -238,26 +303,16 @@ def _check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> 
         )
 
 
-def _destination(name: str, output: Path | None, overwrite: bool) -> Path:
-    path = taught_path(name)
-    if output is not None:
-        if output.suffix != ".json":
-            raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
-        path = output
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", next_step="Add --overwrite to replace it, or choose another name")
-    return path
-
-
-def _without_copies(heard: Sequence[HeardLesson]) -> tuple[tuple[HeardLesson, ...], tuple[str, ...]]:
-    """Keep one of files that are the same bytes, and none where they stand under different labels."""
-    same: dict[str, list[HeardLesson]] = {}
+def without_copies(heard: Sequence[HeardLesson]) -> tuple[tuple[HeardLesson, ...], tuple[str, ...]]:
+    """Keep one of files that are the same bytes, and none where they stand under different labels; with warnings."""
+    same_content: dict[str, list[HeardLesson]] = {}
     for item in heard:
-        same.setdefault(item.content, []).append(item)
+        same_content.setdefault(item.content, []).append(item)
+
     kept, warnings = [], []
-    for copies in same.values():
+    for copies in same_content.values():
         names = ", ".join(f"{item.lesson.path.name} ({item.lesson.label})" for item in copies)
-        if len({item.lesson.label for item in copies}) > 1:
+        if len(_tracks_by_label(copies)) > 1:
             warnings.append(f"the same file under different genres, left out: {names}")
             continue
         kept.append(copies[0])
@@ -266,65 +321,7 @@ def _without_copies(heard: Sequence[HeardLesson]) -> tuple[tuple[HeardLesson, ..
     return tuple(kept), tuple(warnings)
 
 
-def _pooled(heard: Sequence[HeardLesson], hop_s: float) -> tuple[dict[str, Float64], dict[str, Labels]]:
-    """Mean embedding of every track by view, and the number of segments behind each."""
-    chosen = {
-        view: [Coverage(seconds).choose(len(item.embedding), hop_s) for item in heard]
-        for view, seconds in _VIEWS.items()
-    }
-    features = {
-        view: np.stack(
-            [item.embedding[kept].mean(axis=0, dtype=np.float64) for item, kept in zip(heard, rows, strict=True)]
-        )
-        for view, rows in chosen.items()
-    }
-    return features, {view: np.array([len(kept) for kept in rows], np.intp) for view, rows in chosen.items()}
-
-
-def _fit_temperatures(trials: Sequence[Trial], truth: Labels, counts: dict[str, Labels]) -> tuple[float, float]:
-    rows = [
-        (trial.logits[view][trial.tested], truth[trial.tested], counts[view][trial.tested])
-        for trial in trials
-        for view in trial.logits
-    ]
-    logits, labels, heard = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    return fit_temperature_by_count(logits, labels, heard)
-
-
-def _score(
-    trials: Sequence[Trial], truth: Labels, counts: dict[str, Labels], temperatures: tuple[float, float]
-) -> Score:
-    limit, single = temperatures
-    n_labels = trials[0].logits["all"].shape[1]
-    believed = {
-        view: np.concatenate(
-            [
-                softmax(t.logits[view] / (limit + (single - limit) / counts[view])[:, np.newaxis])[t.tested]
-                for t in trials
-            ]
-        )
-        for view in ("all", "default")
-    }
-    tested = np.concatenate([truth[trial.tested] for trial in trials])
-    n_tested = int(trials[0].tested.sum())
-    best = believed["all"].argmax(axis=1)
-    accuracy = float((best == tested).mean())
-    right = believed["default"].argmax(axis=1) == tested
-    confidence = believed["default"].max(axis=1)
-    chosen = choose_threshold(confidence, right, target=TARGET, fewest=VERY_FEW * len(trials))
-    chosen = apply_threshold(confidence, right, _rounded_threshold(chosen))
-    return Score(
-        n_tested=n_tested,
-        accuracy=accuracy,
-        interval=wilson_interval(accuracy * n_tested, n_tested),
-        majority=float(np.bincount(truth[trials[0].tested]).max() / n_tested),
-        calibration_error=calibration_error(believed["all"].max(axis=1), best == tested),
-        answered=chosen,
-        classes=class_metrics(confusion_matrix(tested, best, n_labels) / len(trials)),
-    )
-
-
-def _rounded_threshold(chosen: Answered) -> float:
+def rounded_threshold(chosen: Answered) -> float:
     """Round up to three digits; where every track may be answered, ask of no answer more than the target itself.
 
     The lowest confidence of a handful of tracks that are all answered rightly is near 1, and tells nothing of how low
@@ -334,18 +331,58 @@ def _rounded_threshold(chosen: Answered) -> float:
     return min(rounded, TARGET) if chosen.n_answered == chosen.n_tracks else rounded
 
 
-def _pair_warnings(heard: Sequence[HeardLesson], pairs: Sequence[tuple[int, int]]) -> list[str]:
+def _tracks_by_label(heard: Sequence[HeardLesson]) -> dict[str, int]:
+    """Count the tracks of every label, labels in order."""
+    return dict(sorted(Counter(item.lesson.label for item in heard).items()))
+
+
+def _score_of(
+    trials: Sequence[Trial], truth: Labels, counts: dict[str, Labels], temperatures: tuple[float, float]
+) -> Score:
+    """Score what the trials said of tracks they had not seen, at the temperatures for many segments and for one."""
+    limit, single = temperatures
+    believed = {}
+    for view in ("all", "default"):
+        temperature = (limit + (single - limit) / counts[view])[:, np.newaxis]
+        believed[view] = np.concatenate([softmax(t.logits[view] / temperature)[t.tested] for t in trials])
+    tested = np.concatenate([truth[trial.tested] for trial in trials])
+    n_tested = int(trials[0].tested.sum())
+
+    # Accuracy with all that was heard; the threshold with as much as `classify` hears.
+    best = believed["all"].argmax(axis=1)
+    accuracy = float((best == tested).mean())
+    right = believed["default"].argmax(axis=1) == tested
+    confidence = believed["default"].max(axis=1)
+    chosen = choose_threshold(confidence, right, target=TARGET, fewest=VERY_FEW * len(trials))
+
+    n_labels = trials[0].logits["all"].shape[1]
+    return Score(
+        n_tested=n_tested,
+        accuracy=accuracy,
+        interval=wilson_interval(accuracy * n_tested, n_tested),  # seeds repeat the tracks, they add none
+        majority=float(np.bincount(truth[trials[0].tested]).max() / n_tested),
+        calibration_error=calibration_error(believed["all"].max(axis=1), best == tested),
+        answered=apply_threshold(confidence, right, rounded_threshold(chosen)),
+        classes=class_metrics(confusion_matrix(tested, best, n_labels) / len(trials)),
+    )
+
+
+def _warnings_about(
+    heard: Sequence[HeardLesson],
+    pairs: Sequence[tuple[int, int]],
+    labels: Sequence[str],
+    truth: Labels,
+    trials: Sequence[Trial],
+    score: Score,
+) -> tuple[str, ...]:
+    """Say what a person should know: tracks that sound alike, small genres, and a score that means little."""
     warnings = []
     for a, b in pairs:
         first, second = heard[a].lesson, heard[b].lesson
         names = f"{first.path.name} ({first.label}) and {second.path.name} ({second.label})"
         where = " under different genres" if first.label != second.label else ""
         warnings.append(f"sound like one recording{where}: {names}; tested together")
-    return warnings
 
-
-def _size_warnings(labels: Sequence[str], truth: Labels, trials: Sequence[Trial], score: Score) -> list[str]:
-    warnings = []
     for number, label in enumerate(labels):
         size = int((truth == number).sum())
         if size < FEW:
@@ -354,36 +391,42 @@ def _size_warnings(labels: Sequence[str], truth: Labels, trials: Sequence[Trial]
             warnings.append(f"{label}: {tracks} {grade}; {FEW} or more are better")
         if not any(trial.tested[truth == number].any() for trial in trials):
             warnings.append(f"{label}: could not be tested, since its tracks are all one group (or one track)")
+
     if score.answered.n_answered == 0:
         warnings.append(f"no confidence is right {TARGET:.0%} of the time: every answer will be 'unsure'; add tracks")
     if score.interval[0] <= score.majority:
         warnings.append("the score is not clearly above always naming the most frequent genre")
-    return warnings
+    return tuple(warnings)
 
 
-def _card(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead) -> dict[str, Any]:
-    grouped = any(item.lesson.group for item in heard)
+def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead) -> dict[str, Any]:
+    """Write the card of a head: data, protocol, scores and the licence of what it reads."""
+    recalls: dict[str, float | None] = dict.fromkeys(labels)
+    for number, label in enumerate(labels):
+        if score.classes.support[number]:
+            recalls[label] = round(float(score.classes.recall[number]), _DIGITS)
+
+    groups = "none given: tracks of one artist may stand on both sides"
+    if any(item.lesson.group for item in heard):
+        groups = "kept apart"
     return {
         "description": f"Taught by its owner on {len(heard)} tracks; reads mean embeddings of {default.bundle_name}.",
         "taught": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "tracks": dict(sorted(Counter(item.lesson.label for item in heard).items())),
+        "tracks": _tracks_by_label(heard),
         "protocol": {
             "choice": "5-fold cross-validation, regularisation chosen inside each fold",
-            "groups": "kept apart" if grouped else "none given: tracks of one artist may stand on both sides",
+            "groups": groups,
             "unsure_threshold": f"lowest with {TARGET:.0%} of the answered right out of fold (point estimate)",
         },
         "scores": [
             {
                 "tracks": score.n_tested,
-                "accuracy": round(score.accuracy, 4),
-                "interval_95": [round(end, 4) for end in score.interval],
-                "majority": round(score.majority, 4),
-                "answered": round(score.answered.coverage, 4),
-                "accuracy_of_answered": round(score.answered.accuracy, 4),
-                "recall": {
-                    label: round(float(recall), 4) if tested else None
-                    for label, recall, tested in zip(labels, score.classes.recall, score.classes.support, strict=True)
-                },
+                "accuracy": round(score.accuracy, _DIGITS),
+                "interval_95": [round(end, _DIGITS) for end in score.interval],
+                "majority": round(score.majority, _DIGITS),
+                "answered": round(score.answered.coverage, _DIGITS),
+                "accuracy_of_answered": round(score.answered.accuracy, _DIGITS),
+                "recall": recalls,
             }
         ],
         "licences": {"MusiCNN weights": default.card.get("licences", {}).get("MusiCNN weights", "")},

@@ -18,9 +18,12 @@ Labels = NDArray[np.intp]
 N_FOLDS = 5
 CANDIDATES = tuple(FitSettings(shrinkage=shrinkage, ridge=10.0) for shrinkage in (0.1, 0.3, 0.6, 0.9))
 FALLBACK = CANDIDATES[2]
+_INNER_SEED = 1_000  # added to the seed for the folds inside a fold
 
 _NEAR = 0.12
-_BLOCK = 1_000
+"""Distance of two mean embeddings, as a share of their length, up to which they are taken for one recording."""
+
+_BLOCK_TRACKS = 1_000  # compared with all others at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ def cross_validate(views: dict[str, Float64], labels: Labels, groups: Labels, n_
     Parameters
     ----------
     views : dict of str to ndarray of shape (n_tracks, width)
-        Features by what was heard; fits read the view ``all``.
+        Features by what was heard; fits read the view `all`.
     labels, groups : ndarray of int, shape (n_tracks,)
     n_labels : int
     seed : int
@@ -56,6 +59,8 @@ def cross_validate(views: dict[str, Float64], labels: Labels, groups: Labels, n_
         held = folds == fold
         if not held.any():
             continue
+
+        # Settings are chosen again without the held tracks, so that the choice does not know them.
         features, known = views["all"][~held], labels[~held]
         settings = choose_settings(features, known, groups[~held], n_labels, seed)
         linear = fit_discriminant(features, known, n_labels, groups=groups[~held], settings=settings)
@@ -66,10 +71,11 @@ def cross_validate(views: dict[str, Float64], labels: Labels, groups: Labels, n_
 
 def choose_settings(features: Float64, labels: Labels, groups: Labels, n_labels: int, seed: int) -> FitSettings:
     """The candidate with the smallest out-of-fold log loss at its best temperature."""
-    folds = grouped_folds(labels, groups, N_FOLDS, seed + 1_000)
+    folds = grouped_folds(labels, groups, N_FOLDS, seed + _INNER_SEED)
     tested = folds >= 0
     if not tested.any():
         return FALLBACK
+
     losses = []
     for settings in CANDIDATES:
         logits = np.zeros((len(labels), n_labels))
@@ -79,6 +85,8 @@ def choose_settings(features: Float64, labels: Labels, groups: Labels, n_labels:
                 features[~held], labels[~held], n_labels, groups=groups[~held], settings=settings
             )
             logits[held] = linear.logits(features[held])
+
+        # Each at its best temperature: calibration comes later, and makes up for that difference.
         temperature = fit_temperature(logits[tested], labels[tested])
         losses.append(log_loss(logits[tested] / temperature, labels[tested]))
     return CANDIDATES[int(np.argmin(losses))]
@@ -92,19 +100,25 @@ def near_pairs(features: Float64) -> list[tuple[int, int]]:
     """
     lengths = np.linalg.norm(features, axis=1)
     pairs: list[tuple[int, int]] = []
-    for start in range(0, len(features), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(features), _BLOCK_TRACKS):
+        block = slice(start, start + _BLOCK_TRACKS)
         squares = lengths[block, np.newaxis] ** 2 + lengths**2 - 2 * features[block] @ features.T
         allowed = (_NEAR * 0.5 * (lengths[block, np.newaxis] + lengths)) ** 2
         first, second = np.nonzero(squares <= allowed)
-        pairs += [(a + start, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if a + start < b]
+        for a, b in zip((first + start).tolist(), second.tolist(), strict=True):
+            if a < b:  # every pair once, and no track with itself
+                pairs.append((a, b))
     return pairs
 
 
 def join_groups(names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Labels:
     """Number the groups; an empty name is a group of its own, and the two of a pair are in one group."""
-    first: dict[str, int] = {}
-    parent = [first.setdefault(name, number) if name else number for number, name in enumerate(names)]
+    # Every track points to one of its group, and the last of a chain stands for all of them (union-find).
+    first_of: dict[str, int] = {}
+    parent = list(range(len(names)))
+    for number, name in enumerate(names):
+        if name:
+            parent[number] = first_of.setdefault(name, number)
 
     def root(number: int) -> int:
         while parent[number] != number:
@@ -113,4 +127,5 @@ def join_groups(names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Label
 
     for a, b in pairs:
         parent[root(a)] = root(b)
-    return np.unique([root(number) for number in range(len(names))], return_inverse=True)[1].astype(np.intp)
+    roots = [root(number) for number in range(len(names))]
+    return np.unique(roots, return_inverse=True)[1].astype(np.intp)

@@ -19,8 +19,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from musicgenre.data.store import PartView
 from musicgenre.errors import RunError, UsageError
-from musicgenre.models._network import Network
 from musicgenre.models.classical import ClassicalModel
+from musicgenre.models.network import Network
 from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches

@@ -306,18 +306,5 @@ def find_weights_first(recipe: Recipe) -> None:
         name, options = str(options["net"]), {**(options.get("net_options") or {}), **options}
     entry = model_entry(name)
     known: dict[str, Any] = {**entry.options, **options}
-    weights = str(known.get("weights") or "none")
-    if weights == "none":
-        return
-    if entry.family == "imagenet":
-        from musicgenre.models._published_weights import find_weights
-
-        find_weights(weights, name)
-    elif entry.family == "vggish":
-        from musicgenre.features.published.vggish.files import WEIGHTS, find_file
-
-        find_file(weights, WEIGHTS, "model.options.weights")
-    elif entry.family == "transformer" and known.get("model"):
-        from musicgenre.features.published.transformers.hub import find_model
-
-        find_model(str(known["model"]))
+    if entry.find_weights is not None and str(known.get("weights") or "none") != "none":
+        entry.find_weights(name, known)

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
-from musicgenre.models._network import Network
+from musicgenre.models.network import Network
 from musicgenre.training.recipes import TrainingSection
 
 Batch = tuple[Tensor, Tensor]

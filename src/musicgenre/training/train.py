@@ -16,9 +16,9 @@ from musicgenre._files import room_advice
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
-from musicgenre.models._network import Network, count_parameters
 from musicgenre.models.cards import cards_in_use
 from musicgenre.models.classical import ClassicalModel
+from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.runs.folder import RunFolder, check_output, free_folder, versions, write_group, write_study
 from musicgenre.training.datamodule import StoreDataModule

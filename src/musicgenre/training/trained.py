@@ -11,7 +11,7 @@ from torch import nn
 
 from musicgenre._files import parsed_json
 from musicgenre.errors import RunError
-from musicgenre.models._network import Network
+from musicgenre.models.network import Network
 from musicgenre.models.registry import create_to_restore
 from musicgenre.runs.folder import RunFolder, read_description
 from musicgenre.training.checkpoint import read_safetensors

@@ -1,11 +1,10 @@
 """The cards of published weights: what they hear, whose work they are, how their file is recognised.
 
-One file here a source, each with a tuple ``CARDS``; needs neither torch nor NumPy.
+One file here a source, each with a tuple `CARDS`; needs neither torch nor NumPy.
 """
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import importlib
 import pkgutil
@@ -14,7 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from musicgenre._text import nearest_name
 from musicgenre.errors import UsageError
+
+_NOT_KNOWN = "not known here: see the page of the model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +26,9 @@ class WeightCard:
     Parameters
     ----------
     name : str
-        Unique among all cards, as ``vgg19/imagenet``.
+        Unique among all cards, as `vgg19/imagenet`.
     model : str
-        Name of the network it fits, as ``create_model`` or ``create_representation`` takes it.
+        Name of the network it fits, as `create_model` or `create_representation` takes it.
     file : str
         Name of the published file, or of the model on its hub.
     url : str
@@ -36,9 +38,9 @@ class WeightCard:
     reads : str
         What goes in, in words.
     sample_rate_hz : int or None
-        Rate of the sound it was trained on; ``None`` for pictures.
+        Rate of the sound it was trained on; `None` for pictures.
     window_s : float or None
-        Length of the sound it was trained on in seconds; ``None``: any, or pictures.
+        Length of the sound it was trained on in seconds; `None`: any, or pictures.
     classes : int
         Outputs of its last layer; 0 where it has none.
     licence, origin, citation : str
@@ -63,27 +65,67 @@ class WeightCard:
         return asdict(self)
 
 
+def list_cards(pattern: str = "*") -> list[WeightCard]:
+    """Cards whose name matches the shell pattern, sorted by name.
+
+    Raises
+    ------
+    UsageError
+        If two cards have one name.
+    """
+    found: dict[str, WeightCard] = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        for card in importlib.import_module(f"{__name__}.{module.name}").CARDS:
+            if card.name in found:
+                raise UsageError(f"the weight card {card.name!r} exists twice", valid="Names are unique")
+            found[card.name] = card
+
+    return [found[name] for name in sorted(found) if fnmatch.fnmatch(name, pattern)]
+
+
+def find_card(name: str) -> WeightCard:
+    """Look a card up; raises `UsageError` where there is none of that name."""
+    for card in list_cards():
+        if card.name == name:
+            return card
+
+    near = nearest_name(name, [card.name for card in list_cards()])
+    raise UsageError(
+        f"there is no weight card {name!r}",
+        valid=f"Nearest: {near}" if near else "",
+        next_step="'musicgenre models' lists them",
+    )
+
+
 def cards_in_use(*users: Any) -> list[WeightCard]:
     """Cards of the published weights that representations and networks were made with, each once.
 
     Parameters
     ----------
     *users : Representation or nn.Module
-        Those with an attribute ``weight_cards`` are asked, a network's parts too. It is a tuple of cards, names of
-        cards, or mappings that :func:`card_of` takes.
+        Those with an attribute `weight_cards` are asked, a network's parts too. It is a tuple of cards, names of
+        cards, or mappings that `card_of` takes.
 
     Raises
     ------
     UsageError
         If a name is no card's.
     """
-    parts = [part for user in users for part in (user.modules() if hasattr(user, "modules") else (user,))]
-    named = [card for part in parts for card in getattr(part, "weight_cards", ())]
-    found = [
-        card if isinstance(card, WeightCard) else card_of(**card) if isinstance(card, Mapping) else find_card(card)
-        for card in named
-    ]
-    return list({card.name: card for card in found}.values())
+    found: dict[str, WeightCard] = {}
+    for user in users:
+        # a network lists itself among its parts
+        parts = user.modules() if hasattr(user, "modules") else (user,)
+        for part in parts:
+            for told in getattr(part, "weight_cards", ()):
+                if isinstance(told, WeightCard):
+                    card = told
+                elif isinstance(told, Mapping):
+                    card = card_of(**told)
+                else:
+                    card = find_card(told)
+                found[card.name] = card
+
+    return list(found.values())
 
 
 def card_of(
@@ -93,10 +135,10 @@ def card_of(
 
     A folder named as the last part of a published name is taken for that model, as it is where models are looked for.
     """
-    of_model = (card for card in list_cards() if card.model == model)
-    known = next((card for card in of_model if name in (card.name, _last(card.name))), None)
-    if known is not None:
-        return replace(known, sha256=sha256)
+    for card in list_cards():
+        if card.model == model and name in (card.name, card.name.rpartition("/")[2]):
+            return replace(card, sha256=sha256)
+
     return WeightCard(
         name=name,
         model=model,
@@ -107,38 +149,7 @@ def card_of(
         sample_rate_hz=sample_rate_hz,
         window_s=window_s,
         classes=0,
-        licence="not known here: see the page of the model",
-        origin="not known here: see the page of the model",
-        citation="not known here: see the page of the model",
+        licence=_NOT_KNOWN,
+        origin=_NOT_KNOWN,
+        citation=_NOT_KNOWN,
     )
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def find_card(name: str) -> WeightCard:
-    """Look a card up; raises `UsageError` where there is none of that name."""
-    found = {card.name: card for card in list_cards()}
-    if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
-        raise UsageError(
-            f"there is no weight card {name!r}",
-            valid=f"Nearest: {near[0]}" if near else "",
-            next_step="'musicgenre models' lists them",
-        )
-    return found[name]
-
-
-def list_cards(pattern: str = "*") -> list[WeightCard]:
-    """Cards whose name matches the shell pattern, sorted by name."""
-    found = [
-        card
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
-        for card in importlib.import_module(f"{__name__}.{module.name}").CARDS
-    ]
-    names = [card.name for card in found]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"the weight card {twice!r} exists twice", valid="Names are unique")
-    return sorted((card for card in found if fnmatch.fnmatch(card.name, pattern)), key=lambda card: card.name)

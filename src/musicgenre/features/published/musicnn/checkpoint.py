@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._onnx import ProtobufError, fields, read_varint
+from musicgenre._protobuf import ProtobufError, fields, read_varint
 from musicgenre.errors import BundleError
 
 _TABLE_MAGIC = 0xDB4775248B80FB57

@@ -1,9 +1,10 @@
-"""Plumbing of ensembles: which runs may answer together, and their answers in one order."""
+"""Members of ensembles: which runs may answer together, their answers in one order, and what mixes them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,13 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.data.manifest import Manifest
-from musicgenre.errors import MissingExtraError, RunError, UsageError
+from musicgenre.errors import RunError, UsageError, needing
+from musicgenre.evaluation.compare import check_same_question
 from musicgenre.evaluation.protocols import is_leaky
 from musicgenre.models.pooling import SMALLEST, Array, Stacked, evidence
+from musicgenre.runs.folder import Run, open_runs
 from musicgenre.runs.predictions import Predictions
-from musicgenre.runs.runs import Run, open_runs
 
-_IN_BOTH = "train+validation"
+MixtureKind = Literal["mean", "weighted", "stacking"]
+"""How the models of an ensemble answer together; `how` in `run.json` and on the command line."""
+
+MIXTURES: tuple[MixtureKind, ...] = get_args(MixtureKind)
+FITTED: tuple[MixtureKind, ...] = ("weighted", "stacking")
+"""Those that learn from validation tracks."""
+
+STACKING_C = 1.0
+"""Inverse strength of the penalty on stacking's coefficients; fixed, so that nothing has to choose it."""
+
+_N_STEPS = 500  # of expectation-maximisation
+_ONE_MANIFEST = "Train all of them on one manifest"
 
 
 def open_members(folders: Sequence[Path]) -> list[tuple[Run, ...]]:
@@ -28,20 +41,36 @@ def open_members(folders: Sequence[Path]) -> list[tuple[Run, ...]]:
     UsageError
         Fewer than two, or one of them twice.
     RunError
-        One cannot be read, or they differ in labels, protocol, seeds or folds.
+        One cannot be read, or they differ in task, labels, protocol, seeds or folds.
     """
-    for number, folder in enumerate(folders):
-        if os.path.realpath(folder) in [os.path.realpath(other) for other in folders[:number]]:
+    seen = set()
+    for folder in folders:
+        place = os.path.realpath(folder)
+        if place in seen:
             raise UsageError(f"{folder} is given twice", valid="Different runs")
+        seen.add(place)
     if len(folders) < 2:
         raise UsageError(
             f"{len(folders)} run makes no ensemble",
             valid="Two runs or more",
             next_step="Name another run of the split",
         )
+
     groups = [open_runs(folder) for folder in folders]
+    first = groups[0]
     for folder, group in zip(folders[1:], groups[1:], strict=True):
-        _check_same_question(folders[0], groups[0], folder, group)
+        beside = [("folds", _known({run.fold for run in first}), _known({run.fold for run in group}))]
+        seeds = [{run.seed for run in first}, {run.seed for run in group}]
+        if max(map(len, seeds)) > 1:  # single seeds may differ: that is one way to make an ensemble
+            beside.append(("seeds", _known(seeds[0]), _known(seeds[1])))
+        beside.append(("runs", str(len(first)), str(len(group))))
+        check_same_question(
+            first[0],
+            group[0],
+            f"{folders[0]} and {folder}",
+            beside=beside,
+            next_step=f"{_ONE_MANIFEST}, with the same --folds and --seeds",
+        )
     return groups
 
 
@@ -79,22 +108,26 @@ def aligned(members: Sequence[Run], part: str) -> list[Predictions]:
     RunError
         A track is missing in one of them, or has another label there.
     """
-    first = members[0].predictions(part).by_track(members[0].scoring)
-    found = [first]
+    first = members[0].predictions(part).by_track(members[0].pooling)
+    in_one_order = [first]
     for run in members[1:]:
-        other = run.predictions(part).by_track(run.scoring)
-        row = {track_id: number for number, track_id in enumerate(other.track_ids)}
-        apart = sorted(set(first.track_ids) ^ set(other.track_ids))
-        if apart:
-            has, lacks = (members[0], run) if apart[0] in set(first.track_ids) else (run, members[0])
+        other = run.predictions(part).by_track(run.pooling)
+        if apart := sorted(set(first.track_ids) ^ set(other.track_ids)):
+            has, lacks = members[0], run
+            if apart[0] not in first.track_ids:
+                has, lacks = run, members[0]
             raise RunError(
                 f"track {apart[0]!r} stands in the {part} part of {has.folder}, not of {lacks.folder}",
                 valid=f"Runs with the same {part} tracks; {len(apart)} differ",
-                next_step="Train all of them on one manifest that carries its split or folds",
+                next_step=f"{_ONE_MANIFEST} that carries its split or folds",
             )
-        rows = np.array([row[track_id] for track_id in first.track_ids], dtype=np.intp)
+
+        # Tracks and labels may stand in another order there.
+        row_of = {track_id: row for row, track_id in enumerate(other.track_ids)}
+        rows = np.array([row_of[track_id] for track_id in first.track_ids], dtype=np.intp)
         columns = [other.labels.index(label) for label in first.labels]
-        truth = np.array([first.labels.index(label) for label in other.labels], dtype=np.intp)[other.truth[rows]]
+        label_of = np.array([first.labels.index(label) for label in other.labels], dtype=np.intp)
+        truth = label_of[other.truth[rows]]
         for track_id, one, two in zip(first.track_ids, first.truth, truth, strict=True):
             if one != two:
                 raise RunError(
@@ -102,20 +135,21 @@ def aligned(members: Sequence[Run], part: str) -> list[Predictions]:
                     f"{first.labels[two]} in {run.folder}",
                     valid="One label a track",
                 )
-        found.append(Predictions(first.labels, first.track_ids, first.starts_s, truth, other.scores[rows][:, columns]))
-    return found
+        in_one_order.append(replace(first, truth=truth, scores=other.scores[rows][:, columns]))
+    return in_one_order
 
 
 def check_unseen(
     parts: Sequence[Predictions], part: str, members: Sequence[Run], manifests: Sequence[Manifest]
 ) -> None:
-    """Refuse a track of ``part`` that any member has learnt from, or, where something is fitted, was fitted to.
+    """Refuse a track of `part` that any member has learnt from, or, where something is fitted, was fitted to.
 
     Raises
     ------
     RunError
         It names the first such track and the run.
     """
+    # tracks that chose a checkpoint were learnt from too, where the test part is concerned
     used = ("train", "validation") if part == "test" else ("train",)
     asked = set(parts[0].track_ids)
     for run, manifest in zip(members, manifests, strict=True):
@@ -124,8 +158,9 @@ def check_unseen(
                 raise RunError(
                     f"LEAK: {part} track {track.source_id!r} stands in the {track.split} part of {run.folder}",
                     valid=f"Runs none of which has seen the {part} tracks",
-                    next_step="Train all of them on one manifest that carries its split or folds",
+                    next_step=f"{_ONE_MANIFEST} that carries its split or folds",
                 )
+
         if part == "validation" and (reason := _fitted_to_validation(run)):
             raise RunError(
                 f"{run.folder} {reason}: its validation answers are flattered, and nothing can be fitted to them",
@@ -133,59 +168,17 @@ def check_unseen(
             )
 
 
-def _fitted_to_validation(run: Run) -> str:
-    """Why the answers to validation tracks are no honest ones; empty where they are."""
-    if run.info.get("ensemble", {}).get("how") in FITTED:
-        return "is an ensemble that was fitted to its validation tracks"
-    recipe = run.folder / "recipe.yaml"
-    try:
-        text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{recipe} is damaged ({error})", next_step="Train this run again") from error
-    return "was fitted to its validation tracks too" if f"fit_on: {_IN_BOTH}" in text else ""
-
-
-def _check_same_question(one: Path, first: Sequence[Run], other: Path, second: Sequence[Run]) -> None:
-    for what, mine, theirs in _facts(first, second):
-        if mine != theirs:
-            raise RunError(
-                f"{one} and {other} have different {what}: {mine} against {theirs}",
-                valid=f"Runs that share their {what}",
-                next_step="Train all of them on one manifest, with the same --folds and --seeds",
-            )
-
-
-def _facts(first: Sequence[Run], second: Sequence[Run]) -> Iterator[tuple[str, str, str]]:
-    yield "labels", ", ".join(sorted(first[0].labels)), ", ".join(sorted(second[0].labels))
-    yield "protocols", first[0].protocol, second[0].protocol
-    yield "folds", _listed({run.fold for run in first}), _listed({run.fold for run in second})
-    seeds = [{run.seed for run in group} for group in (first, second)]
-    if max(map(len, seeds)) > 1:  # single seeds may differ: that is one way to make an ensemble
-        yield "seeds", _listed(seeds[0]), _listed(seeds[1])
-    yield "runs", str(len(first)), str(len(second))
-
-
-def _listed(values: set[int] | set[int | None]) -> str:
-    known = sorted(value for value in values if value is not None)
-    return ", ".join(map(str, known)) if known else "none"
-
-
-How = Literal["mean", "weighted", "stacking"]
-"""How the models of an ensemble answer together."""
-
-HOWS: tuple[How, ...] = get_args(How)
-FITTED: tuple[How, ...] = ("weighted", "stacking")
-
-STACKING_C = 1.0
-"""Inverse strength of the penalty on stacking's coefficients; fixed, so that nothing has to choose it."""
-
-_N_STEPS = 500
-
-
 def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
     """Weights, shape (n_models,) with sum 1, under which the mixture makes the true labels most likely.
 
     The likelihood has one maximum over all weights; expectation-maximisation climbs to it from equal weights.
+
+    Parameters
+    ----------
+    members : ndarray, shape (n_models, n_tracks, n_labels)
+        Probabilities.
+    truth : ndarray of int, shape (n_tracks,)
+        Index of the true label.
     """
     own = np.maximum(members[:, np.arange(len(truth)), truth], SMALLEST)  # (n_models, n_tracks)
     weights = np.full(len(members), 1.0 / len(members))
@@ -198,10 +191,21 @@ def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
 def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> Stacked:
     """Fit a multinomial logistic regression to the models' log-probabilities.
 
+    Parameters
+    ----------
+    members : ndarray, shape (n_models, n_tracks, n_labels)
+        Probabilities.
+    truth : ndarray of int, shape (n_tracks,)
+        Index of the true label.
+    labels : sequence of str
+        The labels.
+
     Raises
     ------
     RunError
         If a label has no validation track.
+    MissingExtraError
+        There is no scikit-learn.
     """
     absent = [label for index, label in enumerate(labels) if not (truth == index).any()]
     if absent:
@@ -210,12 +214,37 @@ def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[st
             valid="One validation track of every label at least",
             next_step="Use --how mean, or train with a larger validation part",
         )
-    try:
+    with needing("stacking", "train"):
         from sklearn.linear_model import LogisticRegression
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("stacking", "train") from error
+
     fitted = LogisticRegression(C=STACKING_C, max_iter=2_000).fit(evidence(members), truth)
     coefficients, intercepts = fitted.coef_, fitted.intercept_
     if len(intercepts) == 1:  # of two labels scikit-learn keeps the second alone, against 0
         coefficients, intercepts = np.vstack([0.0 * coefficients, coefficients]), np.append(0.0, intercepts)
     return Stacked(coefficients, intercepts)
+
+
+def _fitted_to_validation(run: Run) -> str:
+    """Why the answers to validation tracks are no honest ones; empty where they are."""
+    if run.info.get("ensemble", {}).get("how") in FITTED:
+        return "is an ensemble that was fitted to its validation tracks"
+    path = run.files.recipe
+    if not path.is_file():
+        return ""
+
+    with needing("reading a recipe", "train"):
+        import yaml
+
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
+    training = recipe.get("training") if isinstance(recipe, dict) else None
+    if isinstance(training, dict) and training.get("fit_on") == "train+validation":
+        return "was fitted to its validation tracks too"
+    return ""
+
+
+def _known(values: set[int] | set[int | None]) -> str:
+    known = sorted(value for value in values if value is not None)
+    return ", ".join(map(str, known)) if known else "none"

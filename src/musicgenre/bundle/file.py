@@ -1,7 +1,7 @@
 """The file around a model: an ONNX file whose metadata holds the card, sealed with a checksum over both.
 
-Protobuf messages may be extended by appending fields: the card is one ``metadata_props`` entry behind the model's
-own bytes, so sealing and opening need neither ``onnx`` nor a session.
+Protobuf messages may be extended by appending fields: the card is one `metadata_props` entry behind the model's own
+bytes, so sealing and opening need neither `onnx` nor a session.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from musicgenre._files import write_bytes_atomic
-from musicgenre._onnx import ProtobufError, bytes_field, fields
+from musicgenre._protobuf import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError
 
 CARD_KEY = "musicgenre.card"
+GRAPH_FIELD = 7  # ModelProto.graph
 _METADATA_FIELD = 14  # ModelProto.metadata_props
 _KEY_FIELD, _VALUE_FIELD = 1, 2  # StringStringEntryProto
-_GRAPH_FIELD = 7  # ModelProto.graph
 
 
 def seal(model: bytes, card: BundleCard) -> bytes:
@@ -33,8 +33,9 @@ def seal(model: bytes, card: BundleCard) -> bytes:
         Its card; the checksum is filled in.
     """
     bare, _ = _split(model, "the model")
-    sealed = replace(card, sha256=_checksum(bare, card.to_json())).to_json().encode("utf-8")
-    entry = bytes_field(_KEY_FIELD, CARD_KEY.encode()) + bytes_field(_VALUE_FIELD, sealed)
+    text = replace(card, sha256=_checksum(bare, card.to_json())).to_json()
+
+    entry = bytes_field(_KEY_FIELD, CARD_KEY.encode()) + bytes_field(_VALUE_FIELD, text.encode("utf-8"))
     return bare + bytes_field(_METADATA_FIELD, entry)
 
 
@@ -44,9 +45,9 @@ def save_bundle(path: Path, model: bytes, card: BundleCard) -> None:
     Parameters
     ----------
     path : Path
-        The file to write; ends in ``.onnx``.
+        The file to write; ends in `.onnx`.
     model : bytes
-        An ONNX file that follows the bundle contract (``docs/bundles.md``).
+        An ONNX file that follows the bundle contract (`docs/bundles.md`).
     card : BundleCard
         Its card.
     """
@@ -61,28 +62,27 @@ def read_sealed(path: Path) -> tuple[bytes, BundleCard]:
     BundleError
         When the file is missing, not a bundle, from a newer version, or changed since it was sealed.
     """
-    content = _content(path)
-    bare, text = _split(content, str(path))
-    if text is None:
-        raise BundleError(
-            f"{path} is an ONNX file without a musicgenre card",
-            next_step="Only bundles made by musicgenre can be loaded: see docs/bundles.md",
-        )
-    card = BundleCard.from_json(text, str(path))
-    if card.sha256 != _checksum(bare, text):
-        raise BundleError(f"{path} does not match its checksum: it is damaged", next_step="Get or export it anew")
-    return content, card
-
-
-def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(
             f"there is no bundle at {path}", next_step="musicgenre bundles list shows what there is"
         ) from None
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})") from error
+
+    bare, text = _split(content, str(path))
+    if text is None:
+        raise BundleError(
+            f"{path} is an ONNX file without a musicgenre card",
+            next_step="Only bundles made by musicgenre can be loaded: see docs/bundles.md",
+        )
+
+    # The card is read first: a bundle from a newer version is to say so, not that it is damaged.
+    card = BundleCard.from_json(text, str(path))
+    if card.sha256 != _checksum(bare, text):
+        raise BundleError(f"{path} does not match its checksum: it is damaged", next_step="Get or export it anew")
+    return content, card
 
 
 def _split(content: bytes, where: str) -> tuple[bytes, str | None]:
@@ -92,28 +92,25 @@ def _split(content: bytes, where: str) -> tuple[bytes, str | None]:
     has_graph = False
     try:
         for number, value, (start, end) in fields(content):
-            card = _card_text(value) if number == _METADATA_FIELD and isinstance(value, bytes) else None
-            if card is None:
-                kept.append(content[start:end])
-            text = text if card is None else card
-            has_graph = has_graph or number == _GRAPH_FIELD
+            if number == _METADATA_FIELD and isinstance(value, bytes):
+                entry = {field: part for field, part, _ in fields(value)}
+                said = entry.get(_VALUE_FIELD, b"")
+                if entry.get(_KEY_FIELD) == CARD_KEY.encode() and isinstance(said, bytes):
+                    text = said.decode("utf-8")
+                    continue
+
+            kept.append(content[start:end])
+            has_graph = has_graph or number == GRAPH_FIELD
     except (ProtobufError, UnicodeDecodeError):
         has_graph = False
+
     if not has_graph:
         raise BundleError(f"{where} is not an ONNX file, or it is cut short", next_step="Get or export it anew")
     return b"".join(kept), text
 
 
-def _card_text(metadata: bytes) -> str | None:
-    entry = {number: value for number, value, _ in fields(metadata)}
-    value = entry.get(_VALUE_FIELD, b"")
-    if entry.get(_KEY_FIELD) != CARD_KEY.encode() or not isinstance(value, bytes):
-        return None
-    return value.decode("utf-8")
-
-
 def _checksum(bare: bytes, card: str) -> str:
-    """Hash the model and the card without the card's own ``sha256``."""
+    """Hash the model and the card without the card's own `sha256`."""
     values = json.loads(card) | {"sha256": ""}
     digest = hashlib.sha256(bare)
     digest.update(json.dumps(values, ensure_ascii=False, sort_keys=True).encode("utf-8"))
