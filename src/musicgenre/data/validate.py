@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from musicgenre._files import cache_folder
 from musicgenre._json import parsed_json
@@ -138,8 +139,8 @@ def validate_set(
         Tracks of the set that the folder lacks are missing; files of other names are extra.
     """
     # Every tag, and no checksums of the files as they are: these are compared with the published ones.
-    wanted = {"tags": "all", "checksums": False}
-    index = data_set.list_tracks(folder, **{name: wanted[name] for name in data_set.options if name in wanted})
+    options: dict[str, Any] = {"tags": "all", "checksums": False}
+    index = data_set.list_tracks(folder, **{name: options[name] for name in data_set.options if name in options})
     manifest = index.manifest
 
     expected = set(data_set.track_ids()) or set(checksums or ())
@@ -268,7 +269,7 @@ def _check(track: Track, expected: str, decode: bool) -> list[Finding]:
     if digest and not is_changed:
         return []
 
-    problem, warnings = "", ()
+    problem, warnings = "", tuple[str, ...]()
     if decode and track.path.suffix.lower() in AUDIO_SUFFIXES:
         problem, warnings = _decode(track.path)
     if problem:

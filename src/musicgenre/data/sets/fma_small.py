@@ -23,9 +23,7 @@ _COLUMNS = (("set", "subset"), ("set", "split"), ("track", "genre_top"), ("artis
 _NAME_ROWS = 2
 
 
-def index_fma(
-    folder: Path, *, artists: Mapping[str, str] | None = None, progress: Progress | None = None
-) -> Index:
+def index_fma(folder: Path, *, artists: Mapping[str, str] | None = None, progress: Progress | None = None) -> Index:
     """List the tracks of FMA small with the published split and the artist of each as its group.
 
     Parameters

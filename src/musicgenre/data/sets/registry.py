@@ -40,7 +40,7 @@ class Archive:
 
 
 class IndexFunction(Protocol):
-    """The one signature of a data set's `index`; each further keyword, which has a default, is an option of the set."""
+    """The one signature of a data set's `index`; each further keyword has a default and is an option of the set."""
 
     def __call__(
         self, source: Path, /, *, artists: Mapping[str, str] | None = None, progress: Progress | None = None

@@ -7,6 +7,7 @@ every version of every library and in any order of the rows.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def draw(*parts: object) -> float:
 
 def count_of(name: str, size: float, n_tracks: int) -> int:
     """Turn a share below 1, or a number of tracks, into a number of tracks."""
-    if size < 0 or (size >= 1 and size != int(size)):
+    if not 0 <= size < math.inf or (size >= 1 and size != int(size)):
         raise UsageError(f"--{name}-size {size:g} is no size", valid="A share below 1, or a number of tracks")
 
     return round(size * n_tracks) if size < 1 else int(size)

@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from musicgenre.data.manifest import Manifest, Track
+from musicgenre.data.manifest import Manifest
 from musicgenre.data.splits._allocate import Sizes, Unit, allocate, count_of, draw, make_units
 from musicgenre.data.splits.registry import register
 from musicgenre.errors import DataError
