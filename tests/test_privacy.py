@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import typer
 
 from musicgenre._privacy import TELEMETRY_OFF
@@ -32,6 +33,7 @@ PACKAGE = ROOT / "src" / "musicgenre"
 BUNDLES = "~/.cache/musicgenre/bundles/*.onnx"
 HEARD = "~/.cache/musicgenre/heard/*.npz"
 FEATURES = "~/.cache/musicgenre/features/*.rows"
+CONTENT = "~/.cache/musicgenre/features/content.sqlite"
 STORES = "~/.cache/musicgenre/stores/*"
 TAUGHT = "~/.config/musicgenre/heads/*.json"
 FONTS = "~/.cache/matplotlib/fontlist-*.json"
@@ -45,7 +47,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "embed music --output music.npz --jobs 2": (),
     "embed music --output music.parquet": (),
     "similar jazz.00000.wav --index music.npz": (),
-    "teach music --name mine --jobs 2": (TAUGHT, HEARD),
+    "teach lessons --name mine --jobs 2": (TAUGHT, HEARD),
     "bundles get msd-musicnn": (),
     "bundles list": (),
     "bundles verify": (),
@@ -60,10 +62,15 @@ JOBS: dict[str, tuple[str, ...]] = {
     "recipes": (),
     "recipes mfcc-cnn": (),
     "augment split.csv --chain noise --output copies --jobs 2": (),
-    "prepare split.csv --representation mfcc --segment 1 --output store --jobs 2": (FEATURES,),
+    "prepare split.csv --representation mfcc --segment 1 --output store --jobs 2": (FEATURES, CONTENT),
     "shard store --output shards": (),
     "show music/jazz/jazz.00000.wav --augment noise --output shown.png": (FONTS,),
-    "train mfcc-cnn --data split.csv --output trained --set training.epochs=1 --jobs 2": (FEATURES, STORES, FONTS),
+    "train mfcc-cnn --data split.csv --output trained --set training.epochs=1 --jobs 2": (
+        FEATURES,
+        CONTENT,
+        STORES,
+        FONTS,
+    ),
     "evaluate one --output report.html": (),
     "compare one other": (),
     "ensemble one other --output both": (),
@@ -85,6 +92,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which all jobs run, one after another: later ones read what earlier ones wrote."""
     folder = tmp_path_factory.mktemp("desk")
     make_collection(folder / "music")
+    write_lessons(folder / "lessons")
     variables = random_variables("musicnn", np.random.default_rng(2), 0.0)
     for name, values in variables.items():
         if name.endswith("moving_variance"):  # of next to nothing, which would make every value huge
@@ -94,6 +102,18 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(folder / "one", random_answers(1))
     make_run(folder / "other", random_answers(2))
     return folder
+
+
+def write_lessons(folder: Path) -> None:
+    """Two genres of four tracks, so different that a network of random weights tells them apart."""
+    rng = np.random.default_rng(1)
+    time_s = np.arange(3 * 16_000) / 16_000
+    for number in range(8):
+        tone = np.sin(2 * np.pi * 100 * 2 ** (0.8 * number) * time_s)
+        noise = rng.standard_normal(len(time_s)) if number % 2 else 0
+        path = folder / ("pure" if number % 2 == 0 else "noisy") / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.5 * 10 ** (-(number % 4) / 2) * tone + 0.1 * noise, 16_000)
 
 
 def jobs() -> list[object]:
@@ -178,7 +198,7 @@ def test_one_file_alone_imports_onnxruntime() -> None:
 
 def test_the_page_lists_every_file_and_variable() -> None:
     page = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-    for pattern in (BUNDLES, HEARD, FEATURES, STORES, TAUGHT, FONTS):
+    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, FONTS):
         assert f"`{pattern}`" in page
     for name, value in TELEMETRY_OFF.items():
         assert f"`{name}={value}`" in page

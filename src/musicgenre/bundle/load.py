@@ -271,6 +271,7 @@ class Bundle:
 
     def _run_each(self, rows: Float32, feed: str, prepare: Callable[[Float32], Float32]) -> dict[str, Float32]:
         """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
+        from musicgenre._onnxruntime import ERRORS
 
         def run_row(row: Float32) -> list[Float32]:
             feeds = {f"{self._prefix}{feed}": prepare(row), **self._constant_feeds}

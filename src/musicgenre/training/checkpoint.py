@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import parsed_json, replacing
+from musicgenre._files import replacing
+from musicgenre._json import parsed_json
 from musicgenre.errors import RunError
 
 Array = NDArray[Any]
@@ -32,14 +33,21 @@ _CODES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: code for code, dtype in _CODES.items()}
-_LONGEST_HEADER = 100_000_000
-_ALIGNMENT = 8
+_LENGTH_BYTES = 8  # the number in front of the header
+_LONGEST_HEADER_BYTES = 100_000_000  # the format's own limit
+_ALIGNMENT_BYTES = 8
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays by name, atomically; bfloat16 is not among the types that NumPy has."""
+    """Write arrays by name, atomically.
+
+    Raises
+    ------
+    RunError
+        If an array has a type that the format, or NumPy, does not have (bfloat16).
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    kept: list[Array] = []
+    contents: list[Array] = []
     offset = 0
     for name, array in arrays.items():
         plain = np.asarray(array, order="C")
@@ -51,19 +59,21 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
             "shape": list(plain.shape),
             "data_offsets": [offset, offset + plain.nbytes],
         }
-        kept.append(plain)
+        contents.append(plain)
         offset += plain.nbytes
+
+    # blanks behind the header let the arrays begin where processors like to read them
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-len(text) % _ALIGNMENT_BYTES)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)))
         stream.write(text)
-        for plain in kept:
+        for plain in contents:
             stream.write(plain.tobytes())
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read what :func:`write_safetensors` wrote.
+    """Read what `write_safetensors` wrote.
 
     Returns
     -------
@@ -79,31 +89,29 @@ def read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """
     try:
         data = path.read_bytes()
-        header, start = _header(data)
+        (length,) = struct.unpack_from("<Q", data)
+        if length > min(_LONGEST_HEADER_BYTES, len(data) - _LENGTH_BYTES):
+            raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
+        start = _LENGTH_BYTES + length
+        header = parsed_json(data[_LENGTH_BYTES:start].decode("utf-8"))
+        if not isinstance(header, dict):
+            raise ValueError("the header is no mapping")
+
         metadata = dict(header.pop("__metadata__", {}))
-        return {name: _array(data, start, entry) for name, entry in header.items()}, metadata
+        arrays = {}
+        for name, entry in header.items():
+            dtype = _CODES[entry["dtype"]]
+            shape = tuple(int(size) for size in entry["shape"])
+            begin, end = (int(offset) for offset in entry["data_offsets"])
+
+            # numpy would read whatever lies at a wrong place, so the place is held against the shape first
+            n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            if min(shape, default=0) < 0 or begin < 0 or end - begin != n_bytes or start + end > len(data):
+                raise ValueError(f"offsets {begin}..{end} do not fit the shape {shape}")
+            flat = np.frombuffer(data, dtype, count=n_bytes // dtype.itemsize, offset=start + begin)
+            arrays[name] = np.array(flat.reshape(shape))  # a copy, which the model may change
+        return arrays, metadata
     except FileNotFoundError as error:
         raise RunError(f"there is no weights file {path}", next_step="Train again, or finish with --resume") from error
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise RunError(f"the weights file {path} is damaged ({error})", next_step="Train again") from error
-
-
-def _header(data: bytes) -> tuple[dict[str, Any], int]:
-    (length,) = struct.unpack_from("<Q", data)
-    if length > min(_LONGEST_HEADER, len(data) - 8):
-        raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
-    header = parsed_json(data[8 : 8 + length].decode("utf-8"))
-    if not isinstance(header, dict):
-        raise ValueError("the header is no mapping")
-    return header, 8 + length
-
-
-def _array(data: bytes, start: int, entry: Mapping[str, Any]) -> Array:
-    dtype = _CODES[entry["dtype"]]
-    shape = tuple(int(size) for size in entry["shape"])
-    begin, end = (int(offset) for offset in entry["data_offsets"])
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if min(shape, default=0) < 0 or begin < 0 or end - begin != size or start + end > len(data):
-        raise ValueError(f"offsets {begin}..{end} do not fit the shape {shape}")
-    flat = np.frombuffer(data, dtype, count=size // dtype.itemsize, offset=start + begin)
-    return np.array(flat.reshape(shape))
