@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.file import read_sealed
-from musicgenre.errors import BundleError, MissingExtraError, UsageError
+from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
 
@@ -131,9 +130,7 @@ def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None
     MissingExtraError
         When its front end needs packages that are not installed.
     """
-    for package in _PACKAGES.get(card.extra, ()):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(f"the bundle {card.name}", card.extra)
+    require(f"the bundle {card.name}", card.extra, *_PACKAGES.get(card.extra, ()))
 
     from musicgenre._onnxruntime import ERRORS, open_session
 
