@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from musicgenre.cli._progress import counting, transferring
+from musicgenre.cli._terminal import counting, transferring
 
 
 def test_a_bar_on_a_terminal_needs_no_thread(

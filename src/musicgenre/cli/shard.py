@@ -34,7 +34,7 @@ def shard(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    from musicgenre.cli._progress import counting_several
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.data.shards import write_shards
 
     with counting_several(quiet=quiet) as advance:

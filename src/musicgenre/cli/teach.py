@@ -38,7 +38,7 @@ def teach(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from musicgenre._parallel import usable_cores
     from musicgenre.bundle.store import bundle_path, ensure_default
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.models.head import GenreHead
     from musicgenre.teaching.teach import teach as teach_head
 

@@ -41,7 +41,7 @@ def train(
     """
     import warnings
 
-    from musicgenre.cli._progress import counting_several
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.data._pool import usable_cores
     from musicgenre.errors import needing
 
