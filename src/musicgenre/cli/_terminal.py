@@ -240,8 +240,9 @@ class _MakesRoom:
 
     def write(self, text: str) -> int:
         """Take the bars away, write, and draw them again once the line is whole."""
-        if not text:
-            return 0
+        if not text:  # some ask so whether this is a stream of text or of bytes
+            return self._stream.write(text)
+
         with _room:
             self._bars.erase()
             n_written = self._stream.write(text)
