@@ -84,7 +84,7 @@ def test_quiet_tracks_are_turned_up_to_the_cap_only() -> None:
     assert not gain.is_too_quiet
 
 
-@pytest.mark.parametrize(("amplitude", "measured"), [(0.0, "silence"), (1e-4, "-80 dBFS")])
+@pytest.mark.parametrize(("amplitude", "measured"), [(0.0, "silence"), (1e-4, "-80.0 dBFS")])
 def test_what_is_too_quiet_is_said(amplitude: float, measured: str) -> None:
     heard = Ear(FRAMING, Coverage(2.0), echo, level=LEVEL).hear(
         np.full(5 * RATE_HZ, amplitude, np.float32), sample_rate_hz=RATE_HZ

@@ -135,7 +135,7 @@ class Gain:
         """What a person should know."""
         if not self.is_too_quiet:
             return ()
-        measured = f"{self.measured_db:.0f} dBFS" if isfinite(self.measured_db) else "silence"
+        measured = f"{self.measured_db:.1f} dBFS" if isfinite(self.measured_db) else "silence"
         return (f"too quiet to answer: {measured} in what was heard, and {QUIETEST_DB:g} dBFS are needed",)
 
     def apply(self, waveform: Float32) -> Float32:
