@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.file import read_sealed
+from musicgenre.bundle.container import read_sealed
 from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
@@ -259,7 +259,7 @@ class Bundle:
         Returns
         -------
         dict of str to float32 ndarray
-            As `run`, a row a segment.
+            As `run`, a row per segment.
         """
         if self._front_end is None or not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")

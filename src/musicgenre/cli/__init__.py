@@ -1,4 +1,4 @@
-"""The command line: thin commands over the public API, one file a group.
+"""The command line: thin commands over the public API, one file per group.
 
 These files import only typer and the standard library at their top, so that `musicgenre --help` is quick; the
 work is imported inside the commands.
