@@ -53,7 +53,7 @@ def _models() -> list[dict[str, Any]]:
     return [
         {
             "name": entry.name,
-            "file": f"models/{entry.family}.py",
+            "file": entry.file,
             "dimensions": list(entry.dims),
             "example_shape": list(entry.tiny_shape),
             "options": entry.options,

@@ -39,8 +39,6 @@ def train(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    import warnings
-
     from musicgenre.cli._progress import counting_several
     from musicgenre.data._pool import usable_cores
     from musicgenre.errors import needing
@@ -49,7 +47,6 @@ def train(
         from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
 
-    warnings.showwarning = _show_warning
     with counting_several(quiet=quiet) as advance:
         folder = train_recipe(
             recipe,
@@ -89,8 +86,3 @@ def _skipped_tracks(folder: Path) -> dict[str, str]:
 
     runs = sorted(path.parent for path in folder.rglob("run.json"))
     return {skip["track_id"]: skip["reason"] for run in runs for skip in read_description(run)["skipped"]}
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning as a line of its own, without the place in the code."""
-    typer.echo(f"warning: {message}", err=True)
