@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from musicgenre.listening.results import Format, ResultFile
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
+_OUTPUT_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", "")  # of --output without --format; none means JSON lines
 
 
 class OutputFormat(StrEnum):
@@ -145,6 +146,14 @@ def _check_options(
                     raise UsageError(
                         f"--output {output} is one of the tracks", next_step="Give --output a name of its own"
                     )
+
+    # A name that promises something else, a playlist say, gets results only where a format was asked for.
+    if chosen is None and output is not None and output.suffix.lower() not in _OUTPUT_SUFFIXES:
+        raise UsageError(
+            f"--output {output} does not tell what to write",
+            valid="A name that ends in .csv for CSV, in .jsonl, .ndjson or .json for JSON lines",
+            next_step="Choose such a name, or add --format json or csv",
+        )
 
     if plot is not None and len(paths) != 1:
         raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
