@@ -39,7 +39,7 @@ def teach(
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
     from musicgenre.bundle.store import bundle_path, ensure_default
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.models.head import GenreHead
     from musicgenre.teaching.teach import teach as teach_head
 
