@@ -315,7 +315,7 @@ class PythonFrontEnd:
         except (UsageError, *_OF_OTHER_KINDS) as error:
             raise BundleError(
                 f"the bundle {name} reads features that this musicgenre does not compute ({error})",
-                next_step="Update musicgenre, or export the run anew",
+                next_step="Install the plugin that brings them, or update musicgenre, or export the run anew",
             ) from error
 
         self.hears_tracks = made.reads == "track"
