@@ -67,11 +67,10 @@ class FeatureRows:
         return len(self._row_of)
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]) -> Features:
-        if isinstance(index, int | np.integer):
-            found: Features = np.array(self._map(int(self._file_of[index]))[self._row_of[index]])
-            return found
-
         file_of, row_of = self._file_of[index], self._row_of[index]
+        if isinstance(index, int | np.integer):
+            return self._map(int(file_of))[row_of].copy()  # the caller's own, not a window into the file
+
         # file by file, so that each is asked once however the rows are mixed
         gathered: Features = np.empty((len(row_of), *self.row_shape), self.dtype)
         for number in np.unique(file_of):
