@@ -5,7 +5,7 @@ It loads for a while, so this is imported inside the functions that need it.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _states
@@ -14,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _states
 # program had imported it before us, that came too late; this ends what is sent from here on.
 onnxruntime.disable_telemetry_events()
 
-Session: TypeAlias = onnxruntime.InferenceSession
+Session: TypeAlias = Any  # onnxruntime.InferenceSession, which comes without types
 VERSION: str = onnxruntime.__version__
 
 ERRORS: tuple[type[Exception], ...] = (
@@ -51,7 +51,7 @@ def open_session(graph: bytes) -> Session:
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    return Session(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def providers() -> list[str]:

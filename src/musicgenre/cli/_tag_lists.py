@@ -21,14 +21,18 @@ Tags = Annotated[
 Merge = Annotated[bool, typer.Option("--merge-synonyms", help="Lists of tags: words for the same thing are one tag.")]
 Drop = Annotated[bool, typer.Option("--drop-untagged", help="Lists of tags: leave out clips with none of the tags.")]
 GroupBy = Annotated[
-    str | None, typer.Option("--group-by", metavar="artist|album", help="Lists of tags: what the groups are.")
+    str | None,
+    typer.Option("--group-by", metavar="artist|album", help="Lists of tags: group tracks by artist or by album."),
 ]
 Clips = Annotated[
     Path | None,
     typer.Option("--clips", metavar="FOLDER", help="Lists of tags: where the clips are."),
 ]
 Files = Annotated[
-    bool, typer.Option("--files/--no-files", help="Lists of tags: look for the clips, or list every row without.")
+    bool,
+    typer.Option(
+        "--files/--no-files", help="Lists of tags: check that each clip exists, or list every row without checking."
+    ),
 ]
 
 
@@ -89,7 +93,7 @@ def read(
     checksums, quiet : bool
         Whether to add md5; whether to show no progress.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data._csv import check_readable
     from musicgenre.data.index import read_artists
     from musicgenre.data.sets import set_that_reads

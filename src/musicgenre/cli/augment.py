@@ -30,7 +30,7 @@ def augment(
     from musicgenre.augment import offline
     from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
 
     tracks = read_manifest(manifest)  # first, since the chains load for seconds

@@ -48,12 +48,17 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 @app.command("index")
 def index(
-    source: Annotated[Path, typer.Argument(help="A folder with one folder a genre (GTZAN's layout too), or a list.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with one subfolder per genre (GTZAN's layout works too), or a list of tracks (CSV, TSV)."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path("manifest.csv"),
     labels: _Labels = None,
     artists: _Artists = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="The tracks are PNG or JPEG pictures.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row a track.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row per track.")] = False,
     path_column: Annotated[str, typer.Option("--path-column", help="The CSV's column with the file.")] = "path",
     label_column: Annotated[str, typer.Option("--label-column", help="The CSV's column with the label.")] = "label",
     id_column: Annotated[
@@ -66,7 +71,8 @@ def index(
     drop_untagged: tag_lists.Drop = False,
     group_by: tag_lists.GroupBy = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums/--no-checksums", help="Add md5, by which copies are found.")
+        bool,
+        typer.Option("--checksums/--no-checksums", help="Add an md5 column, used to find copies of the same file."),
     ] = True,
     overwrite: _Overwrite = False,
     quiet: _Quiet = False,
@@ -75,7 +81,7 @@ def index(
 
     Exit code 1 if files had to be left out.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
     _refuse_overwrite(output, overwrite)
@@ -134,7 +140,7 @@ def get(
 
     Exit code 1 if tracks are missing.
     """
-    from musicgenre.cli._progress import counting, transferring
+    from musicgenre.cli._terminal import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
     from musicgenre.data.index import read_artists
     from musicgenre.data.sets import get_set
@@ -183,7 +189,7 @@ def validate(
 
     Exit code 1 if there are any.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import validate as checking
     from musicgenre.data.manifest import read_manifest
     from musicgenre.data.sets import get_set
@@ -243,7 +249,8 @@ def split(
         int | None, typer.Option("--validation-per-class", help="Validation tracks of each label.")
     ] = None,
     random_test: Annotated[
-        bool, typer.Option("--random-test", help="Draw the test part with the labels out of proportion.")
+        bool,
+        typer.Option("--random-test", help="Draw the test tracks at random, without keeping the share of each label."),
     ] = False,
     folds: Annotated[int | None, typer.Option("--folds", help="How many folds (default 5).")] = None,
     number: Annotated[int | None, typer.Option("--number", help="Which of several published splits.")] = None,
@@ -292,14 +299,14 @@ def split(
 
 @app.command("audit")
 def audit(
-    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder a genre.")],
+    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder per genre.")],
     quiet: _Quiet = False,
 ) -> None:
     """Look for copies, artists on both sides, contradicting labels, lopsided classes.
 
     Exit code 1 for leaks.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder
     from musicgenre.data.manifest import read_manifest

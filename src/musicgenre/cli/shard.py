@@ -32,7 +32,7 @@ def shard(
 
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
-    from musicgenre.cli._progress import counting_several
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.data.shards import write_shards
     from musicgenre.data.store import is_store, open_store
     from musicgenre.errors import UsageError, needing

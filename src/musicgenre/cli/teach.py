@@ -19,7 +19,7 @@ _SHOWN_LINES = 20
 
 def teach(
     source: Annotated[
-        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder a genre, or a CSV: path,label[,group].")
+        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder per genre, or a CSV: path,label[,group].")
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the model, for classify --model.")],
     output: Annotated[Path | None, typer.Option("--output", help="Save it into this .json file instead.")] = None,
@@ -39,7 +39,7 @@ def teach(
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
     from musicgenre.bundle.store import bundle_path, ensure_default
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.models.head import GenreHead
     from musicgenre.teaching.teach import teach as teach_head
 

@@ -43,7 +43,7 @@ def train(
     from functools import partial
 
     from musicgenre._parallel import usable_cores
-    from musicgenre.cli._progress import counting_several
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing
     from musicgenre.training.request import check_request
 

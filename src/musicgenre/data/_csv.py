@@ -127,7 +127,7 @@ def format_rows(rows: Iterable[Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def _read_text(path: Path, valid: str = "A CSV file with a header and a row a track") -> str:
+def _read_text(path: Path, valid: str = "A CSV file with a header and a row per track") -> str:
     """Read UTF-8 text that is not empty; its mark, if it has one, is left out."""
     try:
         data = path.read_bytes()

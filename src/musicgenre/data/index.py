@@ -59,7 +59,7 @@ def index_folder(
     checksums: bool = True,
     progress: Progress | None = None,
 ) -> Index:
-    """List the tracks of a folder that holds one folder a genre.
+    """List the tracks of a folder that holds one folder per genre.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
     if "artist_group" not in columns:
         _csv.raise_problems(path, problems)
     if not rows:
-        raise DataError(f"{path} has no rows", valid="A row a track")
+        raise DataError(f"{path} has no rows", valid="A row per track")
     return rows
 
 

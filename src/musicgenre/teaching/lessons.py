@@ -1,4 +1,4 @@
-"""The tracks to teach from (a folder a genre, or a manifest), and what is heard of them, kept in the cache."""
+"""The tracks to teach from (a folder per genre, or a manifest), and what is heard of them, kept in the cache."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     Parameters
     ----------
     source : Path
-        A folder with one folder a genre (searched recursively), or a manifest CSV with the columns `path`, `label`
+        A folder with one folder per genre (searched recursively), or a manifest CSV with the columns `path`, `label`
         and optionally `group`.
 
     Returns
@@ -138,7 +138,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
         raise DataError(
             f"{source} holds {only}",
             valid="tracks of two genres or more",
-            next_step="Put the tracks into one folder a genre, or name their genre in the column label",
+            next_step="Put the tracks into one folder per genre, or name their genre in the column label",
         )
     return tuple(lessons), tuple(warnings)
 
