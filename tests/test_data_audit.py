@@ -45,6 +45,26 @@ def test_copies_and_contradictions(tmp_path: Path) -> None:
     assert found.leaks
 
 
+def test_a_name_known_from_gtzan_never_overrides_the_content(tmp_path: Path) -> None:
+    files = {
+        "metal/metal.00034.wav": b"1",
+        "metal/metal.00094.wav": b"2",
+        "metal/metal.00040.wav": b"3",
+        "metal/other.wav": b"3",
+    }
+    assert audit(_folder(tmp_path, files)).duplicates == (("metal.00040", "other"),)
+    table = tmp_path / "features.csv"
+    table.write_text("filename,tempo,label\nmetal.00034.wav,1,metal\nmetal.00094.wav,2,metal\nx.wav,3,pop\n")
+    assert audit(index_table(table).manifest).duplicates == (("metal.00034", "metal.00094"),)
+
+
+def test_labels_that_are_nearly_one_are_named() -> None:
+    tracks = tuple(_track(f"{label}{n}", label) for label in ("Hip-Hop", "hiphop", "Rock") for n in range(12))
+    hints = [warning for warning in audit(Manifest(None, tracks)).warnings if "differ only by" in warning]
+    assert len(hints) == 1
+    assert "'Hip-Hop' (12), 'hiphop' (12)" in hints[0]
+
+
 def test_copies_in_several_folds(tmp_path: Path) -> None:
     manifest = _folder(tmp_path, {"rock/a.wav": b"1", "pop/b.wav": b"1"})
     folded = manifest.with_tracks(dataclasses.replace(t, fold=n) for n, t in enumerate(manifest.tracks))

@@ -49,7 +49,7 @@ class Asked:
     clips: Path | None = None
     files: bool = True
 
-    def options(self, data_set: DataSet | None, labels: str | None) -> dict[str, object]:
+    def options(self, data_set: DataSet | None, labels: list[str] | None) -> dict[str, object]:
         """Give the options that were given, if the set takes them; `labels`: what `--labels` says."""
         given: dict[str, object] = {
             "tags": self.tags,
@@ -66,13 +66,13 @@ class Asked:
             flag = {"group": "group-by", "files": "no-files"}.get(unknown[0], unknown[0].replace("_", "-"))
             what = data_set.name if data_set else "a folder of genres or a CSV of one's own"
             raise UsageError(f"{what} takes no --{flag}", valid="A list of tags, see `musicgenre data info`")
-        if "tags" in takes and labels is not None:
+        if "tags" in takes and labels:
             raise UsageError("--labels goes with genres", valid="--tags for a list of tags")
         return options
 
 
 def read(
-    source: Path, asked: Asked, labels: str | None, artists: Path | None, *, checksums: bool, quiet: bool
+    source: Path, asked: Asked, labels: list[str] | None, artists: Path | None, *, checksums: bool, quiet: bool
 ) -> Index | None:
     """Index a list of tags, such as MagnaTagATune's annotations; None when the source is no such list.
 
@@ -82,7 +82,7 @@ def read(
         A file or folder.
     asked : Asked
         The options for lists of tags.
-    labels : str or None
+    labels : list of str or None
         What `--labels` says.
     artists : Path or None
         A CSV of artist groups.

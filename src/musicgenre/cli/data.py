@@ -38,7 +38,12 @@ _FLAGS = {
     "number": "--number",
 }
 
-_Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels", metavar="A,B,C|@FILE", help="Only these labels, or those that a file lists, a line each; repeatable."
+    ),
+]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
 ]
@@ -84,7 +89,7 @@ def index(
     if found is not None:
         _write(found, output)
 
-    chosen = _split_names(labels)
+    chosen = _names_of_labels(labels)
     groups = indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
@@ -136,7 +141,7 @@ def get(
     """
     from musicgenre.cli._progress import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
-    from musicgenre.data.index import read_artists
+    from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import get_set
 
     data_set = get_set(name)
@@ -158,8 +163,8 @@ def get(
 
     # What is absent is told before labels are chosen: the others are missing from the copy all the same.
     absent = sorted(set(data_set.track_ids()) - {track.track_id for track in found.manifest.tracks})
-    if chosen := _split_names(labels):
-        found = dataclasses.replace(found, manifest=found.manifest.with_labels(chosen))
+    if chosen := _names_of_labels(labels):
+        found = dataclasses.replace(found, manifest=with_chosen_labels(found.manifest, chosen))
     for track_id in absent[:_SHOWN_LINES]:
         typer.echo(f"missing: {track_id}", err=True)
     if len(absent) > _SHOWN_LINES:
@@ -361,13 +366,26 @@ def _refuse_overwrite(path: Path, overwrite: bool) -> None:
         raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
 
 
-def _split_names(labels: str | None) -> list[str] | None:
-    """Names of labels with commas between them; None where none were given."""
-    if labels is None:
+def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
+    """Names that were asked for, or several with commas between them; None where none were given."""
+    if not given:
         return None
-    names = [name.strip() for name in labels.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--labels {labels!r} names no label", valid="Names with commas between them")
+
+    names: list[str] = []
+    for text in given:
+        lines = [text]
+        if text.startswith("@"):
+            path = Path(text[1:])
+            try:
+                lines = path.read_text("utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(
+                    f"--labels {text}: {path} cannot be read ({error})", valid="A text file with a label a line"
+                ) from error
+        own = [line for line in lines if line.replace(",", "").strip()]
+        if not own:
+            raise UsageError(f"--labels {text!r} names no label", valid="Names with commas between them")
+        names += own
     return names
 
 

@@ -10,6 +10,7 @@ from itertools import combinations
 from musicgenre._files import md5_of
 from musicgenre._parallel import in_threads, reading_threads
 from musicgenre.data.index import Progress
+from musicgenre.data.labels import notes_on_similar
 from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
@@ -88,7 +89,8 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
     Returns
     -------
     Audit
-        Copies of a track are found by equal content, and GTZAN's also by its known list of identical tracks.
+        Copies of a track are found by equal content, and rows of a table, which have none, by GTZAN's known list of
+        identical tracks.
     """
     originals = [track for track in manifest.tracks if not track.augmented]
     copies = _copies(originals, progress)
@@ -135,7 +137,8 @@ def _copies(tracks: Sequence[Track], progress: Progress | None) -> list[list[Tra
 
     by_mark: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:
-        if mark := known_duplicate(track.track_id, track.label) or marks[track.track_id]:
+        # A name tells of rows of a table alone: other files may have it, and a copy may have lost it.
+        if mark := marks[track.track_id] or known_duplicate(track.track_id, track.label):
             by_mark[mark].append(track)
     return [same for same in by_mark.values() if len(same) > 1]
 
@@ -173,6 +176,7 @@ def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
         if count < _FEW_TRACKS:
             yield f"{label!r} has {count} track{'s' * (count != 1)} only: its score will say little"
 
+    yield from notes_on_similar(counts)
     if any(len(track.labels) != 1 for track in tracks):
         yield from _tag_warnings(tracks, counts)
     elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
