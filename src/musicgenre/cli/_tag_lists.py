@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,7 +75,7 @@ class Asked:
 def read(
     source: Path, asked: Asked, labels: list[str] | None, artists: Path | None, *, checksums: bool, quiet: bool
 ) -> Index | None:
-    """Index a list of tags, such as MagnaTagATune's annotations; None when the source is no such list.
+    """Index a data set's own list or folder, such as MagnaTagATune's annotations; None when the source is none.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def read(
     asked : Asked
         The options for lists of tags.
     labels : list of str or None
-        What `--labels` says.
+        The only labels to take.
     artists : Path or None
         A CSV of artist groups.
     checksums, quiet : bool
@@ -91,10 +92,10 @@ def read(
     """
     from musicgenre.cli._progress import counting
     from musicgenre.data._csv import check_readable
-    from musicgenre.data.index import read_artists
+    from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import set_that_reads
 
-    data_set = set_that_reads(source) if source.is_file() else None
+    data_set = set_that_reads(source)
     if data_set is None and asked != Asked() and source.is_file():
         check_readable(source)  # what cannot be read at all may well be a list of tags
     options = asked.options(data_set, labels)
@@ -103,11 +104,15 @@ def read(
     if "checksums" in data_set.options:
         options["checksums"] = checksums
 
+    what = "a folder" if source.is_dir() else "a list"
     typer.echo(
-        f"read as a list in the form of {data_set.title}; if it is that set: {data_set.licence}\n"
+        f"read as {what} in the form of {data_set.title}; if it is that set: {data_set.licence}\n"
         f"cite: {data_set.citation}",
         err=True,
     )
     groups = read_artists(artists) if artists else None
     with counting("read", quiet=quiet) as progress:
-        return data_set.list_tracks(source, artists=groups, progress=progress, **options)
+        found = data_set.list_tracks(source, artists=groups, progress=progress, **options)
+    if labels:
+        found = dataclasses.replace(found, manifest=with_chosen_labels(found.manifest, labels))
+    return found

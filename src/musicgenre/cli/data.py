@@ -41,7 +41,9 @@ _FLAGS = {
 _Labels = Annotated[
     list[str] | None,
     typer.Option(
-        "--labels", metavar="A,B,C|@FILE", help="Only these labels, or those that a file lists, a line each; repeatable."
+        "--labels",
+        metavar="A,B,C|@FILE",
+        help="Only these labels, or those of a file, one a line; repeatable.",
     ),
 ]
 _Artists = Annotated[
@@ -85,11 +87,11 @@ def index(
 
     _refuse_overwrite(output, overwrite)
     asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
-    found = tag_lists.read(source, asked, labels, artists, checksums=checksums, quiet=quiet)
+    chosen = _names_of_labels(labels)
+    found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
     if found is not None:
         _write(found, output)
 
-    chosen = _names_of_labels(labels)
     groups = indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")

@@ -9,12 +9,15 @@ from itertools import combinations
 
 from musicgenre._files import md5_of
 from musicgenre._parallel import in_threads, reading_threads
+from musicgenre._text import shortened
+from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
 from musicgenre.data.index import Progress
 from musicgenre.data.labels import notes_on_similar
 from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
 _FEW_TRACKS = 10  # a share of fewer moves by ten points and more with each
+_SHOWN_SHORT = 10
 _SAME_TAG = 0.9  # share of the tracks of either tag that have both
 _LOPSIDED = 5.0  # the largest class against the smallest
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")  # rows of one table share its file, and are no copies
@@ -122,7 +125,7 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
         augmented_outside_train=tuple(outside),
         balance={label: {part: counts[label, part] for part in parts} for label in labels},
         missing=tuple(track.track_id for track in manifest.missing_files()),
-        warnings=tuple(_warnings(originals)),
+        warnings=(*_warnings(originals), *_notes_on_short(originals)),
     )
 
 
@@ -188,6 +191,23 @@ def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
     without = sum(not track.group for track in tracks)
     if without:
         yield f"{without} of {len(tracks)} tracks have no group (artist): whether theirs repeat is not known"
+
+
+def _notes_on_short(tracks: Sequence[Track]) -> list[str]:
+    """Name the tracks that are shorter than one segment, which silence would fill up."""
+    lengths_s = in_threads(duration_s_of, tracks, reading_threads())
+    short = []
+    for track, length_s in zip(tracks, lengths_s, strict=True):
+        if length_s is not None and length_s < SHORT_TRACK_S:
+            short.append(f"{track.track_id} ({length_s:.2f} s)")
+    if not short:
+        return []
+
+    are = "is" if len(short) == 1 else "are"
+    return [
+        f"{len(short)} of {len(tracks)} tracks {are} shorter than {SHORT_TRACK_S:g} s, a usual segment, and say "
+        f"little of a genre: {shortened(short, _SHOWN_SHORT)}"
+    ]
 
 
 def _tag_warnings(tracks: Sequence[Track], counts: Mapping[str, int]) -> Iterator[str]:

@@ -80,8 +80,8 @@ def index_folder(
     Returns
     -------
     Index
-        Tracks in order of label and name; the track id is the file's name without suffix when that is unique. Links are
-        followed; a file that stands under several genres is a track of each, and a note says so.
+        Tracks in order of label and name; the track id is the file's name without suffix when that is unique. Links
+        are followed; a file that stands under several genres is a track of each, and a note says so.
     """
     root = _genre_root(Path(os.path.abspath(folder)))  # noqa: PTH100 - links in the path stay as they are
     if pictures:
