@@ -206,6 +206,51 @@ def test_csv_of_ones_own(tmp_path: Path) -> None:
     assert read_manifest(written, check_files=True).tracks == found.manifest.tracks
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",path,label\n0,music/a.mp3,pop\n1,music/b.mp3,rock\n",
+        ",path,label\n17,music/a.mp3,pop\n4,music/b.mp3,rock\n",
+        "sep=;\npath;label\nmusic/a.mp3;pop\nmusic/b.mp3;rock\n",
+        "\ufeffsep=,\r\npath,label\r\nmusic/a.mp3,pop\r\nmusic/b.mp3,rock\r\n",
+        "sep=\t\npath\tlabel\nmusic/a.mp3\tpop\nmusic/b.mp3\trock\n",
+        '"path";"label";"name, artist";"so ""it"", goes"\nmusic/a.mp3;pop;x, y;\nmusic/b.mp3;rock;z;\n',
+        'path;label;"name,\nartist, year"\nmusic/a.mp3;pop;x, y\nmusic/b.mp3;rock;z\n',
+        'path\tlabel\tsize 5", or 7"\nmusic/a.mp3\tpop\t\nmusic/b.mp3\trock\t\n',
+        "path,label\nmusic\\a.mp3,pop\n.\\music\\b.mp3,rock\n",
+    ],
+    ids=["pandas", "pandas, filtered", "Excel", "Excel, comma", "Excel, tab", "header", "lines", "inches", "Windows"],
+)
+def test_csv_as_people_make_them(tmp_path: Path, text: str) -> None:
+    make(tmp_path, "music/a.mp3", "music/b.mp3")
+    csv = tmp_path / "mine.csv"
+    csv.write_text(text, encoding="utf-8", newline="")
+    for tracks in (index_csv(csv).manifest.tracks, read_manifest(csv, check_files=True).tracks):
+        assert [(track.track_id, track.path, track.label) for track in tracks] == [
+            ("music/a", tmp_path / "music" / "a.mp3", "pop"),
+            ("music/b", tmp_path / "music" / "b.mp3", "rock"),
+        ]
+
+
+def test_a_nameless_column_that_is_no_index_is_refused_with_its_line(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3", "b.mp3")
+    csv = tmp_path / "mine.csv"
+    for first, second in (("0", "x"), ("1", "1"), ("0", "")):
+        csv.write_text(f"sep=,\n,path,label\n{first},a.mp3,pop\n{second},b.mp3,rock\n")
+        with pytest.raises(DataError, match=r"line 3, column \(no name\): '[01]'"):
+            index_csv(csv)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a backslash stands between folders")
+def test_a_backslash_in_a_name_stays_where_the_file_has_it(tmp_path: Path) -> None:
+    make(tmp_path, "music/a.mp3", "music\\a.mp3")
+    csv = tmp_path / "mine.csv"
+    csv.write_text("path,label\nmusic\\a.mp3,pop\nnone\\c.mp3,rock\n")
+    found = index_csv(csv)
+    assert [track.path.name for track in found.manifest.tracks] == ["music\\a.mp3"]
+    assert found.skipped[0][0].name == "none\\c.mp3"
+
+
 def test_csv_of_ones_own_that_cannot_be_used(tmp_path: Path) -> None:
     csv = tmp_path / "mine.csv"
     csv.write_text("file,genre\na.mp3,rock\n")
