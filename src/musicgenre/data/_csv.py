@@ -188,7 +188,7 @@ def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list
 
 
 def _separator_of(text: str) -> str:
-    """The separator that is most frequent in the header, outside quotes; some spreadsheets write semicolons or tabs."""
+    """The separator that stands most often in the header, quotes left out; spreadsheets may write `;` or tabs."""
     counts = dict.fromkeys(_SEPARATORS, 0)
     is_quoted, before = False, _SEPARATORS[0]
     for char in text.lstrip("\r\n"):
