@@ -393,6 +393,7 @@ def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
 
 def _echo_balance(manifest: Manifest) -> None:
     """Print how many tracks each label has in each part or fold that has any, and what labels a part has none of."""
+    # A manifest of folds has no parts until one fold is taken: then its table is by fold.
     folds = sorted({track.fold for track in manifest.tracks if track.fold is not None})
     by_fold = bool(folds) and not any(track.split for track in manifest.tracks)
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from musicgenre._files import md5_of
 from musicgenre._parallel import in_threads, reading_threads
 from musicgenre._text import shortened
 from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
-from musicgenre.data.index import Progress
+from musicgenre.data.index import Progress, track_md5
 from musicgenre.data.labels import notes_on_similar
 from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
@@ -99,6 +98,7 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
     copies = _copies(originals, progress)
     groups = _across(originals, lambda track: track.group)
 
+    # A group on both sides is a leak; how many test tracks it touches says how grave.
     test = [track for track in originals if track.split == "test"]
     trained_groups = {track.group for track in originals if track.split == "train"} - {""}
 
@@ -133,8 +133,9 @@ def _copies(tracks: Sequence[Track], progress: Progress | None) -> list[list[Tra
     """Find tracks of the same content: by the column md5, else by their files'."""
     marks = {track.track_id: track.columns.get("md5", "") for track in tracks}
     unread = [t for t in tracks if not marks[t.track_id] and t.path.suffix.lower() not in _TABLE_SUFFIXES]
-    for done, (track, digest) in enumerate(zip(unread, in_threads(_md5, unread, reading_threads()), strict=True), 1):
-        marks[track.track_id] = digest
+    digests = in_threads(track_md5, unread, reading_threads())
+    for done, (track, digest) in enumerate(zip(unread, digests, strict=True), 1):
+        marks[track.track_id] = digest if isinstance(digest, str) else ""  # absent files are listed by themselves
         if progress:
             progress(done, len(unread))
 
@@ -144,13 +145,6 @@ def _copies(tracks: Sequence[Track], progress: Progress | None) -> list[list[Tra
         if mark := marks[track.track_id] or known_duplicate(track.track_id, track.label):
             by_mark[mark].append(track)
     return [same for same in by_mark.values() if len(same) > 1]
-
-
-def _md5(track: Track) -> str:
-    try:
-        return md5_of(track.path)
-    except OSError:  # absent files are listed by themselves
-        return ""
 
 
 def _places(tracks: Sequence[Track]) -> set[str]:

@@ -233,6 +233,14 @@ def with_artists(manifest: Manifest, artists: Mapping[str, str]) -> Manifest:
     )
 
 
+def track_md5(track: Track) -> str | OSError:
+    """Hex MD5 of a track's file, or why it cannot be read: an absent file must not end a long job."""
+    try:
+        return md5_of(track.path)
+    except OSError as error:
+        return error
+
+
 def with_chosen_labels(manifest: Manifest, labels: Sequence[str]) -> Manifest:
     """Keep the tracks of some labels.
 
@@ -346,6 +354,7 @@ def _label_of(path: Path, root: Path) -> str:
 
 def _track_ids(paths: Sequence[Path]) -> list[str]:
     """Names without suffix if unique, else paths without suffix, else paths."""
+    # The shortest form that tells all apart: ids of GTZAN come out as everybody writes them, blues.00000.
     stems = [path.stem for path in paths]
     without_suffix = [path.with_suffix("").as_posix() for path in paths]
     for ids in (stems, without_suffix):
@@ -367,10 +376,11 @@ def _finish(
     if labels is not None:
         manifest = with_chosen_labels(manifest, labels)
 
+    # Checksums come after the choice of labels: hashing reads every byte of what is taken.
     skipped = list(skipped)
     if checksums:
         tracks: list[Track] = []
-        digests = in_threads(_md5, manifest.tracks, reading_threads())
+        digests = in_threads(track_md5, manifest.tracks, reading_threads())
         for done, (track, digest) in enumerate(zip(manifest.tracks, digests, strict=True), 1):
             if isinstance(digest, str):
                 tracks.append(track.with_columns(md5=digest))
@@ -386,13 +396,6 @@ def _finish(
     if artists is not None:
         manifest = with_artists(manifest, artists)
     return Index(manifest, tuple(skipped), notes=tuple(notes_on_similar(manifest.counts())))
-
-
-def _md5(track: Track) -> str | OSError:
-    try:
-        return md5_of(track.path)
-    except OSError as error:
-        return error
 
 
 def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
