@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from musicgenre.training.recipes import list_recipes
+from musicgenre.training.recipe_names import list_recipes
 from tests.cli import run
 from tests.labelled_music import make_collection, make_table
 from tests.limits import GUARD_S

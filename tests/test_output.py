@@ -11,7 +11,7 @@ import pytest
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Failure
-from musicgenre.listening.results import Format, ResultFile, csv_header, format_line
+from musicgenre.listening.results import Format, ResultFile, format_line, header_line
 
 SETTINGS = {"model": "toy", "coverage": "default", "model_sha256": "0123"}
 
@@ -201,4 +201,4 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path, resume: bool, overwrite: bool
 
 def test_csv_columns_match_the_header() -> None:
     line = format_line(record("x.wav"), "csv")
-    assert len(line.split(",")) == len(csv_header(resumable=False).split(","))
+    assert len(line.split(",")) == len(header_line("csv", resumable=False).split(","))

@@ -41,6 +41,7 @@ from musicgenre.cli import (
     teach,
     train,
 )
+from musicgenre.cli._terminal import say, say_interrupted
 from musicgenre.errors import MusicgenreError, UsageError
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
@@ -72,6 +73,9 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "doctor": doctor.doctor,
     },
 }
+
+# Commands that read their words in a way of their own.
+_CLASSES: dict[str, type[typer.core.TyperCommand]] = {"classify": classify.ClassifyCommand}
 
 
 class _InOrder(typer.core.TyperGroup):
@@ -137,7 +141,7 @@ for _panel, _commands in _PANELS.items():
         if isinstance(_what, typer.Typer):
             app.add_typer(_what, name=_name, rich_help_panel=_panel)
         else:
-            app.command(_name, rich_help_panel=_panel)(_what)
+            app.command(_name, cls=_CLASSES.get(_name), rich_help_panel=_panel)(_what)
 
 
 def main() -> None:
@@ -152,21 +156,21 @@ def main() -> None:
 
     presses = _note_interrupts()
     try:
-        with telling(lambda text: typer.echo(text, err=True)):
+        with telling(say):
             app()
     except MusicgenreError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if isinstance(getattr(error.__context__, "__cause__", None), KeyboardInterrupt):  # typer says nothing of it
-            typer.echo("interrupted", err=True)
+            say_interrupted("interrupted")
         raise
     except BrokenPipeError:  # the reader of a pipe went away: not our fault, nothing to say
         _drop_output()
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
         if presses or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
-            typer.echo("interrupted", err=True)
+            say_interrupted("interrupted")
             sys.exit(_INTERRUPTED)
         if not isinstance(error, OSError):
             raise

@@ -90,7 +90,7 @@ def read(
     checksums, quiet : bool
         Whether to add md5; whether to show no progress.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data._csv import check_readable
     from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import set_that_reads

@@ -82,7 +82,7 @@ def index(
 
     Exit code 1 if files had to be left out.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
     _refuse_overwrite(output, overwrite)
@@ -141,7 +141,7 @@ def get(
 
     Exit code 1 if tracks are missing.
     """
-    from musicgenre.cli._progress import counting, transferring
+    from musicgenre.cli._terminal import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
     from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import get_set
@@ -190,7 +190,7 @@ def validate(
 
     Exit code 1 if there are any.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import validate as checking
     from musicgenre.data.manifest import read_manifest
     from musicgenre.data.sets import get_set
@@ -306,7 +306,7 @@ def audit(
 
     Exit code 1 for leaks.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder
     from musicgenre.data.manifest import read_manifest

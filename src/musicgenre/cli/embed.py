@@ -68,7 +68,7 @@ def embed(
     """
     from musicgenre._text import printable
     from musicgenre.cli._options import parse_settings
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
     from musicgenre.listening.batch import plan_threads
@@ -94,7 +94,7 @@ def embed(
             )
     except KeyboardInterrupt:
         hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
-        typer.echo(f"interrupted{hint}", err=True)
+        say_interrupted(f"interrupted{hint}")
         raise typer.Exit(_INTERRUPTED) from None
 
     # What a person should know goes to standard error, so that the summary can be piped.

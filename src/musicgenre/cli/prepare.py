@@ -48,7 +48,7 @@ def prepare(
     """
     from musicgenre._parallel import usable_cores
     from musicgenre.cli._options import parse_settings, report_skipped
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
     from musicgenre.features import prepare as preparation
     from musicgenre.features.registry import create_representation

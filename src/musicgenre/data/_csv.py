@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from musicgenre._text import shortened
+from musicgenre._text import did_you_mean_path, shortened
 from musicgenre.errors import DataError
 
 _SHOWN_PROBLEMS = 20
@@ -147,7 +147,10 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}", next_step="Make one with: musicgenre data index FOLDER") from error
+        raise DataError(
+            f"there is no file {path}",
+            next_step=f"{did_you_mean_path(path)}Make one with: musicgenre data index FOLDER",
+        ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from musicgenre._files import md5_of
 from musicgenre._parallel import in_threads, reading_threads
-from musicgenre._text import printable, shortened
+from musicgenre._text import did_you_mean_path, printable, shortened
 from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files
 from musicgenre.data import _csv
 from musicgenre.data.labels import notes_on_similar, tidy_label
@@ -269,8 +269,10 @@ def with_chosen_labels(manifest: Manifest, labels: Sequence[str]) -> Manifest:
 def _genre_root(folder: Path) -> Path:
     """Find the folder that holds the genre folders."""
     if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"the folder {folder} {problem}", next_step="Give a folder of genre folders, or a CSV")
+        problem, near = "is a file", ""
+        if not folder.exists():
+            problem, near = "does not exist", did_you_mean_path(folder)
+        raise DataError(f"the folder {folder} {problem}", next_step=f"{near}Give a folder of genre folders, or a CSV")
 
     # A folder that holds just one folder is perhaps an archive's own top folder: the genres stand further down.
     top = folder

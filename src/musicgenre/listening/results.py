@@ -18,14 +18,15 @@ from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Result
 
-Format = Literal["json", "csv"]
+Format = Literal["json", "csv", "tsv"]
+FileFormat = Literal["json", "csv"]  # of files that can be resumed
 
 # With which settings a track was heard: lines made otherwise do not count as done.
 _SETTINGS = ("coverage", "model_sha256")
 # What identifies a heard file when a run is resumed (size and time first, the content when those differ) comes first.
 _RESUMABLE = ("size_bytes", "modified_ns", "sha256", *_SETTINGS)
 # A file that begins otherwise is somebody else's, and not a result of ours whose first line was torn.
-_FIRST_BYTES: dict[Format, bytes] = {"json": b'{"path"', "csv": b"path,"}
+_FIRST_BYTES: dict[FileFormat, bytes] = {"json": b'{"path"', "csv": b"path,"}
 _GENRE_COLUMNS = (
     "path",
     "genre",
@@ -65,7 +66,10 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
 
 
 def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = False) -> str:
-    """Write one record as one line of JSON or CSV, newline included; `only_ascii` escapes the rest in JSON."""
+    """Write one record as one line, newline included; `only_ascii` escapes the rest in JSON.
+
+    Tab separated values have the columns of CSV and no quotes, so that `cut` and `awk` can read them.
+    """
     if kind == "json":
         return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
 
@@ -83,17 +87,20 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
             text = "" if cell is None else str(cell)
         row.append(_on_one_line(_storable(text)))
 
+    if kind == "tsv":
+        return "\t".join(cell.replace("\t", "\\t") for cell in row) + "\n"
+
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow(row)
     return stream.getvalue()
 
 
-def csv_header(*, resumable: bool, tags: bool = False) -> str:
-    """First line of a CSV result; `tags`: that of a tagger, whose records have `chosen` tags and no genre."""
+def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = False) -> str:
+    """First line of a CSV or TSV result; `tags`: that of a tagger, whose records have `chosen` tags and no genre."""
     columns: tuple[str, ...] = _TAG_COLUMNS if tags else _GENRE_COLUMNS
     if resumable:
         columns += _RESUMABLE
-    return ",".join(columns) + "\n"
+    return ("," if kind == "csv" else "\t").join(columns) + "\n"
 
 
 class ResultFile:
@@ -124,7 +131,7 @@ class ResultFile:
     def __init__(
         self,
         path: Path,
-        kind: Format,
+        kind: FileFormat,
         settings: Mapping[str, str],
         *,
         resume: bool,
@@ -136,7 +143,7 @@ class ResultFile:
         self._settings = dict(settings)
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
         self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
-        header = csv_header(resumable=True, tags=tags)
+        header = header_line("csv", resumable=True, tags=tags)
 
         exists = True
         with writing_result(path):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import write_text_atomic
 from musicgenre._json import pretty_json, read_versioned_json
+from musicgenre._text import did_you_mean_path
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError, UsageError
@@ -371,9 +372,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     if not path.is_file():
+        near = "" if folder.exists() else did_you_mean_path(folder)
         raise RunError(
             f"{folder} is no run folder: it has no {RUN_FILE}",
-            next_step="Give the folder that 'musicgenre train' printed",
+            next_step=f"{near}Give the folder that 'musicgenre train' printed",
         )
     return _read(path)
 

@@ -24,7 +24,8 @@ from musicgenre.features.registry import create_representation, representation_f
 from musicgenre.features.representations.columns import missing_columns
 from musicgenre.models.registry import model_entry
 from musicgenre.training.parts import LEAKY, Parts, leaking_parts, parts_of
-from musicgenre.training.recipes import Recipe, Report
+from musicgenre.training.recipe_names import Report
+from musicgenre.training.recipes import Recipe
 
 MANIFEST_SPLIT = "manifest"
 """Name of the protocol where a manifest brought a split that no protocol of ours made."""
