@@ -1,4 +1,4 @@
-"""docs/extending.md is a plugin: its code blocks, installed beside the package, go from a list of files to an answer."""
+"""The code of docs/extending.md is a plugin: installed beside the package, it goes from a list to an answer."""
 
 from __future__ import annotations
 

@@ -38,7 +38,14 @@ _FLAGS = {
     "number": "--number",
 }
 
-_Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels",
+        metavar="A,B,C|@FILE",
+        help="Only these labels, or those of a file, one a line; repeatable.",
+    ),
+]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
 ]
@@ -86,11 +93,11 @@ def index(
 
     _refuse_overwrite(output, overwrite)
     asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
-    found = tag_lists.read(source, asked, labels, artists, checksums=checksums, quiet=quiet)
+    chosen = _names_of_labels(labels)
+    found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
     if found is not None:
         _write(found, output)
 
-    chosen = _split_names(labels)
     groups = indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
@@ -142,7 +149,7 @@ def get(
     """
     from musicgenre.cli._terminal import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
-    from musicgenre.data.index import read_artists
+    from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import get_set
 
     data_set = get_set(name)
@@ -164,8 +171,8 @@ def get(
 
     # What is absent is told before labels are chosen: the others are missing from the copy all the same.
     absent = sorted(set(data_set.track_ids()) - {track.track_id for track in found.manifest.tracks})
-    if chosen := _split_names(labels):
-        found = dataclasses.replace(found, manifest=found.manifest.with_labels(chosen))
+    if chosen := _names_of_labels(labels):
+        found = dataclasses.replace(found, manifest=with_chosen_labels(found.manifest, chosen))
     for track_id in absent[:_SHOWN_LINES]:
         typer.echo(f"missing: {track_id}", err=True)
     if len(absent) > _SHOWN_LINES:
@@ -368,18 +375,32 @@ def _refuse_overwrite(path: Path, overwrite: bool) -> None:
         raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
 
 
-def _split_names(labels: str | None) -> list[str] | None:
-    """Names of labels with commas between them; None where none were given."""
-    if labels is None:
+def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
+    """Names that were asked for, or several with commas between them; None where none were given."""
+    if not given:
         return None
-    names = [name.strip() for name in labels.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--labels {labels!r} names no label", valid="Names with commas between them")
+
+    names: list[str] = []
+    for text in given:
+        lines = [text]
+        if text.startswith("@"):
+            path = Path(text[1:])
+            try:
+                lines = path.read_text("utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(
+                    f"--labels {text}: {path} cannot be read ({error})", valid="A text file with a label a line"
+                ) from error
+        own = [line for line in lines if line.replace(",", "").strip()]
+        if not own:
+            raise UsageError(f"--labels {text!r} names no label", valid="Names with commas between them")
+        names += own
     return names
 
 
 def _echo_balance(manifest: Manifest) -> None:
     """Print how many tracks each label has in each part or fold that has any, and what labels a part has none of."""
+    # A manifest of folds has no parts until one fold is taken: then its table is by fold.
     folds = sorted({track.fold for track in manifest.tracks if track.fold is not None})
     by_fold = bool(folds) and not any(track.split for track in manifest.tracks)
 
