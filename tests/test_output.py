@@ -69,6 +69,27 @@ def test_failures_are_heard_again(tmp_path: Path, track: Path) -> None:
         assert results.done(str(track)) is None
 
 
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_failure_that_stays_as_it_was_is_written_once(tmp_path: Path, track: Path, kind: Format) -> None:
+    out = tmp_path / "results"
+    failures = [Failure(str(track), "not audio\nat all"), Failure(str(tmp_path / "caf\udce9.wav"), "caf\udce9: none")]
+
+    def run_again(settings: dict = SETTINGS) -> int:
+        with open_file(out, kind, settings=settings) as results:
+            for failure in failures:
+                assert results.done(failure.path) is None
+                results.add(failure.as_dict())
+        return len(out.read_text("utf-8").splitlines())
+
+    n_lines = run_again()
+    assert run_again() == n_lines
+    failures[0] = Failure(str(track), "another reason")
+    assert run_again() == n_lines + 1
+    track.write_bytes(b"another file")
+    assert run_again() == n_lines + 2
+    assert run_again({**SETTINGS, "coverage": "full"}) == n_lines + 4
+
+
 def test_other_settings_do_not_count_as_done(tmp_path: Path, track: Path) -> None:
     out = tmp_path / "results"
     with open_file(out) as results:

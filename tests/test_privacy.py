@@ -16,7 +16,7 @@ import soundfile
 import typer
 
 from musicgenre._privacy import TELEMETRY_OFF
-from musicgenre.bundle.file import save_bundle
+from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.musicnn import convert
 from musicgenre.cli import app
 from musicgenre.features.published.musicnn.published import published

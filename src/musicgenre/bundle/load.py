@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.file import read_sealed
+from musicgenre.bundle.container import read_sealed
 from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
@@ -259,7 +259,7 @@ class Bundle:
         Returns
         -------
         dict of str to float32 ndarray
-            As `run`, a row a segment.
+            As `run`, a row per segment.
         """
         if self._front_end is None or not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
@@ -315,7 +315,7 @@ class PythonFrontEnd:
         except (UsageError, *_OF_OTHER_KINDS) as error:
             raise BundleError(
                 f"the bundle {name} reads features that this musicgenre does not compute ({error})",
-                next_step="Update musicgenre, or export the run anew",
+                next_step="Install the plugin that brings them, or update musicgenre, or export the run anew",
             ) from error
 
         self.hears_tracks = made.reads == "track"

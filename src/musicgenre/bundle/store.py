@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import cache_folder
-from musicgenre.bundle.file import read_sealed
+from musicgenre.bundle.container import read_sealed
 from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.head import list_taught, taught_path
@@ -100,7 +100,7 @@ def get_bundles(
 
     # Only conversion needs onnx and the weights: where all is there, neither is imported or looked for.
     if missing:
-        from musicgenre.bundle.file import save_bundle
+        from musicgenre.bundle.container import save_bundle
         from musicgenre.bundle.musicnn import convert
         from musicgenre.features.published.musicnn.weights import read_variables
 

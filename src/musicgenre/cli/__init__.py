@@ -1,4 +1,4 @@
-"""The command line: thin commands over the public API, one file a group.
+"""The command line: thin commands over the public API, one file per group.
 
 These files import only typer and the standard library at their top, so that `musicgenre --help` is quick; the
 work is imported inside the commands.
@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -154,6 +155,7 @@ def main() -> None:
         elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
+    warnings.showwarning = _show_warning
     presses = _note_interrupts()
     try:
         with telling(say):
@@ -199,6 +201,11 @@ def _note_interrupts() -> list[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, note)
     return presses
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as a line of its own, without the place in the code."""
+    typer.echo(f"warning: {printable(str(message))}", err=True)
 
 
 def _drop_output() -> None:

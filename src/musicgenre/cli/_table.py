@@ -194,7 +194,7 @@ class Table:
             yield f"{margin}{_clock(section.start_s):>{clock_width}} {genre} {share} {drawn}"
 
     def _tag_timeline(self, answer: Answer) -> Iterator[str]:
-        """Draw tags over time: one line a tag, the darker the more probable; what was not heard stays empty."""
+        """Draw tags over time: one line per tag, the darker the more probable; what was not heard stays empty."""
         tags = [*answer.chosen, *self._others(answer)]
         if self._timeline == "sections":
             tags = tags[:MOST_SECTIONS]

@@ -100,7 +100,7 @@ def classify(
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
-    output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line a track.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
     exclude: Annotated[
@@ -118,7 +118,7 @@ def classify(
     from musicgenre.cli._table import Table
     from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
-    from musicgenre.listening.gather import gather_paths
+    from musicgenre.listening.paths import gather_paths
     from musicgenre.listening.results import format_line, header_line, record_of
 
     # What is wrong with the options is told before the model is loaded, which takes a second.

@@ -1,4 +1,4 @@
-"""`musicgenre embed`: one vector a track, many tracks in one file."""
+"""`musicgenre embed`: one vector per track, many tracks in one file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def embed(
     ] = SummaryFormat.table,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Write one vector a track, for `similar` and models of your own.
+    """Write one vector per track, for `similar` and models of your own.
 
     Exit code: 0 all fine, 1 some tracks failed.
     """
@@ -72,7 +72,7 @@ def embed(
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
     from musicgenre.listening.batch import plan_threads
-    from musicgenre.listening.gather import gather_paths
+    from musicgenre.listening.paths import gather_paths
 
     # A name that cannot be written is refused before thousands of tracks are looked for.
     check_output(output)

@@ -72,7 +72,7 @@ def prepare(
             one_example_seed=one_example,
         )
 
-    report_skipped("Decoded with a warning", done.warnings)
+    report_skipped("Prepared with a warning", done.warnings)
     report_skipped("Skipped", done.skipped)
 
     counts = f"{done.n_tracks} tracks, {done.n_rows} rows in {done.folder}"

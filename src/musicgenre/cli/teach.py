@@ -19,7 +19,7 @@ _SHOWN_LINES = 20
 
 def teach(
     source: Annotated[
-        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder a genre, or a CSV: path,label[,group].")
+        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder per genre, or a CSV: path,label[,group].")
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the model, for classify --model.")],
     output: Annotated[Path | None, typer.Option("--output", help="Save it into this .json file instead.")] = None,

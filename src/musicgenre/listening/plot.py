@@ -119,7 +119,7 @@ def _spectrogram(path: str, duration_s: float) -> tuple[Float64, float]:
 
 
 def _draw_timeline(axes: Any, answer: Answer, drawn_s: float) -> None:
-    """One row a genre, or for each of the most probable tags; the darker the more probable at that time."""
+    """One row per genre, or for each of the most probable tags; the darker the more probable at that time."""
     from matplotlib.colors import to_rgba
 
     if answer.names_tags:

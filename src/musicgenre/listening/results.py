@@ -142,6 +142,7 @@ class ResultFile:
         self._kind = kind
         self._settings = dict(settings)
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
+        self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
         header = header_line("csv", resumable=True, tags=tags)
 
         exists = True
@@ -215,9 +216,15 @@ class ResultFile:
         except OSError:
             pass  # a file that is gone meanwhile is heard again the next time
 
+        # Failures are tried again by each resume; one that fails as it did before has its line already.
         identity = {"size_bytes": state.size_bytes, "modified_ns": state.modified_ns, "sha256": sha256}
-        heard_with = {name: self._settings[name] for name in _SETTINGS}
-        self._append({**record, **identity, **heard_with})
+        whole = {**record, **identity, **{name: self._settings[name] for name in _SETTINGS}}
+        if record["error"] is not None:
+            failure = self._failure_of(whole)
+            if failure in self._failures:
+                return
+            self._failures.add(failure)
+        self._append(whole)
 
     def _append(self, record: dict[str, Any]) -> None:
         self._write(format_line(record, self._kind))
@@ -243,10 +250,15 @@ class ResultFile:
         state = FileState(int(record["size_bytes"]), int(record["modified_ns"]))
         self._known.remember(name, state, str(record.get("sha256") or ""), record)
 
-    def _as_written(self, path: str) -> str:
-        """Spell a path as it stands in the file."""
-        name: str = _storable(path)
-        return name if self._kind == "json" else _on_one_line(name)
+    def _failure_of(self, record: Mapping[str, Any]) -> tuple[str, str, int, int]:
+        """Which file failed, in which state, and why, as it stands in the file."""
+        path, error = self._as_written(str(record["path"])), self._as_written(str(record["error"]))
+        return path, error, int(record["size_bytes"]), int(record["modified_ns"])
+
+    def _as_written(self, text: str) -> str:
+        """Spell a path, or a reason, as it stands in the file."""
+        storable: str = _storable(text)
+        return storable if self._kind == "json" else _on_one_line(storable)
 
     def _read_done(self, header: str) -> None:
         """Take in the finished lines; cut off a last line that an interruption tore."""
@@ -270,8 +282,10 @@ class ResultFile:
                 if not isinstance(record["path"], str) or "error" not in record:
                     raise KeyError("path or error")
 
-                heard_alike = all(record.get(name) == value for name, value in self._settings.items())
-                if heard_alike and not record["error"]:
+                if record["error"]:  # whose line names no model, but what identifies one
+                    if all(record.get(name) == self._settings[name] for name in _SETTINGS):
+                        self._failures.add(self._failure_of(record))
+                elif all(record.get(name) == value for name, value in self._settings.items()):
                     self._remember(record)
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise self._not_ours(str(error)) from error

@@ -133,7 +133,7 @@ class RunFolder:
             return [float(row[name]) for row in csv.DictReader(stream)]
 
     def write_predictions(self, part: str, rows: PartView, scores: NDArray[np.floating[Any]]) -> None:
-        """Write probabilities (n_rows, n_labels), one line a segment, with what is true of it."""
+        """Write probabilities (n_rows, n_labels), one line per segment, with what is true of it."""
         labels, track_ids = rows.label_names, tuple(map(str, rows.track_ids))
         starts_s, probabilities = np.asarray(rows.starts_s, np.float64), np.asarray(scores, np.float64)
         predictions: Predictions | TagPredictions
@@ -233,7 +233,7 @@ class Run:
         return read_manifest(path) if path.is_file() else None
 
     def predictions(self, part: str = "test") -> Predictions:
-        """Predictions for the `test` or `validation` part, one row a segment.
+        """Predictions for the `test` or `validation` part, one row per segment.
 
         Raises
         ------
@@ -242,7 +242,7 @@ class Run:
         """
         if self.is_tagging:
             raise RunError(
-                f"{self.folder} names tags (task: multi_label), not one label a track",
+                f"{self.folder} names tags (task: multi_label), not one label per track",
                 valid="a run with task: single_label; 'musicgenre evaluate' and 'musicgenre compare' take both",
             )
         predictions = read_predictions(self.files.predictions(part))
@@ -250,7 +250,7 @@ class Run:
         return predictions
 
     def tag_predictions(self, part: str = "test") -> TagPredictions:
-        """Predictions of a tagger for the `test` or `validation` part, one row a segment.
+        """Predictions of a tagger for the `test` or `validation` part, one row per segment.
 
         Raises
         ------

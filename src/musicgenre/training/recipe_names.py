@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgenre._registry import load_plugins
 from musicgenre._text import did_you_mean_path, nearest_name, shortened
 from musicgenre.errors import RecipeError
 
@@ -22,6 +23,9 @@ Report = Callable[[str], None]
 """Takes a line for the person who waits."""
 
 _N_SHOWN = 5  # names that a message lists
+
+_plugin_files: dict[str, Path] = {}
+"""Recipes that plugins bring, and the parts of them, by the stems of their files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,43 @@ class RecipeLine:
     summary: str
 
 
+def register_recipes(folder: str | Path) -> None:
+    """Add the recipes of a plugin: the files NAME.yaml of a folder; those that begin with `_` are parts of others.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As a rule `recipes/` beside the plugin's module: `Path(__file__).parent / "recipes"`.
+
+    Raises
+    ------
+    RecipeError
+        No recipe stands there, or one has a name that is taken; then none of them is added.
+    """
+    files = {path.stem: path for path in sorted(Path(folder).resolve().glob("*.yaml"))}
+    if not files:
+        raise RecipeError(
+            f"no recipe stands in {folder}",
+            valid="A folder with files NAME.yaml",
+            next_step="See that the plugin's package brings its YAML files along",
+        )
+
+    known = {path.stem: path for path in RECIPE_FOLDER.glob("*.yaml")} | _plugin_files
+    for name, path in files.items():
+        if known.get(name, path) != path or name in former_names():
+            raise RecipeError(f"the recipe name {name!r} of {path} is taken", valid="Each name once")
+    _plugin_files.update(files)
+
+
+def recipe_files() -> dict[str, Path]:
+    """The file of every recipe and part, by name: those of the package, and those that plugins bring."""
+    load_plugins()
+    return {path.stem: path for path in RECIPE_FOLDER.glob("*.yaml")} | _plugin_files
+
+
 def list_recipes() -> list[str]:
-    """Names of the recipes that come with the package, sorted."""
-    stems = (path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
-    return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
+    """Names of the recipes that come with the package or with a plugin, sorted."""
+    return sorted(name for name in recipe_files() if not name.startswith("_") and name != "base")
 
 
 def recipe_lines() -> list[RecipeLine]:
@@ -103,7 +140,7 @@ def find_recipe(recipe: str | Path, report: Report = lambda text: None) -> Path:
     if name in names:
         if name != given:
             report(f"{given} is called {name} now")
-        return RECIPE_FOLDER / f"{name}.yaml"
+        return recipe_files()[name]
 
     # a part of a name says more than a few wrong letters do, and today's names more than former ones
     near = [known for known in names if given and given.lower() in known]
@@ -130,7 +167,7 @@ def _with_parents(name: str) -> dict[str, str]:
 def _keys(name: str) -> dict[str, str]:
     """The values of a recipe's file, or a part's, that stand in the line of their key; as they are written."""
     keys = {}
-    for line in (RECIPE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+    for line in recipe_files()[name].read_text(encoding="utf-8").splitlines():
         key, colon, value = line.partition(": ")
         if colon and key.isidentifier():  # neither a comment nor a key within a section
             keys[key] = value.strip().strip("'\"")

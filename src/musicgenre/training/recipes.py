@@ -1,4 +1,4 @@
-"""Recipes: one YAML file a system, a base and small differences, checked key by key.
+"""Recipes: one YAML file per system, a base and small differences, checked key by key.
 
 A recipe names its parents under `base`; they are merged first, in order, and what the recipe says itself wins.
 Files whose name starts with `_` are parts to be named as parents, not recipes to train.

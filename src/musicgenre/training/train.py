@@ -298,7 +298,7 @@ def _check_model(network: Network, material: Material, recipe: Recipe) -> None:
     is_classical = isinstance(network, ClassicalModel)
     if is_classical and recipe.is_tagging:
         raise RecipeError(
-            f"the model {name} is fitted to one label a track, not to tags",
+            f"the model {name} is fitted to one label per track, not to tags",
             valid="A network, such as mlp, cnn1d or cnn2d",
             next_step="'musicgenre recipes' lists recipes with task: multi_label",
         )
