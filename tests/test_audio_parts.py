@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicgenre._text import printable
 from musicgenre.audio._convert import Resampler, Tally, mix_down, plan
-from musicgenre.audio._source import Input, mp3_header, ogg_ends_early, suits_libsndfile
-from musicgenre.audio.names import printable
+from musicgenre.audio._formats import mp3_header, ogg_ends_early, suits_libsndfile
+from musicgenre.audio._input import Input
 from tests.sounds import music, write
 
 

@@ -1,13 +1,13 @@
 """Audio in: any common file, file object or array becomes mono float32 at the rate that is wanted.
 
 soundfile decodes what libsndfile reads well, PyAV the rest (AAC, ALAC, Opus, Vorbis, WMA, WavPack, video); both are
-imported only when a file needs them. Every failure is an :class:`~musicgenre.errors.AudioError`; what could be
-decoded in spite of a fault comes back with a warning.
+imported only when a file needs them. Every failure is an `AudioError`; what could be decoded in spite of a fault comes
+back with a warning.
 """
 
+from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio.load import SoundStream, from_array, load, load_spans, open_source, probe, stream
-from musicgenre.audio.names import printable
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
 

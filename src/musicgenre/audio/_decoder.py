@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
 
-from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Tally
-from musicgenre.audio._reader import DecodeFailure, EndedReader, NoSoundError, Reader
-from musicgenre.audio._soundfile import SoundfileReader
-from musicgenre.audio._source import Input, known_kind, ogg_ends_early, suits_libsndfile
+from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Resampler, Tally, plan
+from musicgenre.audio._formats import known_kind, ogg_ends_early, suits_libsndfile
+from musicgenre.audio._input import Input
+from musicgenre.audio._readers import DecodeFailure, EndedReader, NoSoundError, Reader, SoundfileReader
 from musicgenre.audio.sound import AudioInfo, Float32, Source
 from musicgenre.errors import AudioError
 
@@ -21,7 +22,7 @@ _READ_BYTES = 1 << 20
 
 
 class Decoder:
-    """Decodes one source as mono float32 at its own rate; use it in a ``with`` block.
+    """Decodes one source as mono float32 at its own rate; use it in a `with` block.
 
     Parameters
     ----------
@@ -80,6 +81,27 @@ class Decoder:
         if rate < _LOW_RATE_HZ:
             self._notes.append(f"sample rate of only {rate} Hz: little of the music is left in it")
 
+    def pieces(self, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
+        """Decode pieces, each (first sample, number of samples; None: to the end) at `rate_hz`; shape (n,) each."""
+        pieces: list[Float32] = [np.zeros(0, dtype=np.float32) for _ in spans]
+        for stretch in plan(spans, self.rate_hz, rate_hz):
+            self.seek(stretch.first)
+            waveform = np.concatenate(list(self.resampled(rate_hz, stretch.stop)))
+            for member in stretch.members:
+                start, length = spans[member]
+                first = start - stretch.offset
+                piece = waveform[first:] if length is None else waveform[first : first + length]
+                # A copy, so that a short piece does not keep the whole stretch in memory.
+                pieces[member] = piece if len(stretch.members) == 1 and first == 0 else piece.copy()
+        return pieces
+
+    def resampled(self, rate_hz: int, stop: int | None = None) -> Iterator[Float32]:
+        """Decode from here to frame `stop` of the source, as blocks (n,) at `rate_hz`."""
+        resampler = Resampler(self.rate_hz, rate_hz)
+        while len(block := self.read(stop)):
+            yield resampler.push(block)
+        yield resampler.push(np.zeros(0, dtype=np.float32), last=True)
+
     @property
     def rate_hz(self) -> int:
         """The source's own sample rate."""
@@ -93,7 +115,7 @@ class Decoder:
             self._change_reader(frame)
 
     def read(self, stop: int | None = None) -> Float32:
-        """Give the next mono samples (n,), up to frame ``stop``; none are left when n is 0."""
+        """Give the next mono samples (n,), up to frame `stop`; none are left when n is 0."""
         wanted = self._block if stop is None else min(self._block, stop - self._reader.position)
         if wanted <= 0:
             return np.zeros(0, dtype=np.float32)

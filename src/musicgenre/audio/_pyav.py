@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.audio._reader import DecodeFailure, NoSoundError
-from musicgenre.audio._source import Input, mp3_header
+from musicgenre.audio._formats import mp3_header
+from musicgenre.audio._input import Input
+from musicgenre.audio._readers import DecodeFailure, NoSoundError
 from musicgenre.audio.sound import AudioInfo, Float32
 
 if TYPE_CHECKING:

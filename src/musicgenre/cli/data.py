@@ -356,6 +356,6 @@ def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
 
 
 def _shown(path: Path) -> str:
-    from musicgenre.audio.names import printable
+    from musicgenre._text import printable
 
     return printable(path)
