@@ -13,13 +13,19 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from musicgenre.data.download import checksum_problem, download, get_data_set
+from musicgenre.data.download import checksum_problem, download, fetch_data_set
+from musicgenre.data.index import Index
 from musicgenre.data.sets import Archive, DataSet, get_set, list_sets
 from musicgenre.errors import DataError, MissingExtraError, UsageError
 from tests.sounds import music
 from tests.test_data_archives import make_zip
 
 pytest.importorskip("pooch")
+
+
+def get_data_set(data_set: DataSet, folder: Path, *, source: Path | None = None, **options: object) -> Index:
+    """Fetch a data set into a folder and list its tracks, as `musicgenre data get` does."""
+    return data_set.list_tracks(fetch_data_set(data_set, folder, source=source), **options)
 
 
 class Server(ThreadingHTTPServer):

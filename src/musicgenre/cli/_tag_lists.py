@@ -50,8 +50,8 @@ class Asked:
     files: bool = True
 
     def options(self, data_set: DataSet | None, labels: str | None) -> dict[str, object]:
-        """Give the options that were given, if the set takes them; ``labels``: what ``--labels`` says."""
-        given = {
+        """Give the options that were given, if the set takes them; `labels`: what `--labels` says."""
+        given: dict[str, object] = {
             "tags": self.tags,
             "merge_synonyms": self.merge_synonyms or None,
             "drop_untagged": self.drop_untagged or None,
@@ -59,13 +59,14 @@ class Asked:
             "clips": self.clips,
             "files": None if self.files else False,
         }
-        taken = (*data_set.options, "clips", "files") if data_set is not None and data_set.options else ()
-        options: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-        if unknown := [name for name in options if name not in taken]:
+        options = {name: value for name, value in given.items() if value is not None}
+
+        takes = data_set.options if data_set is not None else ()
+        if unknown := [name for name in options if name not in takes]:
             flag = {"group": "group-by", "files": "no-files"}.get(unknown[0], unknown[0].replace("_", "-"))
             what = data_set.name if data_set else "a folder of genres or a CSV of one's own"
             raise UsageError(f"{what} takes no --{flag}", valid="A list of tags, see `musicgenre data info`")
-        if taken and labels is not None:
+        if "tags" in takes and labels is not None:
             raise UsageError("--labels goes with genres", valid="--tags for a list of tags")
         return options
 
@@ -82,7 +83,7 @@ def read(
     asked : Asked
         The options for lists of tags.
     labels : str or None
-        What ``--labels`` says.
+        What `--labels` says.
     artists : Path or None
         A CSV of artist groups.
     checksums, quiet : bool
@@ -99,6 +100,9 @@ def read(
     options = asked.options(data_set, labels)
     if data_set is None:
         return None
+    if "checksums" in data_set.options:
+        options["checksums"] = checksums
+
     typer.echo(
         f"read as a list in the form of {data_set.title}; if it is that set: {data_set.licence}\n"
         f"cite: {data_set.citation}",
@@ -106,4 +110,4 @@ def read(
     )
     groups = read_artists(artists) if artists else None
     with counting("read", quiet=quiet) as progress:
-        return data_set.index(source, artists=groups, checksums=checksums, progress=progress, **options)
+        return data_set.list_tracks(source, artists=groups, progress=progress, **options)

@@ -26,11 +26,11 @@ def augment(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre._parallel import usable_cores
     from musicgenre.augment import offline
     from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
     from musicgenre.cli._progress import counting
-    from musicgenre.data._pool import usable_cores
     from musicgenre.data.manifest import read_manifest
 
     chosen = get_chain(chain).only(only or [])
@@ -45,6 +45,7 @@ def augment(
             jobs=jobs or usable_cores(),
             progress=advance,
         )
+
     report_skipped("Skipped", done.skipped)
     counts = f"{done.written} written, {done.reused} there before, {len(done.skipped)} skipped"
     typer.echo(f"{folder / offline.MANIFEST_FILE}: {len(done.manifest)} rows ({counts}; {done.seconds:.1f} s)")

@@ -6,11 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
+from musicgenre._text import shortened
 from musicgenre.errors import DataError
 
 _SHOWN_PROBLEMS = 20
+_SHOWN_CHARACTERS = 80  # of a cell, or of a header
+_SPECIAL = frozenset(',;\t"\r\n')  # what a cell has quotes for; all separators, as a reader has to guess
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -32,25 +36,42 @@ class CellProblem:
     valid: str
 
     def __str__(self) -> str:
-        value = self.value if len(self.value) <= 80 else f"{self.value[:77]}..."
+        value = self.value
+        if len(value) > _SHOWN_CHARACTERS:
+            value = f"{value[: _SHOWN_CHARACTERS - 3]}..."
         return f"line {self.line}, column {self.column}: {value!r} (valid: {self.valid})"
 
 
 def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
-    """Read header, rows and rows of the wrong length. Blank lines are skipped."""
-    text = _read_text(path)
+    """Read the header's names, the rows, and what is wrong with rows of another length. Blank lines are skipped."""
+    lines = _numbered(path, _read_text(path))
+    header_line, names = next(lines, (1, []))
+    header = [name for name in names if name]
+    if len(set(header)) < len(header):
+        twice = sorted({name for name in header if header.count(name) > 1})
+        raise DataError(
+            f"{path} names the column {', '.join(twice)} twice on line {header_line}", valid="Each column once"
+        )
+
     rows: list[Row] = []
     problems: list[CellProblem] = []
-    lines = _numbered(path, text)
-    header_line, names = next(lines, (1, []))
-    header = _check_header(path, header_line, names)
     for line, cells in lines:
-        if len(cells) == len(names) or (not any(cells[len(names) :]) and len(cells) > len(names)):
-            if unnamed := [cell for name, cell in zip(names, cells, strict=False) if not name and cell]:
-                problems.append(CellProblem(line, "(no name)", unnamed[0], "a column whose header names it"))
-            rows.append(Row(line, {name: cell for name, cell in zip(names, cells, strict=False) if name}))
-        else:
+        # spreadsheets put empty cells behind a row; fewer cells, or filled ones there, are a mistake
+        if len(cells) < len(names) or any(cells[len(names) :]):
             problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{len(names)} cells, like the header"))
+            continue
+
+        row = Row(line, {})
+        unnamed = []
+        for name, cell in zip(names, cells, strict=False):
+            if name:
+                row.cells[name] = cell
+            elif cell:
+                unnamed.append(cell)
+        if unnamed:
+            problems.append(CellProblem(line, "(no name)", unnamed[0], "a column whose header names it"))
+        rows.append(row)
+
     return header, rows, problems
 
 
@@ -62,18 +83,18 @@ def check_readable(path: Path) -> None:
 def read_cells(path: Path, columns: Sequence[str], valid: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank, the header's first.
 
-    The separator is the one that makes ``columns`` stand in the header: a tab, a comma or a semicolon.
+    The separator is the one that makes `columns` stand in the header: a tab, a comma or a semicolon.
     """
     text = _read_text(path, valid)
     mark = separator_with(text, columns)
     if not mark:
-        shown = text.lstrip("\r\n").splitlines()[0][:80]
-        raise DataError(f"{path} has no column {' or '.join(columns)}: it begins {shown!r}", valid=valid)
+        begins = text.lstrip("\r\n").splitlines()[0][:_SHOWN_CHARACTERS]
+        raise DataError(f"{path} has no column {' or '.join(columns)}: it begins {begins!r}", valid=valid)
     return _numbered(path, text, mark)
 
 
 def separator_with(text: str, columns: Sequence[str]) -> str:
-    """Find the separator under which all ``columns`` stand in the header; empty when there is none."""
+    """Find the separator under which all `columns` stand in the header; empty when there is none."""
     line = next(iter(text.removeprefix("\ufeff").lstrip("\r\n").splitlines()), "")
     for mark in "\t,;":
         header = next(csv.reader([line], delimiter=mark), [])
@@ -86,32 +107,35 @@ def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
     """Raise one error that names the problems by line and column, if there are any."""
     if not problems:
         return
-    ordered = sorted(problems, key=lambda problem: problem.line)
-    shown = "; ".join(str(problem) for problem in ordered[:_SHOWN_PROBLEMS])
-    rest = len(problems) - _SHOWN_PROBLEMS
-    more = f"; and {rest} more" if rest > 0 else ""
+    in_order = list(map(str, sorted(problems, key=attrgetter("line"))))
     plural = "s" if len(problems) > 1 else ""
-    raise DataError(f"{path} has {len(problems)} bad cell{plural}: {shown}{more}")
+    first = shortened(in_order, _SHOWN_PROBLEMS, separator="; ")
+    raise DataError(f"{path} has {len(problems)} bad cell{plural}: {first}")
 
 
 def format_rows(rows: Iterable[Sequence[str]]) -> str:
     """CSV text with plain newlines. The csv module's writer leaves a lone carriage return unquoted; this does not."""
-    return "".join(",".join(map(_quoted, row)) + "\n" for row in rows)
-
-
-def _quoted(cell: str) -> str:
-    if any(character in cell for character in ',;\t"\r\n') or cell != cell.strip():
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
+    lines = []
+    for row in rows:
+        cells = []
+        for cell in row:
+            if not _SPECIAL.isdisjoint(cell) or cell != cell.strip():
+                cells.append('"' + cell.replace('"', '""') + '"')
+            else:
+                cells.append(cell)
+        lines.append(",".join(cells) + "\n")
+    return "".join(lines)
 
 
 def _read_text(path: Path, valid: str = "A CSV file with a header and a row a track") -> str:
+    """Read UTF-8 text that is not empty; its mark, if it has one, is left out."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", next_step="Make one with: musicgenre data index FOLDER") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
     if data.startswith(_UTF16_MARKS):
         raise DataError(f"{path} is UTF-16 text", valid="UTF-8", next_step="Save it as 'CSV UTF-8'")
     try:
@@ -122,6 +146,7 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
             f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} on line {line}",
             next_step="Save it as 'CSV UTF-8'",
         ) from error
+
     if not text.strip():
         raise DataError(f"{path} is empty", valid=valid)
     return text
@@ -129,7 +154,11 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
 
 def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _delimiter(text), strict=True)
+    if not mark:  # some spreadsheets write semicolons or tabs: the header tells
+        header = text.lstrip("\r\n").splitlines()[0]
+        mark = next((mark for mark in ",;\t" if mark in header), ",")
+
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     line = 1
     while True:
         try:
@@ -138,19 +167,7 @@ def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list
             return
         except csv.Error as error:
             raise DataError(f"{path} is not valid CSV at line {line}: {error}") from error
+
         if any(cells):
             yield line, cells
-        line = reader.line_num + 1
-
-
-def _delimiter(text: str) -> str:
-    """Take the separator from the header: some spreadsheets write semicolons or tabs."""
-    header = text.lstrip("\r\n").splitlines()[0]
-    return next((mark for mark in ",;\t" if mark in header), ",")
-
-
-def _check_header(path: Path, line: int, names: Sequence[str]) -> list[str]:
-    header = [name for name in names if name]
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(f"{path} names the column {', '.join(twice)} twice on line {line}", valid="Each column once")
-    return header
+        line = reader.line_num + 1  # a quoted cell may run over several lines

@@ -14,11 +14,11 @@ import numpy as np
 
 from musicgenre._files import sha256_of, writing_result
 from musicgenre._known_files import FileState
+from musicgenre._locks import file_lock
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
-from musicgenre.data._disk import file_lock
 from musicgenre.embedding.file import (
     EmbeddingSettings,
     Float16,

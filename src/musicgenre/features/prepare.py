@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from musicgenre._files import remove_stale, writing_to
+from musicgenre._locks import folder_lock
 from musicgenre._parallel import run_jobs
 from musicgenre._version import __version__
 from musicgenre.data import cache as row_cache
 from musicgenre.data import store as row_store
-from musicgenre.data._disk import folder_lock
 from musicgenre.data.cache import ContentHashes, RowCache, default_cache
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features, draw_example

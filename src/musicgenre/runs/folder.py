@@ -1,8 +1,8 @@
 """The run folder: everything that one training leaves behind and that repeats it, written and read.
 
-A run is described by its `run.json`. Runs of several seeds and folds lie in a group, whose `group.json` lists them; runs
-of several recipes that differ in one thing lie in a study, whose `study.json` lists them. What is damaged or from a newer
-version is refused.
+A run is described by its `run.json`. Runs of several seeds and folds lie in a group, whose `group.json` lists them;
+runs of several recipes that differ in one thing lie in a study, whose `study.json` lists them. What is damaged or from
+a newer version is refused.
 """
 
 from __future__ import annotations

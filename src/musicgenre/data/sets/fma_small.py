@@ -3,111 +3,117 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
-from musicgenre.data.index import Index, with_artists
+from musicgenre.data.index import Index, LeftOut, Progress, with_artists
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.sets.registry import Archive, DataSet, register
 from musicgenre.errors import DataError
 
 LABELS = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
+
+_CLIPS, _METADATA = "fma_small", "tracks.csv"
 _PARTS = {"training": "train", "validation": "validation", "test": "test"}
+_SHORT = "shorter than 30 s or undecodable, says the set's own wiki"
+
+# The table has two rows of column names, then a row with the name of its index.
 _COLUMNS = (("set", "subset"), ("set", "split"), ("track", "genre_top"), ("artist", "id"))
-_HEADER_ROWS = 3  # two rows of column names, then the name of the index
+_NAME_ROWS = 2
 
 
-def index_fma(
-    folder: Path,
-    *,
-    labels: Sequence[str] | None = None,
-    artists: Mapping[str, str] | None = None,
-    **_unused: object,
-) -> Index:
+def index_fma(folder: Path, *, artists: Mapping[str, str] | None = None, progress: Progress | None = None) -> Index:
     """List the tracks of FMA small with the published split and the artist of each as its group.
 
     Parameters
     ----------
     folder : Path
-        With ``fma_small/`` and ``fma_metadata/tracks.csv``.
-    labels : sequence of str, optional
-        The genres to take.
+        With `fma_small/` and `fma_metadata/tracks.csv`.
     artists : Mapping of str to str, optional
         Other artist groups than the set's own.
+    progress : callable, optional
+        Not told anything: no file is read but the table.
 
     Returns
     -------
     Index
         Tracks of the metadata whose clip is absent are skipped and listed.
     """
-    table = _find(folder, "tracks.csv")
-    sound = {path.stem: path for path in _find(folder, "fma_small").rglob("*.mp3")}
-    tracks, skipped = [], []
-    for track_id, cells in _small_rows(table):
+    table = _find(folder, _METADATA)
+    sound = {path.stem: path for path in _find(folder, _CLIPS).rglob("*.mp3")}
+    tracks: list[Track] = []
+    skipped: list[LeftOut] = []
+    for track_id, cells in _rows_of_small(table):
         if track_id not in sound:
             skipped.append((Path(f"{track_id}.mp3"), "the clip is not there"))
             continue
-        tracks.append(
-            Track(
-                track_id,
-                sound[track_id],
-                cells["track", "genre_top"],
-                split=_PARTS.get(cells["set", "split"], ""),
-                group=f"artist-{cells['artist', 'id']}" if cells["artist", "id"] else "",
-            )
-        )
+
+        label, artist = cells["track", "genre_top"], cells["artist", "id"]
+        group = f"artist-{artist}" if artist else ""
+        part = _PARTS.get(cells["set", "split"], "")
+        tracks.append(Track(track_id, sound[track_id], label, split=part, group=group))
     if not tracks:
         raise DataError(f"{folder} holds no clip that {table} names", valid="fma_small.zip and fma_metadata.zip")
-    manifest = Manifest(None, tuple(sorted(tracks, key=lambda track: (track.label, track.track_id))))
-    manifest = manifest if labels is None else manifest.with_labels(labels)
+
+    tracks.sort(key=lambda track: (track.label, track.track_id))
+    manifest = Manifest(None, tuple(tracks))
     return Index(manifest if artists is None else with_artists(manifest, artists), tuple(skipped))
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """Read the SHA-1 of every clip from the list inside the archive (``fma_small/checksums``).
+    """Read the SHA-1 of every clip from the list inside the archive (`fma_small/checksums`).
 
     Parameters
     ----------
     folder : Path
-        With ``fma_small/``.
+        With `fma_small/`.
 
     Returns
     -------
     dict of str to str
-        Track id to ``sha1:...``; empty when the list is not there.
+        Track id to `sha1:...`; empty when the list is not there.
     """
-    path = next(_find(folder, "fma_small").rglob("checksums"), None)
+    path = next(_find(folder, _CLIPS).rglob("checksums"), None)
     if path is None:
         return {}
-    pairs = (line.split(maxsplit=1) for line in path.read_text("utf-8").splitlines())
-    return {Path(pair[1].strip()).stem: f"sha1:{pair[0]}" for pair in pairs if len(pair) == 2}
+
+    found = {}
+    for line in path.read_text("utf-8").splitlines():
+        digest, _, name = line.partition(" ")
+        if name.strip():
+            found[Path(name.strip()).stem] = f"sha1:{digest}"
+    return found
 
 
 def _find(folder: Path, name: str) -> Path:
-    found = [folder / name] if (folder / name).exists() else sorted(folder.rglob(name), key=lambda p: len(p.parts))
-    if not found:
-        raise DataError(
-            f"{folder} holds no {name}",
-            valid="A folder with fma_small/ and fma_metadata/tracks.csv, from fma_small.zip and fma_metadata.zip",
-        )
-    return found[0]
+    """Find a file or folder of the set, the one that lies least deep."""
+    candidates = [folder / name, *sorted(folder.rglob(name), key=lambda path: len(path.parts))]
+    for path in candidates:
+        if path.exists():
+            return path
+
+    raise DataError(
+        f"{folder} holds no {name}",
+        valid="A folder with fma_small/ and fma_metadata/tracks.csv, from fma_small.zip and fma_metadata.zip",
+    )
 
 
-def _small_rows(table: Path) -> Iterator[tuple[str, dict[tuple[str, str], str]]]:
-    """Yield id and cells of the rows of the small subset; the table has two rows of column names."""
+def _rows_of_small(table: Path) -> Iterator[tuple[str, dict[tuple[str, str], str]]]:
+    """Yield id and cells of the rows of the small subset."""
     with table.open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
-        header = list(zip(*(row for _, row in zip(range(_HEADER_ROWS - 1), reader, strict=False)), strict=False))
+        header = list(zip(*islice(reader, _NAME_ROWS), strict=False))
         if missing := [".".join(name) for name in _COLUMNS if name not in header]:
             raise DataError(f"{table} has no column {', '.join(missing)}", valid="tracks.csv of fma_metadata.zip")
         places = {name: header.index(name) for name in _COLUMNS}
-        next(reader, None)
+        next(reader, None)  # the name of the table's index
+
         for row in reader:
             if len(row) == len(header) and row[places["set", "subset"]] == "small":
                 yield f"{int(row[0]):06d}", {name: row[place] for name, place in places.items()}
 
 
-_SHORT = "shorter than 30 s or undecodable, says the set's own wiki"
 FMA_SMALL = register(
     DataSet(
         name="fma-small",
