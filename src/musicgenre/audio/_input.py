@@ -6,14 +6,20 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from musicgenre._text import printable
 from musicgenre.audio.sound import Source
 from musicgenre.errors import AudioError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 HEAD_BYTES = 4096
+ID3_HEADER_BYTES = 10
+_ID3_FOOTER = 0x10
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -35,8 +41,12 @@ class Input:
         The file object; None for a path.
     size : int
         Length in bytes.
+    start : int
+        Bytes of ID3 tags in front of the sound, whatever its format.
     head : bytes
-        The first `HEAD_BYTES`.
+        The first `HEAD_BYTES` behind them.
+    alive : callable
+        Called between the steps of a long task, so that who waits knows that it goes on.
 
     Raises
     ------
@@ -52,7 +62,12 @@ class Input:
         else:
             self._take_stream(source)
 
+        self.alive: Callable[[], None] = _nobody_waits
+        self.start = 0
         self.head = self.read_at(0, HEAD_BYTES)
+        while (n_bytes := id3_bytes(self.head)) and self.start + n_bytes < self.size:
+            self.start += n_bytes
+            self.head = self.read_at(self.start, HEAD_BYTES)
         if self.size == 0:
             raise AudioError(f"{self.name} is empty (0 bytes)", next_step="Copy or download it again, or leave it out")
 
@@ -136,6 +151,22 @@ class Input:
         except OSError as error:
             raise _unreadable(self.name, error) from error
 
+    def view(self, head: bytes = b"", n_bytes: int | None = None) -> BinaryIO:
+        """Open it as a file object that begins behind its tags.
+
+        Parameters
+        ----------
+        head : bytes
+            What its first bytes are to be.
+        n_bytes : int, optional
+            Where it is to end; by default where the file does.
+        """
+        n_bytes = self.size - self.start if n_bytes is None else n_bytes
+        own = None if self.path is None else Path(self.path).open("rb")  # noqa: SIM115 - closed with the view
+        return cast(
+            "BinaryIO", _View(own or cast("BinaryIO", self.stream), own is not None, self.start, n_bytes, head)
+        )
+
     def changed(self) -> bool:
         """Tell whether the file is another one now than it was at the start."""
         if self.path is None:
@@ -149,6 +180,71 @@ class Input:
         """Put a file object back to where its owner left it."""
         if self.stream is not None and not getattr(self.stream, "closed", False):
             self.stream.seek(self._start)
+
+
+class _View(io.RawIOBase):
+    """A file without the tags in front of it; jumps that a damaged header asks for fail without a traceback."""
+
+    def __init__(self, file: BinaryIO, is_own: bool, start: int, n_bytes: int, head: bytes) -> None:
+        self._file, self._is_own = file, is_own
+        self._start, self._size = start, n_bytes
+        self._head = head
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence)
+        if base is None or base + offset < 0:
+            return -1
+        self._at = base + offset
+        return self._at
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        n_bytes = left if n_bytes < 0 else min(n_bytes, left)
+        if self._at < len(self._head):
+            data = self._head[self._at : self._at + n_bytes]
+        else:
+            self._file.seek(self._start + self._at)
+            data = self._file.read(n_bytes)
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Buffer) -> int:
+        target = memoryview(buffer).cast("B")
+        n_done = 0
+        while n_done < len(target) and (data := self.read(len(target) - n_done)):
+            target[n_done : n_done + len(data)] = data
+            n_done += len(data)
+        return n_done
+
+    def close(self) -> None:
+        if self._is_own:
+            self._file.close()
+        super().close()
+
+
+def id3_bytes(head: bytes) -> int:
+    """Length of the ID3v2 tag that begins here; 0 where none does."""
+    if not head.startswith(b"ID3") or len(head) < ID3_HEADER_BYTES:
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    footer = ID3_HEADER_BYTES if head[5] & _ID3_FOOTER else 0
+    return size + ID3_HEADER_BYTES + footer
+
+
+def _nobody_waits() -> None:
+    """Stand in for a sign of life where nobody waits for one."""
 
 
 def _state_of(status: os.stat_result) -> tuple[int, ...]:

@@ -1,18 +1,20 @@
-"""What both decoders have in common, and the one on libsndfile: WAV, FLAC, AIFF, AU, MP3 and a dozen old formats."""
+"""What both decoders have in common, and the one on libsndfile: WAV, FLAC, AIFF, AU and a dozen old formats."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from musicgenre.audio._formats import wav_layout
 from musicgenre.audio._input import Input
 from musicgenre.audio.sound import AudioInfo, Float32
+from musicgenre.errors import MusicgenreError
 
-# After a jump, MP3 needs some frames before its bit reservoir is right again.
-_MP3_PREROLL_FRAMES = 8 * 1152
 # libsndfile misplaces a jump into the last page of an Ogg stream: jump before it (255 packets of 1024) and read on.
 _OGG_LAST_PAGE_FRAMES = 255 * 1024
 _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
@@ -26,11 +28,26 @@ class NoSoundError(DecodeFailure):
     """The container is fine, but holds pictures only."""
 
 
+@contextmanager
+def as_decode_failure() -> Iterator[None]:
+    """Turn whatever a file makes a library raise into a `DecodeFailure`: the one place that does.
+
+    Libraries raise what they like when bytes make no sense (`ValueError`, `OverflowError`, `struct.error`, errors of
+    their own), and a list of them is never complete. Errors of ours and a want of memory pass.
+    """
+    try:
+        yield
+    except (DecodeFailure, MusicgenreError, MemoryError):
+        raise
+    except Exception as error:
+        raise DecodeFailure(f"{type(error).__name__}: {error}") from error
+
+
 class Reader(Protocol):
     """A decoder at a position in one input.
 
-    ``declared_frames`` is the length that the file promises (None where it promises none) and ``notes`` collects
-    what the decoder met on its way; ``position`` is the frame that the next read begins with.
+    `declared_frames` is the length that the file promises (None where it promises none) and `notes` collects
+    what the decoder met on its way; `position` is the frame that the next read begins with.
     """
 
     info: AudioInfo
@@ -72,25 +89,25 @@ class EndedReader:
 
 
 class SoundfileReader:
-    """A :class:`~musicgenre.audio._decoder.Reader` on libsndfile."""
+    """A `Reader` on libsndfile."""
 
     def __init__(self, source: Input) -> None:
         import soundfile
 
-        self._error = soundfile.LibsndfileError
-        try:
-            self._file = soundfile.SoundFile(_target(source))
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name that ends in .raw
-            raise DecodeFailure(str(error)) from error
+        self._view: BinaryIO | None = None
+        self._file = soundfile.SoundFile(self._target(source))
         file = self._file
         self.declared_frames: int | None = _promised_frames(file.frames, file.extra_info)
         self.notes: list[str] = []
+        layout = wav_layout(source)
+        if layout is not None and layout.n_behind:
+            self.notes.append(f"another file is joined behind it: {layout.n_behind} bytes were left unheard")
         self.position = 0
         self._frames = int(file.frames)
         self.info = AudioInfo(
             source.name,
             file.format.lower(),
-            "mp3" if file.format == "MP3" else file.subtype.lower(),
+            file.subtype.lower(),
             file.samplerate,
             file.channels,
             file.frames / file.samplerate if file.samplerate > 0 else None,
@@ -101,56 +118,42 @@ class SoundfileReader:
         start = min(frame, self._frames)
         landing = self._landing(start)
         if not landing <= self.position <= start:
-            try:
-                self._file.seek(landing)
-            except self._error as error:
-                raise DecodeFailure(str(error)) from error
+            self._file.seek(landing)
             self.position = landing
         while self.position < start and len(self.read(min(start - self.position, 1 << 16))):
             pass
 
     def _landing(self, frame: int) -> int:
-        if self._file.format == "MP3":
-            return max(0, frame - _MP3_PREROLL_FRAMES)
         if self._file.format == "OGG":
             return max(0, min(frame, self._frames - _OGG_LAST_PAGE_FRAMES))
         return frame
 
     def read(self, n_frames: int) -> Float32:
         """Give the next frames, shape (n, channels)."""
-        try:
-            block: Float32 = self._file.read(n_frames, dtype="float32", always_2d=True)
-        except self._error as error:
-            raise DecodeFailure(str(error)) from error
+        block: Float32 = self._file.read(n_frames, dtype="float32", always_2d=True)
         self.position += len(block)
         return block
 
     def close(self) -> None:
         """Close libsndfile's handle."""
         self._file.close()
+        self._close_view()
 
+    def _close_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
 
-class _CalmFile:
-    """A file object for libsndfile: a jump that a damaged header asks for fails without a traceback."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.read = stream.read
-        self.tell = stream.tell
-        self._seek = stream.seek
-
-    def seek(self, offset: int, whence: int) -> int:
-        try:
-            return self._seek(offset, whence)
-        except (OSError, ValueError):
-            return -1
-
-
-def _target(source: Input) -> object:
-    if source.stream is not None:
-        source.stream.seek(0)
-        return _CalmFile(source.stream)
-    path = source.path or ""
-    return path if os.name == "nt" else os.fsencode(path)
+    def _target(self, source: Input) -> object:
+        """What libsndfile opens: the file, or a view of it where tags stand in front or its header is wrong."""
+        layout = wav_layout(source)
+        if layout is not None and (layout.head or layout.n_behind):
+            self._view = source.view(layout.head, source.size - source.start - layout.n_behind)
+            return self._view
+        if source.start or source.stream is not None:
+            self._view = source.view()
+            return self._view
+        path = source.path or ""
+        return path if os.name == "nt" else os.fsencode(path)
 
 
 def _promised_frames(frames: int, log: str) -> int | None:

@@ -7,11 +7,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+# Every name under which something comes that decodes, whatever else may be in it.
 AUDIO_SUFFIXES = frozenset(
     {
-        *(".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd"),
-        *(".m4a", ".m4b", ".aac", ".alac", ".wma", ".asf", ".wv", ".caf", ".w64", ".rf64", ".ape", ".tta", ".mka"),
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mp2", ".ac3", ".3gp", ".avi", ".mpc", ".dsf"),
+        *(
+            ".wav",
+            ".wave",
+            ".bwf",
+            ".flac",
+            ".mp3",
+            ".mpga",
+            ".m2a",
+            ".mp2",
+            ".mp1",
+            ".mpa",
+            ".ogg",
+            ".oga",
+            ".opus",
+            ".spx",
+        ),
+        *(".aiff", ".aif", ".aifc", ".afc", ".iff", ".8svx", ".au", ".snd", ".voc", ".sph", ".nist", ".sf", ".caf"),
+        *(".m4a", ".m4b", ".m4p", ".m4r", ".aac", ".adts", ".alac", ".wma", ".asf", ".wv", ".w64", ".rf64", ".ape"),
+        *(".apl", ".mac", ".tta", ".tak", ".shn", ".mpc", ".mp+", ".mpp", ".dsf", ".dff", ".wsd", ".xwma", ".oma"),
+        *(".aa3", ".omg", ".ac3", ".ec3", ".eac3", ".dts", ".dtshd", ".amr", ".awb", ".ra", ".rm", ".mka", ".weba"),
+        *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".mk3d", ".webm", ".3gp", ".3g2", ".3ga", ".avi", ".divx", ".wmv"),
+        *(".flv", ".f4v", ".f4a", ".ogv", ".ogx", ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".m2t", ".rmvb"),
     }
 )
 
