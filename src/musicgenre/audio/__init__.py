@@ -10,6 +10,7 @@ from musicgenre.audio._decoder import Decoder
 from musicgenre.audio.load import SoundStream, from_array, load, load_spans, open_source, probe, stream
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
+from musicgenre.audio.workers import decoding_apart, naming
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -20,10 +21,12 @@ __all__ = [
     "SoundStream",
     "Source",
     "Spans",
+    "decoding_apart",
     "find_audio_files",
     "from_array",
     "load",
     "load_spans",
+    "naming",
     "open_source",
     "printable",
     "probe",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -39,6 +39,8 @@ class Decoder:
     ----------
     source : str, path-like or BinaryIO
         What to decode.
+    alive : callable, optional
+        Called again and again while it works, so that who waits in another process knows.
 
     Raises
     ------
@@ -46,9 +48,10 @@ class Decoder:
         When it cannot be opened, or no decoder makes sense of it.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, alive: Callable[[], None] | None = None) -> None:
         self.source = source
         self._input = Input(source)
+        self._input.alive = alive or self._input.alive
         self._notes: list[str] = []
         self._tally = Tally()
         self.is_closed = False

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from musicgenre.audio._convert import Resampler, Tally, to_rate
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
+from musicgenre.audio.workers import open_decoder
 from musicgenre.errors import AudioError
 
 # More columns than this are samples in the wrong direction, not channels.
@@ -37,8 +38,8 @@ def open_source(source: Source | Decoder) -> Decoder:
         When the source cannot be opened or decoded.
     """
     if not isinstance(source, Decoder):
-        return Decoder(source)
-    return Decoder(source.source) if source.is_closed else source
+        return open_decoder(source)
+    return open_decoder(source.source) if source.is_closed else source
 
 
 def probe(source: Source) -> AudioInfo:
@@ -60,7 +61,7 @@ def probe(source: Source) -> AudioInfo:
     AudioError
         When the source is missing, not a regular file, empty, not audio, or has an impossible sample rate.
     """
-    with Decoder(source) as decoder:
+    with open_decoder(source) as decoder:
         return decoder.info
 
 

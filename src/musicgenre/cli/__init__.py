@@ -6,11 +6,13 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -149,6 +151,10 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
         elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+    # Should native code die at a single file (many are decoded in other processes), Python names the file.
+    with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor
+        faulthandler.enable()
 
     presses = _note_interrupts()
     try:

@@ -59,6 +59,7 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._progress import counting
     from musicgenre.cli._render import is_unicode, table_row
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
@@ -84,6 +85,9 @@ def classify(
                 missing = [path for path in missing if results.done(path) is None]
             elif kind is OutputFormat.csv:  # the file has its header already
                 typer.echo(csv_header(resumable=False, tags=classifier.names_tags), nl=False)
+
+            # A file that no decoder survives costs a worker, not the run; one alone is worth no process.
+            stack.enter_context(decoding_apart(len(missing)))
 
             # A bar for one track would only flicker.
             no_bar = quiet or len(missing) < 2 or not sys.stderr.isatty()
