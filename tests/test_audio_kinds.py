@@ -143,7 +143,15 @@ def test_an_mp3_whose_channels_change_is_heard_to_the_end(tmp_path: Path) -> Non
     assert_heard_whole(tmp_path / "a.mp3", 6.1)
 
 
-@pytest.mark.parametrize("tag", [b"TAG" + bytes(125), APE_TAG_HEADER + b"\xff\xfb\x90" * 600 + bytes(200), bytes(999)])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        b"TAG" + bytes(125),
+        APE_TAG_HEADER + b"\xff\xfb\x90" * 600 + bytes(200),
+        bytes(999),
+        b"LYRICSBEGIN" + b"\xff\xfb\x90" * 300 + b"LYRICS200",
+    ],
+)
 def test_tags_behind_an_mp3_are_no_sound(tmp_path: Path, tag: bytes) -> None:
     data = mp3(tmp_path / "a.mp3", 5.0)
     (tmp_path / "a.mp3").write_bytes(data + tag)

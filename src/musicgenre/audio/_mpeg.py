@@ -173,6 +173,9 @@ def _tag_bytes(chunk: bytes, at: int) -> int:
         is_header = len(chunk) > at + 23 and chunk[at + 23] & 0x20
         size = int.from_bytes(chunk[at + 12 : at + 16], "little")
         return size + _APE_HEADER_BYTES if is_header else _APE_HEADER_BYTES
+    if chunk.startswith(b"LYRICSBEGIN", at):  # Lyrics3: it ends with its version, which nine bytes hold
+        end = max(chunk.find(b"LYRICS200", at), chunk.find(b"LYRICSEND", at))
+        return end + 9 - at if end > at else 0
     return 0
 
 
