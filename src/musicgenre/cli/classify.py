@@ -115,6 +115,7 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._table import Table
     from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
@@ -145,6 +146,9 @@ def classify(
                 missing = [path for path in missing if not tally.knows(results.done(path))]
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
+
+            # A file that no decoder survives costs a worker, not the run; one alone is worth no process.
+            stack.enter_context(decoding_apart(len(missing)))
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
