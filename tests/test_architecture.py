@@ -13,7 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
     (
         *("errors", "_files", "_json", "_known_files", "_numbers", "_parallel", "_registry", "_text", "_version"),
-        *("_locks", "_onnx", "_protobuf", "_transfer", "_weight_files", "config"),
+        *(
+            "_privacy",
+            "_install",
+            "_onnxruntime",
+            "_locks",
+            "_onnx",
+            "_protobuf",
+            "_transfer",
+            "_weight_files",
+            "config",
+        ),
     ),
     ("audio",),
     ("data",),
@@ -89,6 +99,8 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.teaching.teach",
         "musicgenre.embedding.similar",
         "musicgenre.cli.doctor",
+        "musicgenre.training.recipe_names",
+        "musicgenre.training.request",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
         "musicgenre.models.cards.musicnn",

@@ -104,7 +104,7 @@ def test_one_bad_file_is_one_line_and_exit_code_one(toy: Path, library: Path) ->
 
 
 def test_table_and_csv_agree_with_json(toy: Path, library: Path) -> None:
-    table = run("classify", library, "--model", toy)
+    table = run("classify", library, "--model", toy, "--format", "table")
     assert table.returncode == 0
     lines = table.stdout.decode().splitlines()
     assert len(lines) == 3 and any("a loud.wav" in line and " loud " in line for line in lines)
@@ -140,7 +140,7 @@ def test_unsure_names_candidates(tmp_path: Path) -> None:
     _, records, _ = classify_json(model, path)
     record = records["middling.wav"]
     assert record["genre"] == "unsure" and set(record["candidates"]) == {"loud", "quiet"}
-    assert "perhaps" in run("classify", path, "--model", model).stdout.decode()
+    assert "perhaps" in run("classify", path, "--model", model, "--format", "table").stdout.decode()
 
 
 def test_output_file_resumes_without_hearing_again(toy: Path, library: Path, tmp_path: Path) -> None:
@@ -257,6 +257,8 @@ def test_results_in_a_file_leave_the_screen_empty_and_the_tracks_alone(toy: Path
         (("--jobs", "0"), "jobs"),
         (("--format", "table", "--output", "x"), "table"),
         (("--output", "."), "--output"),
+        (("--output", "x.m3u"), "A name that ends in .csv for CSV, in .jsonl, .ndjson or .json for JSON lines"),
+        (("--output", "x.txt"), "add --format json or csv"),
         (("--output", "-"), "standard output"),
     ],
 )
@@ -266,6 +268,14 @@ def test_misuse_is_exit_code_two_and_one_clear_message(
     model = () if "--model" in arguments else ("--model", toy)
     done = run("classify", library / "a loud.wav", *model, *arguments, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr.decode() and done.stdout == b""
+
+
+def test_a_name_of_any_kind_holds_the_format_that_was_asked_for(toy: Path, library: Path, tmp_path: Path) -> None:
+    track = library / "a loud.wav"
+    assert run("classify", track, "--model", toy, "--output", tmp_path / "r.txt", "--format", "csv").returncode == 0
+    assert (tmp_path / "r.txt").read_text().startswith("path,genre,")
+    assert run("classify", track, "--model", toy, "--output", tmp_path / "r.ndjson").returncode == 0
+    assert json.loads((tmp_path / "r.ndjson").read_text())["genre"]
 
 
 def test_config_file_sets_defaults(toy: Path, library: Path, tmp_path: Path) -> None:

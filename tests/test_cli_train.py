@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
-from musicgenre.training.recipes import list_recipes
+from musicgenre.training.recipe_names import list_recipes
 from tests.cli import run
 from tests.labelled_music import make_collection, make_table
 from tests.limits import GUARD_S
@@ -38,6 +39,64 @@ def test_recipes_lists_all_with_row_codes() -> None:
     assert done.returncode == 0
     assert [line.split()[0] for line in lines] == list_recipes()
     assert any(line.startswith("mfcc-cnn ") and "E1, E3, E5" in line for line in lines)
+
+
+def test_the_light_install_lists_recipes_and_knows_wrong_names() -> None:
+    def run_light(*words: str) -> subprocess.CompletedProcess[str]:
+        # pydantic may be there all the same: some versions of typer bring it
+        hidden = ("torch", "lightning", "yaml", "sklearn", "scipy", "audiomentations", "numba", "matplotlib")
+        program = (
+            f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); sys.argv = {['musicgenre', *words]!r};"
+            "from musicgenre.cli import main; main()"
+        )
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S)
+
+    assert run_light("recipes").stdout == text(run("recipes").stdout)
+    assert run_light("recipes", "E4").stdout == text(run("recipes", "E4").stdout)
+    whole = run_light("recipes", "mfcc-cnn")
+    assert whole.returncode == 2 and "reading recipes needs packages" in whole.stderr
+    for command in (("train", "e33", "--data", "m.csv"), ("shard", "m.csv", "--recipe", "e33", "--output", "s")):
+        wrong = run_light(*command)
+        assert wrong.returncode == 2 and "there is no recipe named 'e33'. Nearest: mfcc-cnn." in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train e33 --data none.csv", "no recipe named 'e33'"),
+        ("train mfcc-cnn --data none.csv", "no file"),
+        ("train mfcc-cnn --data none.csv --set training.epoch=3", "unknown key"),
+        ("train mfcc-cnn --data none.csv --resume", "nothing to resume"),
+        ("augment none.csv", "no file"),
+        ("shard none.csv --recipe mfcc-cnn --output s", "no file"),
+        ("prepare none.csv --representation mfcc", "no file"),
+        ("show none.wav --output p.png", "does not exist"),
+        ("evaluate none", "no run folder"),
+        ("export none", "no run folder"),
+    ],
+)
+def test_misuse_is_told_before_anything_heavy_is_loaded(words: str, message: str, tmp_path: Path) -> None:
+    """Loading these takes seconds; that none is loaded is what keeps the answer quick."""
+    heavy = (
+        "torch",
+        "lightning",
+        "transformers",
+        "sklearn",
+        "scipy",
+        "audiomentations",
+        "librosa",
+        "matplotlib",
+        "numba",
+    )
+    program = (
+        f"import sys, atexit; sys.argv = {['musicgenre', *words.split()]!r};"
+        f"atexit.register(lambda: print([name for name in {heavy!r} if name in sys.modules]));"
+        "from musicgenre.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "[]\n") and message in done.stderr, done
 
 
 def test_recipes_lists_those_that_match_a_pattern() -> None:
@@ -94,6 +153,18 @@ def test_a_corrupt_track_is_named_at_the_end_and_in_the_exit_code(tmp_path: Path
     assert f"failed: {broken.stem} was skipped" in text(done.stderr)
     assert text(done.stdout).splitlines()[-1] == str(tmp_path / "run")
     assert (tmp_path / "run" / "predictions_test.csv").is_file()
+
+
+def test_train_passes_on_what_prepare_warns_of(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music")
+    short, torn = sorted((tmp_path / "music").rglob("*.wav"))[:2]
+    sound, rate_hz = soundfile.read(short)
+    soundfile.write(short, sound[: rate_hz // 20], rate_hz)
+    torn.write_bytes(torn.read_bytes()[:-2000])
+    done = run("train", "mfcc-cnn", "--data", data, "--output", tmp_path / "run", *QUICK, env=cache(tmp_path))
+    assert done.returncode == 0, text(done.stderr)
+    assert f"look at {short.stem}: is 0.05 s long, shorter than" in text(done.stderr)
+    assert f"look at {torn.stem}: " in text(done.stderr)
 
 
 def test_leaky_recipe_prints_its_warning(tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from musicgenre.errors import DataError, MusicgenreError, UsageError
 
@@ -87,14 +85,6 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write UTF-8 `text` with plain newlines, atomically."""
     write_bytes_atomic(path, text.encode("utf-8"))
-
-
-def parsed_json(text: str | bytes) -> Any:
-    """Read JSON; what is wrong with it is a ValueError, brackets within brackets without end included."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("its brackets are nested too deeply") from error
 
 
 def place_advice(error: OSError) -> str:

@@ -1,7 +1,9 @@
 """Things by name: each registers itself where it is written, in a file of its folder or in a plugin.
 
 A folder is scanned when a name of its registry is first asked for, so that importing a registry stays cheap. Plugins
-are other packages that name a module, or a function to call, in the entry-point group ``musicgenre.plugins``.
+are other packages that name a module, or a function to call, in the entry-point group `musicgenre.plugins`; see
+docs/extending.md. What a plugin brings does not make a folder scanned: one with a model and a representation can be
+loaded for the representation where torch is not installed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import pkgutil
 import threading
 import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -35,8 +38,7 @@ class Registry(Generic[Entry]):
     kind, plural : str
         What one entry is called, and several: ``model``, ``models``.
     package : str
-        The package whose modules register entries, ``musicgenre.models.families``; names that begin with ``_`` are
-        left out.
+        The package whose modules register entries, `musicgenre.models`; names that begin with `_` are left out.
     asks : bool, optional
         Whether a message about an unknown name asks for the nearest one, before it lists all.
     """
@@ -47,29 +49,34 @@ class Registry(Generic[Entry]):
         self._package = package
         self._asks = asks
         self._entries: dict[str, Entry] = {}
+        self._plugin_of: dict[str, str] = {}
         self._lock = threading.RLock()
         self._is_scanned = False
 
     def add(self, name: str, entry: Entry) -> Entry:
-        """Keep ``entry`` under ``name`` and give it back.
+        """Keep `entry` under `name` and give it back.
 
         Raises
         ------
         UsageError
-            If the name is taken.
+            If the name is taken. A plugin that took a name of ours before the folder was scanned loses it instead.
         """
-        if _plugins.are_loading:  # before a plugin takes a name, ours have theirs
-            self._scan()
+        plugin = _loading.get()
+        taken_by = self._plugin_of.get(name, "")
         if name in self._entries:
-            raise UsageError(
+            taken = UsageError(
                 f"two {self._plural} are called {name!r}: the name is taken twice", valid="Each name once"
             )
+            if plugin or not taken_by:
+                raise taken
+            _warn([f"{taken_by} ({type(taken).__name__}: {taken})"])
 
         self._entries[name] = entry
+        self._plugin_of[name] = plugin
         return entry
 
     def register(self, name: str) -> Callable[[Decorated], Decorated]:
-        """Keep the decorated class or function, which is an entry, under ``name``; see `add`."""
+        """Keep the decorated class or function, which is an entry, under `name`; see `add`."""
 
         def keep(entry: Decorated) -> Decorated:
             self.add(name, entry)  # type: ignore[arg-type]  # a decorator gives back the very type it was given
@@ -79,8 +86,8 @@ class Registry(Generic[Entry]):
 
     def names(self, pattern: str = "*") -> list[str]:
         """Names that match a shell pattern, sorted; upper and lower case differ."""
+        self._scan()  # first, so that no plugin takes a name of ours
         load_plugins()
-        self._scan()
 
         names = list(self._entries)  # a copy: another thread may add one meanwhile
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
@@ -117,15 +124,25 @@ class Registry(Generic[Entry]):
     def _scan(self) -> None:
         """Import every module of the package, once; one that fails is tried again."""
         with self._lock:
-            if not self._is_scanned:
+            if self._is_scanned:
+                return
+
+            token = _loading.set("")  # a plugin may have asked; what is found here is ours all the same
+            try:
                 for module in sorted(self._modules()):
                     importlib.import_module(f"{self._package}.{module}")
-                self._is_scanned = True
+            finally:
+                _loading.reset(token)
+            self._is_scanned = True
 
     def _modules(self) -> set[str]:
         """Names of the package's modules, plumbing left out."""
         package = importlib.import_module(self._package)
         return {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+
+
+_loading: ContextVar[str] = ContextVar("_loading", default="")
+"""Name of the plugin that this thread is loading."""
 
 
 class _Plugins:
@@ -134,7 +151,6 @@ class _Plugins:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.were_loaded = False
-        self.are_loading = False
 
 
 _plugins = _Plugins()
@@ -152,24 +168,33 @@ def load_plugins() -> None:
             return
         _plugins.were_loaded = True  # first, for a plugin may ask for names itself
 
-        _plugins.are_loading = True
         try:
-            outcomes = [_load(plugin) for plugin in entry_points(group=PLUGIN_GROUP)]
-        finally:
-            _plugins.are_loading = False
+            plugins = entry_points(group=PLUGIN_GROUP)
+        except (TypeError, ValueError) as error:  # some package's file is no list of entry points
+            _warn([f"all of them (an entry_points.txt cannot be read: {error})"])
+            return
+        outcomes = [_load(plugin) for plugin in plugins]
 
     failures = [outcome for outcome in outcomes if outcome]
     if failures:
-        warnings.warn(f"plugins of musicgenre that could not be loaded: {'; '.join(failures)}", stacklevel=2)
+        _warn(failures)
 
 
 def _load(plugin: EntryPoint) -> str:
     """Load one plugin; say its name and what is wrong with it, or nothing."""
+    token = _loading.set(plugin.name)
     try:
         loaded = plugin.load()
         if not isinstance(loaded, ModuleType):
             loaded()
-    except Exception as error:  # noqa: BLE001 - code of others may fail in any way, and must not stop ours
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of others may fail in any way, and must not stop ours
         return f"{plugin.name} ({type(error).__name__}: {error})"
+    finally:
+        _loading.reset(token)
 
     return ""
+
+
+def _warn(failures: list[str]) -> None:
+    """Name the plugins that are left out, or their entries that are."""
+    warnings.warn(f"plugins of musicgenre that could not be loaded: {'; '.join(failures)}", stacklevel=3)

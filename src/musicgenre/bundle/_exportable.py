@@ -274,6 +274,9 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
             f"The graph reads the representation {representation.name!r}, which Python computes where the bundle is "
             "used"
         )
+        package = type(representation).__module__.partition(".")[0]
+        if package != "musicgenre":
+            notes.append(f"A plugin, the Python package {package}, brings it, and must be installed there")
         if weights := representation.weight_cards:
             names = ", ".join(weight["name"] if isinstance(weight, Mapping) else weight for weight in weights)
             notes.append(f"It hears through published weights ({names}), which must be at hand where it is used")

@@ -31,14 +31,15 @@ def augment(
     from musicgenre.augment import offline
     from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
 
+    tracks = read_manifest(manifest)  # first, since the chains load for seconds
     chosen = get_chain(chain).only(only or [])
     folder = output or manifest.with_name(f"{manifest.stem}-{chosen.name}")
     with decoding_apart(), counting("augmenting", quiet=quiet) as advance:
         done = offline.augment(
-            read_manifest(manifest),
+            tracks,
             chosen,
             folder,
             copies=copies,

@@ -38,7 +38,14 @@ _FLAGS = {
     "number": "--number",
 }
 
-_Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels",
+        metavar="A,B,C|@FILE",
+        help="Only these labels, or those of a file, one a line; repeatable.",
+    ),
+]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
 ]
@@ -48,12 +55,17 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 @app.command("index")
 def index(
-    source: Annotated[Path, typer.Argument(help="A folder with one folder a genre (GTZAN's layout too), or a list.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with one subfolder per genre (GTZAN's layout works too), or a list of tracks (CSV, TSV)."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path("manifest.csv"),
     labels: _Labels = None,
     artists: _Artists = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="The tracks are PNG or JPEG pictures.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row a track.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row per track.")] = False,
     path_column: Annotated[str, typer.Option("--path-column", help="The CSV's column with the file.")] = "path",
     label_column: Annotated[str, typer.Option("--label-column", help="The CSV's column with the label.")] = "label",
     id_column: Annotated[
@@ -66,7 +78,8 @@ def index(
     drop_untagged: tag_lists.Drop = False,
     group_by: tag_lists.GroupBy = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums/--no-checksums", help="Add md5, by which copies are found.")
+        bool,
+        typer.Option("--checksums/--no-checksums", help="Add an md5 column, used to find copies of the same file."),
     ] = True,
     overwrite: _Overwrite = False,
     quiet: _Quiet = False,
@@ -76,16 +89,16 @@ def index(
     Exit code 1 if files had to be left out.
     """
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
     _refuse_overwrite(output, overwrite)
     asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
-    found = tag_lists.read(source, asked, labels, artists, checksums=checksums, quiet=quiet)
+    chosen = _names_of_labels(labels)
+    found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
     if found is not None:
         _write(found, output)
 
-    chosen = _split_names(labels)
     groups = indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
@@ -136,9 +149,9 @@ def get(
     Exit code 1 if tracks are missing.
     """
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._progress import counting, transferring
+    from musicgenre.cli._terminal import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
-    from musicgenre.data.index import read_artists
+    from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import get_set
 
     data_set = get_set(name)
@@ -160,8 +173,8 @@ def get(
 
     # What is absent is told before labels are chosen: the others are missing from the copy all the same.
     absent = sorted(set(data_set.track_ids()) - {track.track_id for track in found.manifest.tracks})
-    if chosen := _split_names(labels):
-        found = dataclasses.replace(found, manifest=found.manifest.with_labels(chosen))
+    if chosen := _names_of_labels(labels):
+        found = dataclasses.replace(found, manifest=with_chosen_labels(found.manifest, chosen))
     for track_id in absent[:_SHOWN_LINES]:
         typer.echo(f"missing: {track_id}", err=True)
     if len(absent) > _SHOWN_LINES:
@@ -186,7 +199,7 @@ def validate(
     Exit code 1 if there are any.
     """
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import validate as checking
     from musicgenre.data.manifest import read_manifest
     from musicgenre.data.sets import get_set
@@ -246,7 +259,8 @@ def split(
         int | None, typer.Option("--validation-per-class", help="Validation tracks of each label.")
     ] = None,
     random_test: Annotated[
-        bool, typer.Option("--random-test", help="Draw the test part with the labels out of proportion.")
+        bool,
+        typer.Option("--random-test", help="Draw the test tracks at random, without keeping the share of each label."),
     ] = False,
     folds: Annotated[int | None, typer.Option("--folds", help="How many folds (default 5).")] = None,
     number: Annotated[int | None, typer.Option("--number", help="Which of several published splits.")] = None,
@@ -295,7 +309,7 @@ def split(
 
 @app.command("audit")
 def audit(
-    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder a genre.")],
+    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder per genre.")],
     quiet: _Quiet = False,
 ) -> None:
     """Look for copies, artists on both sides, contradicting labels, lopsided classes.
@@ -303,7 +317,7 @@ def audit(
     Exit code 1 for leaks.
     """
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder
     from musicgenre.data.manifest import read_manifest
@@ -365,18 +379,32 @@ def _refuse_overwrite(path: Path, overwrite: bool) -> None:
         raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
 
 
-def _split_names(labels: str | None) -> list[str] | None:
-    """Names of labels with commas between them; None where none were given."""
-    if labels is None:
+def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
+    """Names that were asked for, or several with commas between them; None where none were given."""
+    if not given:
         return None
-    names = [name.strip() for name in labels.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--labels {labels!r} names no label", valid="Names with commas between them")
+
+    names: list[str] = []
+    for text in given:
+        lines = [text]
+        if text.startswith("@"):
+            path = Path(text[1:])
+            try:
+                lines = path.read_text("utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(
+                    f"--labels {text}: {path} cannot be read ({error})", valid="A text file with a label a line"
+                ) from error
+        own = [line for line in lines if line.replace(",", "").strip()]
+        if not own:
+            raise UsageError(f"--labels {text!r} names no label", valid="Names with commas between them")
+        names += own
     return names
 
 
 def _echo_balance(manifest: Manifest) -> None:
     """Print how many tracks each label has in each part or fold that has any, and what labels a part has none of."""
+    # A manifest of folds has no parts until one fold is taken: then its table is by fold.
     folds = sorted({track.fold for track in manifest.tracks if track.fold is not None})
     by_fold = bool(folds) and not any(track.split for track in manifest.tracks)
 

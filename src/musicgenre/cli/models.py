@@ -34,7 +34,7 @@ def models(
         from musicgenre.models.registry import list_models, model_entry
 
         for entry in map(model_entry, list_models()):
-            facts = {"name": entry.name, "file": f"models/{entry.family}.py", "dimensions": list(entry.dims)}
+            facts = {"name": entry.name, "file": entry.file, "dimensions": list(entry.dims)}
             known.append({**facts, "example_shape": list(entry.tiny_shape), "options": entry.options})
     except MissingExtraError as error:  # the light install still has the cards
         typer.echo(f"no models here: {error}", err=True)

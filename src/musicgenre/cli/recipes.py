@@ -30,12 +30,14 @@ def recipes(
     from functools import partial
 
     from musicgenre.errors import UsageError
-    from musicgenre.training.recipes import former_names, list_recipes, load_recipe
+    from musicgenre.training.recipe_names import former_names, recipe_lines
 
     report = partial(typer.echo, err=True)  # standard output holds the recipes alone
     is_code = name is not None and _ROW_CODE.fullmatch(name) and name not in former_names()  # e3 was a recipe, E3 not
     is_pattern = name is None or any(character in name for character in "*?[")
     if name is not None and not is_code and not is_pattern:
+        from musicgenre.training.recipes import load_recipe
+
         recipe = load_recipe(name, settings or [], report=report)
         typer.echo(recipe.as_yaml(), nl=False)
         return
@@ -44,21 +46,20 @@ def recipes(
 
     if name is not None and is_code:
         code = name.upper()
-        found = [recipe for recipe in map(load_recipe, list_recipes()) if code in recipe.systems]
+        found = [recipe for recipe in recipe_lines() if code in recipe.systems]
         if not found:
             raise UsageError(
                 f"no recipe has the row code {code}", next_step="docs/codes.md says what each code stands for"
             )
     else:
-        # a recipe is found by a name it had before, too, and reading a few is quicker than reading all
+        # a recipe is found by a name it had before, too
         pattern = name or "*"
         renamed = {new for old, new in former_names().items() if fnmatchcase(old, pattern)}
-        names = [known for known in list_recipes() if known in renamed or fnmatchcase(known, pattern)]
-        if not names:
+        found = [line for line in recipe_lines() if line.name in renamed or fnmatchcase(line.name, pattern)]
+        if not found:
             raise UsageError(
                 f"no recipe's name matches {pattern!r}", next_step="'musicgenre recipes' lists all of them"
             )
-        found = [load_recipe(known) for known in names]
 
     rows = [(recipe.name, ", ".join(recipe.systems), recipe.summary) for recipe in found]
     name_width = max(len(row[0]) for row in rows)

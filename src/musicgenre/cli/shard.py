@@ -31,19 +31,22 @@ def shard(
     from functools import partial
 
     from musicgenre._parallel import usable_cores
-    from musicgenre.cli._progress import counting_several
+    from musicgenre._text import did_you_mean_path
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.data.shards import write_shards
     from musicgenre.data.store import is_store, open_store
     from musicgenre.errors import UsageError, needing
+    from musicgenre.training.request import check_request
 
     report = partial(typer.echo, err=True)  # standard output holds the result alone
     holds_features = is_store(source)
     if holds_features and (recipe is not None or settings):
         raise UsageError(f"{source} is a store: it is written as it is", next_step="Leave --recipe and --set out")
     if not holds_features and recipe is None:
+        near = "" if source.exists() else did_you_mean_path(source)
         raise UsageError(
             f"{source} is no store, and without a recipe nothing says what to compute of a manifest",
-            next_step="Give --recipe, or the folder that 'musicgenre prepare' made",
+            next_step=f"{near}Give --recipe, or the folder that 'musicgenre prepare' made",
         )
 
     with counting_several(quiet=quiet) as advance:
@@ -52,11 +55,9 @@ def shard(
             store = open_store(source)
         else:
             # the store that the recipe would train from; a store by itself needs no training package
+            wanted = check_request(recipe, settings or [], data=source, report=report)
             with needing("recipes", "train"):
                 from musicgenre.training.material import gather_material
-                from musicgenre.training.recipes import load_recipe
-
-            wanted = load_recipe(recipe, settings or [], report=report)
             material = gather_material(wanted, source, jobs=jobs or usable_cores(), report=report, progress=advance)
             store, manifest = material.store, material.manifest
 

@@ -44,20 +44,30 @@ def train(
 
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._progress import counting_several
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing
+    from musicgenre.training.request import check_request
 
+    report = partial(typer.echo, err=True)  # standard output holds the result alone
+    checked = check_request(
+        recipe,
+        settings or [],
+        data=data,
+        seeds=seeds,
+        folds=folds,
+        output=output,
+        resume=resume,
+        report=report,
+    )
     with needing("training", "train"):
         from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
-
-    report = partial(typer.echo, err=True)  # standard output holds the result alone
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report(f"warning: {message}")
     with decoding_apart(), counting_several(quiet=quiet) as advance:
         folder = train_recipe(
-            recipe,
+            checked,
             data,
             output=output,
             overrides=settings or [],

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from musicgenre._text import shortened
+from musicgenre._text import did_you_mean_path, shortened
 from musicgenre.errors import DataError
 
 _SHOWN_PROBLEMS = 20
 _SHOWN_CHARACTERS = 80  # of a cell, or of a header
 _SPECIAL = frozenset(',;\t"\r\n')  # what a cell has quotes for; all separators, as a reader has to guess
+_SEPARATORS = ",;\t"  # the likeliest first
+_EXCEL_LINE = re.compile(r"sep=[,;\t|][ \t]*(?:\r\n|\n|\r)")  # the first line, for a spreadsheet alone
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -43,7 +46,10 @@ class CellProblem:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
-    """Read the header's names, the rows, and what is wrong with rows of another length. Blank lines are skipped."""
+    """Read the header's names, the rows, and what is wrong with rows of another length. Blank lines are skipped.
+
+    A first column without a name that numbers the rows (pandas writes one) is left out.
+    """
     lines = _numbered(path, _read_text(path))
     header_line, names = next(lines, (1, []))
     header = [name for name in names if name]
@@ -55,6 +61,7 @@ def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
 
     rows: list[Row] = []
     problems: list[CellProblem] = []
+    nameless_first: list[CellProblem] = []
     for line, cells in lines:
         # spreadsheets put empty cells behind a row; fewer cells, or filled ones there, are a mistake
         if len(cells) < len(names) or any(cells[len(names) :]):
@@ -62,16 +69,19 @@ def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
             continue
 
         row = Row(line, {})
-        unnamed = []
-        for name, cell in zip(names, cells, strict=False):
+        unnamed: list[CellProblem] = []
+        for place, (name, cell) in enumerate(zip(names, cells, strict=False)):
             if name:
                 row.cells[name] = cell
             elif cell:
-                unnamed.append(cell)
-        if unnamed:
-            problems.append(CellProblem(line, "(no name)", unnamed[0], "a column whose header names it"))
+                problem = CellProblem(line, "(no name)", cell, "a column whose header names it")
+                (unnamed if place else nameless_first).append(problem)
+        problems += unnamed[:1]
         rows.append(row)
 
+    numbers = {problem.value for problem in nameless_first if problem.value.isdecimal()}
+    if len(numbers) < len(rows):
+        problems += nameless_first
     return header, rows, problems
 
 
@@ -103,6 +113,11 @@ def separator_with(text: str, columns: Sequence[str]) -> str:
     return ""
 
 
+def is_excel_line(line: str) -> bool:
+    """Whether a first line names the separator, for a spreadsheet alone: `sep=;`."""
+    return bool(_EXCEL_LINE.fullmatch(line))
+
+
 def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
     """Raise one error that names the problems by line and column, if there are any."""
     if not problems:
@@ -127,12 +142,15 @@ def format_rows(rows: Iterable[Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def _read_text(path: Path, valid: str = "A CSV file with a header and a row a track") -> str:
+def _read_text(path: Path, valid: str = "A CSV file with a header and a row per track") -> str:
     """Read UTF-8 text that is not empty; its mark, if it has one, is left out."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}", next_step="Make one with: musicgenre data index FOLDER") from error
+        raise DataError(
+            f"there is no file {path}",
+            next_step=f"{did_you_mean_path(path)}Make one with: musicgenre data index FOLDER",
+        ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -147,6 +165,9 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
             next_step="Save it as 'CSV UTF-8'",
         ) from error
 
+    # the line stays as a blank one, so that lines keep their numbers
+    if excel_line := _EXCEL_LINE.match(text):
+        text = f"\n{text[excel_line.end() :]}"
     if not text.strip():
         raise DataError(f"{path} is empty", valid=valid)
     return text
@@ -154,11 +175,7 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
 
 def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank."""
-    if not mark:  # some spreadsheets write semicolons or tabs: the header tells
-        header = text.lstrip("\r\n").splitlines()[0]
-        mark = next((mark for mark in ",;\t" if mark in header), ",")
-
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _separator_of(text), strict=True)
     line = 1
     while True:
         try:
@@ -171,3 +188,20 @@ def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list
         if any(cells):
             yield line, cells
         line = reader.line_num + 1  # a quoted cell may run over several lines
+
+
+def _separator_of(text: str) -> str:
+    """The separator that stands most often in the header, quotes left out; spreadsheets may write `;` or tabs."""
+    counts = dict.fromkeys(_SEPARATORS, 0)
+    is_quoted, before = False, _SEPARATORS[0]
+    for char in text.lstrip("\r\n"):
+        # a quote opens where a cell begins; one that closed a moment ago was the first half of a doubled one
+        if char == '"' and (is_quoted or before == '"' or before in counts):
+            is_quoted = not is_quoted
+        elif not is_quoted and char in "\r\n":
+            break
+        elif not is_quoted and char in counts:
+            counts[char] += 1
+        before = char
+
+    return max(counts, key=lambda mark: counts[mark])

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from musicgenre._files import md5_of
 from musicgenre._parallel import in_threads, reading_threads
-from musicgenre.data.index import Progress
+from musicgenre._text import shortened
+from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
+from musicgenre.data.index import Progress, track_md5
+from musicgenre.data.labels import notes_on_similar
 from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
 _FEW_TRACKS = 10  # a share of fewer moves by ten points and more with each
+_SHOWN_SHORT = 10
 _SAME_TAG = 0.9  # share of the tracks of either tag that have both
 _LOPSIDED = 5.0  # the largest class against the smallest
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")  # rows of one table share its file, and are no copies
@@ -88,12 +91,14 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
     Returns
     -------
     Audit
-        Copies of a track are found by equal content, and GTZAN's also by its known list of identical tracks.
+        Copies of a track are found by equal content, and rows of a table, which have none, by GTZAN's known list of
+        identical tracks.
     """
     originals = [track for track in manifest.tracks if not track.augmented]
     copies = _copies(originals, progress)
     groups = _across(originals, lambda track: track.group)
 
+    # A group on both sides is a leak; how many test tracks it touches says how grave.
     test = [track for track in originals if track.split == "test"]
     trained_groups = {track.group for track in originals if track.split == "train"} - {""}
 
@@ -120,7 +125,7 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
         augmented_outside_train=tuple(outside),
         balance={label: {part: counts[label, part] for part in parts} for label in labels},
         missing=tuple(track.track_id for track in manifest.missing_files()),
-        warnings=tuple(_warnings(originals)),
+        warnings=(*_warnings(originals), *_notes_on_short(originals)),
     )
 
 
@@ -128,23 +133,18 @@ def _copies(tracks: Sequence[Track], progress: Progress | None) -> list[list[Tra
     """Find tracks of the same content: by the column md5, else by their files'."""
     marks = {track.track_id: track.columns.get("md5", "") for track in tracks}
     unread = [t for t in tracks if not marks[t.track_id] and t.path.suffix.lower() not in _TABLE_SUFFIXES]
-    for done, (track, digest) in enumerate(zip(unread, in_threads(_md5, unread, reading_threads()), strict=True), 1):
-        marks[track.track_id] = digest
+    digests = in_threads(track_md5, unread, reading_threads())
+    for done, (track, digest) in enumerate(zip(unread, digests, strict=True), 1):
+        marks[track.track_id] = digest if isinstance(digest, str) else ""  # absent files are listed by themselves
         if progress:
             progress(done, len(unread))
 
     by_mark: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:
-        if mark := known_duplicate(track.track_id, track.label) or marks[track.track_id]:
+        # A name tells of rows of a table alone: other files may have it, and a copy may have lost it.
+        if mark := marks[track.track_id] or known_duplicate(track.track_id, track.label):
             by_mark[mark].append(track)
     return [same for same in by_mark.values() if len(same) > 1]
-
-
-def _md5(track: Track) -> str:
-    try:
-        return md5_of(track.path)
-    except OSError:  # absent files are listed by themselves
-        return ""
 
 
 def _places(tracks: Sequence[Track]) -> set[str]:
@@ -173,6 +173,7 @@ def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
         if count < _FEW_TRACKS:
             yield f"{label!r} has {count} track{'s' * (count != 1)} only: its score will say little"
 
+    yield from notes_on_similar(counts)
     if any(len(track.labels) != 1 for track in tracks):
         yield from _tag_warnings(tracks, counts)
     elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
@@ -184,6 +185,23 @@ def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
     without = sum(not track.group for track in tracks)
     if without:
         yield f"{without} of {len(tracks)} tracks have no group (artist): whether theirs repeat is not known"
+
+
+def _notes_on_short(tracks: Sequence[Track]) -> list[str]:
+    """Name the tracks that are shorter than one segment, which silence would fill up."""
+    lengths_s = in_threads(duration_s_of, tracks, reading_threads())
+    short = []
+    for track, length_s in zip(tracks, lengths_s, strict=True):
+        if length_s is not None and length_s < SHORT_TRACK_S:
+            short.append(f"{track.track_id} ({length_s:.2f} s)")
+    if not short:
+        return []
+
+    are = "is" if len(short) == 1 else "are"
+    return [
+        f"{len(short)} of {len(tracks)} tracks {are} shorter than {SHORT_TRACK_S:g} s, a usual segment, and say "
+        f"little of a genre: {shortened(short, _SHOWN_SHORT)}"
+    ]
 
 
 def _tag_warnings(tracks: Sequence[Track], counts: Mapping[str, int]) -> Iterator[str]:

@@ -55,6 +55,7 @@ def fetch_data_set(
                 f"{data_set.name} is not downloaded by this command (origin: {data_set.origin})",
                 next_step=f"With a copy of your own: musicgenre data get {data_set.name} --from FOLDER",
             )
+        # A server that sends without end must not fill the disk.
         most = _ROOM * data_set.size_bytes
         archives = [download(one, folder / "downloads", most=most, progress=progress) for one in data_set.archives]
         for file in data_set.files:

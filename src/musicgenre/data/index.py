@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import md5_of
 from musicgenre._parallel import in_threads, reading_threads
-from musicgenre._text import printable
-from musicgenre.audio import find_audio_files
+from musicgenre._text import did_you_mean_path, printable, shortened
+from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files
 from musicgenre.data import _csv
+from musicgenre.data.labels import notes_on_similar, tidy_label
 from musicgenre.data.manifest import Manifest, Track, parse_tracks
 from musicgenre.errors import DataError
 
@@ -22,6 +22,7 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 # Where the genre folders of GTZAN stand in its archives and in the copies that circulate.
 _GENRE_ROOTS = ("genres", "genres_original", "images_original", "Data/genres_original")
 _TABLE_ID_SUFFIXES = (".wav", ".au", ".mp3", ".png")  # a table names the file that a row was computed from
+_SHOWN_FILES = 5
 _SEGMENT_ID_PARTS = 3  # blues.00000.4 is the fifth segment of blues.00000
 
 Progress = Callable[[int, int], None]  # (done, all)
@@ -59,14 +60,14 @@ def index_folder(
     checksums: bool = True,
     progress: Progress | None = None,
 ) -> Index:
-    """List the tracks of a folder that holds one folder a genre.
+    """List the tracks of a folder that holds one folder per genre.
 
     Parameters
     ----------
     folder : Path or str
         The data set: `FOLDER/GENRE/any.wav`, or GTZAN's `FOLDER/genres/GENRE/GENRE.nnnnn.wav` (or `.au`).
     labels : sequence of str, optional
-        The genres to take; all by default.
+        The genres to take; all by default. What is no label itself is taken for several, with commas between them.
     artists : Mapping of str to str, optional
         Artist group of track ids, see `read_artists`.
     pictures : bool, optional
@@ -79,13 +80,14 @@ def index_folder(
     Returns
     -------
     Index
-        Tracks in order of label and name; the track id is the file's name without suffix when that is unique.
+        Tracks in order of label and name; the track id is the file's name without suffix when that is unique. Links
+        are followed; a file that stands under several genres is a track of each, and a note says so.
     """
     root = _genre_root(Path(os.path.abspath(folder)))  # noqa: PTH100 - links in the path stay as they are
     if pictures:
         files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
     else:
-        files = list(find_audio_files(root))
+        files = _sound_files(root)
 
     kept: list[Path] = []
     skipped: list[LeftOut] = []
@@ -104,7 +106,8 @@ def index_folder(
     tracks = [Track(name, path, _label_of(path, root)) for name, path in zip(ids, kept, strict=True)]
     tracks.sort(key=lambda track: (track.label, track.track_id))
 
-    return _finish(Manifest(None, tuple(tracks)), skipped, labels, artists, checksums, progress)
+    found = _finish(Manifest(None, tuple(tracks)), skipped, labels, artists, checksums, progress)
+    return dataclasses.replace(found, notes=(*_notes_on_links(found.manifest), *found.notes))
 
 
 def index_csv(
@@ -230,11 +233,46 @@ def with_artists(manifest: Manifest, artists: Mapping[str, str]) -> Manifest:
     )
 
 
+def track_md5(track: Track) -> str | OSError:
+    """Hex MD5 of a track's file, or why it cannot be read: an absent file must not end a long job."""
+    try:
+        return md5_of(track.path)
+    except OSError as error:
+        return error
+
+
+def with_chosen_labels(manifest: Manifest, labels: Sequence[str]) -> Manifest:
+    """Keep the tracks of some labels.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The tracks.
+    labels : sequence of str
+        A label each (which may have commas in it), or several with commas between them.
+
+    Raises
+    ------
+    DataError
+        If no track has one of them.
+    """
+    known = {track.label for track in manifest.tracks}
+    chosen: list[str] = []
+    for name in map(tidy_label, labels):
+        if name in known:
+            chosen.append(name)
+        else:
+            chosen += [piece for piece in map(tidy_label, name.split(",")) if piece]
+    return manifest.with_labels(chosen)
+
+
 def _genre_root(folder: Path) -> Path:
     """Find the folder that holds the genre folders."""
     if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"the folder {folder} {problem}", next_step="Give a folder of genre folders, or a CSV")
+        problem, near = "is a file", ""
+        if not folder.exists():
+            problem, near = "does not exist", did_you_mean_path(folder)
+        raise DataError(f"the folder {folder} {problem}", next_step=f"{near}Give a folder of genre folders, or a CSV")
 
     # A folder that holds just one folder is perhaps an archive's own top folder: the genres stand further down.
     top = folder
@@ -253,6 +291,49 @@ def _genre_root(folder: Path) -> Path:
         top = inner[0]
 
 
+def _sound_files(root: Path) -> list[Path]:
+    """Sound files below the folder of the genres, each genre walked by itself: a file may be linked into several."""
+    files: list[Path] = []
+    for top in sorted(root.iterdir()):
+        if top.name.startswith("."):
+            continue
+        if top.is_dir():
+            files += [path for path in find_audio_files(top) if not _leads_back(path.parent, root)]
+        elif top.suffix.lower() in AUDIO_SUFFIXES:
+            files.append(top)
+    return files
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a link on the way down to a folder leads back to the folder of the genres, or out of it."""
+    real_root = Path(os.path.realpath(root))
+    while folder != root:
+        if real_root.is_relative_to(os.path.realpath(folder)):
+            return True
+        folder = folder.parent
+    return False
+
+
+def _notes_on_links(manifest: Manifest) -> list[str]:
+    """Name the files that are linked into several genres."""
+    labels_of: dict[str, set[str]] = {}
+    for track in manifest.tracks:
+        labels_of.setdefault(os.path.realpath(track.path), set()).add(track.label)
+    several = [
+        f"{printable(Path(file).name)} ({', '.join(sorted(labels))})"
+        for file, labels in labels_of.items()
+        if len(labels) > 1
+    ]
+    if not several:
+        return []
+
+    n = "1 file stands" if len(several) == 1 else f"{len(several)} files stand"
+    return [
+        f"{n} under several genres and is a track of each, which `musicgenre data audit` calls a contradiction: "
+        f"{shortened(several, _SHOWN_FILES)}"
+    ]
+
+
 def _problem(path: Path, root: Path) -> str:
     """Say why a file below the folder of the genres cannot be a track; empty when it can."""
     if len(path.relative_to(root).parts) < 2:
@@ -269,12 +350,13 @@ def _problem(path: Path, root: Path) -> str:
 
 
 def _label_of(path: Path, root: Path) -> str:
-    """The name of a file's genre folder, in the one form of Unicode that labels have."""
-    return unicodedata.normalize("NFC", path.relative_to(root).parts[0]).strip()
+    """The genre of a file, which the folder it stands in is named after."""
+    return tidy_label(path.relative_to(root).parts[0])
 
 
 def _track_ids(paths: Sequence[Path]) -> list[str]:
     """Names without suffix if unique, else paths without suffix, else paths."""
+    # The shortest form that tells all apart: ids of GTZAN come out as everybody writes them, blues.00000.
     stems = [path.stem for path in paths]
     without_suffix = [path.with_suffix("").as_posix() for path in paths]
     for ids in (stems, without_suffix):
@@ -294,12 +376,13 @@ def _finish(
 ) -> Index:
     """Choose labels, add checksums (files that cannot be read are left out) and set the groups."""
     if labels is not None:
-        manifest = manifest.with_labels(labels)
+        manifest = with_chosen_labels(manifest, labels)
 
+    # Checksums come after the choice of labels: hashing reads every byte of what is taken.
     skipped = list(skipped)
     if checksums:
         tracks: list[Track] = []
-        digests = in_threads(_md5, manifest.tracks, reading_threads())
+        digests = in_threads(track_md5, manifest.tracks, reading_threads())
         for done, (track, digest) in enumerate(zip(manifest.tracks, digests, strict=True), 1):
             if isinstance(digest, str):
                 tracks.append(track.with_columns(md5=digest))
@@ -314,14 +397,7 @@ def _finish(
 
     if artists is not None:
         manifest = with_artists(manifest, artists)
-    return Index(manifest, tuple(skipped))
-
-
-def _md5(track: Track) -> str | OSError:
-    try:
-        return md5_of(track.path)
-    except OSError as error:
-        return error
+    return Index(manifest, tuple(skipped), notes=tuple(notes_on_similar(manifest.counts())))
 
 
 def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
@@ -340,7 +416,7 @@ def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
     if "artist_group" not in columns:
         _csv.raise_problems(path, problems)
     if not rows:
-        raise DataError(f"{path} has no rows", valid="A row a track")
+        raise DataError(f"{path} has no rows", valid="A row per track")
     return rows
 
 
@@ -358,5 +434,7 @@ def _with_names(row: _csv.Row, names: Mapping[str, str]) -> _csv.Row:
         cells[names.get(name, kept_name)] = cell
 
     if "label" in cells:
-        cells["label"] = unicodedata.normalize("NFC", cells["label"])
+        cells["label"] = tidy_label(cells["label"])
+    if "labels" in cells:
+        cells["labels"] = ";".join(tidy_label(name) for name in cells["labels"].split(";"))
     return _csv.Row(row.line, cells)

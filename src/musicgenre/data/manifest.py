@@ -355,6 +355,10 @@ def _parse_track(
 
     named = cell_of("path")
     path = Path(os.path.normpath(folder / named))
+    if "\\" in named and not os.path.exists(path):  # noqa: PTH110 - Path.exists raises at a name that is too long
+        slashed = named.replace("\\", "/")  # a list made on Windows
+        if os.path.exists(folder / slashed):  # noqa: PTH110
+            named, path = slashed, Path(os.path.normpath(folder / slashed))
     if not named.strip() or "\0" in named:
         refuse("path", "the path of a file")
     elif check_files and not path.is_file():

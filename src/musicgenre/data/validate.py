@@ -103,6 +103,7 @@ def validate_manifest(
         if progress:
             progress(done, len(manifest))
 
+    # Links are resolved: a track may be listed under one name and lie beside the others under another.
     in_manifest = {os.path.realpath(track.path) for track in manifest.tracks}
     folders = sorted({t.path.parent for t in manifest.tracks if t.path.suffix.lower() in AUDIO_SUFFIXES})
     for path in find_audio_files([folder for folder in folders if folder.is_dir()]):

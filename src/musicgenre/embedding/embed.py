@@ -1,4 +1,4 @@
-"""Embed tracks: one vector a track from what a network hears, many tracks in one file that can be added to."""
+"""Embed tracks: one vector per track from what a network hears, many tracks in one file that can be added to."""
 
 from __future__ import annotations
 
@@ -447,7 +447,7 @@ def network_ear(
     if len(made.shape()) != 1:
         raise UsageError(
             f"{name} with these options gives an array of shape {made.shape()}",
-            valid="One vector a segment",
+            valid="One vector per segment",
             next_step=_ONE_VECTOR[name],
         )
     made.load()

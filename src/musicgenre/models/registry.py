@@ -56,6 +56,12 @@ class ModelEntry:
     find_weights: Callable[[str, Mapping[str, Any]], object] | None = None
 
     @property
+    def file(self) -> str:
+        """Where it is written: `models/cnn.py`, or the module of a plugin."""
+        module = self.make.__module__
+        return f"models/{self.family}.py" if module.startswith("musicgenre.") else module
+
+    @property
     def options(self) -> dict[str, Any]:
         """The options with their defaults."""
         parameters = inspect.signature(self.make).parameters.values()

@@ -45,7 +45,7 @@ class Examples:
     part : PartView
         The rows.
     kind : {"all", "fresh"}
-        `all`: every row; `fresh`: one row a track, drawn anew for every epoch.
+        `all`: every row; `fresh`: one row per track, drawn anew for every epoch.
 
     Raises
     ------

@@ -24,13 +24,15 @@ from musicgenre.features.registry import create_representation, representation_f
 from musicgenre.features.representations.columns import missing_columns
 from musicgenre.models.registry import model_entry
 from musicgenre.training.parts import LEAKY, Parts, leaking_parts, parts_of
-from musicgenre.training.recipes import Recipe, Report
+from musicgenre.training.recipe_names import Report
+from musicgenre.training.recipes import Recipe
 
 MANIFEST_SPLIT = "manifest"
 """Name of the protocol where a manifest brought a split that no protocol of ours made."""
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 _VALIDATION_SHARE = 0.125
+_SHOWN_WARNINGS = 20
 """Share of the tracks outside the test part that validates, of a fold or where a split has none: a tenth of all."""
 _N_DIGITS = 20
 """Of the hash that names a folder in the cache."""
@@ -186,6 +188,10 @@ def gather_material(
         )
         for skip in done.skipped:
             report(f"skipped {skip.track_id}: {skip.reason}")
+        for warning in done.warnings[:_SHOWN_WARNINGS]:
+            report(f"look at {warning.track_id}: {warning.reason}")
+        if len(done.warnings) > _SHOWN_WARNINGS:
+            report(f"look at {len(done.warnings) - _SHOWN_WARNINGS} more tracks: musicgenre data validate names them")
         return done.open()
 
     features = prepared_store(representation, store, section.dtype)

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file a system, a base and small differences, checked key by key.
+"""Recipes: one YAML file per system, a base and small differences, checked key by key.
 
 A recipe names its parents under `base`; they are merged first, in order, and what the recipe says itself wins.
 Files whose name starts with `_` are parts to be named as parents, not recipes to train.
@@ -7,26 +7,18 @@ Files whose name starts with `_` are parts to be named as parents, not recipes t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from musicgenre._text import nearest_name, shortened
+from musicgenre._text import nearest_name
 from musicgenre.errors import RecipeError, needing
 from musicgenre.features.base import SHORTEST_HOP_S
+from musicgenre.training.recipe_names import RECIPE_FOLDER, Report, current_name, find_recipe, former_names
 
 with needing("reading recipes", "train"):  # the light install has neither
     import yaml
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
-"""Where the recipes that come with the package live."""
-
-Report = Callable[[str], None]
-"""Takes a line for the person who waits."""
-
-_FORMERLY = "formerly: "
-_N_SHOWN = 5  # names that a message lists
 
 _WORDS = ("summary", "systems", "notes")
 """What a recipe says to people, and no training reads."""
@@ -298,12 +290,6 @@ class Recipe(_Section):
         return {key: value for key, value in written.items() if key not in _WORDS} == own
 
 
-def list_recipes() -> list[str]:
-    """Names of the recipes that come with the package, sorted."""
-    stems = (path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
-    return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
-
-
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), *, report: Report = lambda text: None) -> Recipe:
     """Read a recipe, merge its parents, apply the overrides and check the whole.
 
@@ -322,7 +308,7 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), *, report: Re
         An unknown key (the nearest valid one is named), a wrong type, a missing parent.
     """
     report = functools.cache(report)  # a name that several parents use is told once
-    path = _recipe_file(recipe, report)
+    path = find_recipe(recipe, report)
     plain = _merged_recipe(path, (), report)
 
     # values are read as YAML, so that `--set` takes what a recipe file takes: numbers, lists, null
@@ -383,53 +369,6 @@ def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
     if recipe.study.variants:
         recipe.variants()  # each is checked too, before the first of them trains for hours
     return recipe
-
-
-@functools.cache
-def former_names() -> Mapping[str, str]:
-    """Every name that a recipe or a part had before, with what it is called now.
-
-    A file says so itself, `formerly: e3`. That line alone is read, since parsing every recipe would take long.
-    """
-    names = {}
-    for path in RECIPE_FOLDER.glob("*.yaml"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith(_FORMERLY):
-                names[line.removeprefix(_FORMERLY).strip()] = path.stem
-    return names
-
-
-def current_name(name: str) -> str:
-    """What a recipe, or a variant `STUDY.VARIANT`, is called now; any other name as it is."""
-    recipe, dot, variant = name.partition(".")
-    return former_names().get(recipe, recipe) + dot + variant
-
-
-def _recipe_file(recipe: str | Path, report: Report) -> Path:
-    """The file of a recipe given by its path, its name, or a name that it had before."""
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise RecipeError(f"there is no recipe file {path}")
-        return path
-
-    given, names = str(recipe), list_recipes()
-    name = current_name(given)
-    if name in names:
-        if name != given:
-            report(f"{given} is called {name} now")
-        return RECIPE_FOLDER / f"{name}.yaml"
-
-    # a part of a name says more than a few wrong letters do, and today's names more than former ones
-    near = [known for known in names if given and given.lower() in known]
-    if not near and (meant := nearest_name(given, names) or nearest_name(given, former_names())):
-        near = [current_name(meant)]
-    raise RecipeError(
-        f"there is no recipe named {given!r}",
-        valid=f"Nearest: {shortened(near, _N_SHOWN)}" if near else "",
-        next_step="'musicgenre recipes' lists them, 'musicgenre recipes E3' those of a row code; "
-        "or give the path of a YAML file",
-    )
 
 
 def _merged_recipe(path: Path, children: tuple[Path, ...], report: Report) -> dict[str, Any]:

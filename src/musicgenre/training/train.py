@@ -20,7 +20,7 @@ from musicgenre.models.cards import cards_in_use
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
-from musicgenre.runs.folder import RunFolder, check_output, free_folder, versions, write_group, write_study
+from musicgenre.runs.folder import RunFolder, free_folder, versions, write_group, write_study
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
@@ -32,7 +32,9 @@ from musicgenre.training.material import (
     material_of_shards,
 )
 from musicgenre.training.parts import Parts, missing_tags
-from musicgenre.training.recipes import Recipe, Report, load_recipe
+from musicgenre.training.recipe_names import Report
+from musicgenre.training.recipes import Recipe
+from musicgenre.training.request import check_request
 
 
 def train(
@@ -96,13 +98,8 @@ def train(
         A folder that holds something else, or a training that failed.
     """
     overrides = list(overrides)
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, report=report)
-    if seeds < 1 or folds < 0 or folds == 1:
-        raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
-    if resume and output is None:
-        raise UsageError("there is nothing to resume", next_step="Name the run folder with --output")
+    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, report=report)
     folder = output or free_folder(Path("runs") / chosen.name)
-    check_output(folder, resume)
 
     # the command that repeats this, without the folders of this machine
     path = data.path if isinstance(data, Manifest) else data
@@ -301,7 +298,7 @@ def _check_model(network: Network, material: Material, recipe: Recipe) -> None:
     is_classical = isinstance(network, ClassicalModel)
     if is_classical and recipe.is_tagging:
         raise RecipeError(
-            f"the model {name} is fitted to one label a track, not to tags",
+            f"the model {name} is fitted to one label per track, not to tags",
             valid="A network, such as mlp, cnn1d or cnn2d",
             next_step="'musicgenre recipes' lists recipes with task: multi_label",
         )

@@ -79,7 +79,7 @@ def has_columns(path: Path, columns: Sequence[str]) -> bool:
     """Tell by its first line whether a file is a table with these columns."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as stream:
-            first_line = next((line for line in stream if line.strip()), "")
+            first_line = next((line for line in stream if line.strip() and not _csv.is_excel_line(line)), "")
     except OSError:
         return False
 

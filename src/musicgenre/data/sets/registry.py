@@ -87,7 +87,8 @@ class DataSet:
     label_kind : str
         What to call the labels.
     reads : callable
-        `reads(path)` tells whether `index` takes this file: the set's own list.
+        `reads(path)` tells whether `data index` leaves this file or folder to `index`: the set's own list, or a layout
+        that is not one folder a genre.
     track_ids : callable
         Gives the ids of all its tracks when they are known beforehand, else none.
     checksums : Archive or None
@@ -191,5 +192,5 @@ def get_set(name: str) -> DataSet:
 
 
 def set_that_reads(path: Path) -> DataSet | None:
-    """Find the data set whose own list a file is."""
+    """Find the data set whose own list a file is, or whose own layout a folder has."""
     return next((data_set for data_set in list_sets() if data_set.reads(path)), None)

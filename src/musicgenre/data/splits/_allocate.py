@@ -163,6 +163,7 @@ def apportion(total: int, counts: Mapping[str, int], most: Mapping[str, int], se
 
     The label furthest below its exact share gets the next track. The sum falls short where `most` forbids more.
     """
+    # Equal claims are decided by the seed, never by the alphabet.
     whole = sum(counts.values())
     chance = {label: draw(seed, salt, label) for label in counts}
     shares = dict.fromkeys(counts, 1)
@@ -183,6 +184,7 @@ def allocate(units: Sequence[Unit], targets: Targets, seed: int) -> dict[str, st
     dict of str to str
         The part of every track id.
     """
+    # Whole groups seldom fit exactly: of many deals the best is taken, and the first perfect one ends the search.
     best: dict[str, str] = {}
     best_deviation = -1
     for attempt in range(_ATTEMPTS):
@@ -215,7 +217,7 @@ def _deal(units: Sequence[Unit], targets: Targets, chance: Callable[[str], float
                 if mark < 0:
                     part = name
                     break
-        else:
+        else:  # it fits nowhere: where it does least harm
             part = min(room, key=lambda part: overshoot(part, unit.counts))
 
         chosen[unit.key] = part

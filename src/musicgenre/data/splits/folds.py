@@ -102,6 +102,7 @@ def take_fold(manifest: Manifest, fold: int, *, validation_size: float = 0.1, se
     others = [t for t in manifest.tracks if t.fold is not None and t.fold != fold and not t.augmented]
     parts = _train_or_validation(others, validation_size, seed, by_group=by_group)
 
+    # A copy of a tested track may not train, and one of a validation track neither.
     def in_fold(track: Track) -> Track:
         part = parts.get(track.source_id, "")
         if track.fold is None or (track.augmented and part != "train"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
 from musicgenre._registry import Registry
-from musicgenre.data.manifest import Manifest, Track, require_classes
+from musicgenre.data.manifest import Manifest, require_classes
 from musicgenre.errors import DataError, UsageError
 
 OptionValue = int | float | bool | str | None
@@ -151,7 +151,21 @@ def split(manifest: Manifest, protocol: str, *, seed: int = 0, **options: Option
 
     # Augmented rows go back to where they stood, each beside its original and in the training part only.
     tracks_by_id = {track.track_id: track for track in done.tracks}
-    rows = [_in_part(track, tracks_by_id) for track in manifest.tracks]
+    rows = []
+    for track in manifest.tracks:
+        source = tracks_by_id.get(track.source_id)
+        if source is None:
+            raise DataError(
+                f"the augmented row {track.track_id} was made from {track.source_id!r}, which is not in the manifest",
+                next_step="Split the manifest of the originals and augment afterwards",
+            )
+        if track.augmented:
+            part = "train" if source.split == "train" else ""
+            rows.append(dataclasses.replace(track, split=part, fold=source.fold))
+        else:
+            rows.append(source)
+
+    # The record makes every result that comes of the manifest say how it was split.
     record = {
         "protocol": protocol,
         "protocol_seed": str(seed),
@@ -181,18 +195,3 @@ def protocol_of(manifest: Manifest) -> SplitRecord | None:
     if not (seed.isascii() and seed.isdigit()):
         raise DataError(f"the column protocol_seed holds {seed!r}", valid="A whole number from 0 on")
     return SplitRecord(name, int(seed), options)
-
-
-def _in_part(track: Track, tracks_by_id: Mapping[str, Track]) -> Track:
-    """The row after the split: an augmented one trains where its original does, and is unused elsewhere."""
-    source = tracks_by_id.get(track.source_id)
-    if source is None:
-        raise DataError(
-            f"the augmented row {track.track_id} was made from {track.source_id!r}, which is not in the manifest",
-            next_step="Split the manifest of the originals and augment afterwards",
-        )
-    if not track.augmented:
-        return source
-
-    part = "train" if source.split == "train" else ""
-    return dataclasses.replace(track, split=part, fold=source.fold)
