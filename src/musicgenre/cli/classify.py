@@ -147,9 +147,7 @@ def classify(
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
 
-            # A file that no decoder survives costs a worker, not the run; one alone is worth no process.
-            stack.enter_context(decoding_apart(len(missing)))
-
+            stack.enter_context(decoding_apart(len(missing)))  # what no decoder survives costs one line
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
             no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
