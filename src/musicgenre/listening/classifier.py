@@ -22,7 +22,7 @@ DEFAULT_COVERAGE_S = 18.0
 
 
 class Classifier:
-    """Names the genre of tracks. Loads its model once; safe to share between threads.
+    """Names the genre of tracks. Loads its model once; safe to share between threads, and to use in forked processes.
 
     Parameters
     ----------
