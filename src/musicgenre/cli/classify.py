@@ -93,10 +93,7 @@ def classify(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
-    level: Annotated[
-        str | None,
-        typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
-    ] = None,
+    level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
