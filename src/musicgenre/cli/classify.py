@@ -136,15 +136,14 @@ def classify(
         with ExitStack() as stack:
             results = None
             if output is not None:
-                file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
-                results = stack.enter_context(
-                    _open_results(output, file_kind, classifier, coverage, resume, overwrite)
-                )
+                results = stack.enter_context(_open_results(output, kind, classifier, coverage, resume, overwrite))
                 missing = [path for path in missing if not tally.knows(results.done(path))]
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
 
-            stack.enter_context(decoding_apart(len(missing)))  # what no decoder survives costs one line
+            # What no decoder survives costs one line.
+            stack.enter_context(decoding_apart(len(missing)))
+
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
             no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
@@ -294,7 +293,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
 
 
 def _open_results(
-    output: Path, kind: FileFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
+    output: Path, kind: OutputFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
     from musicgenre.listening.results import ResultFile
@@ -304,9 +303,10 @@ def _open_results(
         "coverage": coverage or "default",
         "model_sha256": classifier.model_sha256,
     }
+    file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
     return ResultFile(
         output,
-        kind,
+        file_kind,
         settings,
         resume=resume,
         overwrite=overwrite,
