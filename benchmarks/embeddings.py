@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from musicgenre._parallel import usable_cores
 from musicgenre.audio import load
-from musicgenre.data._pool import usable_cores
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import BundleError
 from musicgenre.features.base import Representation, cut

@@ -34,7 +34,8 @@ def one_side(keep: bool, steps: int, batch_size: int) -> dict[str, float]:
     import torch
 
     from musicgenre.models.registry import create_model
-    from musicgenre.training.fit import as_channels_last, keeping_freed_memory
+    from musicgenre.training._memory import keeping_freed_memory
+    from musicgenre.training.fit import as_channels_last
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

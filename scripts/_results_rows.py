@@ -117,7 +117,7 @@ def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any
     from musicgenre.evaluation.evaluate import evaluate
     from musicgenre.evaluation.report import LabelReport
     from musicgenre.runs.folder import open_runs
-    from musicgenre.training.recipes import current_name
+    from musicgenre.training.recipe_names import current_name
 
     report = evaluate(run)
     first = open_runs(run)[0]

@@ -81,7 +81,8 @@ def known_commands() -> dict[str, set[str]]:
 
 def wrong_codes(text: str) -> Iterator[str]:
     """Row codes that the page lacks, and recipes it names that do not exist or have another code."""
-    from musicgenre.training.recipes import list_recipes, load_recipe
+    from musicgenre.training.recipe_names import list_recipes
+    from musicgenre.training.recipes import load_recipe
 
     codes = {name: load_recipe(name).systems for name in list_recipes()}
     explained = dict(CODE_ROW.findall(text))

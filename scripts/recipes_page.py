@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from musicgenre.training.recipes import Recipe, former_names, list_recipes, load_recipe
+from musicgenre.training.recipe_names import former_names, list_recipes
+from musicgenre.training.recipes import Recipe, load_recipe
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
 

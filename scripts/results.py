@@ -67,7 +67,7 @@ def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Seque
 
 def _names(row: Row) -> list[str]:
     """The name of a row's record, and those that it had while its recipe had another name."""
-    from musicgenre.training.recipes import former_names
+    from musicgenre.training.recipe_names import former_names
 
     formerly = [old for old, name in former_names().items() if name == row.trained]
     return [row.record_name, *(old + row.record_name.removeprefix(row.trained) for old in formerly)]

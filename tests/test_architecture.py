@@ -13,7 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
     (
         *("errors", "_files", "_json", "_known_files", "_numbers", "_parallel", "_registry", "_text", "_version"),
-        *("_onnx", "_protobuf", "_transfer", "_weight_files", "config"),
+        *(
+            "_privacy",
+            "_install",
+            "_onnxruntime",
+            "_locks",
+            "_onnx",
+            "_protobuf",
+            "_transfer",
+            "_weight_files",
+            "config",
+        ),
     ),
     ("audio",),
     ("data",),

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre import _files
+from musicgenre._locks import folder_lock
 from musicgenre.audio import load
 from musicgenre.augment.offline import augment, drawn_of, replay, seed_of
 from musicgenre.augment.waveform import get_chain
-from musicgenre.data._disk import folder_lock
 from musicgenre.data.manifest import Manifest, Track, read_manifest
 from musicgenre.data.splits import split
 from musicgenre.errors import DataError, UsageError

@@ -19,7 +19,7 @@ from musicgenre import Classifier
 from musicgenre._onnx import GraphBuilder
 from musicgenre._protobuf import ProtobufError, bytes_field, fields, read_varint, write_varint
 from musicgenre.bundle import BundleCard, load_bundle, load_ensemble, open_bundle, read_card, save_bundle
-from musicgenre.bundle.file import CARD_KEY, seal
+from musicgenre.bundle.container import CARD_KEY, seal
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
 from musicgenre.features.registry import create_representation
 from tests.toy import save_toy, save_toy_ears

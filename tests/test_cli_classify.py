@@ -102,7 +102,7 @@ def test_one_bad_file_is_one_line_and_exit_code_one(toy: Path, library: Path) ->
 
 
 def test_table_and_csv_agree_with_json(toy: Path, library: Path) -> None:
-    table = run("classify", library, "--model", toy)
+    table = run("classify", library, "--model", toy, "--format", "table")
     assert table.returncode == 0
     lines = table.stdout.decode().splitlines()
     assert len(lines) == 3 and any("a loud.wav" in line and " loud " in line for line in lines)
@@ -138,7 +138,7 @@ def test_unsure_names_candidates(tmp_path: Path) -> None:
     _, records, _ = classify_json(model, path)
     record = records["middling.wav"]
     assert record["genre"] == "unsure" and set(record["candidates"]) == {"loud", "quiet"}
-    assert "perhaps" in run("classify", path, "--model", model).stdout.decode()
+    assert "perhaps" in run("classify", path, "--model", model, "--format", "table").stdout.decode()
 
 
 def test_output_file_resumes_without_hearing_again(toy: Path, library: Path, tmp_path: Path) -> None:

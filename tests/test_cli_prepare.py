@@ -53,6 +53,16 @@ def test_prepare_says_what_it_computed_and_reused(folder: Path) -> None:
     np.testing.assert_allclose(times, np.arange(7) * 0.25, atol=1e-4)
 
 
+def test_clips_shorter_than_a_segment_are_named_each_time(folder: Path) -> None:
+    soundfile.write(folder / "3.wav", np.zeros(1102), RATE_HZ)
+    options = ("--representation", "mfcc", "--segment", "0.5")
+    for _ in range(2):  # the second time it comes from the cache
+        code, _, err = prepared(folder, *options)
+        assert code == 0
+        assert "t3: " in err and "is 0.05 s long, shorter than a segment of 0.5 s" in err
+        assert "t2: " not in err
+
+
 def test_rows_are_the_representation_of_their_segment(folder: Path) -> None:
     manifest = read_manifest(folder / "m.csv")
     mfcc = create_representation("mfcc", segment_s=0.5)

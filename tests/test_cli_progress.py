@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
+import typer
 
-from musicgenre.cli._progress import counting, transferring
+from musicgenre.cli._terminal import counting, transferring
 
 
 def test_a_bar_on_a_terminal_needs_no_thread(
@@ -34,3 +36,25 @@ def test_nothing_is_drawn_in_a_pipe_or_when_quiet(
         step(1, 2)
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_what_is_written_without_asking_stands_on_lines_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pyte = pytest.importorskip("pyte")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    with counting("preparing") as advance:
+        advance(1, 3)
+        typer.echo("a note", err=True)
+        sys.stderr.write("begun, ")
+        advance(3, 3)
+        sys.stderr.write("done\n")
+        drawn = capsys.readouterr().err
+    screen = pyte.Screen(60, 5)
+    pyte.Stream(screen).feed(drawn.replace("\n", "\r\n"))
+    lines = [line.rstrip() for line in screen.display]
+    assert lines[:2] == ["a note", "begun, done"] and lines[2].startswith("preparing ━") and "3/3" in lines[2]
+    pyte.Stream(screen).feed(capsys.readouterr().err)
+    assert [line.rstrip() for line in screen.display] == ["a note", "begun, done", "", "", ""]
+    assert not hasattr(sys.stderr, "_bars")

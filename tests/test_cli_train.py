@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
-from musicgenre.training.recipes import list_recipes
+from musicgenre.training.recipe_names import list_recipes
 from tests.cli import run
 from tests.labelled_music import make_collection, make_table
 from tests.limits import GUARD_S
@@ -94,6 +95,18 @@ def test_a_corrupt_track_is_named_at_the_end_and_in_the_exit_code(tmp_path: Path
     assert f"failed: {broken.stem} was skipped" in text(done.stderr)
     assert text(done.stdout).splitlines()[-1] == str(tmp_path / "run")
     assert (tmp_path / "run" / "predictions_test.csv").is_file()
+
+
+def test_train_passes_on_what_prepare_warns_of(tmp_path: Path) -> None:
+    data = make_collection(tmp_path / "music")
+    short, torn = sorted((tmp_path / "music").rglob("*.wav"))[:2]
+    sound, rate_hz = soundfile.read(short)
+    soundfile.write(short, sound[: rate_hz // 20], rate_hz)
+    torn.write_bytes(torn.read_bytes()[:-2000])
+    done = run("train", "mfcc-cnn", "--data", data, "--output", tmp_path / "run", *QUICK, env=cache(tmp_path))
+    assert done.returncode == 0, text(done.stderr)
+    assert f"look at {short.stem}: is 0.05 s long, shorter than" in text(done.stderr)
+    assert f"look at {torn.stem}: " in text(done.stderr)
 
 
 def test_leaky_recipe_prints_its_warning(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from musicgenre.data.audit import audit
 from musicgenre.data.index import index_folder, index_table, read_artists
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.splits import split
+from tests.sounds import music
 
 
 def _folder(folder: Path, files: dict[str, bytes]) -> Manifest:
@@ -43,6 +45,36 @@ def test_copies_and_contradictions(tmp_path: Path) -> None:
     found = audit(split_by_hand)
     assert found.copies_across == (("a", "b"),)
     assert found.leaks
+
+
+def test_a_name_known_from_gtzan_never_overrides_the_content(tmp_path: Path) -> None:
+    files = {
+        "metal/metal.00034.wav": b"1",
+        "metal/metal.00094.wav": b"2",
+        "metal/metal.00040.wav": b"3",
+        "metal/other.wav": b"3",
+    }
+    assert audit(_folder(tmp_path, files)).duplicates == (("metal.00040", "other"),)
+    table = tmp_path / "features.csv"
+    table.write_text("filename,tempo,label\nmetal.00034.wav,1,metal\nmetal.00094.wav,2,metal\nx.wav,3,pop\n")
+    assert audit(index_table(table).manifest).duplicates == (("metal.00034", "metal.00094"),)
+
+
+def test_labels_that_are_nearly_one_are_named() -> None:
+    tracks = tuple(_track(f"{label}{n}", label) for label in ("Hip-Hop", "hiphop", "Rock") for n in range(12))
+    hints = [warning for warning in audit(Manifest(None, tracks)).warnings if "differ only by" in warning]
+    assert len(hints) == 1
+    assert "'Hip-Hop' (12), 'hiphop' (12)" in hints[0]
+
+
+def test_tracks_shorter_than_a_segment_are_named(tmp_path: Path) -> None:
+    tracks = []
+    for name, duration_s in (("tick", 0.05), ("jingle", 1.6), ("song", 4.0)):
+        soundfile.write(tmp_path / f"{name}.wav", music(duration_s, 8000, 1), 8000)
+        tracks.append(Track(name, tmp_path / f"{name}.wav", "rock"))
+    (note,) = [note for note in audit(Manifest(None, tuple(tracks))).warnings if "shorter" in note]
+    assert note.startswith("2 of 3 tracks are shorter than 3 s")
+    assert "tick (0.05 s), jingle (1.60 s)" in note
 
 
 def test_copies_in_several_folds(tmp_path: Path) -> None:

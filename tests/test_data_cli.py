@@ -171,6 +171,20 @@ def test_info() -> None:
         run("info", "x")
 
 
+def test_labels_from_a_file_and_given_several_times(folder: Path) -> None:
+    (folder / "music" / "rock").rename(folder / "music" / "Rock, Roll")
+    names = folder / "names.txt"
+    names.write_text("Rock, Roll\n\njazz\n")
+    for given in (["--labels", f"@{names}"], ["--labels", "Rock, Roll", "--labels", "jazz"]):
+        assert run("index", folder / "music", "-o", folder / "m.csv", "--overwrite", *given).exit_code == 0
+        assert read_manifest(folder / "m.csv").labels == ("Rock, Roll", "jazz")
+    both = ("--labels", "blues,jazz", "--labels", f"@{names}", "--overwrite")
+    assert run("index", folder / "music", "-o", folder / "m.csv", *both).exit_code == 0
+    assert len(read_manifest(folder / "m.csv")) == 30
+    with pytest.raises(UsageError, match=r"none\.txt cannot be read.*a label a line"):
+        run("index", folder / "music", "-o", folder / "m.csv", "--overwrite", "--labels", f"@{folder / 'none.txt'}")
+
+
 def test_labels_that_are_none(folder: Path) -> None:
     with pytest.raises(UsageError, match="names no label"):
         run("index", folder / "music", "-o", folder / "m.csv", "--labels", " , ")

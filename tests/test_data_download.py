@@ -12,14 +12,23 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
-from musicgenre.data.download import checksum_problem, download, get_data_set
-from musicgenre.data.sets import Archive, DataSet, get_set, list_sets
+from musicgenre.cli import app
+from musicgenre.data.download import checksum_problem, download, fetch_data_set
+from musicgenre.data.index import Index
+from musicgenre.data.manifest import read_manifest
+from musicgenre.data.sets import Archive, DataSet, get_set, list_sets, set_that_reads
 from musicgenre.errors import DataError, MissingExtraError, UsageError
 from tests.sounds import music
 from tests.test_data_archives import make_zip
 
 pytest.importorskip("pooch")
+
+
+def get_data_set(data_set: DataSet, folder: Path, *, source: Path | None = None, **options: object) -> Index:
+    """Fetch a data set into a folder and list its tracks, as `musicgenre data get` does."""
+    return data_set.list_tracks(fetch_data_set(data_set, folder, source=source), **options)
 
 
 class Server(ThreadingHTTPServer):
@@ -249,6 +258,51 @@ def test_fma_small_takes_split_and_artists_from_its_table(tmp_path: Path) -> Non
     (tmp_path / "set/fma_metadata/fma_metadata/tracks.csv").write_text("a,b\nc,d\n")
     with pytest.raises(DataError, match=r"has no column set.subset"):
         data_set.index(tmp_path / "set")
+
+
+@pytest.fixture
+def fma(tmp_path: Path) -> Path:
+    """FMA's clips and metadata as they are unpacked, beside each other."""
+    for name in ("000/000002.mp3", "000/000005.mp3", "000/000010.mp3", "000/000077.mp3"):
+        path = tmp_path / "fma" / "fma_small" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    (tmp_path / "fma" / "fma_metadata").mkdir()
+    (tmp_path / "fma" / "fma_metadata" / "tracks.csv").write_text(FMA_TABLE + "77,large,training,,6\n")
+    raw = "track_id,album_id,license_title,track_genres,track_title\n2,1,CC,[],Food\n"
+    (tmp_path / "fma" / "fma_metadata" / "raw_tracks.csv").write_text(raw)
+    return tmp_path / "fma"
+
+
+@pytest.mark.parametrize("source", ["", "fma_small", "fma_metadata/tracks.csv"])
+def test_fma_is_known_by_its_layout(fma: Path, source: str) -> None:
+    manifest = fma / "m.csv"
+    result = CliRunner().invoke(app, ["data", "index", str(fma / source), "-o", str(manifest)])
+    assert result.exit_code == 1, "a clip is absent"
+    assert "in the form of FMA" in result.stderr and "Creative Commons" in result.stderr
+    tracks = [(track.track_id, track.label, track.split) for track in read_manifest(manifest).tracks]
+    assert tracks == [("000002", "Hip-Hop", "train"), ("000010", "Pop", "train"), ("000005", "Rock", "test")]
+    assert "000077.mp3: tracks.csv names no one genre of it" in result.stderr
+    assert "000140.mp3: the clip is not there" in result.stderr
+    chosen = ["data", "index", str(fma / source), "-o", str(manifest), "--overwrite", "--labels", "Pop,Rock"]
+    CliRunner().invoke(app, chosen)
+    assert read_manifest(manifest).labels == ("Pop", "Rock")
+
+
+def test_fma_without_its_table_says_what_to_do(fma: Path) -> None:
+    with pytest.raises(DataError, match=r"raw metadata of FMA.*fma_metadata/tracks\.csv.*data index FOLDER"):
+        get_set("fma-small").index(fma / "fma_metadata" / "raw_tracks.csv")
+    assert set_that_reads(fma / "fma_metadata" / "raw_tracks.csv") is get_set("fma-small")
+    (fma / "fma_metadata" / "tracks.csv").unlink()
+    with pytest.raises(DataError, match=r"holds no tracks\.csv.*Put fma_metadata/tracks\.csv.*beside"):
+        get_set("fma-small").index(fma / "fma_small")
+
+
+def test_folders_of_numbers_may_be_anybodys(tmp_path: Path) -> None:
+    for name in ("001/a.mp3", "002/b.mp3"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"sound")
+    assert set_that_reads(tmp_path) is None
 
 
 def _pieces(folder: Path) -> Path:

@@ -296,7 +296,7 @@ def test_the_light_install_names_the_extra(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if extra:
-        assert done.returncode == 2 and f"pip install 'musicgenre[{extra}]'" in done.stderr
+        assert done.returncode == 2 and f"pip install -c constraints.txt 'musicgenre[{extra}]'" in done.stderr
     else:
         assert done.returncode == 0 and len(read_embeddings(tmp_path / "out.npz")) == 3
 

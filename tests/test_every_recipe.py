@@ -11,7 +11,8 @@ from musicgenre.bundle.export import export_run
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.runs.folder import open_run, read_description
-from musicgenre.training.recipes import list_recipes, load_recipe
+from musicgenre.training.recipe_names import list_recipes
+from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged

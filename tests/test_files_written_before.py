@@ -153,7 +153,7 @@ def test_a_store_becomes_the_shards_it_became(whole: Path, tmp_path: Path) -> No
 
 def test_shards_train_as_they_did(whole: Path, tmp_path: Path) -> None:
     command(whole, "train", "tiny-shards.yaml", "--data", "shards", "--output", tmp_path / "run", "-q")
-    agree(curves(tmp_path / "run"), ANSWERS["trained on shards"], within=1e-4)
+    agree(curves(tmp_path / "run"), ANSWERS["trained on shards"], within=5e-3)
 
 
 def test_an_interrupted_training_goes_on(before: Path) -> None:
@@ -162,7 +162,8 @@ def test_an_interrupted_training_goes_on(before: Path) -> None:
     command(before, "train", "tiny-columns.yaml", *words)
     assert (before / "interrupted" / "logs" / "metrics.csv").read_text(encoding="utf-8").startswith(written)
     assert not (before / "interrupted" / "resume.ckpt").exists()
-    agree(curves(before / "interrupted"), ANSWERS["trained without a stop"], within=1e-4)
+    # other numbers of threads add in another order; a training from the start would differ in the first digit
+    agree(curves(before / "interrupted"), ANSWERS["trained without a stop"], within=5e-3)
 
 
 def test_finished_trainings_are_not_repeated(before: Path) -> None:

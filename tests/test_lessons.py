@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,21 @@ def test_a_genre_cannot_be_called_unsure(folder: Path) -> None:
     (folder / "rock").rename(folder / "unsure")
     with pytest.raises(DataError, match="cannot be called 'unsure'"):
         gather_lessons(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be written there")
+def test_spellings_that_look_alike_are_one_genre(tmp_path: Path) -> None:
+    names = ("Caf\u00e9", "Cafe\u0301", "Caf\u00e9 ", "Caf\u00e9\u00a0", "Hip-Hop", "hiphop", " ")
+    for n, name in enumerate(names):
+        (tmp_path / "music" / name).mkdir(parents=True)
+        (tmp_path / "music" / name / f"{n}.wav").touch()
+    lessons, warnings = gather_lessons(tmp_path / "music")
+    assert Counter(lesson.label for lesson in lessons) == {"Caf\u00e9": 4, "Hip-Hop": 1, "hiphop": 1}
+    assert warnings[0] == "the folder ' ' is left out: its name cannot be a genre"
+    assert "'Hip-Hop' (1), 'hiphop' (1)" in warnings[1]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,label\na.wav,Caf\u00e9\nb.wav,Cafe\u0301\nc.wav,Rock\n", encoding="utf-8")
+    assert {lesson.label for lesson in gather_lessons(manifest)[0]} == {"Caf\u00e9", "Rock"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux only")

@@ -196,7 +196,9 @@ def test_tags_that_a_part_cannot_measure_are_told(tmp_path: Path, tags: Manifest
         replace(track, split=parts[n % 5], labels=tuple(t for t in track.labels if n % 5 != 4 or t != "loud"))
         for n, track in enumerate(tags.tracks)
     )
-    run = train("table-mlp-tags", manifest, output=tmp_path / "run", overrides=["training.epochs=1"], tell=told.append)
+    run = train(
+        "table-mlp-tags", manifest, output=tmp_path / "run", overrides=["training.epochs=1"], report=told.append
+    )
     assert any(line.startswith("the test part tells nothing about 1 tags: loud") for line in told)
     assert evaluate(run).left_out == ("loud",)
 

@@ -11,7 +11,7 @@ import pytest
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Failure
-from musicgenre.listening.results import Format, ResultFile, csv_header, format_line
+from musicgenre.listening.results import Format, ResultFile, format_line, header_line
 
 SETTINGS = {"model": "toy", "coverage": "default", "model_sha256": "0123"}
 
@@ -67,6 +67,27 @@ def test_failures_are_heard_again(tmp_path: Path, track: Path) -> None:
         results.add(Failure(str(track), "not audio").as_dict())
     with open_file(out) as results:
         assert results.done(str(track)) is None
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_failure_that_stays_as_it_was_is_written_once(tmp_path: Path, track: Path, kind: Format) -> None:
+    out = tmp_path / "results"
+    failures = [Failure(str(track), "not audio\nat all"), Failure(str(tmp_path / "caf\udce9.wav"), "caf\udce9: none")]
+
+    def run_again(settings: dict = SETTINGS) -> int:
+        with open_file(out, kind, settings=settings) as results:
+            for failure in failures:
+                assert results.done(failure.path) is None
+                results.add(failure.as_dict())
+        return len(out.read_text("utf-8").splitlines())
+
+    n_lines = run_again()
+    assert run_again() == n_lines
+    failures[0] = Failure(str(track), "another reason")
+    assert run_again() == n_lines + 1
+    track.write_bytes(b"another file")
+    assert run_again() == n_lines + 2
+    assert run_again({**SETTINGS, "coverage": "full"}) == n_lines + 4
 
 
 def test_other_settings_do_not_count_as_done(tmp_path: Path, track: Path) -> None:
@@ -180,4 +201,4 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path, resume: bool, overwrite: bool
 
 def test_csv_columns_match_the_header() -> None:
     line = format_line(record("x.wav"), "csv")
-    assert len(line.split(",")) == len(csv_header(resumable=False).split(","))
+    assert len(line.split(",")) == len(header_line("csv", resumable=False).split(","))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicgenre.data._disk import folder_lock
+from musicgenre._locks import folder_lock
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features.prepare import Preparation, prepare

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from musicgenre.errors import RecipeError
 from musicgenre.models.registry import check_options
-from musicgenre.training._recipe_files import RECIPE_FOLDER
-from musicgenre.training.recipes import Recipe, current_name, former_names, list_recipes, load_recipe
+from musicgenre.training.recipe_names import RECIPE_FOLDER, current_name, former_names, list_recipes
+from musicgenre.training.recipes import Recipe, load_recipe
 
 NAMES_BEFORE = (Path(__file__).parent / "data" / "recipe_names_before.txt").read_text("utf-8").split()
 """What the recipes and their parts were called when they were named after row codes."""

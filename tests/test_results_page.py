@@ -191,7 +191,8 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
     sys.modules["results_script"] = module
     spec.loader.exec_module(module)
     from musicgenre.data.splits.registry import get_protocol
-    from musicgenre.training.recipes import list_recipes, load_recipe
+    from musicgenre.training.recipe_names import list_recipes
+    from musicgenre.training.recipes import load_recipe
 
     content, rows = module.read_rows(module.FOLDER / "rows.toml")
     assert len({row.record_name for row in rows}) == len(rows)

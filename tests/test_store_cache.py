@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre._files import remove_stale, sha256_of
+from musicgenre._files import remove_stale, sha256_of, writing_to
+from musicgenre._locks import folder_lock
+from musicgenre._parallel import run_jobs, start_method, usable_cores
 from musicgenre.data import cache as _cache
-from musicgenre.data._disk import folder_lock, writing_to
-from musicgenre.data._pool import run_jobs, start_method, usable_cores
 from musicgenre.data.cache import ContentHashes, RowCache, Signature, entry_key
 from musicgenre.errors import DataError
 from tests.limits import GUARD_S, wait_until
@@ -98,7 +98,7 @@ def test_files_still_being_written_are_not_remembered(tmp_path: Path, monkeypatc
 HOLD = """
 import sys
 from pathlib import Path
-from musicgenre.data._disk import folder_lock
+from musicgenre._locks import folder_lock
 with folder_lock(Path(sys.argv[1]), "preparation"):
     print("held", flush=True)
     sys.stdin.read()
@@ -189,7 +189,7 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """Either way in which worker processes start."""
     if request.param not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {request.param}")
-    monkeypatch.setattr("musicgenre.data._pool.start_method", lambda: request.param)
+    monkeypatch.setattr("musicgenre._parallel.start_method", lambda: request.param)
     return str(request.param)
 
 

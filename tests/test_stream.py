@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicgenre.data._pool import OrderedPool
+from musicgenre._parallel import OrderedPool
 from musicgenre.data.rows import draw_example
 from musicgenre.data.shards import write_shards
 from musicgenre.data.store import PartView, Store

@@ -60,7 +60,7 @@ def test_tags_above_their_thresholds_are_named(toy: Path, track: Path) -> None:
 
 
 def test_table_json_and_csv_tell_the_same(toy: Path, track: Path, tmp_path: Path) -> None:
-    line = classify(track, "--model", toy)
+    line = classify(track, "--model", toy, "--format", "table")
     assert "loud" in line and "[quiet" in line and "unsure" not in line
     record = json.loads(classify(track, "--model", toy, "--format", "json", "--timeline", "--top", "0"))
     assert record["chosen"] == ["loud"] and list(record["tags"]) == ["loud"]

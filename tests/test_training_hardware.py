@@ -17,7 +17,7 @@ from musicgenre.data.rows import Normalisation
 from musicgenre.errors import RunError, UsageError
 from musicgenre.models.registry import create_model, list_models, model_entry
 from musicgenre.runs.folder import RunFolder, read_description
-from musicgenre.training import fit as _memory
+from musicgenre.training import _memory
 from musicgenre.training.bookkeeper import Bookkeeper
 from musicgenre.training.fit import Hardware
 from musicgenre.training.inputs import Normalise

@@ -75,7 +75,7 @@ def test_a_run_begun_under_a_former_name_goes_on(tmp_path: Path, table: Manifest
     (run / "recipe.yaml").write_text(written.replace("summary: ", "summary: C2, "), "utf-8")
     (run / "run.json").write_text(json.dumps({**read_description(run), "recipe": "c2-standardised"}), "utf-8")
     told: list[str] = []
-    train("c2-standardised", table, output=run, overrides=TABLE, resume=True, tell=told.append)
+    train("c2-standardised", table, output=run, overrides=TABLE, resume=True, report=told.append)
     assert told == ["c2-standardised is called table-mlp-standardised now", f"{run} is finished already"]
     assert read_description(run)["recipe"] == "c2-standardised"
 

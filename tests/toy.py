@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.file import save_bundle
+from musicgenre.bundle.container import save_bundle
 
 RATE_HZ = 8_000
 SEGMENT = 8_000  # one second

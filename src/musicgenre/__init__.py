@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from musicgenre import _privacy as _privacy  # first of all: no package may have been imported before it
 from musicgenre._version import __version__
 
 if TYPE_CHECKING:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from musicgenre.errors import DataError, MusicgenreError, UsageError
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 20  # at a time, while hashing
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Numbers of the errors of a full disk."""
@@ -23,16 +21,20 @@ FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it takes the place of ``path`` only if the block ends well."""
+    """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
+
     try:
         with naming(path):
             yield temporary
-        _match_default_mode(temporary)
+        if os.name == "posix":  # mkstemp makes it private: give it the mode that a plain `open` would have given
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -63,33 +65,26 @@ def room_advice(error: OSError) -> str:
 def remove_stale(folder: Path, patterns: Sequence[str], *, older_than_s: float = 0.0) -> None:
     """Delete the temporary files of a killed process: what `replacing` made for names of these patterns."""
     limit = time.time() - older_than_s
-    for path in (found for pattern in patterns for found in folder.glob(pattern)):
-        try:
-            if path.stat().st_mtime <= limit:
-                path.unlink()
-        except OSError:
-            continue  # another process was quicker, or holds it open: not ours to worry about
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            try:
+                if path.stat().st_mtime <= limit:
+                    path.unlink()
+            except OSError:
+                continue  # another process was quicker, or holds it open: not ours to worry about
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds either the old or the new content, never a part."""
+    """Write `data` so that `path` holds either the old or the new content, never a part."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.write(data)
         stream.flush()
-        os.fsync(stream.fileno())
+        os.fsync(stream.fileno())  # a crash after the renaming would otherwise leave an empty file
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` with plain newlines, atomically."""
+    """Write UTF-8 `text` with plain newlines, atomically."""
     write_bytes_atomic(path, text.encode("utf-8"))
-
-
-def parsed_json(text: str | bytes) -> Any:
-    """Read JSON; what is wrong with it is a ValueError, brackets within brackets without end included."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("its brackets are nested too deeply") from error
 
 
 def place_advice(error: OSError) -> str:
@@ -101,7 +96,7 @@ def place_advice(error: OSError) -> str:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn the operating system's errors of a long job that fills ``folder`` into `DataError`.
+    """Turn the operating system's errors of a long job that fills `folder` into `DataError`.
 
     Raises
     ------
@@ -126,7 +121,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 def writing_result(
     path: Path, otherwise: str = "Choose another --output", *, kind: type[MusicgenreError] = UsageError
 ) -> Iterator[None]:
-    """Turn the operating system's errors of a block that writes the one result ``path`` into one of ours.
+    """Turn the operating system's errors of a block that writes the one result `path` into one of ours.
 
     Parameters
     ----------
@@ -140,7 +135,7 @@ def writing_result(
     Raises
     ------
     MusicgenreError
-        ``kind``, if the system refuses.
+        `kind`, if the system refuses.
     """
     try:
         yield
@@ -161,7 +156,7 @@ def md5_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Folder for bundles and downloads; ``MUSICGENRE_CACHE`` overrides the platform's own."""
+    """Folder for bundles and downloads; `MUSICGENRE_CACHE` overrides the platform's own."""
     override = os.environ.get("MUSICGENRE_CACHE")
     if override:
         return Path(override)
@@ -171,7 +166,7 @@ def cache_folder() -> Path:
 
 
 def config_folder() -> Path:
-    """Folder for the config file and taught heads; ``MUSICGENRE_CONFIG`` overrides the platform's own."""
+    """Folder for the config file and taught heads; `MUSICGENRE_CONFIG` overrides the platform's own."""
     override = os.environ.get("MUSICGENRE_CONFIG")
     if override:
         return Path(override)
@@ -181,16 +176,9 @@ def config_folder() -> Path:
 
 
 def _digest(path: Path, algorithm: str) -> str:
+    """Hash a file a piece at a time, however large it is."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _match_default_mode(path: Path) -> None:
-    """Give the file the mode that a plain ``open`` would have given it (mkstemp makes it private)."""
-    if os.name == "posix":
-        mask = os.umask(0)
-        os.umask(mask)
-        path.chmod(0o666 & ~mask)

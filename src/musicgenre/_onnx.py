@@ -73,6 +73,7 @@ class GraphBuilder:
         """Add a node with several results; give their names."""
         names = [self._fresh(kind) for _ in range(n_outputs)]
         node = helper.make_node(kind, list(inputs), names)
+        # in the order of their names, so that the same graph makes the same bytes
         node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(attributes.items()))
         self._nodes.append(node)
         return names
@@ -100,6 +101,7 @@ class GraphBuilder:
         return bytes(model.SerializeToString(deterministic=True))
 
     def _constant(self, array: NDArray[np.generic]) -> str:
+        """Add a constant, once however often it is asked for: equal ones share a tensor of the file."""
         key = (array.tobytes(), str(array.dtype), array.shape)
         if key not in self._known:
             self._known[key] = self._fresh("constant")
@@ -107,5 +109,6 @@ class GraphBuilder:
         return self._known[key]
 
     def _fresh(self, kind: str) -> str:
+        """Name a tensor as no other is named."""
         self._count += 1
         return f"{kind.lower()}_{self._count}"

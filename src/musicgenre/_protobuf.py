@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups) are long out of use
 
 
 class ProtobufError(ValueError):
@@ -15,7 +15,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """Read one variable-length integer; give it and the position behind it."""
     value = shift = 0
     while True:
-        if position >= len(data) or shift > 63:
+        if position >= len(data) or shift > 63:  # ten bytes hold the largest number there is
             raise ProtobufError("a number runs over the end")
         byte = data[position]
         position += 1
@@ -48,6 +48,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes, tuple[int, int]]]:
         start = position
         tag, position = read_varint(data, position)
         number, kind = tag >> 3, tag & 7
+
         value: int | bytes
         if kind == _VARINT:
             value, position = read_varint(data, position)
@@ -59,6 +60,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes, tuple[int, int]]]:
             value, position = data[position : position + length], position + length
         else:
             raise ProtobufError(f"wire type {kind} is unknown")
+
         if number == 0 or position > len(data):
             raise ProtobufError("a field runs over the end")
         yield number, value, (start, position)

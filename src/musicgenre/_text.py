@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
 
 from musicgenre.errors import UsageError
+
+_N_NEIGHBOURS = 1000  # of a folder are looked at: enough for music, and quick where thousands of paths are wrong
 
 
 def printable(path: str | bytes | os.PathLike[str]) -> str:
@@ -78,3 +82,31 @@ def unknown_name(what: str, given: str, names: Iterable[str]) -> UsageError:
         valid=f"Valid: {', '.join(names) or 'none'}",
         next_step=f"Nearest: {near!r}" if near else "",
     )
+
+
+def did_you_mean_path(path: str | os.PathLike[str]) -> str:
+    """Ask for the nearest file or folder that is there, with a blank behind, in front of advice; empty for none.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A path that leads nowhere. Its first part that does not exist is held against its neighbours on the disk.
+    """
+    given = Path(path)
+    try:
+        missing = given
+        while missing.parent != missing and not missing.parent.exists():
+            missing = missing.parent
+        with os.scandir(missing.parent) as entries:
+            neighbours = [entry.name for entry in islice(entries, _N_NEIGHBOURS)]
+
+        near = nearest_name(missing.name, neighbours)
+        if not near:
+            return ""
+        meant = missing.with_name(near)
+        whole = meant / given.relative_to(missing)
+        if whole.exists():
+            meant = whole
+    except (OSError, ValueError):  # a name too long, one that cannot be a name, a folder that may not be read
+        return ""
+    return f"Did you mean '{printable(meant)}'? "

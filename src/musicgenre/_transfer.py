@@ -16,7 +16,7 @@ TIMEOUT_S = 30.0
 """For how long a server may say nothing."""
 
 _BLOCK_BYTES = 1 << 18
-_WINDOW_S = 60.0
+_WINDOW_S = 60.0  # in which something has to come: all headers, or _LEAST_BYTES of the file
 _LEAST_BYTES = 1 << 16  # in a window: a modem of forty years ago sends as much
 _MB = 1_000_000
 
@@ -35,52 +35,6 @@ class Response(Protocol):
 
 class TooMuchError(ConnectionError):
     """A server sends more than the file can have: what came is of no use."""
-
-
-class _InTime(http.client.HTTPResponse):
-    """A response whose headers come within a minute: a word every now and then is no answer."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self._asked = sock
-        self._late = False
-
-    def begin(self) -> None:
-        timer = threading.Timer(_WINDOW_S, self._hang_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            super().begin()
-        except (OSError, http.client.HTTPException):
-            if not self._late:
-                raise
-        finally:
-            timer.cancel()
-        if self._late:  # headers that break off may read as whole ones
-            raise ConnectionError(f"the server gave no answer within {_WINDOW_S:g} s: try again later")
-
-    def _hang_up(self) -> None:
-        self._late = True
-        with suppress(OSError):
-            self._asked.shutdown(socket.SHUT_RDWR)
-
-
-class _Plain(http.client.HTTPConnection):
-    response_class = _InTime
-
-
-class _Secure(http.client.HTTPSConnection):
-    response_class = _InTime
-
-
-class _PlainHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Plain, req)
-
-
-class _SecureHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Secure, req)
 
 
 def opened(address: str, headers: dict[str, str] | None = None) -> Any:
@@ -125,25 +79,28 @@ def receive(
     """
     if (response.getheader("Content-Type") or "").lower().startswith("text/html"):
         raise ConnectionError("the server sent a web page in the place of the file: open the address in a browser")
+
     length = response.getheader("Content-Length")
-    total = done + int(length) if length and length.isdigit() else 0
+    total = 0
+    if length and length.isdigit():
+        total = done + int(length)
+
     began, before = time.monotonic(), done
     while block := response.read1(_BLOCK_BYTES):
         sink.write(block)
         done += len(block)
         if most is not None and done > most:
-            raise TooMuchError(f"the server sent more than {_size(most)}, which the file cannot have")
+            size = f"{most // _MB:,} MB" if most >= _MB else f"{most:,} bytes"
+            raise TooMuchError(f"the server sent more than {size}, which the file cannot have")
         progress(done, total)
+
         if (now := time.monotonic()) - began >= _WINDOW_S:
             if done - before < _LEAST_BYTES:
                 raise ConnectionError(f"the server sent only {done - before} bytes in a minute: try again later")
             began, before = now, done
-    if total and done < total:
+
+    if total and done < total:  # the end of a stream looks the same, broken or not
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes // _MB:,} MB" if n_bytes >= _MB else f"{n_bytes:,} bytes"
 
 
 @contextmanager
@@ -157,14 +114,66 @@ def telling(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def lines(name: str) -> Callable[[int, int], None]:
-    """Progress of the file ``name`` as lines, where somebody listens (`telling`)."""
+    """Progress of the file `name` as lines, where somebody listens (`telling`)."""
     said = -1
 
     def progress(done: int, total: int) -> None:
         nonlocal said
-        tell, tenth = _tell.get(), 10 * done // total if total else done // (10 * _MB)
+        tell = _tell.get()
+        tenth, of_all = done // (10 * _MB), ""  # without a length, a line for every 10 MB
+        if total:
+            tenth, of_all = 10 * done // total, f"of {total // _MB:,} "
+
         if tell is not None and tenth > said:
             said = tenth
-            tell(f"downloading {name}: {done // _MB:,} {f'of {total // _MB:,} ' if total else ''}MB")
+            tell(f"downloading {name}: {done // _MB:,} {of_all}MB")
 
     return progress
+
+
+class _InTime(http.client.HTTPResponse):
+    """A response whose headers come within a minute: a word every now and then is no answer."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self._asked = sock
+        self._late = False
+
+    def begin(self) -> None:
+        # the time limit of a socket begins anew with every word, so only hanging up ends a slow trickle
+        timer = threading.Timer(_WINDOW_S, self._hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            super().begin()
+        except (OSError, http.client.HTTPException):
+            if not self._late:
+                raise
+        finally:
+            timer.cancel()
+        if self._late:  # headers that break off may read as whole ones
+            raise ConnectionError(f"the server gave no answer within {_WINDOW_S:g} s: try again later")
+
+    def _hang_up(self) -> None:
+        self._late = True
+        with suppress(OSError):
+            self._asked.shutdown(socket.SHUT_RDWR)
+
+
+# urllib takes the class of its answers from the connection, and that from a handler: two of each.
+class _Plain(http.client.HTTPConnection):
+    response_class = _InTime
+
+
+class _Secure(http.client.HTTPSConnection):
+    response_class = _InTime
+
+
+class _PlainHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Plain, req)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Secure, req)

@@ -1,7 +1,7 @@
 """Published weight files: where they lie, how they are fetched, and how they are read without running any code.
 
 The hash that a file's name carries, or that its card gives, is compared before a byte is unpacked. Then PyTorch reads
-tensors and plain values alone (``weights_only=True``).
+tensors and plain values alone (`weights_only=True`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, remove_stale, replacing, room_advice, sha256_of
+from musicgenre._text import shortened
 from musicgenre._transfer import lines, opened, receive
 from musicgenre.errors import BundleError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|npz)$")
 _MOST_BYTES = 10_000_000_000
-_SHOWN = 3
+_SHOWN = 3  # names of tensors in a message
 _STALE_S = 86_400  # no download takes a day
 # what PyTorch's and NumPy's readers let through of a file that is something else or cut short
 UNREADABLE = (
@@ -65,20 +66,20 @@ class WeightFile:
 
 
 def hash_in_name(name: str) -> str:
-    """Digits of a SHA-256 at the end of a file's name, as ``vgg19-dcbb9e9d.pth``; empty without."""
+    """Digits of a SHA-256 at the end of a file's name, as `vgg19-dcbb9e9d.pth`; empty without."""
     found = _HASH_IN_NAME.search(name)
     return found[1] if found else ""
 
 
 def cached_or_fetched(published: WeightFile, option: str) -> Path:
-    """Find a published file in the cache folder's ``weights``, fetched where need be.
+    """Find a published file in the cache folder's `weights`, fetched where need be.
 
     Parameters
     ----------
     published : WeightFile
         The file.
     option : str
-        Name of the setting that takes another path, for the message, as ``model.options.weights``.
+        Name of the setting that takes another path, for the message, as `model.options.weights`.
 
     Raises
     ------
@@ -86,8 +87,27 @@ def cached_or_fetched(published: WeightFile, option: str) -> Path:
         If it is not there and cannot be fetched.
     """
     path = cache_folder() / "weights" / published.file
-    if not path.is_file():
-        _download(published, path, option)
+    if path.is_file():
+        return path
+
+    remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
+    try:
+        with replacing(path) as temporary:
+            with opened(published.url) as response, temporary.open("wb") as sink:
+                receive(response, sink, most=_MOST_BYTES, progress=lines(published.file))
+
+            # in the temporary file, so that a wrong one never stands where it would be found
+            if not sha256_of(temporary).startswith(published.sha256):
+                raise ValueError("what came has another SHA-256 than published, and was thrown away")
+            if not published.sha256 and not is_zipfile(temporary):  # an .npz is one
+                raise ValueError(f"what came is no whole {path.suffix} file, and was thrown away")
+    except (OSError, HTTPException, ValueError) as error:
+        by_hand = f"Fetch {published.url} where there is a network, then put it into that folder or name it: "
+        advice = room_advice(error) if isinstance(error, OSError) else ""
+        raise BundleError(
+            f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",
+            next_step=advice or by_hand + set_option(option),
+        ) from error
     return path
 
 
@@ -109,7 +129,7 @@ def check_hash(path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a file that ``torch.save`` wrote from a ``state_dict``; a hash in its name is compared first.
+    """Read a file that `torch.save` wrote from a `state_dict`; a hash in its name is compared first.
 
     Raises
     ------
@@ -127,31 +147,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise BundleError(f"{path} holds no tensors by name", valid="a state_dict that torch.save wrote")
-    if odd := [str(name) for name, value in content.items() if not _is_plain(value)]:
+
+    tensors: dict[str, Tensor] = {}
+    odd = []
+    for name, value in content.items():
+        # PyTorch calls much a tensor that is no numbers in memory: sparse, quantised, complex, without values
+        is_dense = value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
+        if not is_dense or not bool(value.isfinite().all()):
+            odd.append(str(name))
+            continue
+        tensors[str(name)] = value.float() if value.is_floating_point() else value
+    if odd:
         raise BundleError(
-            f"{path} holds tensors that are no finite plain numbers: {_first(odd)}",
+            f"{path} holds tensors that are no finite plain numbers: {shortened(odd, _SHOWN)}",
             valid="dense tensors with their values, not complex and not quantised",
         )
-    return {str(name): value.float() if value.is_floating_point() else value for name, value in content.items()}
-
-
-def _is_plain(value: Tensor) -> bool:
-    """Tell numbers in memory from what PyTorch calls a tensor as well: sparse, quantised, complex, without values."""
-    import torch
-
-    return (
-        value.layout == torch.strided
-        and not (value.is_meta or value.is_quantized or value.is_complex())
-        and bool(value.isfinite().all())
-    )
-
-
-def _first(names: list[str]) -> str:
-    return f"{', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+    return tensors
 
 
 def load_plain(path: Path) -> Any:
-    """Read what ``torch.save`` wrote: tensors and plain values alone, without PyTorch's remarks on other pickles."""
+    """Read what `torch.save` wrote: tensors and plain values alone, without PyTorch's remarks on other pickles."""
     import torch
 
     with warnings.catch_warnings():
@@ -172,9 +187,9 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
     Parameters
     ----------
     network : nn.Module
-        May lie on the ``meta`` device.
+        May lie on the `meta` device.
     path : Path
-        A file for :func:`read_weights`.
+        A file for `read_weights`.
     valid : str
         What the file should hold, for the message.
 
@@ -189,22 +204,25 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
     # files older than PyTorch 0.4.1 do not count the batches that a norm has seen; only momentum=None would use it
     counts = (name for name in wanted if name.endswith(".num_batches_tracked"))
     arrays = dict.fromkeys(counts, torch.tensor(0)) | read_weights(path)
-    missing = [name for name in wanted if name not in arrays]
-    unknown = [name for name in arrays if name not in wanted]
-    shapes = [
-        f"{name} {tuple(arrays[name].shape)} for {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in arrays and arrays[name].shape != wanted[name].shape
-    ]
-    kinds = [
-        f"{name} {arrays[name].dtype}"
-        for name in wanted
-        if name in arrays and arrays[name].is_floating_point() != wanted[name].is_floating_point()
-    ]
-    found = {"missing": missing, "unknown": unknown, "other shapes": shapes, "other numbers": kinds}
-    problems = [f"{what}: {_first(names)}" for what, names in found.items() if names]
+
+    # all that does not fit, not just the first: it tells which network the file is of
+    found: dict[str, list[str]] = {
+        "missing": [name for name in wanted if name not in arrays],
+        "unknown": [name for name in arrays if name not in wanted],
+        "other shapes": [],
+        "other numbers": [],
+    }
+    for name, own in wanted.items():
+        if name not in arrays:
+            continue
+        if arrays[name].shape != own.shape:
+            found["other shapes"].append(f"{name} {tuple(arrays[name].shape)} for {tuple(own.shape)}")
+        if arrays[name].is_floating_point() != own.is_floating_point():
+            found["other numbers"].append(f"{name} {arrays[name].dtype}")
+    problems = [f"{what}: {shortened(names, _SHOWN)}" for what, names in found.items() if names]
     if problems:
         raise BundleError(f"{path} does not fit this network ({'; '.join(problems)})", valid=valid)
+
     # a file may hold one number for a whole tensor, which no optimiser could change in place
     whole = {name: array.contiguous() for name, array in arrays.items()}
     network.load_state_dict(whole, strict=True, assign=True)
@@ -213,24 +231,6 @@ def load_strictly(network: nn.Module, path: Path, *, valid: str) -> None:
 def set_option(option: str) -> str:
     """Say how a file is named on the command line; outside of recipes a representation's option stands alone."""
     alone = option.removeprefix("representation.options.")
-    return f"--set {option}=FILE" + (f" (prepare, embed: --set {alone}=FILE)" if alone != option else "")
-
-
-def _download(published: WeightFile, path: Path, option: str) -> None:
-    """Fetch a file to ``path``; it is put there only if its hash is the published one."""
-    remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
-    try:
-        with replacing(path) as temporary:
-            with opened(published.url) as response, temporary.open("wb") as sink:
-                receive(response, sink, most=_MOST_BYTES, progress=lines(published.file))
-            if not sha256_of(temporary).startswith(published.sha256):
-                raise ValueError("what came has another SHA-256 than published, and was thrown away")
-            if not published.sha256 and not is_zipfile(temporary):  # an .npz is one
-                raise ValueError(f"what came is no whole {path.suffix} file, and was thrown away")
-    except (OSError, HTTPException, ValueError) as error:
-        raise BundleError(
-            f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",
-            next_step=(isinstance(error, OSError) and room_advice(error))
-            or f"Fetch {published.url} where there is a network, then put it into that folder or name it: "
-            f"{set_option(option)}",
-        ) from error
+    if alone == option:
+        return f"--set {option}=FILE"
+    return f"--set {option}=FILE (prepare, embed: --set {alone}=FILE)"

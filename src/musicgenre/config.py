@@ -1,4 +1,4 @@
-"""Defaults of the command line from a config file in TOML: one table a command, option names as keys."""
+"""Defaults of the command line from a config file in TOML: one table per command, option names as keys."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ alone (no traceback) and maps the class to an exit code.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -69,16 +70,15 @@ class MissingExtraError(MusicgenreError):
     what : str
         The thing that was asked for.
     extra : str
-        The extra to install: ``features``, ``plot`` or ``train``.
+        The extra to install, as `musicgenre._install.install_advice` takes it.
     """
 
     def __init__(self, what: str, extra: str) -> None:
+        from musicgenre._install import install_advice
+
         self.what = what
         self.extra = extra
-        super().__init__(
-            f"{what} needs packages that are not installed",
-            next_step=f"Install them with: pip install 'musicgenre[{extra}]'",
-        )
+        super().__init__(f"{what} needs packages that are not installed", next_step=install_advice(extra))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling."""
@@ -100,6 +100,26 @@ def needing(what: str, extra: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] == "musicgenre":
             raise  # a fault of ours, which no install mends
         raise MissingExtraError(what, extra) from error
+
+
+def require(what: str, extra: str, *packages: str) -> None:
+    """Refuse at once what would fail for want of a package after long work; none is imported.
+
+    Parameters
+    ----------
+    what, extra : str
+        As `MissingExtraError` takes them.
+    *packages : str
+        Top-level modules that it needs.
+
+    Raises
+    ------
+    MissingExtraError
+        One of them is not installed.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(what, extra)
 
 
 def _rebuild(kind: type[MusicgenreError], problem: str, valid: str, next_step: str) -> MusicgenreError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from musicgenre._text import did_you_mean_path
 from musicgenre.audio.names import printable
 from musicgenre.audio.sound import Source
 from musicgenre.errors import AudioError
@@ -152,7 +153,9 @@ def _state_of(status: os.stat_result) -> tuple[int, ...]:
 
 def _unreadable(name: str, error: OSError) -> AudioError:
     if isinstance(error, FileNotFoundError):
-        return AudioError(f"{name} does not exist", next_step="Check the name and the folder")
+        return AudioError(
+            f"{name} does not exist", next_step=f"{did_you_mean_path(name)}Check the name and the folder"
+        )
     if isinstance(error, PermissionError):
         return AudioError(
             f"no permission to read {name}", next_step="Give yourself read permission, or run as its owner"

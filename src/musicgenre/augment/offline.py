@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from musicgenre._files import remove_stale, replacing, sha256_of, writing_to
 from musicgenre._json import json_sha256, parsed_json
+from musicgenre._locks import folder_lock
 from musicgenre._parallel import run_jobs
 from musicgenre.augment.waveform import Chain, Drawn, apply, load_transforms
-from musicgenre.data._disk import folder_lock
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.data.targets import TARGET_PREFIX, UNKNOWN_COLUMN
 from musicgenre.errors import AudioError, DataError, UsageError

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre._files import replacing, write_bytes_atomic, writing_result
 from musicgenre.augment.waveform import Chain, Drawn, apply
-from musicgenre.errors import AudioError, UsageError, needing
+from musicgenre.errors import AudioError, UsageError, require
 from musicgenre.features.mel.reference import melspectrogram
 from musicgenre.features.mel.specification import MelSpec
 
@@ -79,6 +79,7 @@ def show_track(
             valid=f"A name that ends in {' or '.join(_SOUND_FORMATS)}, together with an augmentation",
         )
 
+    require("drawing a track", "plot", "matplotlib")
     rate_hz = audio.probe(path).sample_rate_hz
     waveform = audio.load(path, rate_hz, duration_s=duration_s).waveform
     if len(waveform) < _SHORTEST:
@@ -122,8 +123,7 @@ def _write_sound(path: Path, waveform: Float32, rate_hz: int) -> None:
 
 def _draw(looks: Sequence[_Look], name: str, path: Path) -> None:
     """Draw one column a look, all rows on one scale, so that before and after can be compared by eye."""
-    with needing("drawing a track", "plot"):
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7 * len(looks), 8), layout="constrained")
     axes = figure.subplots(3, len(looks), squeeze=False, sharex=True, sharey="row")

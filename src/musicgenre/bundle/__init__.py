@@ -1,8 +1,8 @@
 """One portable model file: build, fetch, check and load it."""
 
 from musicgenre.bundle.card import BundleCard
+from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.ensemble import EnsembleBundle, load_ensemble
-from musicgenre.bundle.file import save_bundle
 from musicgenre.bundle.load import Bundle, BundleFile, load_bundle, open_bundle, read_card
 from musicgenre.bundle.store import (
     bundle_path,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from musicgenre._numbers import log_probabilities, softmax
 from musicgenre._protobuf import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.file import GRAPH_FIELD
+from musicgenre.bundle.container import GRAPH_FIELD
 from musicgenre.bundle.load import Bundle, BundleFile, bundle_of, open_bundle
 from musicgenre.errors import BundleError, needing
 

@@ -11,7 +11,7 @@ from musicgenre import audio
 from musicgenre._files import writing_result
 from musicgenre.bundle._exportable import EnsembleModel, Exportable, RunModel, Sound
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.file import save_bundle
+from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.runs.folder import Run, open_run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 
 from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.file import read_sealed
-from musicgenre.errors import BundleError, MissingExtraError, UsageError
+from musicgenre.bundle.container import read_sealed
+from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound
 from musicgenre.features.registry import representation_from_settings
 
 if TYPE_CHECKING:
-    import onnxruntime
+    from musicgenre._onnxruntime import Session
 
 Float32 = NDArray[np.float32]
 
@@ -34,7 +33,6 @@ _PACKAGES = {
 """What the front end of a bundle imports, by the extra on its card."""
 
 _OUTPUTS: dict[str, set[str]] = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
-_ERRORS_ONLY = 4  # onnxruntime's level of its log: errors are raised, and told once
 
 _OF_OTHER_KINDS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
 """What representations say of settings that are no settings: a number for a list, nothing for a name."""
@@ -132,20 +130,13 @@ def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None
     MissingExtraError
         When its front end needs packages that are not installed.
     """
-    for package in _PACKAGES.get(card.extra, ()):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(f"the bundle {card.name}", card.extra)
+    require(f"the bundle {card.name}", card.extra, *_PACKAGES.get(card.extra, ()))
 
-    import onnxruntime
+    from musicgenre._onnxruntime import ERRORS, open_session
 
-    # One thread inside the graph: bundles run whole rows side by side instead.
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except _onnxruntime_errors() as error:
+        session = open_session(model)
+    except ERRORS as error:
         raise _not_running(f"cannot load {where}", error) from error
 
     # A front end in Python may need no extra at all: then only the graph tells that there is one.
@@ -183,7 +174,7 @@ class Bundle:
     ----------
     card : BundleCard
         What the model hears and says.
-    session : onnxruntime.InferenceSession
+    session : Session
         The graph, ready to run.
     threads : int
         Rows at a time.
@@ -196,7 +187,7 @@ class Bundle:
     def __init__(
         self,
         card: BundleCard,
-        session: onnxruntime.InferenceSession,
+        session: Session,
         threads: int = 1,
         front_end: PythonFrontEnd | None = None,
         prefix: str = "",
@@ -268,7 +259,7 @@ class Bundle:
         Returns
         -------
         dict of str to float32 ndarray
-            As `run`, a row a segment.
+            As `run`, a row per segment.
         """
         if self._front_end is None or not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
@@ -277,12 +268,13 @@ class Bundle:
 
     def _run_each(self, rows: Float32, feed: str, prepare: Callable[[Float32], Float32]) -> dict[str, Float32]:
         """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
+        from musicgenre._onnxruntime import ERRORS
 
         def run_row(row: Float32) -> list[Float32]:
             feeds = {f"{self._prefix}{feed}": prepare(row), **self._constant_feeds}
             try:
                 results: list[Float32] = self._session.run(self._outputs, feeds)
-            except _onnxruntime_errors() as error:
+            except ERRORS as error:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
             return results
 
@@ -340,21 +332,7 @@ class PythonFrontEnd:
         return np.stack(features).astype(np.float32, copy=False)
 
 
-def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """List the C++ errors of onnxruntime, which share no base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as states
-
-    return (
-        states.Fail,
-        states.InvalidGraph,
-        states.InvalidProtobuf,
-        states.InvalidArgument,
-        states.NotImplemented,
-        states.RuntimeException,
-    )
-
-
 def _not_running(what: str, error: Exception) -> BundleError:
-    import onnxruntime
+    from musicgenre._onnxruntime import VERSION
 
-    return BundleError(f"onnxruntime {onnxruntime.__version__} {what} ({str(error).splitlines()[0]})")
+    return BundleError(f"onnxruntime {VERSION} {what} ({str(error).splitlines()[0]})")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import cache_folder
-from musicgenre.bundle.file import read_sealed
+from musicgenre.bundle.container import read_sealed
 from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.models.head import list_taught, taught_path
 
 DEFAULT_BUNDLE = "msd-musicnn"
 DEFAULT_NAMES = ("msd-musicnn", "mtt-musicnn")
@@ -99,7 +100,7 @@ def get_bundles(
 
     # Only conversion needs onnx and the weights: where all is there, neither is imported or looked for.
     if missing:
-        from musicgenre.bundle.file import save_bundle
+        from musicgenre.bundle.container import save_bundle
         from musicgenre.bundle.musicnn import convert
         from musicgenre.features.published.musicnn.weights import read_variables
 
@@ -196,17 +197,23 @@ def verify_bundles(names: Sequence[str] = ()) -> list[CachedBundle]:
 
 
 def remove_bundles(names: Sequence[str]) -> list[Path]:
-    """Delete cached bundles.
+    """Delete cached bundles and taught models; of a bundle and a taught model of one name, the bundle.
 
     Raises
     ------
     BundleError
-        When one is not cached; nothing is deleted then.
+        When there is none of that name; nothing is deleted then.
     """
-    paths = [bundle_path(name) for name in names]
-    for name, path in zip(names, paths, strict=True):  # all of them before the first is deleted
+    taught = list_taught()
+    paths = []
+    for name in names:  # all of them before the first is deleted
+        path = bundle_path(name)
         if not path.is_file():
-            raise _not_cached(name)
+            if name not in taught:
+                raise _not_cached(name)
+            path = taught_path(name)
+        paths.append(path)
+
     for path in paths:
         path.unlink()
     return paths
@@ -214,4 +221,8 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
 
 def _not_cached(name: str) -> BundleError:
     cached = [entry.name for entry in list_bundles() if entry.is_cached]
-    return BundleError(f"there is no bundle {name!r} in the cache", valid=f"Cached: {', '.join(cached) or 'none'}")
+    taught = list_taught()
+    valid = f"Cached: {', '.join(cached) or 'none'}"
+    if taught:
+        valid += f"; taught: {', '.join(taught)}"
+    return BundleError(f"there is no bundle {name!r} in the cache", valid=valid)

@@ -1,4 +1,4 @@
-"""The command line: thin commands over the public API, one file a group.
+"""The command line: thin commands over the public API, one file per group.
 
 These files import only typer and the standard library at their top, so that `musicgenre --help` is quick; the
 work is imported inside the commands.
@@ -42,6 +42,7 @@ from musicgenre.cli import (
     teach,
     train,
 )
+from musicgenre.cli._terminal import say, say_interrupted
 from musicgenre.errors import MusicgenreError, UsageError
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
@@ -73,6 +74,9 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "doctor": doctor.doctor,
     },
 }
+
+# Commands that read their words in a way of their own.
+_CLASSES: dict[str, type[typer.core.TyperCommand]] = {"classify": classify.ClassifyCommand}
 
 
 class _InOrder(typer.core.TyperGroup):
@@ -138,7 +142,7 @@ for _panel, _commands in _PANELS.items():
         if isinstance(_what, typer.Typer):
             app.add_typer(_what, name=_name, rich_help_panel=_panel)
         else:
-            app.command(_name, rich_help_panel=_panel)(_what)
+            app.command(_name, cls=_CLASSES.get(_name), rich_help_panel=_panel)(_what)
 
 
 def main() -> None:
@@ -154,21 +158,21 @@ def main() -> None:
     warnings.showwarning = _show_warning
     presses = _note_interrupts()
     try:
-        with telling(lambda text: typer.echo(text, err=True)):
+        with telling(say):
             app()
     except MusicgenreError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if isinstance(getattr(error.__context__, "__cause__", None), KeyboardInterrupt):  # typer says nothing of it
-            typer.echo("interrupted", err=True)
+            say_interrupted("interrupted")
         raise
     except BrokenPipeError:  # the reader of a pipe went away: not our fault, nothing to say
         _drop_output()
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
         if presses or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
-            typer.echo("interrupted", err=True)
+            say_interrupted("interrupted")
             sys.exit(_INTERRUPTED)
         if not isinstance(error, OSError):
             raise

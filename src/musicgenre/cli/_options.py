@@ -1,14 +1,16 @@
-"""Plumbing shared by commands: `--set key=value` and tracks that failed."""
+"""Plumbing shared by commands: `--set key=value`, tracks that failed, and playlists."""
 
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from musicgenre._text import printable
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,3 +49,13 @@ def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
         typer.echo(f"  {skip.track_id}: {where}{skip.reason}", err=True)
     if len(skipped) > _LISTED_AT_MOST:
         typer.echo(f"  and {len(skipped) - _LISTED_AT_MOST} more", err=True)
+
+
+def print_playlist(paths: Sequence[str]) -> None:
+    """Print an extended M3U in UTF-8: whole paths, so that it plays wherever it is saved."""
+    typer.echo("#EXTM3U")
+    for path in paths:
+        if "\n" in path or "\r" in path:
+            typer.echo(f"note: left out, since no playlist can hold its name: {printable(path)}", err=True)
+        else:
+            typer.echo(os.fsencode(Path(path).absolute()))  # the bytes of the name, by which players find the file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,14 +22,18 @@ Tags = Annotated[
 Merge = Annotated[bool, typer.Option("--merge-synonyms", help="Lists of tags: words for the same thing are one tag.")]
 Drop = Annotated[bool, typer.Option("--drop-untagged", help="Lists of tags: leave out clips with none of the tags.")]
 GroupBy = Annotated[
-    str | None, typer.Option("--group-by", metavar="artist|album", help="Lists of tags: what the groups are.")
+    str | None,
+    typer.Option("--group-by", metavar="artist|album", help="Lists of tags: group tracks by artist or by album."),
 ]
 Clips = Annotated[
     Path | None,
     typer.Option("--clips", metavar="FOLDER", help="Lists of tags: where the clips are."),
 ]
 Files = Annotated[
-    bool, typer.Option("--files/--no-files", help="Lists of tags: look for the clips, or list every row without.")
+    bool,
+    typer.Option(
+        "--files/--no-files", help="Lists of tags: check that each clip exists, or list every row without checking."
+    ),
 ]
 
 
@@ -49,9 +54,9 @@ class Asked:
     clips: Path | None = None
     files: bool = True
 
-    def options(self, data_set: DataSet | None, labels: str | None) -> dict[str, object]:
-        """Give the options that were given, if the set takes them; ``labels``: what ``--labels`` says."""
-        given = {
+    def options(self, data_set: DataSet | None, labels: list[str] | None) -> dict[str, object]:
+        """Give the options that were given, if the set takes them; `labels`: what `--labels` says."""
+        given: dict[str, object] = {
             "tags": self.tags,
             "merge_synonyms": self.merge_synonyms or None,
             "drop_untagged": self.drop_untagged or None,
@@ -59,21 +64,22 @@ class Asked:
             "clips": self.clips,
             "files": None if self.files else False,
         }
-        taken = (*data_set.options, "clips", "files") if data_set is not None and data_set.options else ()
-        options: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-        if unknown := [name for name in options if name not in taken]:
+        options = {name: value for name, value in given.items() if value is not None}
+
+        takes = data_set.options if data_set is not None else ()
+        if unknown := [name for name in options if name not in takes]:
             flag = {"group": "group-by", "files": "no-files"}.get(unknown[0], unknown[0].replace("_", "-"))
             what = data_set.name if data_set else "a folder of genres or a CSV of one's own"
             raise UsageError(f"{what} takes no --{flag}", valid="A list of tags, see `musicgenre data info`")
-        if taken and labels is not None:
+        if "tags" in takes and labels:
             raise UsageError("--labels goes with genres", valid="--tags for a list of tags")
         return options
 
 
 def read(
-    source: Path, asked: Asked, labels: str | None, artists: Path | None, *, checksums: bool, quiet: bool
+    source: Path, asked: Asked, labels: list[str] | None, artists: Path | None, *, checksums: bool, quiet: bool
 ) -> Index | None:
-    """Index a list of tags, such as MagnaTagATune's annotations; None when the source is no such list.
+    """Index a data set's own list or folder, such as MagnaTagATune's annotations; None when the source is none.
 
     Parameters
     ----------
@@ -81,29 +87,36 @@ def read(
         A file or folder.
     asked : Asked
         The options for lists of tags.
-    labels : str or None
-        What ``--labels`` says.
+    labels : list of str or None
+        The only labels to take.
     artists : Path or None
         A CSV of artist groups.
     checksums, quiet : bool
         Whether to add md5; whether to show no progress.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data._csv import check_readable
-    from musicgenre.data.index import read_artists
+    from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import set_that_reads
 
-    data_set = set_that_reads(source) if source.is_file() else None
+    data_set = set_that_reads(source)
     if data_set is None and asked != Asked() and source.is_file():
         check_readable(source)  # what cannot be read at all may well be a list of tags
     options = asked.options(data_set, labels)
     if data_set is None:
         return None
+    if "checksums" in data_set.options:
+        options["checksums"] = checksums
+
+    what = "a folder" if source.is_dir() else "a list"
     typer.echo(
-        f"read as a list in the form of {data_set.title}; if it is that set: {data_set.licence}\n"
+        f"read as {what} in the form of {data_set.title}; if it is that set: {data_set.licence}\n"
         f"cite: {data_set.citation}",
         err=True,
     )
     groups = read_artists(artists) if artists else None
     with counting("read", quiet=quiet) as progress:
-        return data_set.index(source, artists=groups, checksums=checksums, progress=progress, **options)
+        found = data_set.list_tracks(source, artists=groups, progress=progress, **options)
+    if labels:
+        found = dataclasses.replace(found, manifest=with_chosen_labels(found.manifest, labels))
+    return found

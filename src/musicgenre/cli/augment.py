@@ -26,18 +26,19 @@ def augment(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre._parallel import usable_cores
     from musicgenre.augment import offline
     from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
-    from musicgenre.cli._progress import counting
-    from musicgenre.data._pool import usable_cores
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
 
+    tracks = read_manifest(manifest)  # first, since the chains load for seconds
     chosen = get_chain(chain).only(only or [])
     folder = output or manifest.with_name(f"{manifest.stem}-{chosen.name}")
     with counting("augmenting", quiet=quiet) as advance:
         done = offline.augment(
-            read_manifest(manifest),
+            tracks,
             chosen,
             folder,
             copies=copies,
@@ -45,6 +46,7 @@ def augment(
             jobs=jobs or usable_cores(),
             progress=advance,
         )
+
     report_skipped("Skipped", done.skipped)
     counts = f"{done.written} written, {done.reused} there before, {len(done.skipped)} skipped"
     typer.echo(f"{folder / offline.MANIFEST_FILE}: {len(done.manifest)} rows ({counts}; {done.seconds:.1f} s)")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Provide, list, check and remove model bundles.", no_args_is_help=True)
+app = typer.Typer(
+    help="Provide, list, check and remove model bundles; list and remove models you taught.", no_args_is_help=True
+)
 
 _Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Bundles; see `bundles list`.")]
 
@@ -39,9 +41,11 @@ def get(
 
 @app.command("list")
 def list_() -> None:
-    """List the bundles: name, size and place of those in the cache, and those that `get` can provide."""
+    """List the bundles: name, size and place of those in the cache, those `get` can provide, taught models."""
     from musicgenre._text import printable
     from musicgenre.bundle.store import list_bundles
+    from musicgenre.errors import BundleError
+    from musicgenre.models.head import GenreHead, list_taught, taught_path
 
     for entry in list_bundles():
         name = printable(entry.name)
@@ -51,6 +55,15 @@ def list_() -> None:
             typer.echo(f"{name}\tdamaged\t{printable(entry.path)}")
         else:
             typer.echo(f"{name}\t{entry.size_bytes / 1e6:.1f} MB\t{printable(entry.path)}")
+
+    for taught in list_taught():
+        path = taught_path(taught)
+        try:
+            GenreHead.load(path)
+            state = "taught"
+        except BundleError:
+            state = "damaged"
+        typer.echo(f"{taught}\t{state}\t{printable(path)}")
 
 
 @app.command("verify")
@@ -70,8 +83,8 @@ def verify(names: _Names = None) -> None:
 
 
 @app.command("remove")
-def remove(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Bundles to delete.")]) -> None:
-    """Delete bundles from the cache."""
+def remove(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Bundles or taught models.")]) -> None:
+    """Delete bundles from the cache, or models you taught."""
     from musicgenre.bundle.store import remove_bundles
 
     for path in remove_bundles(names):

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+import typer.core
 
-from musicgenre._text import printable
+from musicgenre._text import printable, shortened
 from musicgenre.errors import UsageError
+from musicgenre.listening.answer import UNSURE, Answer
 
 if TYPE_CHECKING:
-    from musicgenre.listening.batch import Failure
+    from musicgenre.listening.batch import Failure, Result
     from musicgenre.listening.classifier import Classifier
-    from musicgenre.listening.results import Format, ResultFile
+    from musicgenre.listening.results import FileFormat, Format, ResultFile
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
+_OUTPUT_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", "")  # of --output without --format; none means JSON lines
+_GENRES_COUNTED = 12  # named in the summary
 
 
 class OutputFormat(StrEnum):
@@ -29,22 +35,68 @@ class OutputFormat(StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
+    tsv = "tsv"
+
+
+class Timeline(StrEnum):
+    """How much of the timeline is drawn."""
+
+    sections = "sections"
+    full = "full"
+
+
+class ClassifyCommand(typer.core.TyperCommand):
+    """Lets `--timeline` stand alone: only the word `full` behind it is its value, anything else is a track."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Spell the value of `--timeline` out."""
+        spelled: list[str] = []
+        for number, word in enumerate(args):
+            if word == "--":
+                spelled += args[number:]
+                break
+            if word == "full" and spelled and spelled[-1] == f"--timeline={Timeline.sections}":
+                spelled[-1] = f"--timeline={Timeline.full}"
+            elif word == "--timeline":
+                spelled.append(f"--timeline={Timeline.sections}")
+            else:
+                spelled.append(word)
+        return super().parse_args(ctx, spelled)
+
+
+def _read_timeline(value: Any) -> Timeline | None:
+    """Read the value of `--timeline`, in the config file also true and false."""
+    words = {"true": Timeline.sections, "false": None, **{str(kind): kind for kind in Timeline}}
+    word = str(value).lower()
+    if word not in words:
+        raise UsageError(f"--timeline {value} is not known", valid="--timeline alone, or --timeline full")
+    return words[word]
 
 
 def classify(
     paths: Annotated[
         list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
     ],
-    output_format: Annotated[OutputFormat | None, typer.Option("--format", help="Default: table.")] = None,
+    output_format: Annotated[
+        OutputFormat | None, typer.Option("--format", help="Default: table, tsv in a pipe.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=0, max=1000, help="How many tags to name.")] = 3,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Show the genre over time.")] = False,
+    timeline: Annotated[
+        Timeline | None,
+        typer.Option(
+            "--timeline",
+            metavar="[full]",
+            parser=_read_timeline,
+            help="Show the genre over time in 20 lines at most, or 'full'.",
+        ),
+    ] = None,
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
-    output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line a track.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
     exclude: Annotated[
@@ -59,78 +111,134 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
-    from musicgenre.cli._progress import counting
-    from musicgenre.cli._render import is_unicode, table_row
+    from musicgenre.cli._table import Table
+    from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
-    from musicgenre.listening.gather import gather_paths
-    from musicgenre.listening.results import csv_header, format_line, record_of
+    from musicgenre.listening.paths import gather_paths
+    from musicgenre.listening.results import format_line, header_line, record_of
 
     # What is wrong with the options is told before the model is loaded, which takes a second.
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
-    kind = _check_options(gathered.paths, output_format, output, resume, overwrite, plot)
-    file_format: Format = "csv" if kind is OutputFormat.csv else "json"
+    kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot)
+    if plot is not None:
+        from musicgenre.listening.plot import check_can_plot, plot_answer
+
+        check_can_plot()
+    line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
     classifier = _load(model, coverage, n_threads)
 
-    failures: list[Failure] = []
+    tally = _Tally()
     missing = list(gathered.paths)
     try:
         with ExitStack() as stack:
             results = None
             if output is not None:
+                file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
                 results = stack.enter_context(
-                    _open_results(output, file_format, classifier, coverage, resume, overwrite)
+                    _open_results(output, file_kind, classifier, coverage, resume, overwrite)
                 )
-                missing = [path for path in missing if results.done(path) is None]
-            elif kind is OutputFormat.csv:  # the file has its header already
-                typer.echo(csv_header(resumable=False, tags=classifier.names_tags), nl=False)
+                missing = [path for path in missing if not tally.knows(results.done(path))]
+            elif line_kind in ("csv", "tsv"):  # a file has its header already
+                print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
 
             # A bar for one track would only flicker.
-            no_bar = quiet or len(missing) < 2 or not sys.stderr.isatty()
+            places = [*(failure.path for failure in gathered.failures), *missing]
+            no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
             update = stack.enter_context(counting("listening", quiet=no_bar))
-            update(0, len(missing))
+            update(0, len(places))
 
+            table = Table(places, classifier.labels, top=top, timeline=timeline)
             heard = hear_many(missing, classifier.classify, jobs=n_jobs)
-            for n_done, result in enumerate(chain(gathered.failures, heard), start=1):
-                if isinstance(result, Failure):
-                    failures.append(result)
-
+            for result in chain(gathered.failures, heard):
+                tally.add(result)
                 if kind is OutputFormat.table:
-                    table_row(result, top=top, timeline=timeline)
+                    table.print(result)
                 else:
-                    record = record_of(result, top=top, timeline=timeline, names_tags=classifier.names_tags)
+                    record = record_of(result, top=top, timeline=bool(timeline), names_tags=classifier.names_tags)
                     if results is None:
-                        typer.echo(format_line(record, file_format, only_ascii=not is_unicode()), nl=False)
+                        print_out(format_line(record, line_kind, only_ascii=not is_unicode()), newline=False)
                     else:
                         results.add(record)
 
                 if plot is not None and not isinstance(result, Failure):
-                    from musicgenre.listening.plot import plot_answer
-
                     plot_answer(result, plot)
-                    typer.echo(f"drew {plot}", err=True)
-                update(n_done, len(missing))
+                    say(f"drew {plot}")
+                update(tally.n_done, len(places))
     except KeyboardInterrupt:
         hint = "" if output is None else f": {output} is valid so far; go on with --resume"
-        typer.echo(f"interrupted{hint}", err=True)
+        say_interrupted(f"interrupted after {tally.n_done} of {len(missing)} tracks{hint}")
         raise typer.Exit(_INTERRUPTED) from None
 
-    n_classified = len(gathered.failures) + len(missing) - len(failures)
-    _summarise(n_classified, len(gathered.paths) - len(missing), failures, quiet=quiet)
-    raise typer.Exit(1 if failures else 0)
+    for failure in tally.failures:
+        say(f"failed: {printable(failure.error)}")
+    if not quiet and (tally.n_done + tally.n_before > 1 or tally.failures):
+        say(tally.summary())
+    raise typer.Exit(1 if tally.failures else 0)
+
+
+@dataclass
+class _Tally:
+    """Counts what became of the tracks."""
+
+    failures: list[Failure] = field(default_factory=list)
+    genres: Counter[str] = field(default_factory=Counter)  # a tagger's tracks have the empty one
+    n_done: int = 0
+    n_before: int = 0
+    n_warned: int = 0
+
+    def add(self, result: Result) -> None:
+        """Count a track that was heard, or failed, now."""
+        self.n_done += 1
+        if isinstance(result, Answer):
+            self.genres[result.genre] += 1
+            self.n_warned += bool(result.warnings)
+        else:
+            self.failures.append(result)
+
+    def knows(self, record: Mapping[str, Any] | None) -> bool:
+        """Tell whether there is a record of a track from before, and count it."""
+        if record is None:
+            return False
+        self.n_before += 1
+        self.genres[str(record.get("genre") or "")] += 1
+        return True
+
+    def summary(self) -> str:
+        """Tell how many tracks there were in a line, and their genres in another, the commonest first."""
+        parts = [f"{self.n_done - len(self.failures)} classified"]
+        if self.n_before:
+            parts.append(f"{self.n_before} done before")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed")
+        if self.n_warned:
+            parts.append(f"{self.n_warned} with a warning")
+        summary = ", ".join(parts)
+
+        by_count = sorted(self.genres.items(), key=lambda pair: (-pair[1], pair[0]))
+        counts = [f"{printable(genre)} {n}" for genre, n in by_count if genre not in ("", UNSURE)]
+        named = [shortened(counts, _GENRES_COUNTED)] if counts else []
+        if self.genres[UNSURE]:
+            named.append(f"{UNSURE} {self.genres[UNSURE]}")
+        return f"{summary}\n{', '.join(named)}" if named else summary
 
 
 def _check_options(
     paths: tuple[str, ...],
     chosen: OutputFormat | None,
     output: Path | None,
+    timeline: Timeline | None,
     resume: bool,
     overwrite: bool,
     plot: Path | None,
 ) -> OutputFormat:
     """Refuse options that contradict each other, and an output that is one of the tracks; tell the format to write."""
-    if chosen is OutputFormat.table and output is not None:
-        raise UsageError("--format table goes to the screen only", valid="Use --format json or csv with --output")
+    from musicgenre.cli._terminal import is_screen
+
+    if chosen in (OutputFormat.table, OutputFormat.tsv) and output is not None:
+        raise UsageError(
+            f"--format {chosen} goes to standard output only", valid="Use --format json or csv with --output"
+        )
     if (resume or overwrite) and output is None:
         raise UsageError("--resume and --overwrite need --output", next_step="Add --output FILE")
     if output == Path("-"):
@@ -146,15 +254,26 @@ def _check_options(
                         f"--output {output} is one of the tracks", next_step="Give --output a name of its own"
                     )
 
+    # A name that promises something else, a playlist say, gets results only where a format was asked for.
+    if chosen is None and output is not None and output.suffix.lower() not in _OUTPUT_SUFFIXES:
+        raise UsageError(
+            f"--output {output} does not tell what to write",
+            valid="A name that ends in .csv for CSV, in .jsonl, .ndjson or .json for JSON lines",
+            next_step="Choose such a name, or add --format json or csv",
+        )
+
     if plot is not None and len(paths) != 1:
         raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
 
-    # Where no format was asked for, the output file's name tells it; on the screen it is a table.
-    if chosen is None and output is not None:
+    # Where no format was asked for, the output file's name tells it. A person gets a table, another program what it
+    # can split at tabs, unless a timeline is to be drawn.
+    if chosen is not None:
+        return chosen
+    if output is not None:
         return OutputFormat.csv if output.suffix.lower() == ".csv" else OutputFormat.json
-    return chosen or OutputFormat.table
+    return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
 
 
 def _load(model: str, coverage: str | None, threads: int) -> Classifier:
@@ -172,7 +291,7 @@ def _load(model: str, coverage: str | None, threads: int) -> Classifier:
 
 
 def _open_results(
-    output: Path, kind: Format, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
+    output: Path, kind: FileFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
     from musicgenre.listening.results import ResultFile
@@ -190,18 +309,3 @@ def _open_results(
         overwrite=overwrite,
         tags=classifier.names_tags,
     )
-
-
-def _summarise(n_classified: int, n_reused: int, failures: Sequence[Failure], *, quiet: bool) -> None:
-    """Say what failed and how many tracks there were, on standard error; nothing of a single track that went well."""
-    for failure in failures:
-        typer.echo(f"failed: {printable(failure.error)}", err=True)
-    if quiet or (n_classified + n_reused <= 1 and not failures):
-        return
-
-    parts = [f"{n_classified} classified"]
-    if n_reused:
-        parts.append(f"{n_reused} done before")
-    if failures:
-        parts.append(f"{len(failures)} failed")
-    typer.echo(", ".join(parts), err=True)

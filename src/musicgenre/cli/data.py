@@ -1,28 +1,51 @@
-"""``musicgenre data``: get, list, check, audit and split labelled music."""
+"""`musicgenre data`: get, list, check, audit and split labelled music."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from musicgenre._text import printable
 from musicgenre.cli import _tag_lists as tag_lists
-from musicgenre.cli._balance import echo_balance
 from musicgenre.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from musicgenre.data.index import Index
+    from musicgenre.data.manifest import Manifest, Track
 
 app = typer.Typer(help="Get, list, check, audit and split labelled music.", no_args_is_help=True)
 
 _SHOWN_LINES = 20
 _SHOWN_LABELS = 20
 _SHOWN_REASONS = 5
-_Labels = Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="Only these labels.")]
+_NARROWEST_LABELS = 5  # letters of the table of labels by part
+
+# Options of protocols with a flag of their own; any other is given with --set.
+_FLAGS = {
+    "test_size": "--test-size",
+    "validation_size": "--validation-size",
+    "train_size": "--train-size",
+    "test_per_class": "--test-per-class",
+    "validation_per_class": "--validation-per-class",
+    "stratify_test": "--random-test",
+    "folds": "--folds",
+    "number": "--number",
+}
+
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels",
+        metavar="A,B,C|@FILE",
+        help="Only these labels, or those of a file, one a line; repeatable.",
+    ),
+]
 _Artists = Annotated[
     Path | None, typer.Option("--artists", metavar="FILE", help="CSV with track_id and artist_group: sets the groups.")
 ]
@@ -32,12 +55,17 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 @app.command("index")
 def index(
-    source: Annotated[Path, typer.Argument(help="A folder with one folder a genre (GTZAN's layout too), or a list.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with one subfolder per genre (GTZAN's layout works too), or a list of tracks (CSV, TSV)."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path("manifest.csv"),
     labels: _Labels = None,
     artists: _Artists = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="The tracks are PNG or JPEG pictures.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row a track.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="The CSV is a table of features, one row per track.")] = False,
     path_column: Annotated[str, typer.Option("--path-column", help="The CSV's column with the file.")] = "path",
     label_column: Annotated[str, typer.Option("--label-column", help="The CSV's column with the label.")] = "label",
     id_column: Annotated[
@@ -50,7 +78,8 @@ def index(
     drop_untagged: tag_lists.Drop = False,
     group_by: tag_lists.GroupBy = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums/--no-checksums", help="Add md5, by which copies are found.")
+        bool,
+        typer.Option("--checksums/--no-checksums", help="Add an md5 column, used to find copies of the same file."),
     ] = True,
     overwrite: _Overwrite = False,
     quiet: _Quiet = False,
@@ -59,16 +88,20 @@ def index(
 
     Exit code 1 if files had to be left out.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
     _refuse_overwrite(output, overwrite)
     asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
-    if (found := tag_lists.read(source, asked, labels, artists, checksums=checksums, quiet=quiet)) is not None:
+    chosen = _names_of_labels(labels)
+    found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
+    if found is not None:
         _write(found, output)
-    chosen, groups = _split_names(labels), indexing.read_artists(artists) if artists else None
+
+    groups = indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
+
     with counting("read", quiet=quiet) as progress:
         if table:
             found = indexing.index_table(
@@ -89,6 +122,7 @@ def index(
             found = indexing.index_folder(
                 source, labels=chosen, artists=groups, pictures=pictures, checksums=checksums, progress=progress
             )
+
     _write(found, output)
 
 
@@ -113,9 +147,9 @@ def get(
 
     Exit code 1 if tracks are missing.
     """
-    from musicgenre.cli._progress import counting, transferring
+    from musicgenre.cli._terminal import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
-    from musicgenre.data.index import read_artists
+    from musicgenre.data.index import read_artists, with_chosen_labels
     from musicgenre.data.sets import get_set
 
     data_set = get_set(name)
@@ -123,22 +157,26 @@ def get(
     folder = folder or Path("data") / name
     target = output or folder / "manifest.csv"
     _refuse_overwrite(target, overwrite)
+
     typer.echo(data_set.card())
     whole = source is not None and source.is_file() and len(data_set.archives) == 1
     if source is not None and whole and (problem := checksum_problem(source, data_set.archives[0])):
         typer.echo(f"note: {problem}; `musicgenre data validate` compares the tracks one by one", err=True)
+
     groups = read_artists(artists) if artists else None
     with transferring(quiet=quiet) as transferred:
         place = fetch_data_set(data_set, folder, source=source, progress=transferred)
     with counting("read", quiet=quiet) as progress:
-        found = data_set.index(place, artists=groups, progress=progress, **options)
+        found = data_set.list_tracks(place, artists=groups, progress=progress, **options)
+
+    # What is absent is told before labels are chosen: the others are missing from the copy all the same.
     absent = sorted(set(data_set.track_ids()) - {track.track_id for track in found.manifest.tracks})
-    if chosen := _split_names(labels):
-        found = dataclasses.replace(found, manifest=found.manifest.with_labels(chosen))
-    for track_id in absent[:20]:
+    if chosen := _names_of_labels(labels):
+        found = dataclasses.replace(found, manifest=with_chosen_labels(found.manifest, chosen))
+    for track_id in absent[:_SHOWN_LINES]:
         typer.echo(f"missing: {track_id}", err=True)
-    if len(absent) > 20:
-        typer.echo(f"missing: {len(absent) - 20} more", err=True)
+    if len(absent) > _SHOWN_LINES:
+        typer.echo(f"missing: {len(absent) - _SHOWN_LINES} more", err=True)
     _write(found, target, failed=bool(absent))
 
 
@@ -158,7 +196,7 @@ def validate(
 
     Exit code 1 if there are any.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data import validate as checking
     from musicgenre.data.manifest import read_manifest
     from musicgenre.data.sets import get_set
@@ -173,8 +211,9 @@ def validate(
             given = checking.read_checksums(index_file) if index_file else None
             manifest = read_manifest(path)
             result = checking.validate_manifest(manifest, checksums=given, decode=decode, progress=progress)
+
     for finding in result.findings:
-        typer.echo(f"{finding.kind}\t{finding.track_id or '-'}\t{_shown(finding.path)}\t{finding.reason}")
+        typer.echo(f"{finding.kind}\t{finding.track_id or '-'}\t{printable(finding.path)}\t{finding.reason}")
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))
@@ -195,7 +234,7 @@ def targets(
     taught = with_teacher(read_manifest(manifest), answers)
     written = write_manifest(taught, output or manifest)
     n_tags = sum(name.startswith(TARGET_PREFIX) for name in taught.extra_columns)
-    typer.echo(f"{_shown(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
+    typer.echo(f"{printable(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
 
 
 @app.command("split")
@@ -217,51 +256,64 @@ def split(
         int | None, typer.Option("--validation-per-class", help="Validation tracks of each label.")
     ] = None,
     random_test: Annotated[
-        bool, typer.Option("--random-test", help="Draw the test part with the labels out of proportion.")
+        bool,
+        typer.Option("--random-test", help="Draw the test tracks at random, without keeping the share of each label."),
     ] = False,
     folds: Annotated[int | None, typer.Option("--folds", help="How many folds (default 5).")] = None,
     number: Annotated[int | None, typer.Option("--number", help="Which of several published splits.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any option of the protocol by its name. May be repeated."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead.")] = None,
 ) -> None:
     """Split tracks under a named protocol; identical files and copies stay on one side."""
+    from musicgenre.cli._options import parse_settings
     from musicgenre.data.manifest import read_manifest, write_manifest
     from musicgenre.data.splits import get_protocol
     from musicgenre.data.splits import split as split_manifest
 
     chosen = get_protocol(protocol)
-    done = split_manifest(
-        read_manifest(manifest),
-        protocol,
-        seed=seed,
-        test_size=test_size,
-        validation_size=validation_size,
-        train_size=train_size,
-        test_per_class=test_per_class,
-        validation_per_class=validation_per_class,
-        stratify_test=False if random_test else None,
-        folds=folds,
-        number=number,
-    )
+    options = parse_settings(settings or [])
+    flags = {
+        "test_size": test_size,
+        "validation_size": validation_size,
+        "train_size": train_size,
+        "test_per_class": test_per_class,
+        "validation_per_class": validation_per_class,
+        "stratify_test": False if random_test else None,
+        "folds": folds,
+        "number": number,
+    }
+    for name, value in flags.items():
+        if value is not None and name in options:
+            raise UsageError(f"{_FLAGS[name]} and --set {name} say the same", valid="One of them")
+        if value is not None:
+            options[name] = value
+
+    done = split_manifest(read_manifest(manifest), protocol, seed=seed, **options)
     written = write_manifest(done, output or manifest)
+
     if chosen.leaky:
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
-    echo_balance(done)
-    if any(track.split == "train" for track in done.tracks) and not any(t.split == "validation" for t in done.tracks):
+    _echo_balance(done)
+    parts = {track.split for track in done.tracks}
+    if "train" in parts and "validation" not in parts:
         typer.echo("note: no track validates, and a training needs some: --validation-size 0.1", err=True)
     typer.echo(f"comparable with: {chosen.comparable}")
-    typer.echo(f"{_shown(written)}: {protocol}, seed {seed}")
+    typer.echo(f"{printable(written)}: {protocol}, seed {seed}")
 
 
 @app.command("audit")
 def audit(
-    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder a genre.")],
+    path: Annotated[Path, typer.Argument(help="A manifest, or a folder with one folder per genre.")],
     quiet: _Quiet = False,
 ) -> None:
     """Look for copies, artists on both sides, contradicting labels, lopsided classes.
 
     Exit code 1 for leaks.
     """
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder
     from musicgenre.data.manifest import read_manifest
@@ -269,11 +321,13 @@ def audit(
     with counting("read", quiet=quiet) as progress:
         manifest = index_folder(path, progress=progress).manifest if path.is_dir() else read_manifest(path)
         found = audit_manifest(manifest, progress=progress)
-    echo_balance(manifest)
+
+    _echo_balance(manifest)
     for ids in found.duplicates:
         where = ", in different parts: A LEAK" if ids in found.copies_across else ""
         label = ", with different labels" if ids in found.conflicts else ""
         typer.echo(f"same content: {', '.join(ids)}{label}{where}")
+
     _echo_first([f"group on several sides: {name} ({', '.join(at)})" for name, at in found.groups_across.items()])
     _echo_first([f"song on several sides: {name} ({', '.join(at)})" for name, at in found.songs_across.items()])
     if found.n_test_with_known_group:
@@ -281,11 +335,13 @@ def audit(
         typer.echo(
             f"{found.n_test_with_known_group} of {found.n_test} test tracks ({share:.0%}) have their group in train"
         )
+
     for track_id in found.augmented_outside_train:
         typer.echo(f"augmented outside train: {track_id}")
     _echo_first([f"missing: {track_id}" for track_id in found.missing])
     for warning in found.warnings:
         typer.echo(f"note: {warning}")
+
     typer.echo("no leak, no contradiction found" if found.ok else "look at the lines above before trusting a result")
     raise typer.Exit(0 if found.ok else 1)
 
@@ -302,32 +358,85 @@ def info(
     protocols = {protocol.name: protocol for protocol in list_protocols()}
     if name is not None and name not in sets and name not in protocols:
         raise UsageError(f"there is no data set or protocol {name!r}", valid=", ".join([*sets, *protocols]))
+
     for data_set in sets.values():
         if name in (None, data_set.name):
             typer.echo(data_set.card() + "\n")
     for protocol in protocols.values():
         if name in (None, protocol.name):
-            options = ", ".join(f"--{option.replace('_', '-')}" for option in protocol.options) or "none"
-            options = options.replace("--stratify-test", "--random-test")
+            options = ", ".join(_FLAGS.get(option, f"--set {option}=VALUE") for option in protocol.options) or "none"
             typer.echo(f"{protocol.name}\n  does      {protocol.summary}\n  compare   {protocol.comparable}")
             typer.echo(f"  options   {options}\n")
 
 
 def _refuse_overwrite(path: Path, overwrite: bool) -> None:
+    """Stop before any work where the manifest must not be replaced."""
     if path.exists() and not overwrite:
         raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
 
 
-def _split_names(labels: str | None) -> list[str] | None:
-    if labels is None:
+def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
+    """Names that were asked for, or several with commas between them; None where none were given."""
+    if not given:
         return None
-    names = [name.strip() for name in labels.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--labels {labels!r} names no label", valid="Names with commas between them")
+
+    names: list[str] = []
+    for text in given:
+        lines = [text]
+        if text.startswith("@"):
+            path = Path(text[1:])
+            try:
+                lines = path.read_text("utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(
+                    f"--labels {text}: {path} cannot be read ({error})", valid="A text file with a label a line"
+                ) from error
+        own = [line for line in lines if line.replace(",", "").strip()]
+        if not own:
+            raise UsageError(f"--labels {text!r} names no label", valid="Names with commas between them")
+        names += own
     return names
 
 
-def _echo_first(lines: list[str]) -> None:
+def _echo_balance(manifest: Manifest) -> None:
+    """Print how many tracks each label has in each part or fold that has any, and what labels a part has none of."""
+    # A manifest of folds has no parts until one fold is taken: then its table is by fold.
+    folds = sorted({track.fold for track in manifest.tracks if track.fold is not None})
+    by_fold = bool(folds) and not any(track.split for track in manifest.tracks)
+
+    def place(track: Track) -> str:
+        if not by_fold:
+            return track.split
+        return "" if track.fold is None else str(track.fold)
+
+    totals = Counter(place(track) for track in manifest.tracks)
+    possible = [*map(str, folds)] if by_fold else ["train", "validation", "test"]
+    names: dict[str, str] = {}
+    for part in [*possible, ""]:
+        if totals[part]:
+            title = f"fold {part}" if by_fold else part
+            names[part] = title if part else "no part"
+
+    counts = Counter((label, place(track)) for track in manifest.tracks for label in track.labels)
+    rows = [(label, [counts[label, part] for part in names]) for label in manifest.labels]
+    untagged = Counter(place(track) for track in manifest.tracks if not track.labels)
+    if untagged:
+        rows.append(("(untagged)", [untagged[part] for part in names]))
+    rows.append(("all", [totals[part] for part in names]))
+
+    width = max(_NARROWEST_LABELS, *(len(label) for label, _ in rows))
+    typer.echo(" ".join([" " * width, *(f"{name:>10}" for name in names.values())]))
+    for label, cells in rows:
+        typer.echo(" ".join([f"{label:<{width}}", *(f"{cell:>10}" for cell in cells)]))
+
+    for part, name in names.items():
+        never = [label for label in manifest.labels if not counts[label, part]]
+        if part and never:
+            found = "1 label has" if len(never) == 1 else f"{len(never)} labels have"
+            typer.echo(f"WARNING: {found} no track in {name}: {', '.join(never)}", err=True)
+
+
+def _echo_first(lines: Sequence[str]) -> None:
     """Print the first lines of one kind and count the others."""
     for line in lines[:_SHOWN_LINES]:
         typer.echo(line)
@@ -336,26 +445,29 @@ def _echo_first(lines: list[str]) -> None:
 
 
 def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
+    """Write the manifest, say what was left out and what is in it, and exit."""
     from musicgenre.data.manifest import write_manifest
 
     written = write_manifest(found.manifest, output)
-    for path, reason in (*found.expected, *found.skipped):
-        typer.echo(f"left out: {_shown(path)}: {reason}", err=True)
-    if len(left_out := [*found.expected, *found.skipped]) > 1:
+
+    left_out = [*found.expected, *found.skipped]
+    for path, reason in left_out:
+        typer.echo(f"left out: {printable(path)}: {reason}", err=True)
+    if len(left_out) > 1:
         reasons = Counter(re.sub(r"^line \d+ of", "a line of", reason) for _, reason in left_out)
         most = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS))
         typer.echo(f"left out: {len(left_out)} in all ({most})", err=True)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
+
+    # A few labels stand in order of their names, of many the most frequent are shown.
     counts = found.manifest.counts()
-    more = max(0, len(counts) - _SHOWN_LABELS)
-    shown = sorted(counts, key=lambda label: -counts[label])[:_SHOWN_LABELS] if more else list(counts)
-    named = ", ".join(f"{label} {counts[label]}" for label in shown) + (f" and {more} more labels" if more else "")
-    typer.echo(f"{_shown(written)}: {len(found.manifest)} tracks ({named})")
+    labels = list(counts)
+    more = max(0, len(labels) - _SHOWN_LABELS)
+    if more:
+        labels = sorted(labels, key=lambda label: -counts[label])[:_SHOWN_LABELS]
+    named = ", ".join(f"{label} {counts[label]}" for label in labels)
+    if more:
+        named += f" and {more} more labels"
+    typer.echo(f"{printable(written)}: {len(found.manifest)} tracks ({named})")
     raise typer.Exit(1 if found.skipped or failed else 0)
-
-
-def _shown(path: Path) -> str:
-    from musicgenre.audio.names import printable
-
-    return printable(path)

@@ -53,9 +53,9 @@ def diagnose() -> list[tuple[str, str]]:
 
     # These two bring libraries in C, which may be there and not fit this system.
     try:
-        import onnxruntime
+        from musicgenre._onnxruntime import providers
 
-        rows.append(("inference providers", ", ".join(onnxruntime.get_available_providers())))
+        rows.append(("inference providers", ", ".join(providers())))
     except ImportError as error:
         rows.append(("inference providers", f"cannot be loaded: {error}"))
     try:

@@ -1,4 +1,4 @@
-"""`musicgenre embed`: one vector a track, many tracks in one file."""
+"""`musicgenre embed`: one vector per track, many tracks in one file."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def embed(
     ] = SummaryFormat.table,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Write one vector a track, for `similar` and models of your own.
+    """Write one vector per track, for `similar` and models of your own.
 
     Exit code: 0 all fine, 1 some tracks failed.
     """
     from musicgenre._text import printable
     from musicgenre.cli._options import parse_settings
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
     from musicgenre.listening.batch import plan_threads
-    from musicgenre.listening.gather import gather_paths
+    from musicgenre.listening.paths import gather_paths
 
     # A name that cannot be written is refused before thousands of tracks are looked for.
     check_output(output)
@@ -94,7 +94,7 @@ def embed(
             )
     except KeyboardInterrupt:
         hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
-        typer.echo(f"interrupted{hint}", err=True)
+        say_interrupted(f"interrupted{hint}")
         raise typer.Exit(_INTERRUPTED) from None
 
     # What a person should know goes to standard error, so that the summary can be piped.

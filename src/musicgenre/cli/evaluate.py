@@ -41,7 +41,10 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, a group of seeds and folds, or a study.")],
     part: Annotated[Part, typer.Option("--part", help="Which predictions to score.")] = Part.test,
     pooling: Annotated[
-        Pooling | None, typer.Option("--pooling", help="How segments score together; default: as the recipe says.")
+        Pooling | None,
+        typer.Option(
+            "--pooling", help="How the segments' scores are combined into one per track; default: the recipe's choice."
+        ),
     ] = None,
     output_format: Annotated[
         ReportFormat | None, typer.Option("--format", help="Default: text, or what --output's suffix says.")

@@ -24,17 +24,34 @@ def models(
     output_format: Annotated[ListFormat, typer.Option("--format", help="How it is printed.")] = ListFormat.table,
 ) -> None:
     """List the models, and the published weights with their terms: whose work, trained on what, which licence."""
-    from musicgenre.errors import MissingExtraError
+    from musicgenre._text import nearest_name
+    from musicgenre.errors import MissingExtraError, UsageError
     from musicgenre.models.cards import list_cards
 
     cards = list_cards()
+    known: list[dict[str, Any]] = []
     try:
-        known = _models()
+        from musicgenre.models.registry import list_models, model_entry
+
+        for entry in map(model_entry, list_models()):
+            facts = {"name": entry.name, "file": entry.file, "dimensions": list(entry.dims)}
+            known.append({**facts, "example_shape": list(entry.tiny_shape), "options": entry.options})
     except MissingExtraError as error:  # the light install still has the cards
-        known = []
         typer.echo(f"no models here: {error}", err=True)
+
     if name is not None:
-        known, cards = _named(name, known, cards)
+        # a model comes with the cards of its weights, a card alone
+        names = [*(model["name"] for model in known), *(card.name for card in cards)]
+        known = [model for model in known if model["name"] == name]
+        cards = [card for card in cards if name in (card.name, card.model)]
+        if not known and not cards:
+            near = nearest_name(name, names)
+            raise UsageError(
+                f"there is no model or card named {name!r}",
+                valid=f"Nearest: {near}" if near else "",
+                next_step="'musicgenre models' lists them",
+            )
+
     if output_format is ListFormat.json:
         import json
 
@@ -42,74 +59,33 @@ def models(
     elif name is None:
         _print_table(known, cards)
     else:
-        _print_whole(known, cards)
-
-
-def _models() -> list[dict[str, Any]]:
-    """Every registered model: name, file, dimensions of its input, options with their defaults."""
-    from musicgenre.models.registry import list_models, model_entry
-
-    entries = [model_entry(name) for name in list_models()]
-    return [
-        {
-            "name": entry.name,
-            "file": entry.file,
-            "dimensions": list(entry.dims),
-            "example_shape": list(entry.tiny_shape),
-            "options": entry.options,
-        }
-        for entry in entries
-    ]
-
-
-def _named(
-    name: str, known: list[dict[str, Any]], cards: list[WeightCard]
-) -> tuple[list[dict[str, Any]], list[WeightCard]]:
-    """Keep a model with the cards of its weights, or one card."""
-    found = [model for model in known if model["name"] == name]
-    kept = [card for card in cards if name in (card.name, card.model)]
-    if not found and not kept:
-        import difflib
-
-        from musicgenre.errors import UsageError
-
-        names = [*(model["name"] for model in known), *(card.name for card in cards)]
-        near = difflib.get_close_matches(name, names, n=1)
-        raise UsageError(
-            f"there is no model or card named {name!r}",
-            valid=f"Nearest: {near[0]}" if near else "",
-            next_step="'musicgenre models' lists them",
-        )
-    return found, kept
+        for content in [*known, *map(_whole, cards)]:
+            for key, value in content.items():
+                typer.echo(f"{key}: {_plain(value)}")
+            typer.echo("")
 
 
 def _print_table(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
-    rows: list[tuple[str, ...]] = [("model", "dimensions", "file", "published weights")]
+    """Print two tables, each with a blank line behind: the models, where there are any, and the weights."""
+    models: list[tuple[str, ...]] = [("model", "dimensions", "file", "published weights")]
     for model in known:
         weights = ", ".join(card.name for card in cards if card.model == model["name"])
-        rows.append((model["name"], " or ".join(map(str, model["dimensions"])), model["file"], weights))
-    _print_rows(rows if known else [])
-    rows = [("weights", "at hand", "classes", "reads", "licence")]
+        models.append((model["name"], " or ".join(map(str, model["dimensions"])), model["file"], weights))
+
+    published: list[tuple[str, ...]] = [("weights", "at hand", "classes", "reads", "licence")]
     for card in cards:
-        here = "yes" if _place(card) else "no"
-        rows.append((card.name, here, str(card.classes or "-"), card.reads, _short(card.licence)))
-    _print_rows(rows)
+        at_hand = "yes" if _place(card) else "no"
+        licence = card.licence.partition(". ")[0].rstrip(".")  # what it is called; its whole text is on the card
+        published.append((card.name, at_hand, str(card.classes or "-"), card.reads, licence))
+
+    for rows in (models, published):
+        if rows is models and not known:
+            continue
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            typer.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+        typer.echo("")
     typer.echo("musicgenre models NAME shows one whole, with the way to get its weights", err=True)
-
-
-def _print_rows(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    for row in rows:
-        typer.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    if rows:
-        typer.echo("")
-
-
-def _print_whole(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
-    for entry in [*known, *map(_whole, cards)]:
-        for key, value in entry.items():
-            typer.echo(f"{key}: {_plain(value)}")
-        typer.echo("")
 
 
 def _whole(card: WeightCard) -> dict[str, Any]:
@@ -118,34 +94,39 @@ def _whole(card: WeightCard) -> dict[str, Any]:
 
 
 def _place(card: WeightCard) -> Path | None:
-    """Where the weights lie on this machine; ``None`` where they do not."""
+    """Where the weights lie on this machine; `None` where they do not."""
     if card.model.startswith("musicnn"):
         from musicgenre.features.published.musicnn.published import PUBLISHED
         from musicgenre.features.published.musicnn.weights import variables_path
 
         path = variables_path(PUBLISHED[card.name])
         return path if path.is_file() else None
+
     path = _own_place(card)
     if path.exists():
         return path
-    return _in_hub_cache(card.file) if card.model == "transformer" else None
+    if card.model != "transformer":
+        return None
+
+    # other programs of this machine may have fetched it before
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:  # the light install
+        return None
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        found = try_to_load_from_cache(card.file, file)
+        if isinstance(found, str):  # a mark of its own says that the page has no such file
+            return Path(found).parent
+    return None
 
 
 def _own_place(card: WeightCard) -> Path:
+    """Where musicgenre itself keeps the weights of a card, there or not."""
     from musicgenre._files import cache_folder
 
     if card.model == "transformer":
         return cache_folder() / "models" / card.file.rpartition("/")[2]
     return cache_folder() / "weights" / card.file
-
-
-def _in_hub_cache(name: str) -> Path | None:
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ModuleNotFoundError:  # the light install
-        return None
-    found = (try_to_load_from_cache(name, file) for file in ("model.safetensors", "pytorch_model.bin"))
-    return next((Path(path).parent for path in found if isinstance(path, str)), None)
 
 
 def _way(card: WeightCard) -> str:
@@ -159,8 +140,12 @@ def _way(card: WeightCard) -> str:
             "--set model.options.model=FOLDER (representation.options.model=FOLDER where the recipe's representation "
             "is 'transformer')"
         )
-    option = "representation.options.pca" if card.name.startswith("vggish-pca") else "model.options.weights"
-    also = " (representation.options.weights=FILE where it is 'vggish')" if card.name == "vggish/published" else ""
+
+    option, also = "model.options.weights", ""
+    if card.name.startswith("vggish-pca"):
+        option = "representation.options.pca"
+    elif card.name == "vggish/published":
+        also = " (representation.options.weights=FILE where it is 'vggish')"
     return (
         f"fetched when first used; without a network put the file in {_own_place(card).parent}, or name it: "
         f"--set {option}=FILE{also}"
@@ -168,13 +153,11 @@ def _way(card: WeightCard) -> str:
 
 
 def _plain(value: Any) -> str:
+    """Print a value for people: options as NAME=VALUE, lists with commas, a dash for nothing."""
     if isinstance(value, dict):
         return ", ".join(f"{option}={default!r}" for option, default in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "-" if value in ("", None) else str(value)
-
-
-def _short(licence: str) -> str:
-    """What a licence is called; its whole text is on the card."""
-    return licence.partition(". ")[0].rstrip(".")
+    if value in ("", None):
+        return "-"
+    return str(value)

@@ -48,7 +48,7 @@ def prepare(
     """
     from musicgenre._parallel import usable_cores
     from musicgenre.cli._options import parse_settings, report_skipped
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
     from musicgenre.features import prepare as preparation
     from musicgenre.features.registry import create_representation
@@ -72,7 +72,7 @@ def prepare(
             one_example_seed=one_example,
         )
 
-    report_skipped("Decoded with a warning", done.warnings)
+    report_skipped("Prepared with a warning", done.warnings)
     report_skipped("Skipped", done.skipped)
 
     counts = f"{done.n_tracks} tracks, {done.n_rows} rows in {done.folder}"

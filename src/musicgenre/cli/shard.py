@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from musicgenre.data.manifest import Manifest
-    from musicgenre.data.store import Store
 
 
 def shard(
@@ -34,11 +28,39 @@ def shard(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    from musicgenre.cli._progress import counting_several
+    from functools import partial
+
+    from musicgenre._parallel import usable_cores
+    from musicgenre._text import did_you_mean_path
+    from musicgenre.cli._terminal import counting_several
     from musicgenre.data.shards import write_shards
+    from musicgenre.data.store import is_store, open_store
+    from musicgenre.errors import UsageError, needing
+    from musicgenre.training.request import check_request
+
+    report = partial(typer.echo, err=True)  # standard output holds the result alone
+    holds_features = is_store(source)
+    if holds_features and (recipe is not None or settings):
+        raise UsageError(f"{source} is a store: it is written as it is", next_step="Leave --recipe and --set out")
+    if not holds_features and recipe is None:
+        near = "" if source.exists() else did_you_mean_path(source)
+        raise UsageError(
+            f"{source} is no store, and without a recipe nothing says what to compute of a manifest",
+            next_step=f"{near}Give --recipe, or the folder that 'musicgenre prepare' made",
+        )
 
     with counting_several(quiet=quiet) as advance:
-        store, manifest = _prepared(source, recipe, settings or [], jobs, advance)
+        manifest = None
+        if recipe is None:
+            store = open_store(source)
+        else:
+            # the store that the recipe would train from; a store by itself needs no training package
+            wanted = check_request(recipe, settings or [], data=source, report=report)
+            with needing("recipes", "train"):
+                from musicgenre.training.material import gather_material
+            material = gather_material(wanted, source, jobs=jobs or usable_cores(), report=report, progress=advance)
+            store, manifest = material.store, material.manifest
+
         shards = write_shards(
             store,
             manifest,
@@ -47,43 +69,11 @@ def shard(
             seed=seed,
             progress=lambda done, total: advance("writing shards", done, total),
         )
-    n_rows, n_mb = sum(shard.n_rows for shard in shards), sum(shard.n_bytes for shard in shards) / 2**20
-    if manifest is None:
+
+    if manifest is None:  # else they were named while features were prepared
         for skip in store.skipped:
-            _tell(f"skipped {skip['track_id']}: {skip['reason']}")
+            report(f"skipped {skip['track_id']}: {skip['reason']}")
+    n_rows = sum(shard.n_rows for shard in shards)
+    n_mb = sum(shard.n_bytes for shard in shards) / 2**20
     typer.echo(f"{n_rows} rows in {len(shards)} shards, {n_mb:.1f} MiB, in {output}")
     raise typer.Exit(1 if store.skipped else 0)
-
-
-def _prepared(
-    source: Path,
-    recipe: str | None,
-    settings: list[str],
-    jobs: int | None,
-    advance: Callable[[str, int, int], None],
-) -> tuple[Store, Manifest | None]:
-    """Open the store, or make the one that the recipe would train from."""
-    from musicgenre.data._pool import usable_cores
-    from musicgenre.data.store import is_store, open_store
-    from musicgenre.errors import UsageError, needing
-
-    if is_store(source):
-        if recipe is not None or settings:
-            raise UsageError(f"{source} is a store: it is written as it is", next_step="Leave --recipe and --set out")
-        return open_store(source), None
-    if recipe is None:
-        raise UsageError(
-            f"{source} is no store, and without a recipe nothing says what to compute of a manifest",
-            next_step="Give --recipe, or the folder that 'musicgenre prepare' made",
-        )
-    with needing("recipes", "train"):
-        from musicgenre.training.material import gather_material
-        from musicgenre.training.recipes import load_recipe
-
-    wanted = load_recipe(recipe, settings, report=_tell)
-    material = gather_material(wanted, source, jobs=jobs or usable_cores(), tell=_tell, progress=advance)
-    return material.store, material.manifest
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)

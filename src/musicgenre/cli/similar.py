@@ -14,6 +14,7 @@ class ListFormat(StrEnum):
 
     table = "table"
     json = "json"
+    m3u8 = "m3u8"
 
 
 def similar(
@@ -27,11 +28,13 @@ def similar(
         list[str] | None,
         typer.Option("--set", help="A setting of vggish or transformer in place of the index's, key=value."),
     ] = None,
-    output_format: Annotated[ListFormat, typer.Option("--format", help="How they are printed.")] = ListFormat.table,
+    output_format: Annotated[
+        ListFormat, typer.Option("--format", help="How they are printed; m3u8 is a playlist.")
+    ] = ListFormat.table,
 ) -> None:
     """Find the tracks of an index that sound most like a track, by the cosine of their embeddings."""
     from musicgenre._text import printable
-    from musicgenre.cli._options import parse_settings
+    from musicgenre.cli._options import parse_settings, print_playlist
     from musicgenre.embedding.similar import SimilarityIndex, similar
 
     library = SimilarityIndex.open(index)
@@ -50,6 +53,10 @@ def similar(
         neighbours = [{"path": printable(entry.path), "cosine": round(entry.cosine, 6)} for entry in found]
         record = {"track": printable(track), "model": library.settings.model, "neighbours": neighbours}
         typer.echo(json.dumps(record))
+        return
+
+    if output_format is ListFormat.m3u8:
+        print_playlist([entry.path for entry in found])
         return
 
     if not found:

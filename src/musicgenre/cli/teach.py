@@ -19,7 +19,7 @@ _SHOWN_LINES = 20
 
 def teach(
     source: Annotated[
-        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder a genre, or a CSV: path,label[,group].")
+        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder per genre, or a CSV: path,label[,group].")
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the model, for classify --model.")],
     output: Annotated[Path | None, typer.Option("--output", help="Save it into this .json file instead.")] = None,
@@ -37,13 +37,17 @@ def teach(
     # The fits are thousands of products of small matrices: more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from musicgenre._parallel import usable_cores
+    from musicgenre._text import did_you_mean_path
     from musicgenre.bundle.store import bundle_path, ensure_default
-    from musicgenre.cli._progress import counting
+    from musicgenre.cli._terminal import counting
     from musicgenre.models.head import GenreHead
     from musicgenre.teaching.teach import teach as teach_head
 
     if not source.exists():
-        raise UsageError(f"{source} does not exist", next_step="Name a folder of tracks or a manifest CSV")
+        raise UsageError(
+            f"{source} does not exist",
+            next_step=f"{did_you_mean_path(source)}Name a folder of tracks or a manifest CSV",
+        )
 
     # Where a person can answer, the network is offered; otherwise the error names the command that gets it.
     is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()

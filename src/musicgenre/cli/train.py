@@ -39,17 +39,34 @@ def train(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    from musicgenre.cli._progress import counting_several
-    from musicgenre.data._pool import usable_cores
-    from musicgenre.errors import needing
+    import warnings
+    from functools import partial
 
+    from musicgenre._parallel import usable_cores
+    from musicgenre.cli._terminal import counting_several
+    from musicgenre.errors import needing
+    from musicgenre.training.request import check_request
+
+    report = partial(typer.echo, err=True)  # standard output holds the result alone
+    checked = check_request(
+        recipe,
+        settings or [],
+        data=data,
+        seeds=seeds,
+        folds=folds,
+        output=output,
+        resume=resume,
+        report=report,
+    )
     with needing("training", "train"):
         from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
 
+    # a warning is a line like any other, without the place in the code
+    warnings.showwarning = lambda message, *_, **__: report(f"warning: {message}")
     with counting_several(quiet=quiet) as advance:
         folder = train_recipe(
-            recipe,
+            checked,
             data,
             output=output,
             overrides=settings or [],
@@ -59,30 +76,25 @@ def train(
             hardware=Hardware(accelerator, devices, precision),
             store=store,
             jobs=jobs or usable_cores(),
-            tell=lambda text: typer.echo(text, err=True),
+            report=report,
             progress=advance,
         )
-    raise typer.Exit(_conclude(folder))
 
-
-def _conclude(folder: Path) -> int:
-    """Write and print the scores, name what was skipped, print the run folder; return the exit code."""
     from musicgenre.evaluation.study import write_reports
-
-    for report in write_reports(folder):
-        typer.echo(f"{report.recipe}: {report.short} ({report.setting})", err=True)
-        for warning in report.warnings:
-            typer.echo(f"! {warning}.", err=True)
-    skipped = _skipped_tracks(folder)
-    for track_id, reason in skipped.items():
-        typer.echo(f"failed: {track_id} was skipped: {reason}", err=True)
-    typer.echo(folder)
-    return 1 if skipped else 0
-
-
-def _skipped_tracks(folder: Path) -> dict[str, str]:
-    """Tracks that a run, or any run of a group or study, had to do without, with the reasons."""
     from musicgenre.runs.folder import read_description
 
-    runs = sorted(path.parent for path in folder.rglob("run.json"))
-    return {skip["track_id"]: skip["reason"] for run in runs for skip in read_description(run)["skipped"]}
+    for scores in write_reports(folder):
+        report(f"{scores.recipe}: {scores.short} ({scores.setting})")
+        for warning in scores.warnings:
+            report(f"! {warning}.")
+
+    # of all runs of a group or study: several of them skip the same track, which is named once
+    skipped: dict[str, str] = {}
+    for description in sorted(folder.rglob("run.json")):
+        for skip in read_description(description.parent)["skipped"]:
+            skipped[skip["track_id"]] = skip["reason"]
+    for track_id, reason in skipped.items():
+        report(f"failed: {track_id} was skipped: {reason}")
+
+    typer.echo(folder)
+    raise typer.Exit(1 if skipped else 0)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
+from musicgenre._text import did_you_mean_path, shortened
 from musicgenre.errors import DataError
 
 _SHOWN_PROBLEMS = 20
+_SHOWN_CHARACTERS = 80  # of a cell, or of a header
+_SPECIAL = frozenset(',;\t"\r\n')  # what a cell has quotes for; all separators, as a reader has to guess
+_SEPARATORS = ",;\t"  # the likeliest first
+_EXCEL_LINE = re.compile(r"sep=[,;\t|][ \t]*(?:\r\n|\n|\r)")  # the first line, for a spreadsheet alone
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -32,25 +39,49 @@ class CellProblem:
     valid: str
 
     def __str__(self) -> str:
-        value = self.value if len(self.value) <= 80 else f"{self.value[:77]}..."
+        value = self.value
+        if len(value) > _SHOWN_CHARACTERS:
+            value = f"{value[: _SHOWN_CHARACTERS - 3]}..."
         return f"line {self.line}, column {self.column}: {value!r} (valid: {self.valid})"
 
 
 def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
-    """Read header, rows and rows of the wrong length. Blank lines are skipped."""
-    text = _read_text(path)
+    """Read the header's names, the rows, and what is wrong with rows of another length. Blank lines are skipped.
+
+    A first column without a name that numbers the rows (pandas writes one) is left out.
+    """
+    lines = _numbered(path, _read_text(path))
+    header_line, names = next(lines, (1, []))
+    header = [name for name in names if name]
+    if len(set(header)) < len(header):
+        twice = sorted({name for name in header if header.count(name) > 1})
+        raise DataError(
+            f"{path} names the column {', '.join(twice)} twice on line {header_line}", valid="Each column once"
+        )
+
     rows: list[Row] = []
     problems: list[CellProblem] = []
-    lines = _numbered(path, text)
-    header_line, names = next(lines, (1, []))
-    header = _check_header(path, header_line, names)
+    nameless_first: list[CellProblem] = []
     for line, cells in lines:
-        if len(cells) == len(names) or (not any(cells[len(names) :]) and len(cells) > len(names)):
-            if unnamed := [cell for name, cell in zip(names, cells, strict=False) if not name and cell]:
-                problems.append(CellProblem(line, "(no name)", unnamed[0], "a column whose header names it"))
-            rows.append(Row(line, {name: cell for name, cell in zip(names, cells, strict=False) if name}))
-        else:
+        # spreadsheets put empty cells behind a row; fewer cells, or filled ones there, are a mistake
+        if len(cells) < len(names) or any(cells[len(names) :]):
             problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{len(names)} cells, like the header"))
+            continue
+
+        row = Row(line, {})
+        unnamed: list[CellProblem] = []
+        for place, (name, cell) in enumerate(zip(names, cells, strict=False)):
+            if name:
+                row.cells[name] = cell
+            elif cell:
+                problem = CellProblem(line, "(no name)", cell, "a column whose header names it")
+                (unnamed if place else nameless_first).append(problem)
+        problems += unnamed[:1]
+        rows.append(row)
+
+    numbers = {problem.value for problem in nameless_first if problem.value.isdecimal()}
+    if len(numbers) < len(rows):
+        problems += nameless_first
     return header, rows, problems
 
 
@@ -62,18 +93,18 @@ def check_readable(path: Path) -> None:
 def read_cells(path: Path, columns: Sequence[str], valid: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank, the header's first.
 
-    The separator is the one that makes ``columns`` stand in the header: a tab, a comma or a semicolon.
+    The separator is the one that makes `columns` stand in the header: a tab, a comma or a semicolon.
     """
     text = _read_text(path, valid)
     mark = separator_with(text, columns)
     if not mark:
-        shown = text.lstrip("\r\n").splitlines()[0][:80]
-        raise DataError(f"{path} has no column {' or '.join(columns)}: it begins {shown!r}", valid=valid)
+        begins = text.lstrip("\r\n").splitlines()[0][:_SHOWN_CHARACTERS]
+        raise DataError(f"{path} has no column {' or '.join(columns)}: it begins {begins!r}", valid=valid)
     return _numbered(path, text, mark)
 
 
 def separator_with(text: str, columns: Sequence[str]) -> str:
-    """Find the separator under which all ``columns`` stand in the header; empty when there is none."""
+    """Find the separator under which all `columns` stand in the header; empty when there is none."""
     line = next(iter(text.removeprefix("\ufeff").lstrip("\r\n").splitlines()), "")
     for mark in "\t,;":
         header = next(csv.reader([line], delimiter=mark), [])
@@ -82,36 +113,47 @@ def separator_with(text: str, columns: Sequence[str]) -> str:
     return ""
 
 
+def is_excel_line(line: str) -> bool:
+    """Whether a first line names the separator, for a spreadsheet alone: `sep=;`."""
+    return bool(_EXCEL_LINE.fullmatch(line))
+
+
 def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
     """Raise one error that names the problems by line and column, if there are any."""
     if not problems:
         return
-    ordered = sorted(problems, key=lambda problem: problem.line)
-    shown = "; ".join(str(problem) for problem in ordered[:_SHOWN_PROBLEMS])
-    rest = len(problems) - _SHOWN_PROBLEMS
-    more = f"; and {rest} more" if rest > 0 else ""
+    in_order = list(map(str, sorted(problems, key=attrgetter("line"))))
     plural = "s" if len(problems) > 1 else ""
-    raise DataError(f"{path} has {len(problems)} bad cell{plural}: {shown}{more}")
+    first = shortened(in_order, _SHOWN_PROBLEMS, separator="; ")
+    raise DataError(f"{path} has {len(problems)} bad cell{plural}: {first}")
 
 
 def format_rows(rows: Iterable[Sequence[str]]) -> str:
     """CSV text with plain newlines. The csv module's writer leaves a lone carriage return unquoted; this does not."""
-    return "".join(",".join(map(_quoted, row)) + "\n" for row in rows)
+    lines = []
+    for row in rows:
+        cells = []
+        for cell in row:
+            if not _SPECIAL.isdisjoint(cell) or cell != cell.strip():
+                cells.append('"' + cell.replace('"', '""') + '"')
+            else:
+                cells.append(cell)
+        lines.append(",".join(cells) + "\n")
+    return "".join(lines)
 
 
-def _quoted(cell: str) -> str:
-    if any(character in cell for character in ',;\t"\r\n') or cell != cell.strip():
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
-
-
-def _read_text(path: Path, valid: str = "A CSV file with a header and a row a track") -> str:
+def _read_text(path: Path, valid: str = "A CSV file with a header and a row per track") -> str:
+    """Read UTF-8 text that is not empty; its mark, if it has one, is left out."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}", next_step="Make one with: musicgenre data index FOLDER") from error
+        raise DataError(
+            f"there is no file {path}",
+            next_step=f"{did_you_mean_path(path)}Make one with: musicgenre data index FOLDER",
+        ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
     if data.startswith(_UTF16_MARKS):
         raise DataError(f"{path} is UTF-16 text", valid="UTF-8", next_step="Save it as 'CSV UTF-8'")
     try:
@@ -122,6 +164,10 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
             f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} on line {line}",
             next_step="Save it as 'CSV UTF-8'",
         ) from error
+
+    # the line stays as a blank one, so that lines keep their numbers
+    if excel_line := _EXCEL_LINE.match(text):
+        text = f"\n{text[excel_line.end() :]}"
     if not text.strip():
         raise DataError(f"{path} is empty", valid=valid)
     return text
@@ -129,7 +175,7 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row a tr
 
 def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row begins, cells) of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _separator_of(text), strict=True)
     line = 1
     while True:
         try:
@@ -138,19 +184,24 @@ def _numbered(path: Path, text: str, mark: str = "") -> Iterator[tuple[int, list
             return
         except csv.Error as error:
             raise DataError(f"{path} is not valid CSV at line {line}: {error}") from error
+
         if any(cells):
             yield line, cells
-        line = reader.line_num + 1
+        line = reader.line_num + 1  # a quoted cell may run over several lines
 
 
-def _delimiter(text: str) -> str:
-    """Take the separator from the header: some spreadsheets write semicolons or tabs."""
-    header = text.lstrip("\r\n").splitlines()[0]
-    return next((mark for mark in ",;\t" if mark in header), ",")
+def _separator_of(text: str) -> str:
+    """The separator that stands most often in the header, quotes left out; spreadsheets may write `;` or tabs."""
+    counts = dict.fromkeys(_SEPARATORS, 0)
+    is_quoted, before = False, _SEPARATORS[0]
+    for char in text.lstrip("\r\n"):
+        # a quote opens where a cell begins; one that closed a moment ago was the first half of a doubled one
+        if char == '"' and (is_quoted or before == '"' or before in counts):
+            is_quoted = not is_quoted
+        elif not is_quoted and char in "\r\n":
+            break
+        elif not is_quoted and char in counts:
+            counts[char] += 1
+        before = char
 
-
-def _check_header(path: Path, line: int, names: Sequence[str]) -> list[str]:
-    header = [name for name in names if name]
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(f"{path} names the column {', '.join(twice)} twice on line {line}", valid="Each column once")
-    return header
+    return max(counts, key=lambda mark: counts[mark])

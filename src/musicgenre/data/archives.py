@@ -19,7 +19,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
@@ -27,13 +27,24 @@ from typing import IO, TYPE_CHECKING
 
 from musicgenre.errors import DataError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 MAX_BYTES = 64 * 10**9
 MAX_FILES = 400_000
+
 _BLOCK_BYTES = 1 << 20
 _MAX_RATIO = 200  # a 30 s WAV of digital silence deflates about 1000 to 1, but not a whole data set
 _RATIO_FROM_BYTES = 100 * 10**6
+_SHOWN_CHARACTERS = 100
+
+# What the readers of the standard library raise at a damaged archive.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError)
+
+# Names that Windows takes for devices, whatever their suffix.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))}
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
 Progress = Callable[[int, int], None]  # (bytes written, bytes in all)
 
 
@@ -75,10 +86,12 @@ def unpack(
     Returns
     -------
     Path
-        ``folder``.
+        `folder`.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is there already and not empty", next_step="Choose another folder or remove it")
+
+    # All goes into a folder beside the one that is wanted, which takes its name at the very end.
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     pieces = [archive] if isinstance(archive, Path) else list(archive)
@@ -87,6 +100,7 @@ def unpack(
         with _members(pieces) as members:
             _check(name, members, max_bytes, max_files, sum(piece.stat().st_size for piece in pieces))
             _write_all(name, members, temporary, progress)
+
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -96,7 +110,24 @@ def unpack(
         raise DataError(f"{name} cannot be unpacked into {folder}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
     return folder
+
+
+def open_joined(paths: Sequence[Path]) -> io.BufferedReader:
+    """Open consecutive pieces of a file as one, without joining them on disk.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The pieces, in order.
+
+    Returns
+    -------
+    io.BufferedReader
+        Binary, seekable; closing it closes the pieces.
+    """
+    return io.BufferedReader(_Pieces(paths))
 
 
 @contextmanager
@@ -104,18 +135,18 @@ def _members(pieces: Sequence[Path]) -> Iterator[list[_Member]]:
     """Open an archive and list its files; what its reader finds damaged becomes one error."""
     archive = pieces[0]
     try:
-        if len(pieces) > 1:
-            with open_joined(pieces) as stream, zipfile.ZipFile(stream) as zipped:
+        with ExitStack() as opened:
+            if len(pieces) > 1 or zipfile.is_zipfile(archive):
+                joined = open_joined(pieces) if len(pieces) > 1 else archive.open("rb")
+                stream = opened.enter_context(joined)
+                zipped = opened.enter_context(zipfile.ZipFile(stream))
                 yield [_zip_member(archive, zipped, info) for info in zipped.infolist() if not info.is_dir()]
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                yield [_zip_member(archive, zipped, info) for info in zipped.infolist() if not info.is_dir()]
-        elif archive.is_file() and tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tarred:
+            elif archive.is_file() and tarfile.is_tarfile(archive):
+                tarred = opened.enter_context(tarfile.open(archive))
                 yield [_tar_member(archive, tarred, info) for info in tarred if not info.isdir()]
-        else:
-            what = "is no zip or tar archive" if archive.is_file() else "does not exist"
-            raise DataError(f"{archive} {what}", valid=".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz")
+            else:
+                what = "is no zip or tar archive" if archive.is_file() else "does not exist"
+                raise DataError(f"{archive} {what}", valid=".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz")
     except _DAMAGED as error:
         names = " + ".join([str(archive), *(piece.name for piece in pieces[1:])])
         raise DataError(
@@ -124,18 +155,22 @@ def _members(pieces: Sequence[Path]) -> Iterator[list[_Member]]:
 
 
 def _zip_member(archive: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    """One file of a zip archive, unless it is of a kind that is refused."""
     if info.flag_bits & 0x1:
         raise _refused(archive, info.filename, "is encrypted")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+    if info.compress_type not in _ZIP_METHODS:
         raise _refused(archive, info.filename, f"is packed by method {info.compress_type}, which is not known here")
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         raise _refused(archive, info.filename, "is a link or a device")
+
+    # The name as it stands in the archive: `filename` has its separators changed already.
     target = _safe(archive, info.orig_filename)
     return _Member(target, info.file_size, lambda: zipped.open(info))
 
 
 def _tar_member(archive: Path, tarred: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    """One file of a tar archive, unless it is of a kind that is refused."""
     if not info.isreg():
         raise _refused(archive, info.name, "is a link or a device")
 
@@ -166,17 +201,21 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
 
 
 def _check(archive: Path, members: list[_Member], max_bytes: int, max_files: int, packed_bytes: int) -> None:
+    """Refuse an archive that holds too much, or names that one file system would take for one another."""
     if len(members) > max_files:
         raise DataError(f"{archive} holds {len(members)} files", valid=f"At most {max_files}")
+
     total = sum(member.size_bytes for member in members)
     if total > max_bytes:
         raise DataError(f"{archive} unpacks to {total / 1e9:.1f} GB", valid=f"At most {max_bytes / 1e9:.1f} GB")
+
     packed = max(1, packed_bytes)
     if total > _RATIO_FROM_BYTES and total / packed > _MAX_RATIO:
         raise DataError(
             f"{archive} unpacks to {total / packed:.0f} times its size",
             valid=f"At most {_MAX_RATIO} times",
         )
+
     seen: set[str] = set()
     folders = {str(parent).lower() for member in members for parent in member.target.parents}
     for member in members:
@@ -187,11 +226,13 @@ def _check(archive: Path, members: list[_Member], max_bytes: int, max_files: int
 
 
 def _write_all(archive: Path, members: list[_Member], folder: Path, progress: Progress | None) -> None:
+    """Write every file, none larger or smaller than it says."""
     total = sum(member.size_bytes for member in members)
     written = 0
     for member in members:
         target = folder / member.target
         target.parent.mkdir(parents=True, exist_ok=True)
+
         size = 0
         with member.open() as source, target.open("xb") as sink:
             while block := source.read(_BLOCK_BYTES):
@@ -201,20 +242,18 @@ def _write_all(archive: Path, members: list[_Member], folder: Path, progress: Pr
                 sink.write(block)
                 if progress:
                     progress(written + size, total)
+
         if size != member.size_bytes:
             raise _refused(archive, str(member.target), "is shorter than it says: the archive is cut off")
         written += size
 
 
 def _refused(archive: Path, name: str, why: str) -> DataError:
-    shown = name if len(name) <= 100 else f"{name[:97]}..."
+    """The error for one file of an archive that must not be unpacked."""
+    shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 3]}..."
     return DataError(
         f"{os.fspath(archive)} was not unpacked: {shown!r} in it {why}", next_step="Get the file from its origin again"
     )
-
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 class _Pieces(io.RawIOBase):
@@ -247,6 +286,7 @@ class _Pieces(io.RawIOBase):
         number = bisect.bisect_right(self._starts, self._place) - 1
         if number >= len(self._streams):
             return 0
+
         stream = self._streams[number]
         stream.seek(self._place - self._starts[number])
         data = stream.read(min(memoryview(buffer).nbytes, self._starts[number + 1] - self._place))
@@ -258,19 +298,3 @@ class _Pieces(io.RawIOBase):
         for stream in self._streams:
             stream.close()
         super().close()
-
-
-def open_joined(paths: Sequence[Path]) -> io.BufferedReader:
-    """Open consecutive pieces of a file as one, without joining them on disk.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The pieces, in order.
-
-    Returns
-    -------
-    io.BufferedReader
-        Binary, seekable; closing it closes the pieces.
-    """
-    return io.BufferedReader(_Pieces(paths))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from musicgenre._files import md5_of
-from musicgenre.data.manifest import Manifest, Track
+from musicgenre._parallel import in_threads, reading_threads
+from musicgenre._text import shortened
+from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
+from musicgenre.data.index import Progress, track_md5
+from musicgenre.data.labels import notes_on_similar
+from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
-_FEW_TRACKS = 10
+_FEW_TRACKS = 10  # a share of fewer moves by ten points and more with each
+_SHOWN_SHORT = 10
 _SAME_TAG = 0.9  # share of the tracks of either tag that have both
 _LOPSIDED = 5.0  # the largest class against the smallest
-_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-Progress = Callable[[int, int], None]  # (done, all)
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")  # rows of one table share its file, and are no copies
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Audit:
     augmented_outside_train : tuple of str
         Augmented rows in another part than train, or whose original is.
     balance : dict of str to dict of str to int
-        Tracks of each label by part (``""``: no part).
+        Tracks of each label by part (`""`: no part).
     missing : tuple of str
         Ids of tracks whose file is absent.
     warnings : tuple of str
@@ -89,97 +91,89 @@ def audit(manifest: Manifest, *, progress: Progress | None = None) -> Audit:
     Returns
     -------
     Audit
-        Copies of a track are found by equal content, and GTZAN's also by its known list of identical tracks.
+        Copies of a track are found by equal content, and rows of a table, which have none, by GTZAN's known list of
+        identical tracks.
     """
     originals = [track for track in manifest.tracks if not track.augmented]
-    missing = tuple(track.track_id for track in manifest.missing_files())
-    duplicates = _duplicates(originals, _marks(originals, progress))
+    copies = _copies(originals, progress)
     groups = _across(originals, lambda track: track.group)
+
+    # A group on both sides is a leak; how many test tracks it touches says how grave.
     test = [track for track in originals if track.split == "test"]
     trained_groups = {track.group for track in originals if track.split == "train"} - {""}
+
+    # An augmented row may train, and only where its original does; no part is no harm.
+    part = {track.track_id: track.split for track in manifest.tracks}
+    outside = []
+    for track in manifest.tracks:
+        if track.augmented and track.split and {track.split, part.get(track.source_id, "train")} != {"train"}:
+            outside.append(track.track_id)
+
+    counts = Counter((label, track.split) for track in originals for label in track.labels)
+    parts = sorted({track.split for track in originals}, key=("train", "validation", "test", "").index)
+    labels = sorted({label for label, _ in counts})
+
     return Audit(
         n_tracks=len(manifest),
-        duplicates=tuple(_ids(tracks) for tracks in duplicates),
-        conflicts=tuple(_ids(tracks) for tracks in duplicates if len({t.labels for t in tracks}) > 1),
-        copies_across=tuple(_ids(tracks) for tracks in duplicates if len(_places(tracks)) > 1),
+        duplicates=tuple(_ids(tracks) for tracks in copies),
+        conflicts=tuple(_ids(tracks) for tracks in copies if len({track.labels for track in tracks}) > 1),
+        copies_across=tuple(_ids(tracks) for tracks in copies if len(_places(tracks)) > 1),
         groups_across=groups,
         songs_across=_across(originals, lambda track: track.columns.get("parent", "")),
         n_test_with_known_group=sum(track.group in trained_groups for track in test),
         n_test=len(test),
-        augmented_outside_train=_augmented_outside_train(manifest),
-        balance=_balance(originals),
-        missing=missing,
-        warnings=tuple(_warnings(originals)),
+        augmented_outside_train=tuple(outside),
+        balance={label: {part: counts[label, part] for part in parts} for label in labels},
+        missing=tuple(track.track_id for track in manifest.missing_files()),
+        warnings=(*_warnings(originals), *_notes_on_short(originals)),
     )
 
 
-def _marks(tracks: list[Track], progress: Progress | None) -> dict[str, str]:
-    """Content hash of every track: its column md5, else its file's."""
+def _copies(tracks: Sequence[Track], progress: Progress | None) -> list[list[Track]]:
+    """Find tracks of the same content: by the column md5, else by their files'."""
     marks = {track.track_id: track.columns.get("md5", "") for track in tracks}
-    todo = [t for t in tracks if not marks[t.track_id] and t.path.suffix.lower() not in _TABLE_SUFFIXES]
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for done, (track, digest) in enumerate(zip(todo, pool.map(_md5, todo), strict=True), 1):
-            marks[track.track_id] = digest
-            if progress:
-                progress(done, len(todo))
-    return marks
+    unread = [t for t in tracks if not marks[t.track_id] and t.path.suffix.lower() not in _TABLE_SUFFIXES]
+    digests = in_threads(track_md5, unread, reading_threads())
+    for done, (track, digest) in enumerate(zip(unread, digests, strict=True), 1):
+        marks[track.track_id] = digest if isinstance(digest, str) else ""  # absent files are listed by themselves
+        if progress:
+            progress(done, len(unread))
 
-
-def _md5(track: Track) -> str:
-    try:
-        return md5_of(track.path)
-    except OSError:  # absent files are listed by themselves
-        return ""
-
-
-def _duplicates(tracks: list[Track], marks: dict[str, str]) -> list[list[Track]]:
     by_mark: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:
-        if mark := known_duplicate(track.track_id, track.label) or marks[track.track_id]:
+        # A name tells of rows of a table alone: other files may have it, and a copy may have lost it.
+        if mark := marks[track.track_id] or known_duplicate(track.track_id, track.label):
             by_mark[mark].append(track)
     return [same for same in by_mark.values() if len(same) > 1]
 
 
-def _places(tracks: Iterable[Track]) -> set[str]:
+def _places(tracks: Sequence[Track]) -> set[str]:
     """Parts and folds that tracks stand in; no part is no place."""
-    tracks = list(tracks)
     parts = {track.split for track in tracks} - {""}
     return parts or {f"fold {track.fold}" for track in tracks if track.fold is not None}
 
 
-def _across(tracks: list[Track], key: Callable[[Track], str]) -> dict[str, tuple[str, ...]]:
+def _across(tracks: Sequence[Track], key: Callable[[Track], str]) -> dict[str, tuple[str, ...]]:
     """Find what stands in several places; an empty key is nothing."""
     members: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:
         if name := key(track):
             members[name].append(track)
-    return {name: tuple(sorted(_places(own))) for name, own in sorted(members.items()) if len(_places(own)) > 1}
+
+    places = {name: tuple(sorted(_places(own))) for name, own in sorted(members.items())}
+    return {name: found for name, found in places.items() if len(found) > 1}
 
 
-def _augmented_outside_train(manifest: Manifest) -> tuple[str, ...]:
-    part = {track.track_id: track.split for track in manifest.tracks}
-    return tuple(
-        track.track_id
-        for track in manifest.tracks
-        if track.augmented
-        and track.split
-        and (track.split != "train" or part.get(track.source_id, "train") != "train")
-    )
-
-
-def _balance(tracks: list[Track]) -> dict[str, dict[str, int]]:
-    counts = Counter((label, track.split) for track in tracks for label in track.labels)
-    parts = sorted({track.split for track in tracks}, key=("train", "validation", "test", "").index)
-    return {label: {part: counts[label, part] for part in parts} for label in sorted({name for name, _ in counts})}
-
-
-def _warnings(tracks: list[Track]) -> Iterable[str]:
+def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
+    """What makes scores say less than they seem to: few tracks, lopsided labels, unknown artists."""
     counts = Counter(label for track in tracks for label in track.labels)
     if len(counts) < 2:
         yield f"there is one label only: {', '.join(counts) or 'none'}"
     for label, count in sorted(counts.items()):
         if count < _FEW_TRACKS:
             yield f"{label!r} has {count} track{'s' * (count != 1)} only: its score will say little"
+
+    yield from notes_on_similar(counts)
     if any(len(track.labels) != 1 for track in tracks):
         yield from _tag_warnings(tracks, counts)
     elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):
@@ -187,21 +181,41 @@ def _warnings(tracks: list[Track]) -> Iterable[str]:
             f"the largest label has {max(counts.values())} tracks, the smallest {min(counts.values())}: look at the "
             "macro F1, not at the accuracy, and consider class weights"
         )
+
     without = sum(not track.group for track in tracks)
     if without:
         yield f"{without} of {len(tracks)} tracks have no group (artist): whether theirs repeat is not known"
 
 
-def _tag_warnings(tracks: list[Track], counts: Mapping[str, int]) -> Iterable[str]:
+def _notes_on_short(tracks: Sequence[Track]) -> list[str]:
+    """Name the tracks that are shorter than one segment, which silence would fill up."""
+    lengths_s = in_threads(duration_s_of, tracks, reading_threads())
+    short = []
+    for track, length_s in zip(tracks, lengths_s, strict=True):
+        if length_s is not None and length_s < SHORT_TRACK_S:
+            short.append(f"{track.track_id} ({length_s:.2f} s)")
+    if not short:
+        return []
+
+    are = "is" if len(short) == 1 else "are"
+    return [
+        f"{len(short)} of {len(tracks)} tracks {are} shorter than {SHORT_TRACK_S:g} s, a usual segment, and say "
+        f"little of a genre: {shortened(short, _SHOWN_SHORT)}"
+    ]
+
+
+def _tag_warnings(tracks: Sequence[Track], counts: Mapping[str, int]) -> Iterator[str]:
     """What makes scores of several labels a track untrue: parts without a tag, pairs that are one tag or too rare."""
     if untagged := sum(not track.labels for track in tracks):
         yield f"{untagged} of {len(tracks)} tracks have no tag at all"
-    for part in ("train", "validation", "test"):
+
+    for part in PARTS:
         own = [track for track in tracks if track.split == part]
         present = {label for track in own for label in track.labels}
         if own and (never := [label for label in sorted(counts) if label not in present]):
             found = "1 tag has" if len(never) == 1 else f"{len(never)} tags have"
             yield f"{found} no track in {part}, so no score there: {', '.join(never)}"
+
     pairs = Counter(pair for track in tracks for pair in combinations(sorted(track.labels), 2))
     rare = sum(count < _FEW_TRACKS for count in pairs.values())
     if rare:
@@ -214,5 +228,5 @@ def _tag_warnings(tracks: list[Track], counts: Mapping[str, int]) -> Iterable[st
             yield f"{one!r} and {other!r} nearly always occur together ({both} tracks): two scores, one tag"
 
 
-def _ids(tracks: Iterable[Track]) -> tuple[str, ...]:
+def _ids(tracks: Sequence[Track]) -> tuple[str, ...]:
     return tuple(track.track_id for track in tracks)

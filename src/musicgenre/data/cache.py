@@ -20,22 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
+from musicgenre.data.rows import Features, write_npy
 
 # Part of every key: raise it when decoding or cutting changes the values of unchanged settings.
 CACHE_VERSION = 1
 TEMPORARY = ("[0-9a-f][0-9a-f]/.*.rows.*.tmp",)
+_BUSY_S = 10.0  # how long to wait for another process that is writing the hashes
 _SETTLED_S = 2.0  # a file younger than this may change again within its time stamp's precision
-
-Features = NDArray[np.float16] | NDArray[np.float32]
 
 
 def default_cache() -> Path:
-    """Folder that all stores share: ``features`` in the cache folder."""
+    """Folder that all stores share: `features` in the cache folder."""
     return cache_folder() / "features"
 
 
 def entry_key(content_sha256: str, settings: Mapping[str, Any]) -> str:
-    """Name the rows made from one file's content under ``settings`` (plain JSON values)."""
+    """Name the rows made from one file's content under `settings` (plain JSON values)."""
     text = json.dumps([CACHE_VERSION, content_sha256, settings], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
@@ -57,11 +57,10 @@ class RowCache:
         """Put an entry in place, whole or not at all."""
         with replacing(self.path_of(key)) as temporary, temporary.open("wb") as stream:
             np.lib.format.write_array(stream, starts_s, allow_pickle=False)
-            np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(rows))
-            stream.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+            write_npy(stream, [rows], rows.shape, rows.dtype)
 
     def read(self, key: str) -> tuple[NDArray[np.float64], Features] | None:
-        """Take an entry out; ``None`` if it is not there or damaged."""
+        """Take an entry out; `None` if it is not there or damaged."""
         try:
             with self.path_of(key).open("rb") as stream:
                 starts_s = np.lib.format.read_array(stream, allow_pickle=False)
@@ -71,7 +70,7 @@ class RowCache:
         return starts_s, rows
 
     def read_starts(self, key: str) -> NDArray[np.float64] | None:
-        """Take only the starts out; ``None`` as in :meth:`read`."""
+        """Take only the starts out; `None` as in `read`."""
         try:
             with self.path_of(key).open("rb") as stream:
                 return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
@@ -89,7 +88,7 @@ class Signature:
 
     @classmethod
     def of(cls, path: Path) -> Signature:
-        """Take the signature of ``path``; raises OSError."""
+        """Take the signature of `path`; raises OSError."""
         found = path.stat()
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
@@ -112,7 +111,7 @@ class ContentHashes:
             self._connection = _memory(path)
 
     def known(self, path: Path) -> str | None:
-        """Recall the hash of ``path`` if it is unchanged since it was taken."""
+        """Recall the hash of `path` if it is unchanged since it was taken."""
         try:
             now = Signature.of(path)
             row = self._connection.execute(
@@ -120,13 +119,17 @@ class ContentHashes:
             ).fetchone()
         except (OSError, sqlite3.Error):
             return None
-        return row[3] if row is not None and Signature(*row[:3]) == now else None
+
+        if row is None or Signature(*row[:3]) != now:
+            return None
+        return str(row[3])
 
     def remember(self, path: Path, signature: Signature, sha256: str) -> None:
-        """Keep the hash that was taken of ``path`` when it had this signature."""
+        """Keep the hash that was taken of `path` when it had this signature."""
         newest_s = max(signature.modified_ns, signature.changed_ns) / 1e9
         if newest_s > time.time() - _SETTLED_S:
             return
+
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute(
                 "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)",
@@ -139,9 +142,10 @@ class ContentHashes:
 
 
 def _memory(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+    """Open the table of hashes, made where it is not there."""
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
-        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA synchronous=OFF")  # it may be lost, so nobody need wait for the disk
         connection.execute(
             "CREATE TABLE IF NOT EXISTS content"
             " (path TEXT PRIMARY KEY, size INTEGER, modified_ns INTEGER, changed_ns INTEGER, sha256 TEXT)"

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import md5_of
-from musicgenre.audio import find_audio_files, printable
+from musicgenre._parallel import in_threads, reading_threads
+from musicgenre._text import did_you_mean_path, printable, shortened
+from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files
 from musicgenre.data import _csv
+from musicgenre.data.labels import notes_on_similar, tidy_label
 from musicgenre.data.manifest import Manifest, Track, parse_tracks
 from musicgenre.errors import DataError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+
+# Where the genre folders of GTZAN stand in its archives and in the copies that circulate.
 _GENRE_ROOTS = ("genres", "genres_original", "images_original", "Data/genres_original")
+_TABLE_ID_SUFFIXES = (".wav", ".au", ".mp3", ".png")  # a table names the file that a row was computed from
+_SHOWN_FILES = 5
 _SEGMENT_ID_PARTS = 3  # blues.00000.4 is the fifth segment of blues.00000
+
 Progress = Callable[[int, int], None]  # (done, all)
+LeftOut = tuple[Path, str]  # a file and the reason
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class Index:
     """
 
     manifest: Manifest
-    skipped: tuple[tuple[Path, str], ...] = ()
-    expected: tuple[tuple[Path, str], ...] = ()
+    skipped: tuple[LeftOut, ...] = ()
+    expected: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -53,14 +60,14 @@ def index_folder(
     checksums: bool = True,
     progress: Progress | None = None,
 ) -> Index:
-    """List the tracks of a folder that holds one folder a genre.
+    """List the tracks of a folder that holds one folder per genre.
 
     Parameters
     ----------
     folder : Path or str
-        The data set: ``FOLDER/GENRE/any.wav``, or GTZAN's ``FOLDER/genres/GENRE/GENRE.nnnnn.wav`` (or ``.au``).
+        The data set: `FOLDER/GENRE/any.wav`, or GTZAN's `FOLDER/genres/GENRE/GENRE.nnnnn.wav` (or `.au`).
     labels : sequence of str, optional
-        The genres to take; all by default.
+        The genres to take; all by default. What is no label itself is taken for several, with commas between them.
     artists : Mapping of str to str, optional
         Artist group of track ids, see `read_artists`.
     pictures : bool, optional
@@ -73,21 +80,34 @@ def index_folder(
     Returns
     -------
     Index
-        Tracks in order of label and name; the track id is the file's name without suffix when that is unique.
+        Tracks in order of label and name; the track id is the file's name without suffix when that is unique. Links
+        are followed; a file that stands under several genres is a track of each, and a note says so.
     """
     root = _genre_root(Path(os.path.abspath(folder)))  # noqa: PTH100 - links in the path stay as they are
-    files = _find_pictures(root) if pictures else list(find_audio_files(root))
-    kept, skipped = _sort_out(root, files)
+    if pictures:
+        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    else:
+        files = _sound_files(root)
+
+    kept: list[Path] = []
+    skipped: list[LeftOut] = []
+    for path in files:
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            skipped.append((Path(printable(path)), "its name is not UTF-8: rename it"))
+        elif problem := _problem(path, root):
+            skipped.append((path, problem))
+        else:
+            kept.append(path)
     if not kept:
         kind = "picture" if pictures else "sound file"
         raise DataError(f"no {kind} stands in a genre folder of {root}", valid="FOLDER/GENRE/file")
-    ids = _track_ids(root, [path for path, _ in kept])
-    tracks = [Track(track_id, path, label) for track_id, (path, label) in zip(ids, kept, strict=True)]
-    manifest = _choose(Manifest(None, tuple(sorted(tracks, key=lambda t: (t.label, t.track_id)))), labels)
-    if checksums:
-        manifest, unreadable = _with_checksums(manifest, progress)
-        skipped.extend(unreadable)
-    return Index(with_artists(manifest, artists) if artists is not None else manifest, tuple(skipped))
+
+    ids = _track_ids([path.relative_to(root) for path in kept])
+    tracks = [Track(name, path, _label_of(path, root)) for name, path in zip(ids, kept, strict=True)]
+    tracks.sort(key=lambda track: (track.label, track.track_id))
+
+    found = _finish(Manifest(None, tuple(tracks)), skipped, labels, artists, checksums, progress)
+    return dataclasses.replace(found, notes=(*_notes_on_links(found.manifest), *found.notes))
 
 
 def index_csv(
@@ -120,17 +140,22 @@ def index_csv(
         Rows whose file is absent are skipped and listed.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100
-    names = {path_column: "path", **_label_name(label_column), **({id_column: "track_id"} if id_column else {})}
-    tracks = parse_tracks(path, [_renamed(row, names) for row in _rows_with(path, list(names))])
-    skipped = [(track.path, "there is no such file") for track in tracks if not track.path.is_file()]
-    absent = {path for path, _ in skipped}
-    if len(skipped) == len(tracks):
+    names = {path_column: "path", **_label_name(label_column)}
+    if id_column:
+        names[id_column] = "track_id"
+
+    rows = [_with_names(row, names) for row in _rows_with(path, list(names))]
+    present: list[Track] = []
+    skipped: list[LeftOut] = []
+    for track in parse_tracks(path, rows):
+        if track.path.is_file():
+            present.append(track)
+        else:
+            skipped.append((track.path, "there is no such file"))
+    if not present:
         raise DataError(f"none of the files that {path} names exists", valid=f"Paths relative to {path.parent}")
-    manifest = _choose(Manifest(None, tuple(track for track in tracks if track.path not in absent)), labels)
-    if checksums:
-        manifest, unreadable = _with_checksums(manifest, progress)
-        skipped.extend(unreadable)
-    return Index(with_artists(manifest, artists) if artists is not None else manifest, tuple(skipped))
+
+    return _finish(Manifest(None, tuple(present)), skipped, labels, artists, checksums, progress)
 
 
 def index_table(
@@ -146,9 +171,9 @@ def index_table(
     Parameters
     ----------
     path : Path or str
-        The CSV, such as the published ``features_30_sec.csv``.
+        The CSV, such as the published `features_30_sec.csv`.
     id_column : str, optional
-        Its column with unique names; a suffix such as ``.wav`` is cut off.
+        Its column with unique names; a suffix such as `.wav` is cut off.
     label_column : str, optional
         Its column with the genre.
     labels, artists
@@ -157,20 +182,21 @@ def index_table(
     Returns
     -------
     Index
-        Rows of segments (``blues.00000.4``) get the column ``parent``, by which splits keep a track together.
+        Rows of segments (`blues.00000.4`) get the column `parent`, by which splits keep a track together.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100
     rows = []
     for row in _rows_with(path, [id_column, label_column]):
         name = Path(row.cells[id_column])
-        track_id = name.stem if name.suffix.lower() in {".wav", ".au", ".mp3", ".png"} else name.name
-        cells = {**_renamed(row, _label_name(label_column)).cells, "path": path.name, "track_id": track_id}
+        track_id = name.stem if name.suffix.lower() in _TABLE_ID_SUFFIXES else name.name
+        cells = {**_with_names(row, _label_name(label_column)).cells, "path": path.name, "track_id": track_id}
+
         pieces = track_id.split(".")
         if len(pieces) == _SEGMENT_ID_PARTS and all(piece.isdigit() for piece in pieces[1:]):
             cells["parent"] = ".".join(pieces[:2])
         rows.append(_csv.Row(row.line, cells))
-    manifest = _choose(Manifest(None, parse_tracks(path, rows)), labels)
-    return Index(with_artists(manifest, artists) if artists is not None else manifest)
+
+    return _finish(Manifest(None, parse_tracks(path, rows)), [], labels, artists, checksums=False, progress=None)
 
 
 def read_artists(path: Path | str) -> dict[str, str]:
@@ -200,98 +226,182 @@ def with_artists(manifest: Manifest, artists: Mapping[str, str]) -> Manifest:
             f"the artist table names none of these tracks (ids like {manifest.tracks[0].track_id!r})",
             valid="The same track ids in both",
         )
+
     return manifest.with_tracks(
         dataclasses.replace(track, group=artists.get(parent, ""))
         for track, parent in zip(manifest.tracks, parents, strict=True)
     )
 
 
-def _genre_root(folder: Path) -> Path:
-    """Find the folder that holds the genre folders."""
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"the folder {folder} {problem}", next_step="Give a folder of genre folders, or a CSV")
-    for name in _GENRE_ROOTS:
-        if (folder / name).is_dir():
-            return folder / name
-    top, inner = folder, _subfolders(folder)
-    while len(inner) == 1:  # perhaps an archive's own top folder
-        top, inner = inner[0], _subfolders(inner[0])
-        if found := next((top / name for name in _GENRE_ROOTS if (top / name).is_dir()), None):
-            return found
-    return top if inner else folder
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"the folder {folder} cannot be read: {error.strerror}") from error
-
-
-def _find_pictures(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-
-
-def _sort_out(root: Path, files: Iterable[Path]) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
-    """Pair files with their genre folder's name; the second list holds what cannot be used, and why."""
-    kept, skipped = [], []
-    for path in files:
-        parts = path.relative_to(root).parts
-        if len(parts) < 2:
-            skipped.append((path, "stands in no genre folder"))
-        elif any("\ud800" <= character <= "\udfff" for character in str(path)):
-            skipped.append((Path(printable(path)), "its name is not UTF-8: rename it"))
-        elif not path.is_file():
-            skipped.append((path, "cannot be read"))
-        elif path.stat().st_size == 0:
-            skipped.append((path, "is empty"))
-        elif not (label := unicodedata.normalize("NFC", parts[0]).strip()) or not label.isprintable():
-            skipped.append((path, "its folder's name cannot be a label: rename the folder"))
-        else:
-            kept.append((path, label))
-    return kept, skipped
-
-
-def _track_ids(root: Path, paths: Sequence[Path]) -> list[str]:
-    """Names without suffix if unique, else paths without suffix, else paths."""
-    relative = [path.relative_to(root) for path in paths]
-    candidates: list[list[str]] = [
-        [path.stem for path in relative],
-        [path.with_suffix("").as_posix() for path in relative],
-        [path.as_posix() for path in relative],
-    ]
-    return next((ids for ids in candidates if len(set(ids)) == len(ids)), candidates[-1])
-
-
-def _choose(manifest: Manifest, labels: Sequence[str] | None) -> Manifest:
-    return manifest if labels is None else manifest.with_labels(labels)
-
-
-def _with_checksums(manifest: Manifest, progress: Progress | None) -> tuple[Manifest, list[tuple[Path, str]]]:
-    """Add the column md5; files that cannot be read are left out."""
-    tracks, unreadable = [], []
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for done, (track, digest) in enumerate(zip(manifest.tracks, pool.map(_md5, manifest.tracks), strict=True), 1):
-            if isinstance(digest, str):
-                tracks.append(track.with_columns(md5=digest))
-            else:
-                unreadable.append((track.path, f"cannot be read: {digest.strerror}"))
-            if progress:
-                progress(done, len(manifest))
-    if not tracks:
-        raise DataError("none of the files can be read", next_step="Check their permissions")
-    return manifest.with_tracks(tracks), unreadable
-
-
-def _md5(track: Track) -> str | OSError:
+def track_md5(track: Track) -> str | OSError:
+    """Hex MD5 of a track's file, or why it cannot be read: an absent file must not end a long job."""
     try:
         return md5_of(track.path)
     except OSError as error:
         return error
 
 
+def with_chosen_labels(manifest: Manifest, labels: Sequence[str]) -> Manifest:
+    """Keep the tracks of some labels.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The tracks.
+    labels : sequence of str
+        A label each (which may have commas in it), or several with commas between them.
+
+    Raises
+    ------
+    DataError
+        If no track has one of them.
+    """
+    known = {track.label for track in manifest.tracks}
+    chosen: list[str] = []
+    for name in map(tidy_label, labels):
+        if name in known:
+            chosen.append(name)
+        else:
+            chosen += [piece for piece in map(tidy_label, name.split(",")) if piece]
+    return manifest.with_labels(chosen)
+
+
+def _genre_root(folder: Path) -> Path:
+    """Find the folder that holds the genre folders."""
+    if not folder.is_dir():
+        problem, near = "is a file", ""
+        if not folder.exists():
+            problem, near = "does not exist", did_you_mean_path(folder)
+        raise DataError(f"the folder {folder} {problem}", next_step=f"{near}Give a folder of genre folders, or a CSV")
+
+    # A folder that holds just one folder is perhaps an archive's own top folder: the genres stand further down.
+    top = folder
+    while True:
+        for name in _GENRE_ROOTS:
+            if (top / name).is_dir():
+                return top / name
+
+        try:
+            inner = [path for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"the folder {top} cannot be read: {error.strerror}") from error
+        if len(inner) != 1:
+            # The one folder at the end of such a chain, without folders in it, is a genre itself.
+            return top if inner else folder
+        top = inner[0]
+
+
+def _sound_files(root: Path) -> list[Path]:
+    """Sound files below the folder of the genres, each genre walked by itself: a file may be linked into several."""
+    files: list[Path] = []
+    for top in sorted(root.iterdir()):
+        if top.name.startswith("."):
+            continue
+        if top.is_dir():
+            files += [path for path in find_audio_files(top) if not _leads_back(path.parent, root)]
+        elif top.suffix.lower() in AUDIO_SUFFIXES:
+            files.append(top)
+    return files
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a link on the way down to a folder leads back to the folder of the genres, or out of it."""
+    real_root = Path(os.path.realpath(root))
+    while folder != root:
+        if real_root.is_relative_to(os.path.realpath(folder)):
+            return True
+        folder = folder.parent
+    return False
+
+
+def _notes_on_links(manifest: Manifest) -> list[str]:
+    """Name the files that are linked into several genres."""
+    labels_of: dict[str, set[str]] = {}
+    for track in manifest.tracks:
+        labels_of.setdefault(os.path.realpath(track.path), set()).add(track.label)
+    several = [
+        f"{printable(Path(file).name)} ({', '.join(sorted(labels))})"
+        for file, labels in labels_of.items()
+        if len(labels) > 1
+    ]
+    if not several:
+        return []
+
+    n = "1 file stands" if len(several) == 1 else f"{len(several)} files stand"
+    return [
+        f"{n} under several genres and is a track of each, which `musicgenre data audit` calls a contradiction: "
+        f"{shortened(several, _SHOWN_FILES)}"
+    ]
+
+
+def _problem(path: Path, root: Path) -> str:
+    """Say why a file below the folder of the genres cannot be a track; empty when it can."""
+    if len(path.relative_to(root).parts) < 2:
+        return "stands in no genre folder"
+    if not path.is_file():
+        return "cannot be read"
+    if path.stat().st_size == 0:
+        return "is empty"
+
+    label = _label_of(path, root)
+    if not label or not label.isprintable():
+        return "its folder's name cannot be a label: rename the folder"
+    return ""
+
+
+def _label_of(path: Path, root: Path) -> str:
+    """The genre of a file, which the folder it stands in is named after."""
+    return tidy_label(path.relative_to(root).parts[0])
+
+
+def _track_ids(paths: Sequence[Path]) -> list[str]:
+    """Names without suffix if unique, else paths without suffix, else paths."""
+    # The shortest form that tells all apart: ids of GTZAN come out as everybody writes them, blues.00000.
+    stems = [path.stem for path in paths]
+    without_suffix = [path.with_suffix("").as_posix() for path in paths]
+    for ids in (stems, without_suffix):
+        if len(set(ids)) == len(ids):
+            return ids
+
+    return [path.as_posix() for path in paths]
+
+
+def _finish(
+    manifest: Manifest,
+    skipped: Sequence[LeftOut],
+    labels: Sequence[str] | None,
+    artists: Mapping[str, str] | None,
+    checksums: bool,
+    progress: Progress | None,
+) -> Index:
+    """Choose labels, add checksums (files that cannot be read are left out) and set the groups."""
+    if labels is not None:
+        manifest = with_chosen_labels(manifest, labels)
+
+    # Checksums come after the choice of labels: hashing reads every byte of what is taken.
+    skipped = list(skipped)
+    if checksums:
+        tracks: list[Track] = []
+        digests = in_threads(track_md5, manifest.tracks, reading_threads())
+        for done, (track, digest) in enumerate(zip(manifest.tracks, digests, strict=True), 1):
+            if isinstance(digest, str):
+                tracks.append(track.with_columns(md5=digest))
+            else:
+                skipped.append((track.path, f"cannot be read: {digest.strerror}"))
+            if progress:
+                progress(done, len(manifest))
+
+        if not tracks:
+            raise DataError("none of the files can be read", next_step="Check their permissions")
+        manifest = manifest.with_tracks(tracks)
+
+    if artists is not None:
+        manifest = with_artists(manifest, artists)
+    return Index(manifest, tuple(skipped), notes=tuple(notes_on_similar(manifest.counts())))
+
+
 def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
+    """Read the rows of a CSV that must have these columns, with a cell in each (only the group may be empty)."""
     header, rows, problems = _csv.read_rows(path)
     if missing := [name for name in columns if name not in header]:
         raise DataError(
@@ -299,13 +409,14 @@ def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
             valid=f"Its columns are {', '.join(header)}",
             next_step="Name others with --path-column, --label-column or --id-column",
         )
-    problems += [
-        _csv.CellProblem(row.line, name, "", "not empty") for row in rows for name in columns if not row.cells[name]
-    ]
+
+    for row in rows:
+        empty = [name for name in columns if not row.cells[name]]
+        problems += [_csv.CellProblem(row.line, name, "", "not empty") for name in empty]
     if "artist_group" not in columns:
         _csv.raise_problems(path, problems)
     if not rows:
-        raise DataError(f"{path} has no rows", valid="A row a track")
+        raise DataError(f"{path} has no rows", valid="A row per track")
     return rows
 
 
@@ -314,10 +425,16 @@ def _label_name(column: str) -> dict[str, str]:
     return {column: "labels" if column == "labels" else "label"}
 
 
-def _renamed(row: _csv.Row, names: Mapping[str, str]) -> _csv.Row:
+def _with_names(row: _csv.Row, names: Mapping[str, str]) -> _csv.Row:
     """Give columns the manifest's names; another column of such a name is kept as original_NAME."""
     taken = set(names.values()) - set(names)
-    cells = {names.get(name, f"original_{name}" if name in taken else name): cell for name, cell in row.cells.items()}
+    cells: dict[str, str] = {}
+    for name, cell in row.cells.items():
+        kept_name = f"original_{name}" if name in taken else name
+        cells[names.get(name, kept_name)] = cell
+
     if "label" in cells:
-        cells["label"] = unicodedata.normalize("NFC", cells["label"])
+        cells["label"] = tidy_label(cells["label"])
+    if "labels" in cells:
+        cells["labels"] = ";".join(tidy_label(name) for name in cells["labels"].split(";"))
     return _csv.Row(row.line, cells)

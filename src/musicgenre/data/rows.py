@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
-_CHUNK_BYTES = 16 << 20
-_SMALLEST_STD = 1e-8
+_CHUNK_BYTES = 16 << 20  # of float64, read at a time while measuring
+_SMALLEST_STD = 1e-8  # of the mean, or of 1: below is what rounding leaves of a constant
 
 Features = NDArray[np.float16] | NDArray[np.float32]
 Change = Callable[[NDArray[np.float32], NDArray[np.int64], int], NDArray[np.float32]]
@@ -24,7 +21,7 @@ Change = Callable[[NDArray[np.float32], NDArray[np.int64], int], NDArray[np.floa
 
 
 class FeatureRows:
-    """Rows that lie in one or several ``.npy`` files, read when they are asked for.
+    """Rows that lie in one or several `.npy` files, read when they are asked for.
 
     Indexing with a number, a slice or an index array copies those rows out; nothing else is read. The files are
     mapped on first use in each process, so it travels to data loader workers as a few names and numbers.
@@ -32,7 +29,7 @@ class FeatureRows:
     Parameters
     ----------
     files : sequence of Path
-        The ``.npy`` files.
+        The `.npy` files.
     shape : tuple of int
         Shape of one row.
     dtype : dtype
@@ -70,14 +67,19 @@ class FeatureRows:
         return len(self._row_of)
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]) -> Features:
+        file_of, row_of = self._file_of[index], self._row_of[index]
         if isinstance(index, int | np.integer):
-            found: Features = np.array(self._map(int(self._file_of[index]))[self._row_of[index]])
-            return found
-        return self._gather(self._file_of[index], self._row_of[index])
+            return self._map(int(file_of))[row_of].copy()  # the caller's own, not a window into the file
+
+        # file by file, so that each is asked once however the rows are mixed
+        gathered: Features = np.empty((len(row_of), *self.row_shape), self.dtype)
+        for number in np.unique(file_of):
+            here = file_of == number
+            gathered[here] = self._map(int(number))[row_of[here]]
+        return gathered
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        found = self[:]
-        return found if dtype is None else found.astype(dtype, copy=False)
+        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the open maps: pickling those would copy the data."""
@@ -87,14 +89,8 @@ class FeatureRows:
         """Choose rows without reading them."""
         return FeatureRows(self.files, self.row_shape, self.dtype, self._file_of[rows], self._row_of[rows])
 
-    def _gather(self, file_of: NDArray[np.int64], row_of: NDArray[np.int64]) -> Features:
-        gathered: Features = np.empty((len(row_of), *self.row_shape), self.dtype)
-        for number in np.unique(file_of):
-            here = file_of == number
-            gathered[here] = self._map(int(number))[row_of[here]]
-        return gathered
-
     def _map(self, number: int) -> Features:
+        """Values of a file, still on disk, shape (rows of the file, *row_shape)."""
         if number not in self._maps:
             self._maps[number] = np.load(self.files[number], mmap_mode="r", allow_pickle=False)
         return self._maps[number]
@@ -105,12 +101,36 @@ def read_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Gather rows of an epoch as float32; it runs in a thread or, without torch, in a process of its own."""
     (features, change), (rows, epoch) = shared, wanted
-    raw = features[rows].astype(np.float32, copy=False)
-    return rows, raw if change is None else change(raw, rows, epoch)
+    values = features[rows].astype(np.float32, copy=False)
+    if change is not None:
+        values = change(values, rows, epoch)
+    return rows, values
+
+
+def write_npy(stream: IO[bytes], pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Write pieces one after the other as the one `.npy` array that they are together.
+
+    These are plain writes: a full disk is an error then, where a mapped write would be a crash.
+
+    Parameters
+    ----------
+    stream : binary file object
+        Where to.
+    pieces : iterable of ndarray
+        They fill the array in C order; one at a time is in memory.
+    shape : tuple of int
+        Shape of the whole.
+    dtype : dtype
+        Type of its values.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    for piece in pieces:
+        stream.write(np.ascontiguousarray(piece, dtype).reshape(-1).view(np.uint8).data)
 
 
 def draw_example(seed: int, track_id: str, count: int) -> int:
-    """Draw one of ``count`` examples of a track, from the seed and the track's name alone.
+    """Draw one of `count` examples of a track, from the seed and the track's name alone.
 
     Other tracks, their number and their order do not matter, so a track keeps its example when the data grow.
     """
@@ -127,7 +147,7 @@ class Block:
     shape : tuple of int
         Their shape before they were laid flat.
     row_axis : int or None
-        Axis of it that is normalised entry by entry; ``None``: all its values share one pair.
+        Axis of it that is normalised entry by entry; `None`: all its values share one pair.
     """
 
     shape: tuple[int, ...]
@@ -155,12 +175,12 @@ class Normalisation:
     Parameters
     ----------
     mean, std : ndarray of float64, shape (n,)
-        ``n`` is the length of ``row_axis``, or 1 without one. A constant row has ``std`` 1. With blocks, those of all
+        `n` is the length of `row_axis`, or 1 without one. A constant row has `std` 1. With blocks, those of all
         blocks one after the other.
     row_axis : int or None
-        The axis of one row of features they belong to; ``None``: all values share one pair.
+        The axis of one row of features they belong to; `None`: all values share one pair.
     blocks : tuple of Block
-        What a flat row consists of; they decide then, not ``row_axis``.
+        What a flat row consists of; they decide then, not `row_axis`.
     """
 
     mean: NDArray[np.float64]
@@ -174,7 +194,8 @@ class Normalisation:
         return (features.astype(np.float32) - mean) / std
 
     def broadcast(self, n_dims: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and deviation, shaped to meet rows of ``n_dims`` dimensions."""
+        """Mean and deviation, shaped to meet rows of `n_dims` dimensions."""
+        # in float32, as the features are: float64 would double what a batch takes
         mean, std = self.mean.astype(np.float32), self.std.astype(np.float32)
         if self.blocks:
             return _laid_flat(mean, self.blocks), _laid_flat(std, self.blocks)
@@ -183,27 +204,50 @@ class Normalisation:
 
     def as_dict(self) -> dict[str, Any]:
         """Lists and numbers, for JSON."""
-        blocks = {"blocks": [block.as_dict() for block in self.blocks]} if self.blocks else {}
-        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "row_axis": self.row_axis, **blocks}
+        data: dict[str, Any] = {"mean": self.mean.tolist(), "std": self.std.tolist(), "row_axis": self.row_axis}
+        if self.blocks:
+            data["blocks"] = [block.as_dict() for block in self.blocks]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Normalisation:
-        """Undo :meth:`as_dict`."""
+        """Undo `as_dict`."""
         mean, std = np.array(data["mean"], np.float64), np.array(data["std"], np.float64)
         return cls(mean, std, data["row_axis"], blocks_of(data))
 
 
 def measure_normalisation(features: FeatureRows, row_axis: int | None, blocks: Sequence[Block] = ()) -> Normalisation:
-    """Measure mean and deviation in float64, a few megabytes at a time."""
-    row_bytes = max(1, int(np.prod(features.row_shape)) * 8)
+    """Measure mean and deviation in float64, a few megabytes at a time.
+
+    Parameters
+    ----------
+    features : FeatureRows
+        The rows.
+    row_axis : int or None
+        The axis of one row that is measured entry by entry; `None`: all values share one pair.
+    blocks : sequence of Block, optional
+        What a flat row consists of, each measured by itself; they decide then, not `row_axis`.
+    """
+    measured_blocks = tuple(blocks) or (Block(features.row_shape, row_axis),)
+    moments = [_Moments() for _ in measured_blocks]
+
+    row_bytes = max(1, math.prod(features.row_shape) * 8)
     step = max(1, _CHUNK_BYTES // row_bytes)
-    measured = [_Moments() for _ in blocks or (None,)]
     for start in range(0, len(features), step):
-        chunk = features[start : start + step]
-        for moments, values in zip(measured, _pieces(chunk, row_axis, blocks), strict=True):
-            moments.add(values)
-    mean = np.concatenate([moments.mean for moments in measured])
-    std = np.concatenate([moments.std for moments in measured])
+        chunk = features[start : start + step].astype(np.float64)
+        flat = chunk.reshape(len(chunk), -1)
+        begin = 0
+        for block, of_block in zip(measured_blocks, moments, strict=True):
+            values = flat[:, begin : begin + block.size].reshape(len(chunk), *block.shape)
+            begin += block.size
+            if block.row_axis is None:
+                of_block.add(values.reshape(1, -1))
+            else:
+                axis = block.row_axis + 1  # behind the axis of the rows
+                of_block.add(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1))
+
+    mean = np.concatenate([of_block.mean for of_block in moments])
+    std = np.concatenate([of_block.std for of_block in moments])
     return Normalisation(mean, std, row_axis, tuple(blocks))
 
 
@@ -217,6 +261,7 @@ class _Moments:
         """Take further values in, shape (n_rows, n_values)."""
         n, mean = values.shape[1], values.mean(axis=1)
         spread = ((values - mean[:, None]) ** 2).sum(axis=1)
+
         # Joining means and squared deviations, unlike sums of squares, loses no digits to a large mean.
         delta = mean - self.mean
         self._spread = self._spread + spread + delta**2 * (self.count * n / (self.count + n))
@@ -231,18 +276,8 @@ class _Moments:
         return np.where(constant, 1.0, std)
 
 
-def _pieces(features: Features, row_axis: int | None, blocks: Sequence[Block]) -> Iterator[NDArray[np.float64]]:
-    """Values by row, one array a block; one in all without blocks."""
-    if not blocks:
-        yield _by_row(features, row_axis)
-    begin = 0
-    for block in blocks:
-        own = features[:, begin : begin + block.size].reshape(-1, *block.shape)
-        yield _by_row(own, block.row_axis)
-        begin += block.size
-
-
 def _row_shape(n_dims: int, row_axis: int | None, length: int) -> list[int]:
+    """Shape in which `length` values meet rows of `n_dims` dimensions along `row_axis`."""
     shape = [1] * n_dims
     if row_axis is not None:
         shape[row_axis] = length
@@ -253,16 +288,11 @@ def _laid_flat(values: NDArray[np.float32], blocks: Sequence[Block]) -> NDArray[
     """One value for every number of a flat row, from one for every row of every block."""
     parts, begin = [], 0
     for block in blocks:
-        n_rows = 1 if block.row_axis is None else block.shape[block.row_axis]
+        n_rows = 1
+        if block.row_axis is not None:
+            n_rows = block.shape[block.row_axis]
         own = values[begin : begin + n_rows].reshape(_row_shape(len(block.shape), block.row_axis, n_rows))
         parts.append(np.broadcast_to(own, block.shape).reshape(-1))
         begin += n_rows
+
     return np.concatenate(parts)
-
-
-def _by_row(features: Features, row_axis: int | None) -> NDArray[np.float64]:
-    """(n_rows, *row_shape) to float64 (length of the axis, all other values)."""
-    values = features.astype(np.float64)
-    if row_axis is None:
-        return values.reshape(1, -1)
-    return np.moveaxis(values, row_axis + 1, 0).reshape(values.shape[row_axis + 1], -1)

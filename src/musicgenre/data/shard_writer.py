@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from musicgenre import __version__
-from musicgenre._files import parsed_json, remove_stale, replacing, sha256_of, write_text_atomic
+from musicgenre._files import remove_stale, replacing, sha256_of, write_text_atomic, writing_to
+from musicgenre._json import parsed_json
+from musicgenre._locks import LOCK_NAME, folder_lock
+from musicgenre._version import __version__
 from musicgenre.data._csv import format_rows
-from musicgenre.data._disk import LOCK_NAME, folder_lock, writing_to
-from musicgenre.data.manifest import Manifest, Track, write_manifest
+from musicgenre.data.manifest import Manifest, Track, split_names, write_manifest
 from musicgenre.data.shard_places import SHARDS_FILE, Shard
 from musicgenre.data.store import STORE_FILE, Store
-from musicgenre.errors import DataError, MissingExtraError, UsageError
+from musicgenre.errors import DataError, UsageError, needing
 
 FORMAT_VERSION = 1
 INDEX_FILE, MANIFEST_FILE = "index.csv", "manifest.csv"
 _TEMPORARY = (f".{SHARDS_FILE}.*.tmp", f".{INDEX_FILE}.*.tmp", f".{MANIFEST_FILE}.*.tmp", ".*-??????.tar.*.tmp")
-_TAR_BLOCK = 512
-_JSON_BYTES = 2 * _TAR_BLOCK
-
-_UNFINISHED = ".unfinished"
+_UNFINISHED = ".unfinished"  # stands in the folder until all is written
+_TAR_BLOCK = 512  # bytes; each file of an archive has a header of one
+_JSON_BYTES = 2 * _TAR_BLOCK  # with its header
 _LARGEST_MB = 1_000_000
+_PART, _ROW, _TRACK_ID = 0, 1, 2  # columns of a store's index
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A track's lines of the store's index, and its first row in the store's part and in the shards' part."""
-
-    lines: list[list[str]]
-    stored_row: int
-    row: int
-
-    @property
-    def track_id(self) -> str:
-        return self.lines[0][2]
 
 
 def write_shards(
@@ -91,15 +77,15 @@ def write_shards(
             valid="train, validation and test, each with a track at least",
             next_step="Split the manifest (musicgenre data split) and prepare again",
         )
+
     with writing_to(folder):
         _check_free(folder)
         with folder_lock(folder, "'musicgenre shard'"):
             (folder / _UNFINISHED).touch()
             remove_stale(folder, _TEMPORARY)
-            writing = _Writing(store, folder, round(shard_mb * 2**20), seed, progress or (lambda done, total: None))
-            written = writing.run(manifest)
+            shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
             (folder / _UNFINISHED).unlink()
-            return written
+            return shards
 
 
 def _check_free(folder: Path) -> None:
@@ -108,7 +94,9 @@ def _check_free(folder: Path) -> None:
         raise UsageError(f"{folder} holds shards already", next_step="Give another --output, or delete it first")
     if not folder.is_dir() or (folder / _UNFINISHED).is_file():
         return
-    if held := sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME):
+
+    held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
+    if held:
         raise UsageError(
             f"{folder} is not empty: it holds {held[0]}",
             valid="A folder that is new, empty, or was left unfinished by 'musicgenre shard'",
@@ -116,10 +104,24 @@ def _check_free(folder: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Clip:
+    """A track's lines of the store's index, and its first row in the store's part and in the shards' part."""
+
+    lines: list[list[str]]
+    stored_row: int
+    row: int
+
+    @property
+    def track_id(self) -> str:
+        """The track's name."""
+        return self.lines[0][_TRACK_ID]
+
+
 class _Writing:
     """One set of shards under way."""
 
-    def __init__(self, store: Store, folder: Path, shard_bytes: int, seed: int, progress: Progress) -> None:
+    def __init__(self, store: Store, folder: Path, shard_bytes: int, seed: int, progress: Progress | None) -> None:
         self.store, self.folder, self.shard_bytes = store, folder, shard_bytes
         self.rng = np.random.default_rng(seed)
         self.description = parsed_json((store.folder / STORE_FILE).read_text(encoding="utf-8"))
@@ -127,16 +129,21 @@ class _Writing:
         self.progress, self.done = progress, 0
 
     def run(self, manifest: Manifest | None) -> tuple[Shard, ...]:
-        """Write everything."""
-        header, clips = self._clips()
-        shards = [
-            self._write(f"{part}-{number:06}.tar", part, members)
-            for part in clips
-            for number, members in enumerate(self._dealt(clips[part]))
-        ]
-        lines = [line for members in clips.values() for clip in members for line in clip.lines]
+        """Write the archives, then what lists their rows and tracks, and the description last."""
+        header, clips = self._mixed_clips()
+        shards: list[Shard] = []
+        lines: list[list[str]] = []
+        for part, members in clips.items():
+            for number, own in enumerate(self._in_shards(members)):
+                shards.append(self._write_shard(f"{part}-{number:06}.tar", part, own))
+            for clip in members:
+                lines += clip.lines
+
         write_text_atomic(self.folder / INDEX_FILE, format_rows([header, *lines]))
-        write_manifest(manifest or _listed(header, lines, self.folder), self.folder / MANIFEST_FILE)
+        if manifest is None:
+            manifest = _tracks_of_index(header, lines, self.folder)
+        write_manifest(manifest, self.folder / MANIFEST_FILE)
+
         parts = {name: part["rows"] for name, part in self.description.pop("parts").items()}
         whole = {
             **self.description,
@@ -152,26 +159,31 @@ class _Writing:
         write_text_atomic(self.folder / SHARDS_FILE, json.dumps(whole, indent=1) + "\n")
         return tuple(shards)
 
-    def _clips(self) -> tuple[list[str], dict[str, list[_Clip]]]:
-        """Read the store's index; each part's tracks in a random order, their rows numbered anew."""
+    def _mixed_clips(self) -> tuple[list[str], dict[str, list[_Clip]]]:
+        """Read the store's index; each part's tracks in a random order, their rows numbered again from 0."""
         path = self.store.folder / self.description["index"]
         with path.open(encoding="utf-8", newline="") as stream:
             header, *lines = csv.reader(stream)
-        by_track: dict[str, dict[str, list[list[str]]]] = {}
+
+        # a store keeps the rows of a track side by side; here they stay so
+        lines_of: dict[str, dict[str, list[list[str]]]] = {}
         for line in lines:
-            by_track.setdefault(line[0], {}).setdefault(line[2], []).append(line)
+            lines_of.setdefault(line[_PART], {}).setdefault(line[_TRACK_ID], []).append(line)
+
         clips: dict[str, list[_Clip]] = {}
-        for part, tracks in by_track.items():
-            names, row, clips[part] = list(tracks), 0, []
-            for number in self.rng.permutation(len(names)):
-                own = tracks[names[number]]
-                renumbered = [[line[0], str(row + n), *line[2:]] for n, line in enumerate(own)]
-                clips[part].append(_Clip(renumbered, int(own[0][1]), row))
-                row += len(own)
+        for part, by_track in lines_of.items():
+            clips[part] = []
+            first_row = 0
+            tracks = list(by_track.values())
+            for number in self.rng.permutation(len(tracks)):
+                own = tracks[number]
+                renumbered = [[line[_PART], str(first_row + n), *line[_ROW + 1 :]] for n, line in enumerate(own)]
+                clips[part].append(_Clip(renumbered, int(own[0][_ROW]), first_row))
+                first_row += len(own)
         return header, clips
 
-    def _dealt(self, clips: list[_Clip]) -> Iterator[list[_Clip]]:
-        """Deal tracks to shards of about the wanted size."""
+    def _in_shards(self, clips: list[_Clip]) -> Iterator[list[_Clip]]:
+        """Yield the tracks of one shard after the other, each of about the wanted size."""
         row_bytes = int(np.prod(self.store.shape)) * self.store.dtype.itemsize
         members: list[_Clip] = []
         size = 0
@@ -182,57 +194,51 @@ class _Writing:
                 members, size = [], 0
             members.append(clip)
             size += own
+
         yield members
 
-    def _write(self, file: str, part: str, clips: list[_Clip]) -> Shard:
-        try:
+    def _write_shard(self, file: str, part: str, clips: list[_Clip]) -> Shard:
+        """Write an archive with two files a track, its rows and what they are."""
+        with needing("writing shards", "stream"):
             from webdataset import TarWriter
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("writing shards", "stream") from error
-        features = np.load(
-            self.store.folder / self.description["parts"][part]["file"], mmap_mode="r", allow_pickle=False
-        )
-        path = self.folder / file
-        with replacing(path) as temporary:
+
+        part_file = self.store.folder / self.description["parts"][part]["file"]
+        features = np.load(part_file, mmap_mode="r", allow_pickle=False)
+        n_rows = 0
+        with replacing(self.folder / file) as temporary:
+            # without times, so that the same rows make the same bytes
             with temporary.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
                 for clip in clips:
                     rows = features[clip.stored_row : clip.stored_row + len(clip.lines)]
+                    npy = io.BytesIO()
+                    np.lib.format.write_array(npy, np.ascontiguousarray(rows), allow_pickle=False)
                     about = json.dumps({"track_id": clip.track_id, "row": clip.row})
-                    tar.write({"__key__": f"{clip.row:09}", "npy": _npy(rows), "json": about.encode()})
-                    self.done += len(rows)
+                    tar.write({"__key__": f"{clip.row:09}", "npy": npy.getvalue(), "json": about.encode()})
+                    n_rows += len(rows)
+
+            self.done += n_rows
+            if self.progress is not None:
                 self.progress(self.done, self.total)
             n_bytes, sha256 = temporary.stat().st_size, sha256_of(temporary)
-        n_rows = sum(len(clip.lines) for clip in clips)
+
         return Shard(file, part, clips[0].row, n_rows, len(clips), n_bytes, sha256)
 
 
-def _npy(rows: Any) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(rows), allow_pickle=False)
-    return stream.getvalue()
-
-
-def _listed(header: list[str], lines: list[list[str]], folder: Path) -> Manifest:
+def _tracks_of_index(header: list[str], lines: list[list[str]], folder: Path) -> Manifest:
     """List the tracks of a store whose manifest is not at hand; they have no file but the shards."""
     tracks: dict[str, Track] = {}
     for line in lines:
         cells = dict(zip(header, line, strict=True))
-        tracks.setdefault(
+        if cells["track_id"] in tracks:
+            continue  # another row of the same track
+        tracks[cells["track_id"]] = Track(
             cells["track_id"],
-            Track(
-                cells["track_id"],
-                folder / SHARDS_FILE,
-                cells["label"],
-                labels=tuple(name for name in cells["labels"].split(";") if name),
-                split=cells["split"],
-                fold=int(cells["fold"]) if cells["fold"] else None,
-                augmented=cells["augmented"] == "true",
-                source_id=cells["source_id"],
-            ),
+            folder / SHARDS_FILE,
+            cells["label"],
+            labels=split_names(cells["labels"]),
+            split=cells["split"],
+            fold=int(cells["fold"]) if cells["fold"] else None,
+            augmented=cells["augmented"] == "true",
+            source_id=cells["source_id"],
         )
     return Manifest(None, tuple(tracks.values()))
-
-
-def digest_of(content: bytes) -> str:
-    """Name the local copy of a set by its index."""
-    return hashlib.sha256(content).hexdigest()[:20]

@@ -1,14 +1,15 @@
 """Shard sets: a store whose training part lies in tar archives, on a disk or in object storage, read front to back.
 
-A set is a folder or an address. ``shards.json`` describes the store and lists the archives with their counts and
-SHA-256; ``index.csv`` has one line a row, as a store has; ``manifest.csv`` lists the tracks. :func:`write_shards`
-makes it. Opening one copies index, manifest and the validation and test parts into the cache, so that these can be
+A set is a folder or an address. `shards.json` describes the store and lists the archives with their counts and
+SHA-256; `index.csv` has one line a row, as a store has; `manifest.csv` lists the tracks. `write_shards` makes it.
+Opening one copies index, manifest and the validation and test parts into the cache, so that these can be
 read in any order and score as they do from a store; only the training part is streamed.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import cache_folder, parsed_json, replacing, write_bytes_atomic, write_text_atomic
-from musicgenre.data._disk import folder_lock, writing_to
+from musicgenre._files import cache_folder, replacing, write_bytes_atomic, write_text_atomic, writing_to
+from musicgenre._json import check_version, parsed_json
+from musicgenre._locks import folder_lock
 from musicgenre.data.manifest import Manifest, read_manifest
-from musicgenre.data.rows import Normalisation
+from musicgenre.data.rows import Normalisation, write_npy
 from musicgenre.data.shard_places import (
     SHARDS_FILE,
     Place,
@@ -32,13 +34,17 @@ from musicgenre.data.shard_places import (
     read_or_fail,
     read_shard,
 )
-from musicgenre.data.shard_writer import FORMAT_VERSION, digest_of, write_shards
+from musicgenre.data.shard_writer import FORMAT_VERSION, write_shards
 from musicgenre.data.store import FORMAT_VERSION as STORE_VERSION
-from musicgenre.data.store import STORE_FILE, PartView, Store
+from musicgenre.data.store import STORE_FILE, PartView, Store, is_training_part
 from musicgenre.errors import DataError, UsageError
 
 __all__ = ["Shard", "ShardSet", "looks_like_shards", "open_shards", "read_or_fail", "write_shards"]
 
+_COPY_WAIT_S = 600.0  # another process may be fetching the same set
+_REMEDY = "Write the shards again"
+# of the description: what its copy, which is a store, does without
+_SHARDS_ALONE = frozenset({"shards", "manifest", "index_sha256", "manifest_sha256"})
 _PART = re.compile(r"[a-z]+(-fold-\d+)?")
 _TYPES: dict[str, type] = {
     "shards": list,
@@ -57,7 +63,7 @@ _TYPES: dict[str, type] = {
 
 
 class ShardSet(Store):
-    """An opened set; a :class:`~musicgenre.data.store.Store` whose training features cannot be read at will.
+    """An opened set; a `Store` whose training features cannot be read at will.
 
     Parameters
     ----------
@@ -77,13 +83,34 @@ class ShardSet(Store):
     def __init__(self, folder: Path, place: Place, shards: Sequence[Shard]) -> None:
         self.place = place
         self.shards = tuple(shards)
-        self.streamed = _wanted(place, shards)
+
+        training = {shard.file: shard for shard in shards if is_training_part(shard.part)}
+        for name in place.names:
+            if name not in training:
+                raise UsageError(
+                    f"{name} is no training shard of {place.base}",
+                    valid=f"{next(iter(training))} to {list(training)[-1]}",
+                )
+        wanted = dict.fromkeys(place.names) or training  # a pattern may name one twice
+        self.streamed = tuple(training[name] for name in wanted)
+
         super().__init__(folder)
         file_of, row_of = self.everything.features.places
         for number, (name, n_rows) in enumerate(self._n_rows.items()):
+            # a stream finds the place of a row by its number alone
             if sorted(row_of[file_of == number].tolist()) != list(range(n_rows)):
                 raise ValueError(f"the part {name} has not the rows 0 to {n_rows - 1}, each once")
-        self._keep_streamed()
+
+        # with a pattern, the training rows of other shards are not there
+        if place.names:
+            wanted_rows = self._split != "train"
+            names = list(self._n_rows)
+            for shard in self.streamed:
+                inside = (row_of >= shard.first_row) & (row_of < shard.first_row + shard.n_rows)
+                wanted_rows |= (file_of == names.index(shard.part)) & inside
+            rows = np.flatnonzero(wanted_rows)
+            self.everything = self.everything.take(rows)
+            self._split, self._fold = self._split[rows], self._fold[rows]
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -98,37 +125,24 @@ class ShardSet(Store):
         return self.normalisation
 
     def positions(self, part: PartView) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
-        """Tell where the rows of a shard stand in ``part``.
+        """Tell where the rows of a shard stand in `part`.
 
         Returns
         -------
         dict
-            For every part of the store an array: number of the row in it to index in ``part``, -1 for none.
+            For every part of the store an array: number of the row in it to index in `part`, -1 for none.
         """
         file_of, row_of = part.features.places
-        found = {}
+        positions = {}
         for number, (name, n_rows) in enumerate(self._n_rows.items()):
-            found[name] = np.full(n_rows, -1, np.int64)
             here = np.flatnonzero(file_of == number)
-            found[name][row_of[here]] = here
-        return found
+            positions[name] = np.full(n_rows, -1, np.int64)
+            positions[name][row_of[here]] = here
+        return positions
 
     def _check_files(self, description: dict[str, Any]) -> None:
+        """Only count the rows: the training part has no file here, and the others were checked when they came."""
         self._n_rows = {name: int(part["rows"]) for name, part in description["parts"].items()}
-
-    def _keep_streamed(self) -> None:
-        """Leave out the training rows of shards that are not wanted."""
-        if not self.place.names:
-            return
-        file_of, row_of = self.everything.features.places
-        keep = self._split != "train"
-        names = list(self._n_rows)
-        for shard in self.streamed:
-            inside = (row_of >= shard.first_row) & (row_of < shard.first_row + shard.n_rows)
-            keep |= (file_of == names.index(shard.part)) & inside
-        rows = np.flatnonzero(keep)
-        self.everything = self.everything.take(rows)
-        self._split, self._fold = self._split[rows], self._fold[rows]
 
 
 def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
@@ -137,9 +151,9 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
     Parameters
     ----------
     where : Path or str
-        Its folder or address, or a brace pattern of training shards, as ``URL/train-{000000..000003}.tar``.
+        Its folder or address, or a brace pattern of training shards, as `URL/train-{000000..000003}.tar`.
     cache : Path, optional
-        Where the copies go; ``shards`` in the cache folder by default.
+        Where the copies go; `shards` in the cache folder by default.
 
     Raises
     ------
@@ -149,24 +163,8 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
         There is no set, it is unfinished, of a newer version, or a file of it is missing or damaged.
     """
     place = place_of(where)
-    content = _fetch_description(place)
-    description = _checked(place, content)
-    shards = [Shard.from_dict(entry) for entry in description["shards"]]
-    folder = (cache or cache_folder() / "shards") / digest_of(content)
-    with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=600.0):
-        _copy(place, description, shards, folder)
     try:
-        return ShardSet(folder, place, shards)
-    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
-        raise DataError(
-            f"{place.where(description['index'])} does not fit its {SHARDS_FILE} ({error})",
-            next_step="Write the shards again",
-        ) from error
-
-
-def _fetch_description(place: Place) -> bytes:
-    try:
-        return fetch(place.where(SHARDS_FILE))
+        content = fetch(place.where(SHARDS_FILE))
     except DataError as error:
         raise DataError(
             f"there are no shards in {place.base}: {error.problem}",
@@ -174,50 +172,58 @@ def _fetch_description(place: Place) -> bytes:
             next_step="Write one with 'musicgenre shard'",
         ) from error
 
-
-def _checked(place: Place, content: bytes) -> dict[str, Any]:
-    where = place.where(SHARDS_FILE)
+    where_described = place.where(SHARDS_FILE)
     try:
-        description: dict[str, Any] = parsed_json(content)
-        version = int(description["format_version"])
-        if version <= FORMAT_VERSION:
-            _check_types(description)
-            _check_rows(description)
+        description = parsed_json(content)
+        check_version(description, FORMAT_VERSION, where_described, kind="shard", error=DataError, remedy=_REMEDY)
+        _check_description(description)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{where} is damaged ({error})", next_step="Write the shards again") from error
-    if version > FORMAT_VERSION:
+        raise DataError(f"{where_described} is damaged ({error})", next_step=_REMEDY) from error
+    shards = [Shard.from_dict(entry) for entry in description["shards"]]
+
+    # the copy is named by the description, which holds the checksums of all the rest
+    folder = (cache or cache_folder() / "shards") / hashlib.sha256(content).hexdigest()[:20]
+    with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=_COPY_WAIT_S):
+        if not (folder / STORE_FILE).is_file():
+            _copy(place, description, shards, folder)
+
+    try:
+        return ShardSet(folder, place, shards)
+    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
         raise DataError(
-            f"{where} was made by a newer musicgenre (format {version})",
-            valid=f"This one reads format {FORMAT_VERSION}",
-            next_step="Update musicgenre",
-        )
-    return description
+            f"{place.where(description['index'])} does not fit its {SHARDS_FILE} ({error})", next_step=_REMEDY
+        ) from error
 
 
-def _check_types(description: dict[str, Any]) -> None:
+def _check_description(description: dict[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError for whatever is wrong: a description may come from anywhere."""
     for key, wanted in _TYPES.items():
         if description.get(key) is None:
             raise ValueError(f"it has no {key}")
         if not isinstance(description[key], wanted):
             raise ValueError(f"its {key} is {str(description[key])[:40]!r}")
-    if not all(type(size) is int and size > 0 for size in description["shape"]):
-        raise ValueError(f"its shape is {description['shape']}")
-    if not all(isinstance(label, str) for label in description["labels"]):
-        raise ValueError("its labels are no names")
+
+    for size in description["shape"]:
+        if type(size) is not int or size <= 0:
+            raise ValueError(f"its shape is {description['shape']}")
+    for label in description["labels"]:
+        if not isinstance(label, str):
+            raise ValueError("its labels are no names")
     for key in ("segment_s", "hop_s"):
         if description.get(key) is not None and not float(description[key]) > 0:
             raise ValueError(f"its {key} is {description[key]}")
+
     shape = tuple(description["shape"])
     for measured in Normalisation.from_dict(description["normalisation"]).broadcast(len(shape)):
         if np.broadcast_shapes(measured.shape, shape) != shape:
             raise ValueError("its normalisation does not fit its shape")
 
-
-def _check_rows(description: dict[str, Any]) -> None:
-    """Every row of every part lies in one shard, and every shard is as large as its rows at least."""
+    # every row of every part lies in one shard, and every shard is as large as its rows at least
     reached = dict.fromkeys(description["parts"], 0)
-    if bad := [name for name in reached if not _PART.fullmatch(name)]:
-        raise ValueError(f"the part {bad[0]!r}")
+    for name in reached:
+        if not _PART.fullmatch(name):
+            raise ValueError(f"the part {name!r}")
+
     row_bytes = int(np.prod(description["shape"])) * np.dtype(description["dtype"]).itemsize
     for shard in map(Shard.from_dict, description["shards"]):
         if shard.n_rows * row_bytes > shard.n_bytes:
@@ -225,47 +231,28 @@ def _check_rows(description: dict[str, Any]) -> None:
         if shard.n_rows < 1 or shard.first_row != reached[shard.part]:
             raise ValueError(f"the shard {shard.file} does not follow the one before it")
         reached[shard.part] += shard.n_rows
+
     if reached != description["parts"]:
         raise ValueError("its shards do not hold the rows of its parts")
 
 
 def _copy(place: Place, description: dict[str, Any], shards: Sequence[Shard], folder: Path) -> None:
     """Bring everything but the training shards here; the description last, so that a copy with it is whole."""
-    if (folder / STORE_FILE).is_file():
-        return
     for name in ("index", "manifest"):
         content = fetch(place.where(description[name]), sha256=description[f"{name}_sha256"])
         write_bytes_atomic(folder / f"{name}.csv", content)
-    parts = {name: {"file": f"{name}.npy", "rows": rows} for name, rows in description["parts"].items()}
-    for name, part in parts.items():
-        if not _trains(name):
-            _copy_part(place, description, [shard for shard in shards if shard.part == name], folder / part["file"])
-    left_out = {"shards", "manifest", "index_sha256", "manifest_sha256"}
-    whole = {key: value for key, value in description.items() if key not in left_out}
-    whole |= {"format_version": STORE_VERSION, "parts": parts, "index": "index.csv"}
-    write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
 
-
-def _copy_part(place: Place, description: dict[str, Any], shards: Sequence[Shard], path: Path) -> None:
     shape, dtype = tuple(description["shape"]), description["dtype"]
-    whole = (sum(shard.n_rows for shard in shards), *shape)
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": whole}
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        for shard in shards:
-            rows = read_shard(shape, dtype, place.where(shard.file), shard)
-            stream.write(rows.reshape(-1).view(np.uint8).data)
+    parts = {}
+    for name, n_rows in description["parts"].items():
+        parts[name] = {"file": f"{name}.npy", "rows": n_rows}
+        if is_training_part(name):
+            continue
+        own = [shard for shard in shards if shard.part == name]
+        pieces = (read_shard(shape, dtype, place.where(shard.file), shard) for shard in own)
+        with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as stream:
+            write_npy(stream, pieces, (n_rows, *shape), np.dtype(dtype))
 
-
-def _trains(part: str) -> bool:
-    return part == "train" or part.startswith("train-")
-
-
-def _wanted(place: Place, shards: Sequence[Shard]) -> tuple[Shard, ...]:
-    training = {shard.file: shard for shard in shards if _trains(shard.part)}
-    if unknown := [name for name in place.names if name not in training]:
-        raise UsageError(
-            f"{unknown[0]} is no training shard of {place.base}",
-            valid=f"{next(iter(training))} to {list(training)[-1]}",
-        )
-    return tuple(training[name] for name in dict.fromkeys(place.names)) or tuple(training.values())
+    store = {key: value for key, value in description.items() if key not in _SHARDS_ALONE}
+    store |= {"format_version": STORE_VERSION, "parts": parts, "index": "index.csv"}
+    write_text_atomic(folder / STORE_FILE, json.dumps(store, indent=1) + "\n")

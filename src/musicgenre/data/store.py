@@ -1,8 +1,8 @@
 """The store: features of a whole manifest on disk, one memory-mapped file a part, and an index of their rows.
 
-A store is a folder. ``store.json`` says what it holds and names the other files: one ``.npy`` a part (a value of the
-manifest's split, or a fold) and the index, a CSV with one line a row. :func:`musicgenre.features.prepare.prepare`
-makes it. The files of a store are never changed, only replaced under new names, so that a reader keeps what it opened.
+A store is a folder that `musicgenre.features.prepare` makes. `store.json` says what it holds and names the other
+files: one `.npy` a part (a value of the manifest's split, or a fold) and the index, a CSV with one line a row. The
+files of a store are never changed, only replaced under new names, so that a reader keeps what it opened.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import parsed_json, replacing, write_text_atomic
+from musicgenre._files import replacing, write_text_atomic
+from musicgenre._json import read_versioned_json
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
-from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation
+from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation, write_npy
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.data.targets import TagRows, Targets
 from musicgenre.errors import DataError
@@ -46,8 +47,13 @@ INDEX_COLUMNS = (
     "augmented",
 )
 
-Strings = NDArray[np.str_]
+# Files of a killed process, as patterns; `remove_stale` takes them.
+TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp")
+_OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
 _TRUTH = {"true": True, "false": False}
+_AGAIN = "Prepare again into the same folder: what is in the cache is not computed anew"
+
+Strings = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class PartView:
     features : FeatureRows
         The features, still on disk, shape (n_rows, *shape).
     labels : ndarray of int64
-        Index of the label in ``label_names``; -1 for a row of a manifest of tags.
+        Index of the label in `label_names`; -1 for a row of a manifest of tags.
     track_ids, source_ids : ndarray of str
         The track, and the original it comes from (itself, unless it is augmented).
     starts_s : ndarray of float64
@@ -69,9 +75,9 @@ class PartView:
     label_names : tuple of str
         All labels of the store, sorted.
     label_sets : ndarray of str
-        All labels of each row, joined by ``;``.
+        All labels of each row, joined by `;`.
     tags : TagRows, optional
-        Targets of tagging; ``label_names`` are the tags then.
+        Targets of tagging; `label_names` are the tags then.
     """
 
     features: FeatureRows
@@ -108,17 +114,20 @@ class PartView:
     def truth(self, rows: slice | NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.float32]:
         """Return what some rows are learnt from.
 
-        Class numbers, shape (n,); with ``tags`` their values, shape (n, n_tags): from 0 to 1, NaN where unknown.
+        Class numbers, shape (n,); with `tags` their values, shape (n, n_tags): from 0 to 1, NaN where unknown.
         """
-        return self.labels[rows] if self.tags is None else self.tags[rows]
+        if self.tags is not None:
+            return self.tags[rows]
+        return self.labels[rows]
 
     def targets(self) -> NDArray[np.float32]:
         """Return the targets of all rows, shape (n_rows, n_labels).
 
-        Those of ``tags`` where there are any; else 1 for every label of a row and 0 for the others.
+        Those of `tags` where there are any; else 1 for every label of a row and 0 for the others.
         """
         if self.tags is not None:
             return self.tags[:]
+
         column = {name: index for index, name in enumerate(self.label_names)}
         targets = np.zeros((len(self), len(column)), np.float32)
         for row, names in enumerate(self.label_sets):
@@ -139,7 +148,7 @@ class Store:
     representation : dict
         Settings of the representation; `representation_from_settings` makes it again.
     segment_s, hop_s : float or None
-        Segment length, and the way from one start to the next; ``None``: whole tracks.
+        Segment length, and the way from one start to the next; `None`: whole tracks.
     shape : tuple of int
         Shape of one row of features.
     row_axis : int or None
@@ -147,16 +156,30 @@ class Store:
     blocks : tuple of Block
         What a joined row consists of, each normalised by itself; empty for all others.
     labels : tuple of str
-        All labels, sorted: row ``labels`` count along it.
+        All labels, sorted: row `labels` count along it.
     normalisation : Normalisation or None
-        Of the training part; ``None`` when the manifest has none (folds: see :meth:`normalisation_of`).
+        Of the training part; `None` when the manifest has none (folds: see `normalisation_of`).
     skipped : list of dict
-        ``track_id`` and ``reason`` of every track that could not be prepared.
+        `track_id` and `reason` of every track that could not be prepared.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        description = _read_description(folder)
+        try:
+            description = read_versioned_json(
+                folder / STORE_FILE,
+                FORMAT_VERSION,
+                kind="store",
+                error=DataError,
+                remedy="Prepare again into the same folder",
+            )
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{folder} holds no store",
+                valid=f"A store has a {STORE_FILE}",
+                next_step="Make one: musicgenre prepare",
+            ) from error
+
         self.representation: dict[str, Any] = description["representation"]
         self.segment_s: float | None = description["segment_s"]
         self.hop_s: float | None = description["hop_s"]
@@ -166,15 +189,17 @@ class Store:
         self.blocks = blocks_of(description)
         self.labels: tuple[str, ...] = tuple(description["labels"])
         self.skipped: list[dict[str, str]] = description["skipped"]
-        normalisation = description["normalisation"]
-        self.normalisation = None if normalisation is None else Normalisation.from_dict(normalisation)
+        self.normalisation: Normalisation | None = None
+        if description["normalisation"] is not None:
+            self.normalisation = Normalisation.from_dict(description["normalisation"])
+
         self._files = {name: folder / part["file"] for name, part in description["parts"].items()}
         self._check_files(description)
         self._read_index(folder / description["index"])
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Split values that occur: ``train``, ``validation``, ``test``, or nothing."""
+        """Split values that occur: `train`, `validation`, `test`, or nothing."""
         return tuple(name for name in ("train", "validation", "test") if (self._split == name).any())
 
     @property
@@ -183,9 +208,9 @@ class Store:
         return tuple(int(fold) for fold in np.unique(self._fold) if fold >= 0)
 
     def part(self, name: str) -> PartView:
-        """Take the rows of one split value, or of ``all`` (those without a split too).
+        """Take the rows of one split value, or of `all` (those without a split too).
 
-        ``validation`` and ``test`` never hold augmented rows.
+        `validation` and `test` never hold augmented rows.
         """
         if name == "all":
             return self.everything
@@ -195,8 +220,11 @@ class Store:
                 valid=f"Parts: {', '.join((*self.parts, 'all'))}",
                 next_step="Split the manifest (musicgenre data split) and prepare again",
             )
-        kept = self._split == name
-        return self.everything.take(np.flatnonzero(kept if name == "train" else kept & ~self.everything.augmented))
+
+        chosen = self._split == name
+        if name != "train":  # augmented rows are never scored
+            chosen &= ~self.everything.augmented
+        return self.everything.take(np.flatnonzero(chosen))
 
     def fold(self, fold: int, *, validation: int | None = None) -> dict[str, PartView]:
         """Take the parts of one round of cross-validation; the features are shared, not copied.
@@ -211,7 +239,7 @@ class Store:
         Returns
         -------
         dict
-            ``train``, ``test`` and perhaps ``validation``. Augmented rows are in ``train`` only.
+            `train`, `test` and perhaps `validation`. Augmented rows are in `train` only.
         """
         for wanted in (fold, validation):
             if wanted is not None and wanted not in self.folds:
@@ -220,6 +248,8 @@ class Store:
                     valid=f"Folds: {', '.join(map(str, self.folds)) or 'none'}",
                     next_step="Split the manifest with --protocol kfold and prepare again",
                 )
+
+        # augmented rows are never scored: they are no tracks of their own
         original, used = ~self.everything.augmented, self._fold >= 0
         masks = {"train": used & (self._fold != fold), "test": (self._fold == fold) & original}
         if validation is not None:
@@ -228,8 +258,9 @@ class Store:
         return {name: self.everything.take(np.flatnonzero(mask)) for name, mask in masks.items()}
 
     def segment_leaky(self, seed: int, *, test_size: float = 0.3) -> dict[str, PartView]:
-        """Split segments at random, ``train`` and ``test``, as some reports did: a known mistake, kept to show it."""
+        """Split segments at random, `train` and `test`, as some reports did: a known mistake, kept to show it."""
         whole = self.everything
+        # by name and time, so that the manifest's order does not decide which segment goes where
         order = np.lexsort((whole.starts_s, whole.track_ids))
         order = order[~whole.augmented[order]]
         parts = np.array(segment_leaky_parts(len(order), seed, test_size=test_size))
@@ -244,40 +275,41 @@ class Store:
         return measure_normalisation(part.features, self.row_axis, self.blocks)
 
     def _check_files(self, description: dict[str, Any]) -> None:
+        """Refuse a store that lost a file, or a piece of one."""
         for name, part in description["parts"].items():
             path = self._files[name]
             if not path.is_file() or path.stat().st_size != part["bytes"]:
-                raise DataError(
-                    f"the store's file {path} is missing or cut short",
-                    next_step="Prepare again into the same folder: what is in the cache is not computed anew",
-                )
+                raise DataError(f"the store's file {path} is missing or cut short", next_step=_AGAIN)
 
     def _read_index(self, path: Path) -> None:
+        """Read what the store knows of its rows, a column at a time."""
         try:
             with path.open(encoding="utf-8", newline="") as stream:
-                rows = list(csv.DictReader(stream))
+                lines = list(csv.DictReader(stream))
         except OSError as error:
             raise DataError(f"the store's index {path} cannot be read ({error})", next_step="Prepare again") from error
-        names = list(self._files)
-        number = {"": -1} | {label: index for index, label in enumerate(self.labels)}  # -1: tags and no label
-        features = FeatureRows(
-            [self._files[name] for name in names],
-            self.shape,
-            self.dtype,
-            np.array([names.index(row["part"]) for row in rows], np.int64),
-            np.array([row["row"] for row in rows], np.int64),
-        )
-        self._split = np.array([row["split"] for row in rows], np.str_)
-        self._fold = np.array([row["fold"] or -1 for row in rows], np.int64)
+
+        def column(name: str) -> list[str]:
+            return [line[name] for line in lines]
+
+        number_of_file = {name: number for number, name in enumerate(self._files)}
+        file_of = np.array([number_of_file[name] for name in column("part")], np.int64)
+        row_of = np.array(column("row"), np.int64)
+        features = FeatureRows(list(self._files.values()), self.shape, self.dtype, file_of, row_of)
+
+        self._split = np.array(column("split"), np.str_)
+        self._fold = np.array([fold or -1 for fold in column("fold")], np.int64)
+        number_of_label = {"": -1}  # a row of a manifest of tags
+        number_of_label |= {label: number for number, label in enumerate(self.labels)}
         self.everything = PartView(
             features,
-            np.array([number[row["label"]] for row in rows], np.int64),
-            np.array([row["track_id"] for row in rows], np.str_),
-            np.array([row["source_id"] for row in rows], np.str_),
-            np.array([row["start_s"] for row in rows], np.float64),
-            np.array([_TRUTH[row["augmented"]] for row in rows], np.bool_),
+            np.array([number_of_label[label] for label in column("label")], np.int64),
+            np.array(column("track_id"), np.str_),
+            np.array(column("source_id"), np.str_),
+            np.array(column("start_s"), np.float64),
+            np.array([_TRUTH[flag] for flag in column("augmented")], np.bool_),
             self.labels,
-            np.array([row["labels"] for row in rows], np.str_),
+            np.array(column("labels"), np.str_),
         )
 
 
@@ -294,7 +326,7 @@ def open_store(folder: Path | str) -> Store:
     except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
         raise DataError(
             f"the store {folder} is damaged: its index does not fit its {STORE_FILE} ({error})",
-            next_step="Prepare again into the same folder: what is in the cache is not computed anew",
+            next_step=_AGAIN,
         ) from error
 
 
@@ -303,35 +335,11 @@ def is_store(folder: Path) -> bool:
     return (folder / STORE_FILE).is_file()
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / STORE_FILE
-    try:
-        description = parsed_json(path.read_text(encoding="utf-8"))
-        version = int(description["format_version"])
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} holds no store", valid=f"A store has a {STORE_FILE}", next_step="Make one: musicgenre prepare"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error})", next_step="Prepare again into the same folder") from error
-    if version > FORMAT_VERSION:
-        raise DataError(
-            f"{folder} was made by a newer musicgenre (store format {version})",
-            valid=f"This one reads format {FORMAT_VERSION}",
-            next_step="Update musicgenre, or prepare again into another folder",
-        )
-    return dict(description)
-
-
-_OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
-TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp")
-
-
 @dataclass(frozen=True)
 class ReadyTrack:
-    """A track whose rows can be had under ``key``; ``starts_s`` (n,) says how many there are.
+    """A track whose rows can be had under `key`; `starts_s` (n,) says how many there are.
 
-    ``only`` is the number of the one row that is wanted of them all, if just one is.
+    `only` is the number of the one row that is wanted of them all, if just one is.
     """
 
     track: Track
@@ -358,95 +366,89 @@ def write_store(
     folder : Path
         The store's folder, which the caller has locked.
     description : Mapping
-        ``store.json`` without ``parts``, ``index`` and ``normalisation``.
+        `store.json` without `parts`, `index` and `normalisation`.
     tracks : sequence of ReadyTrack
         In the manifest's order.
     rows_of : callable
         Gives a track's rows, shape (n, *shape).
     """
+    by_part: dict[str, list[ReadyTrack]] = {}
+    for ready in tracks:
+        # a part is named by its split value, its fold, or both
+        pieces = []
+        if ready.track.split:
+            pieces.append(ready.track.split)
+        if ready.track.fold is not None:
+            pieces.append(f"fold-{ready.track.fold}")
+        by_part.setdefault("-".join(pieces) or "all", []).append(ready)
+    by_part = dict(sorted(by_part.items()))
+
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
-    for name, members in _by_part(tracks).items():
-        file = f"{name}-{_digest([track.name for track in members])}.npy"
-        n_rows = sum(len(track.starts_s) for track in members)
-        _write_part(folder / file, members, rows_of, (n_rows, *shape), dtype)
-        parts[name] = {"file": file, "rows": n_rows, "bytes": (folder / file).stat().st_size}
-    index = format_rows([list(INDEX_COLUMNS), *_index_rows(_by_part(tracks))])
+    for name, members in by_part.items():
+        path = folder / f"{name}-{_digest([ready.name for ready in members])}.npy"
+        n_rows = sum(len(ready.starts_s) for ready in members)
+        if not path.is_file():  # its name is made of what it holds, so one that is there is the same
+            with replacing(path) as temporary, temporary.open("wb") as stream:
+                write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
+                stream.flush()
+                os.fsync(stream.fileno())
+        parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
+
+    index = format_rows(_index_rows(by_part))
     index_file = f"index-{_digest([index])}.csv"
     write_text_atomic(folder / index_file, index)
+
+    # the description names all other files, so it is written last: until then a reader has the former state
     whole = {
         "format_version": FORMAT_VERSION,
         **description,
         "parts": parts,
         "index": index_file,
-        "normalisation": _normalisation(folder, parts, description),
+        "normalisation": _training_normalisation(folder, parts, description),
     }
     write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
-    _remove_superseded(folder, {STORE_FILE, index_file, *(part["file"] for part in parts.values())})
+
+    kept = {STORE_FILE, index_file, *(part["file"] for part in parts.values())}
+    for path in folder.iterdir():
+        if path.name not in kept and _OURS.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # a reader still maps it (Windows): it stays for next time
+                path.unlink()
 
 
-def part_name(track: Track) -> str:
-    """Name the part file of a track: its split value, its fold, or both."""
-    pieces = [track.split, "" if track.fold is None else f"fold-{track.fold}"]
-    return "-".join(piece for piece in pieces if piece) or "all"
-
-
-def _by_part(tracks: Sequence[ReadyTrack]) -> dict[str, list[ReadyTrack]]:
-    parts: dict[str, list[ReadyTrack]] = {}
-    for track in tracks:
-        parts.setdefault(part_name(track.track), []).append(track)
-    return dict(sorted(parts.items()))
-
-
-def _write_part(
-    path: Path,
-    members: Sequence[ReadyTrack],
-    rows_of: Callable[[ReadyTrack], Features],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> None:
-    """Write one ``.npy`` file. Plain writes: a full disk is an error then, where a mapped write would be a crash."""
-    if path.is_file():
-        return  # its name is made of what it holds
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        for track in members:
-            stream.write(np.ascontiguousarray(rows_of(track), dtype).reshape(-1).view(np.uint8).data)
-        stream.flush()
-        os.fsync(stream.fileno())
+def is_training_part(name: str) -> bool:
+    """Whether the rows of a part file are for training: the split says so, in whichever fold."""
+    return name == "train" or name.startswith("train-")
 
 
 def _index_rows(parts: Mapping[str, Sequence[ReadyTrack]]) -> list[list[str]]:
-    rows: list[list[str]] = []
+    """Header and lines of the index, as `INDEX_COLUMNS`."""
+    lines = [list(INDEX_COLUMNS)]
     for name, members in parts.items():
         row = 0
         for ready in members:
             track = ready.track
-            about = [
-                track.label,
-                ";".join(track.labels),
-                track.split,
-                "" if track.fold is None else str(track.fold),
-                "true" if track.augmented else "false",
-            ]
+            labels = ";".join(track.labels)
+            fold = "" if track.fold is None else str(track.fold)
+            about = [track.label, labels, track.split, fold, "true" if track.augmented else "false"]
             for segment, start_s in enumerate(ready.starts_s):
                 place = [name, str(row), track.track_id, track.source_id, str(segment), repr(float(start_s))]
-                rows.append([*place, *about])
+                lines.append([*place, *about])
                 row += 1
-    return rows
+    return lines
 
 
-def _normalisation(
+def _training_normalisation(
     folder: Path, parts: Mapping[str, Mapping[str, Any]], description: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Measure the training part, augmented rows included: that is what the model will see."""
-    train = {name: part for name, part in parts.items() if name == "train" or name.startswith("train-")}
-    if not train:
+    training = [part for name, part in parts.items() if is_training_part(name)]
+    if not training:
         return None
-    counts = [part["rows"] for part in train.values()]
+
+    counts = [part["rows"] for part in training]
     rows = FeatureRows(
-        [folder / part["file"] for part in train.values()],
+        [folder / part["file"] for part in training],
         tuple(description["shape"]),
         np.dtype(description["dtype"]),
         np.repeat(np.arange(len(counts)), counts),
@@ -455,13 +457,6 @@ def _normalisation(
     return measure_normalisation(rows, description["row_axis"], blocks_of(description)).as_dict()
 
 
-def _remove_superseded(folder: Path, kept: set[str]) -> None:
-    """Delete files of the store's former state; where a reader still maps one (Windows), it stays for next time."""
-    for path in folder.iterdir():
-        if path.name not in kept and _OURS.fullmatch(path.name):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
 def _digest(texts: Sequence[str]) -> str:
+    """Name content by its hash."""
     return hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()[:16]

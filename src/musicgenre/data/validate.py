@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from musicgenre._files import cache_folder, parsed_json
+from musicgenre._files import cache_folder
+from musicgenre._json import parsed_json
+from musicgenre._parallel import in_threads, reading_threads
 from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files, stream
 from musicgenre.data import _csv
-from musicgenre.data.download import download
+from musicgenre.data.download import digest_of, download
+from musicgenre.data.index import Progress
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.sets.registry import DataSet
 from musicgenre.errors import AudioError, DataError, MissingExtraError
 
-_DECODE_RATE_HZ = 22_050
+_DECODE_RATE_HZ = 22_050  # what is heard does not matter here, only that all of it decodes
 _CHECKSUM_COLUMNS = ("md5", "wav_md5", "checksum")
-Progress = Callable[[int, int], None]  # (done, all)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one file: ``kind`` is missing, changed, corrupt, extra or odd."""
+    """Something about one file: `kind` is missing, changed, corrupt, extra or odd."""
 
     kind: str
     track_id: str
@@ -78,7 +80,7 @@ def validate_manifest(
     manifest : Manifest
         The tracks. Their column md5, where there is one, is the checksum.
     checksums : Mapping of str to str, optional
-        Published checksums by track id (``md5:...``, ``sha1:...`` or bare md5); these go before the column.
+        Published checksums by track id (`md5:...`, `sha1:...` or bare md5); these go before the column.
     decode : bool, optional
         Whether to decode the files that no checksum vouches for.
     jobs : int, optional
@@ -93,17 +95,21 @@ def validate_manifest(
     """
     known = {track.track_id: track.columns.get("md5", "") for track in manifest.tracks} | dict(checksums or {})
     findings: list[Finding] = []
-    with ThreadPoolExecutor(max_workers=jobs or min(4, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda track: _check(track, known.get(track.track_id, ""), decode), manifest.tracks)
-        for done, result in enumerate(results, 1):
-            findings.extend(result)
-            if progress:
-                progress(done, len(manifest))
-    listed = {os.path.realpath(track.path) for track in manifest.tracks}
+    results = in_threads(
+        lambda track: _check(track, known.get(track.track_id, ""), decode), manifest.tracks, jobs or reading_threads()
+    )
+    for done, found in enumerate(results, 1):
+        findings.extend(found)
+        if progress:
+            progress(done, len(manifest))
+
+    # Links are resolved: a track may be listed under one name and lie beside the others under another.
+    in_manifest = {os.path.realpath(track.path) for track in manifest.tracks}
     folders = sorted({t.path.parent for t in manifest.tracks if t.path.suffix.lower() in AUDIO_SUFFIXES})
-    beside = find_audio_files([folder for folder in folders if folder.is_dir()])
-    extra = (path for path in beside if os.path.realpath(path) not in listed)
-    findings.extend(Finding("extra", "", path, "no row names it") for path in extra)
+    for path in find_audio_files([folder for folder in folders if folder.is_dir()]):
+        if os.path.realpath(path) not in in_manifest:
+            findings.append(Finding("extra", "", path, "no row names it"))
+
     return Validation(len(manifest), sum(bool(known[t.track_id]) for t in manifest.tracks), tuple(findings))
 
 
@@ -133,33 +139,53 @@ def validate_set(
     Validation
         Tracks of the set that the folder lacks are missing; files of other names are extra.
     """
-    every_tag = {"tags": "all"} if "tags" in data_set.options else {}
-    index = data_set.index(folder, checksums=False, **every_tag)
+    # Every tag, and no checksums of the files as they are: these are compared with the published ones.
+    options: dict[str, Any] = {"tags": "all", "checksums": False}
+    index = data_set.list_tracks(folder, **{name: options[name] for name in data_set.options if name in options})
     manifest = index.manifest
+
     expected = set(data_set.track_ids()) or set(checksums or ())
     own = manifest.with_tracks(track for track in manifest.tracks if not expected or track.track_id in expected)
     checked = validate_manifest(own, checksums=checksums, jobs=jobs, progress=progress)
-    present = {track.track_id for track in manifest.tracks}
+
+    # What the index left out is corrupt where it is a track of the set; a track that it never met is missing.
+    findings: list[Finding] = []
     unusable = {path.stem: Finding("corrupt", path.stem, path, why) for path, why in index.skipped}
-    absent = [
-        unusable.pop(name, Finding("missing", name, Path(name), "no such track in the folder"))
-        for name in sorted(expected - present)
-    ]
+    present = {track.track_id for track in manifest.tracks}
+    for name in sorted(expected - present):
+        missing = Finding("missing", name, Path(name), "no such track in the folder")
+        findings.append(unusable.pop(name, missing))
+
+    left_out = {path for path, _ in (*index.skipped, *index.expected)}
+    findings += [finding for finding in checked.findings if finding.path not in left_out]
+
     named = {finding.path for finding in checked.findings}
-    foreign = [track for track in manifest.tracks if expected and track.track_id not in expected]
-    extra = [Finding("extra", "", t.path, f"no track of {data_set.name}") for t in foreign if t.path not in named]
-    others = [Finding(_kind(found.path), "", found.path, found.reason) for found in unusable.values()]
-    others += [Finding("odd", "", path, why) for path, why in index.expected]
-    skipped = {path for path, _ in (*index.skipped, *index.expected)}
-    found = [finding for finding in checked.findings if finding.path not in skipped]
-    findings = [_with_fault(finding, data_set) for finding in (*absent, *found, *extra, *others)]
-    return Validation(len(expected or present), checked.n_compared, tuple(findings))
+    for track in manifest.tracks:
+        if expected and track.track_id not in expected and track.path not in named:
+            findings.append(Finding("extra", "", track.path, f"no track of {data_set.name}"))
+
+    # Other files that the index left out: no track of the set has their name.
+    for found in unusable.values():
+        kind = "extra"
+        if not found.path.is_file():
+            kind = "missing"
+        elif found.path.suffix.lower() in AUDIO_SUFFIXES and _decode(found.path)[0]:
+            kind = "corrupt"
+        findings.append(Finding(kind, "", found.path, found.reason))
+    findings += [Finding("odd", "", path, why) for path, why in index.expected]
+
+    explained = []
+    for finding in findings:
+        fault = data_set.faults.get(finding.track_id)
+        reason = f"{finding.reason} (known fault: {fault})" if fault else finding.reason
+        explained.append(dataclasses.replace(finding, reason=reason))
+    return Validation(len(expected or present), checked.n_compared, tuple(explained))
 
 
 def published_checksums(
     data_set: DataSet, folder: Path, *, index: Path | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Find the checksums of a set's tracks: in ``index``, inside the data set, or where they are published.
+    """Find the checksums of a set's tracks: in `index`, inside the data set, or where they are published.
 
     Parameters
     ----------
@@ -181,6 +207,7 @@ def published_checksums(
         return local, ()
     if data_set.checksums is None:
         return {}, (f"no checksums of {data_set.name} are published: files were decoded instead",)
+
     try:
         return read_checksums(download(data_set.checksums, cache_folder() / "checksums")), ()
     except (DataError, MissingExtraError) as error:
@@ -201,61 +228,56 @@ def read_checksums(path: Path) -> dict[str, str]:
     dict of str to str
         Never empty.
     """
-    found = _read_mirdata(path) if path.suffix.lower() == ".json" else _read_csv(path)
+    found: dict[str, str] = {}
+    if path.suffix.lower() == ".json":
+        try:
+            tracks = parsed_json(path.read_text("utf-8"))["tracks"]
+            found = {name: str(files["audio"][1]) for name, files in tracks.items() if files["audio"][1]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(f"{path} is no index of mirdata ({type(error).__name__}: {error})") from error
+    else:
+        header, rows, problems = _csv.read_rows(path)
+        column = next((name for name in _CHECKSUM_COLUMNS if name in header), None)
+        if column is None or "track_id" not in header:
+            raise DataError(
+                f"{path} has the columns {', '.join(header)}",
+                valid=f"track_id and one of {', '.join(_CHECKSUM_COLUMNS)}",
+            )
+        _csv.raise_problems(path, problems)
+        for row in rows:
+            if digest := row.cells[column].strip().lower():
+                found[row.cells["track_id"]] = digest
+
     if not found:
         raise DataError(f"{path} names no checksum", valid="A CSV with track_id and md5, or an index of mirdata")
     return found
 
 
-def _read_csv(path: Path) -> dict[str, str]:
-    header, rows, problems = _csv.read_rows(path)
-    column = next((name for name in _CHECKSUM_COLUMNS if name in header), None)
-    if column is None or "track_id" not in header:
-        raise DataError(
-            f"{path} has the columns {', '.join(header)}", valid=f"track_id and one of {', '.join(_CHECKSUM_COLUMNS)}"
-        )
-    _csv.raise_problems(path, problems)
-    return {row.cells["track_id"]: row.cells[column].strip().lower() for row in rows if row.cells[column].strip()}
+def _check(track: Track, expected: str, decode: bool) -> list[Finding]:
+    """Compare one file with its checksum; decode it where it has none, or another one."""
 
+    def finding(kind: str, reason: str) -> Finding:
+        return Finding(kind, track.track_id, track.path, reason)
 
-def _read_mirdata(path: Path) -> dict[str, str]:
-    try:
-        tracks = parsed_json(path.read_text("utf-8"))["tracks"]
-        return {name: str(files["audio"][1]) for name, files in tracks.items() if files["audio"][1]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(f"{path} is no index of mirdata ({type(error).__name__}: {error})") from error
-
-
-def _check(track: Track, expected: str, decode: bool) -> Iterable[Finding]:
     if not track.path.is_file():
-        return [Finding("missing", track.track_id, track.path, "there is no such file")]
+        return [finding("missing", "there is no such file")]
+
+    algorithm, _, digest = expected.rpartition(":")
     try:
-        changed = bool(expected) and _digest(track.path, expected) != expected.rpartition(":")[2]
+        is_changed = bool(digest) and digest_of(track.path, algorithm or "md5") != digest
     except OSError as error:
-        return [Finding("corrupt", track.track_id, track.path, f"cannot be read: {error.strerror}")]
-    if expected and not changed:
+        return [finding("corrupt", f"cannot be read: {error.strerror}")]
+    if digest and not is_changed:
         return []
-    sound = decode and track.path.suffix.lower() in AUDIO_SUFFIXES
-    problem, warnings = _decode(track.path) if sound else ("", ())
+
+    problem, warnings = "", tuple[str, ...]()
+    if decode and track.path.suffix.lower() in AUDIO_SUFFIXES:
+        problem, warnings = _decode(track.path)
     if problem:
-        return [Finding("corrupt", track.track_id, track.path, problem)]
-    if changed:
-        reason = "; ".join(["its checksum is another one", *warnings])
-        return [Finding("changed", track.track_id, track.path, reason)]
-    return [Finding("odd", track.track_id, track.path, warning) for warning in warnings]
-
-
-def _kind(path: Path) -> str:
-    """What a file is that the index of its set left out."""
-    if not path.is_file():
-        return "missing"
-    return "corrupt" if path.suffix.lower() in AUDIO_SUFFIXES and _decode(path)[0] else "extra"
-
-
-def _digest(path: Path, expected: str) -> str:
-    algorithm = expected.partition(":")[0] if ":" in expected else "md5"
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        return [finding("corrupt", problem)]
+    if is_changed:
+        return [finding("changed", "; ".join(["its checksum is another one", *warnings]))]
+    return [finding("odd", warning) for warning in warnings]
 
 
 def _decode(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -266,11 +288,5 @@ def _decode(path: Path) -> tuple[str, tuple[str, ...]]:
             pass
     except AudioError as error:
         return error.problem, ()
+
     return "", tuple(blocks.warnings)
-
-
-def _with_fault(finding: Finding, data_set: DataSet) -> Finding:
-    fault = data_set.faults.get(finding.track_id)
-    if fault is None:
-        return finding
-    return Finding(finding.kind, finding.track_id, finding.path, f"{finding.reason} (known fault: {fault})")

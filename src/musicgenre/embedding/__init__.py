@@ -1,1 +1,1 @@
-"""One vector a track, the file that keeps them, and the tracks that sound alike."""
+"""One vector per track, the file that keeps them, and the tracks that sound alike."""

@@ -1,4 +1,4 @@
-"""Embed tracks: one vector a track from what a network hears, many tracks in one file that can be added to."""
+"""Embed tracks: one vector per track from what a network hears, many tracks in one file that can be added to."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from musicgenre._files import sha256_of, writing_result
 from musicgenre._known_files import FileState
+from musicgenre._locks import file_lock
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
-from musicgenre.data._disk import file_lock
 from musicgenre.embedding.file import (
     EmbeddingSettings,
     Float16,
@@ -447,7 +447,7 @@ def network_ear(
     if len(made.shape()) != 1:
         raise UsageError(
             f"{name} with these options gives an array of shape {made.shape()}",
-            valid="One vector a segment",
+            valid="One vector per segment",
             next_step=_ONE_VECTOR[name],
         )
     made.load()

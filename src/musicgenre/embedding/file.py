@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import replacing, writing_result
+from musicgenre._install import install_advice
 from musicgenre._json import check_version, parsed_json
 from musicgenre._known_files import FileState, KnownFiles
-from musicgenre._text import printable
+from musicgenre._text import did_you_mean_path, printable
 from musicgenre.errors import DataError, UsageError
 
 FORMAT_VERSION = 1
@@ -170,7 +171,7 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
         else:
             tracks = _read_npz(source, mapped)
     except FileNotFoundError:
-        raise DataError(f"there is no file {source}", next_step=_REMEDY) from None
+        raise DataError(f"there is no file {source}", next_step=f"{did_you_mean_path(source)}{_REMEDY}") from None
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:  # damaged bytes
@@ -292,7 +293,7 @@ def _check_pyarrow(path: Path) -> None:
         raise UsageError(
             f"{path} needs pyarrow, which is not installed",
             valid="A name that ends in .npz needs nothing more",
-            next_step="Choose .npz, or install it with: pip install 'musicgenre[parquet]'",
+            next_step=f"Choose .npz, or: {install_advice('parquet')}",
         )
 
 

@@ -85,7 +85,7 @@ class Comparison(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelComparison(Comparison):
-    """How two runs with one label a track differ; what `Comparison` holds, and more.
+    """How two runs with one label per track differ; what `Comparison` holds, and more.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class Ensemble:
     members : tuple of str
         Recipes of the members, in order.
     weights : tuple of tuple of float
-        One entry a run: the weights of its members; empty for stacking.
+        One entry per run: the weights of its members; empty for stacking.
     warnings : tuple of str
         What a reader must know.
     """

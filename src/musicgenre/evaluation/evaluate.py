@@ -122,7 +122,7 @@ def segments_of(folds: Sequence[Run], part: str = "test") -> list[Predictions]:
 
 
 def track_level(folds: Sequence[Predictions], pooling: Pooling = "mean") -> Predictions:
-    """One row a track and fold: the segments of a track score together, models of different folds never do."""
+    """One row per track and fold: the segments of a track score together, models of different folds never do."""
     return concatenate([fold.by_track(pooling) for fold in folds])
 
 
@@ -132,7 +132,7 @@ class TagAnswers:
     Parameters
     ----------
     tracks : TagPredictions
-        One row a track.
+        One row per track.
     thresholds : ndarray, shape (n, k)
         Those of the run that answered each track.
     means : ndarray, shape (n, k)

@@ -101,7 +101,7 @@ def check_members(members: Sequence[Run]) -> list[Manifest]:
 
 
 def aligned(members: Sequence[Run], part: str) -> list[Predictions]:
-    """One row a track for each member, all with the tracks and labels of the first, in its order.
+    """One row per track for each member, all with the tracks and labels of the first, in its order.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def aligned(members: Sequence[Run], part: str) -> list[Predictions]:
                 raise RunError(
                     f"track {track_id!r} is {first.labels[one]} in {members[0].folder} and "
                     f"{first.labels[two]} in {run.folder}",
-                    valid="One label a track",
+                    valid="One label per track",
                 )
         in_one_order.append(replace(first, truth=truth, scores=other.scores[rows][:, columns]))
     return in_one_order

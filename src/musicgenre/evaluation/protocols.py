@@ -6,28 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from musicgenre.data.manifest import Manifest
-from musicgenre.data.splits import SPLIT_BEFORE, list_protocols
+from musicgenre.data.splits import SPLIT_BEFORE, Protocol, list_protocols
 
 LEAKY_WARNING = (
     "LEAKY PROTOCOL: this number is no measure of how well new tracks are recognised. It exists only to reproduce a "
     "published claim: segments of one track stand in the training and in the test part, and the test part chose the "
     "checkpoint"
 )
-
-# What a reader must know of each honest protocol, whatever the manifest shows.
-_RANDOM = "tracks were split at random: the same artist may stand on both sides"
-_CAVEATS = {
-    "track": _RANDOM,
-    "kfold": _RANDOM,
-    "stratified-500": _RANDOM,
-    "fault-filtered": "repeated and faulty tracks were left out; artists were kept apart by hand, yet not all of them",
-    "artist": "no artist stands on both sides, as far as artists are known",
-    "artist-kfold": "no artist stands on both sides, as far as artists are known",
-    "song": "clips of one song stand on one side, the same artist may stand on both",
-    "mtat-folders": "MagnaTagATune's 12:1:3 folders with all clips, untagged ones too: not comparable with mtat-clean",
-    "mtat-clean": "MagnaTagATune's folders with clips of a usual tag alone: not comparable with mtat-folders",
-    "mtg-jamendo": "a published split of MTG-Jamendo, with artists apart",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +42,8 @@ class SplitCheck:
 
 def is_leaky(protocol: str) -> bool:
     """Tell whether scores under this protocol are inflated by design."""
-    return any(known.leaky for known in list_protocols() if known.name == protocol)
+    known = _find_protocol(protocol)
+    return known is not None and known.leaky
 
 
 def caveats(protocol: str, check: SplitCheck) -> list[str]:
@@ -68,7 +54,12 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
     found = []
     if check.n_shared_tracks:
         found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
-    found.append(_CAVEATS.get(protocol, "the split is none of ours: nothing is known about artists on both sides"))
+
+    known = _find_protocol(protocol)
+    if known is not None:
+        found.append(known.caveat)
+    else:
+        found.append("the split is none of ours: nothing is known about artists on both sides")
     if check.n_taken:
         found.append(
             f"the split has no validation part: {check.n_taken} of its training tracks chose weights and thresholds"
@@ -109,3 +100,8 @@ def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
             n_shared_groups += track.group in groups
             n_shared_songs += track.columns.get("parent") in songs
     return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs, n_taken)
+
+
+def _find_protocol(name: str) -> Protocol | None:
+    """The protocol of this name; none where a manifest came with a split of its own."""
+    return next((protocol for protocol in list_protocols() if protocol.name == name), None)

@@ -58,7 +58,7 @@ class Report(ABC):
     parameter_count : int or None
         Parameters of the model.
     curves : tuple of Curve
-        Learning curves, one entry a run.
+        Learning curves, one entry per run.
     """
 
     name: str
@@ -185,7 +185,7 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelReport(Report):
-    """Everything an evaluation of a run with one label a track found; what `Report` holds, and more.
+    """Everything an evaluation of a run with one label per track found; what `Report` holds, and more.
 
     Parameters
     ----------
@@ -202,9 +202,9 @@ class LabelReport(Report):
     majority_share : float
         What always answering the most frequent label would score.
     seeds : tuple of SeedScore
-        One entry a seed.
+        One entry per seed.
     classes : tuple of ClassScore
-        One entry a label.
+        One entry per label.
     macro, weighted : ClassScore
         Means over labels: each the same, and each by its support.
     confusion : ndarray, shape (k, k)
@@ -383,7 +383,7 @@ class TagReport(Report):
     decisions : Decisions
         What the thresholds do.
     scores : tuple of TagScore
-        One entry a tag.
+        One entry per tag.
     agreement : Agreement or None
         Set where the targets were soft.
     """

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from musicgenre._files import remove_stale, writing_to
+from musicgenre._locks import folder_lock
 from musicgenre._parallel import run_jobs
 from musicgenre._version import __version__
 from musicgenre.data import cache as row_cache
 from musicgenre.data import store as row_store
-from musicgenre.data._disk import folder_lock
 from musicgenre.data.cache import ContentHashes, RowCache, default_cache
+from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features, draw_example
 from musicgenre.data.store import ReadyTrack, Store, open_store, write_store
@@ -74,7 +75,7 @@ class Preparation:
     skipped : tuple of Skipped
         Tracks that failed; everything else is in the store.
     warnings : tuple of Skipped
-        Tracks in the store about which the decoder complained this time.
+        Tracks in the store about which the decoder complained this time, and those shorter than a segment.
     seconds : float
         Time it took.
     """
@@ -292,6 +293,20 @@ class _Work:
         warm = None if self.representation.is_network else partial(warm_up, self.representation)
         return run_jobs(make_rows, shared, files, jobs, warm)
 
+    def _warn_if_short(self, track: Track, n_rows: int, *, is_new: bool) -> None:
+        """Say so where a track is shorter than one segment: what it lacks is silence to the model."""
+        segment_s = self.cut.segment_s
+        reads_sound = self.representation.reads in ("waveform", "track")
+        # Only a track of one row can be that short; a whole one always has one, and is looked at once.
+        if not reads_sound or n_rows > 1 or (segment_s is None and not is_new):
+            return
+
+        duration_s = duration_s_of(track)
+        if duration_s is None or duration_s >= (segment_s or SHORT_TRACK_S):
+            return
+        than = f"a segment of {segment_s:g} s" if segment_s else f"{SHORT_TRACK_S:g} s"
+        self.warnings.append(Skipped(track.track_id, track.path, f"is {duration_s:.2f} s long, shorter than {than}"))
+
     def _ready(self, track: Track, outcome: Outcome) -> ReadyTrack | None:
         """Count a track and say which of its rows the store takes; `None` for one that failed."""
         if outcome.problem:
@@ -303,6 +318,7 @@ class _Work:
             self.cache.path_of(outcome.key).unlink(missing_ok=True)
             return self._ready(track, make_rows((self.representation, self.cut, self.cache), Job(track.path, None)))
 
+        self._warn_if_short(track, len(starts_s), is_new=not outcome.reused)
         self.reused += outcome.reused
         self.computed += not outcome.reused
         self.warnings += [Skipped(track.track_id, track.path, text) for text in outcome.warnings]

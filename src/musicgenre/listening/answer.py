@@ -34,6 +34,29 @@ class TimelineSegment:
 
 
 @dataclass(frozen=True, slots=True)
+class TimelineSection:
+    """Neighbouring segments that sound like one genre, smoothed (`listening/sections.py` has the rule).
+
+    Attributes
+    ----------
+    start_s, end_s : float
+        Where the section lies in the track, in seconds.
+    genre : str
+        Its most probable genre, or `unsure` below the model's threshold.
+    confidence : float
+        Mean probability of the most probable genre over the section, in [0, 1].
+    candidates : tuple of str
+        Genres whose score comes near the best one's, most probable first.
+    """
+
+    start_s: float
+    end_s: float
+    genre: str
+    confidence: float
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The answer for one track.
 
@@ -57,6 +80,10 @@ class Answer:
         A genre-like tag above the model's tag threshold that says more where the genre is `unsure`.
     timeline : tuple of TimelineSegment
         One entry a heard segment, in order.
+    sections : tuple of TimelineSection
+        The timeline in 20 sections at most; none from a tagger.
+    unsure_threshold : float
+        Below this probability the model says `unsure`.
     warnings : tuple of str
         What a person should know: truncated file, silence, repeated sound ...
     model : str
@@ -81,6 +108,8 @@ class Answer:
     model: str = ""
     chosen: tuple[str, ...] = ()
     names_tags: bool = False
+    sections: tuple[TimelineSection, ...] = ()
+    unsure_threshold: float = 0.0
 
     @property
     def is_sure(self) -> bool:
@@ -90,8 +119,7 @@ class Answer:
     @property
     def candidates(self) -> tuple[str, ...]:
         """Genres whose score comes near the best one's, most probable first."""
-        best = max(self.scores.values(), default=0.0)
-        return tuple(name for name, score in self.scores.items() if score >= best * _CANDIDATES_SHARE)
+        return close_to_best(self.scores)
 
     def as_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
         """Plain values, fit for JSON.
@@ -101,7 +129,7 @@ class Answer:
         top : int, optional
             Keep only this many tags (the most probable), and those that were chosen.
         timeline : bool
-            Whether to include the heard segments.
+            Whether to include the heard segments and, of genres, the sections.
         """
         most_probable = list(self.tags)[:top]
         shown_tags = {tag: p for tag, p in self.tags.items() if tag in most_probable or tag in self.chosen}
@@ -133,6 +161,18 @@ class Answer:
                 else:
                     entry |= {"genre": segment.genre, "confidence": round(segment.confidence, 4)}
                 record["timeline"].append(entry)
+        if timeline and not self.names_tags:
+            record["sections"] = []
+            for section in self.sections:
+                record["sections"].append(
+                    {
+                        "start_s": round(section.start_s, 3),
+                        "end_s": round(section.end_s, 3),
+                        "genre": section.genre,
+                        "confidence": round(section.confidence, 4),
+                        "candidates": list(section.candidates),
+                    }
+                )
         return record
 
 
@@ -140,6 +180,12 @@ def ranked(names: Sequence[str], values: Iterable[float]) -> dict[str, float]:
     """Pair names with values, highest value first (ties in the given order)."""
     pairs = zip(names, map(float, values), strict=True)
     return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def close_to_best(scores: Mapping[str, float]) -> tuple[str, ...]:
+    """Name those whose score comes near the best one's, in the given order."""
+    best = max(scores.values(), default=0.0)
+    return tuple(name for name, score in scores.items() if score >= best * _CANDIDATES_SHARE)
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from musicgenre.features.published.musicnn.published import PUBLISHED
 from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
+from musicgenre.listening.sections import find_sections
 from musicgenre.listening.track_hearing import TrackEar
 from musicgenre.models.head import list_taught, load_head
 from musicgenre.models.pooling import pool_scores, pool_tag_scores
@@ -380,8 +381,8 @@ def _genre_answer(
     best, confidence = next(iter(by_genre.items()))
 
     timeline = []
-    for index, row in zip(heard.indices, segment_scores, strict=True):
-        start_s, end_s = listener.framing.times_s(index)
+    times_s = [listener.framing.times_s(index) for index in heard.indices]
+    for (start_s, end_s), row in zip(times_s, segment_scores, strict=True):
         likeliest = int(row.argmax())
         timeline.append(TimelineSegment(start_s, end_s, listener.labels[likeliest], float(row[likeliest])))
 
@@ -395,6 +396,8 @@ def _genre_answer(
         tags=tags or {},
         style=style,
         timeline=tuple(timeline),
+        sections=find_sections(times_s, segment_scores, listener.labels, unsure_threshold=unsure_threshold),
+        unsure_threshold=unsure_threshold,
         warnings=heard.warnings,
         model=listener.name,
     )

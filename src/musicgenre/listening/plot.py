@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre._files import replacing, writing_result
@@ -13,11 +17,28 @@ from musicgenre.features.mel.reference import melspectrogram
 from musicgenre.features.mel.specification import MelSpec
 from musicgenre.listening.answer import Answer
 
-_SPEC = MelSpec(sample_rate_hz=16_000, n_fft=1024, hop_length=512, n_mels=96, top_db=80.0)
-_DRAWN_AT_MOST_S = 600.0
+Float64 = NDArray[np.float64]
+
+# Decibels are cut off below the loudest of the whole track, once all of it is there.
+_SPEC = MelSpec(sample_rate_hz=16_000, n_fft=1024, hop_length=512, n_mels=96, top_db=None)
+_DRAWN_DB = 80.0
+_COLUMNS = 2000  # of the spectrogram: more than the picture has pixels
+_BLOCK_S = 64.0
 _N_TAGS = 10
 # Where something is improbable its bar is pale, but not so pale that nobody sees that it was heard.
 _PALEST_TAG, _PALEST_GENRE = 0.05, 0.15
+
+
+def check_can_plot() -> None:
+    """Load what draws, so that its absence is told before a track is heard.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    with needing("--plot", "plot"):
+        import matplotlib.figure  # noqa: F401
 
 
 def plot_answer(answer: Answer, path: Path) -> None:
@@ -26,7 +47,7 @@ def plot_answer(answer: Answer, path: Path) -> None:
     Parameters
     ----------
     answer : Answer
-        The answer for a file (its `path` is read again for the spectrogram; the first ten minutes are drawn).
+        The answer for a file (its `path` is read again for the spectrogram, block by block however long it is).
     path : Path
         The picture, replaced if it exists.
 
@@ -37,22 +58,23 @@ def plot_answer(answer: Answer, path: Path) -> None:
     UsageError
         When the answer is not for a file, or the picture cannot be written.
     """
-    with needing("--plot", "plot"):
-        from matplotlib.figure import Figure
+    check_can_plot()
+    from matplotlib.figure import Figure
+
     if answer.path is None:
         raise UsageError("only an answer for a file can be drawn", next_step="Classify a path, not an array")
 
     figure = Figure(figsize=(10, 8), layout="constrained")
     spectrogram, timeline, bars = figure.subplots(3, 1, height_ratios=(3, 2, 2))
-    drawn_s = min(answer.duration_s, _DRAWN_AT_MOST_S)
 
     # Of the answer the sound is not kept, so it is decoded again.
-    sound = audio.load(answer.path, _SPEC.sample_rate_hz, duration_s=drawn_s)
-    decibels = melspectrogram(sound.waveform, _SPEC)
+    decibels, drawn_s = _spectrogram(answer.path, answer.duration_s)
     spectrogram.imshow(decibels, origin="lower", aspect="auto", extent=(0, drawn_s, 0, _SPEC.n_mels), cmap="magma")
     spectrogram.set(title="log-mel spectrogram (dB)", ylabel="mel band", xlim=(0, drawn_s))
 
     _draw_timeline(timeline, answer, drawn_s)
+    for axes in (spectrogram, timeline):
+        axes.xaxis.set_major_formatter(lambda time_s, _: f"{int(time_s) // 60}:{int(time_s) % 60:02d}")
 
     scores = answer.tags or answer.scores
     names = list(scores)
@@ -73,8 +95,33 @@ def plot_answer(answer: Answer, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
+def _spectrogram(path: str, duration_s: float) -> tuple[Float64, float]:
+    """Compute the log-mel (n_mels, n_columns) of a whole file, a few frames' mean a column, and the file's length."""
+    n_frames = duration_s * _SPEC.sample_rate_hz / _SPEC.hop_length
+    per_column = max(1, math.ceil(n_frames / _COLUMNS))
+
+    # Blocks hold whole columns, so that all columns are equally wide.
+    column_s = per_column * _SPEC.hop_length / _SPEC.sample_rate_hz
+    block_s = column_s * max(1, round(_BLOCK_S / column_s))
+
+    blocks = []
+    n_samples = 0
+    for block in audio.stream(path, _SPEC.sample_rate_hz, block_s=block_s):
+        # The frame that is centred on the end of a block is the next block's first one.
+        decibels = melspectrogram(block, _SPEC)[:, : max(1, len(block) // _SPEC.hop_length)]
+        cuts = np.arange(0, decibels.shape[1], per_column)
+        widths = np.diff([*cuts, decibels.shape[1]])
+        blocks.append(np.add.reduceat(decibels, cuts, axis=1) / widths)
+        n_samples += len(block)
+
+    joined = np.concatenate(blocks, axis=1)
+    return np.maximum(joined, joined.max() - _DRAWN_DB), n_samples / _SPEC.sample_rate_hz
+
+
 def _draw_timeline(axes: Any, answer: Answer, drawn_s: float) -> None:
-    """One row a genre, or for each of the most probable tags; the darker the more probable at that time."""
+    """One row per genre, or for each of the most probable tags; the darker the more probable at that time."""
+    from matplotlib.colors import to_rgba
+
     if answer.names_tags:
         title, palest = "tags of the heard segments", _PALEST_TAG
         rows = list(answer.tags)[:_N_TAGS][::-1]
@@ -82,12 +129,14 @@ def _draw_timeline(axes: Any, answer: Answer, drawn_s: float) -> None:
         title, palest = "genre of the heard segments", _PALEST_GENRE
         rows = sorted({segment.genre for segment in answer.timeline})
 
-    for segment in answer.timeline:
-        width_s = segment.end_s - segment.start_s
-        scores = segment.tags if answer.names_tags else {segment.genre: segment.confidence}
-        for row, name in enumerate(rows):
+    for row, name in enumerate(rows):
+        spans, shades = [], []
+        for segment in answer.timeline:
+            scores = segment.tags if answer.names_tags else {segment.genre: segment.confidence}
             if name in scores:
-                axes.barh(row, width_s, left=segment.start_s, alpha=max(palest, scores[name]), color="C0")
+                spans.append((segment.start_s, segment.end_s - segment.start_s))
+                shades.append(to_rgba("C0", max(palest, scores[name])))
+        axes.broken_barh(spans, (row - 0.4, 0.8), facecolors=shades)
 
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
-    axes.set(title=title, xlabel="seconds", xlim=(0, drawn_s))
+    axes.set(title=title, xlabel="time", xlim=(0, drawn_s))

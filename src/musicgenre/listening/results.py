@@ -18,14 +18,15 @@ from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Result
 
-Format = Literal["json", "csv"]
+Format = Literal["json", "csv", "tsv"]
+FileFormat = Literal["json", "csv"]  # of files that can be resumed
 
 # With which settings a track was heard: lines made otherwise do not count as done.
 _SETTINGS = ("coverage", "model_sha256")
 # What identifies a heard file when a run is resumed (size and time first, the content when those differ) comes first.
 _RESUMABLE = ("size_bytes", "modified_ns", "sha256", *_SETTINGS)
 # A file that begins otherwise is somebody else's, and not a result of ours whose first line was torn.
-_FIRST_BYTES: dict[Format, bytes] = {"json": b'{"path"', "csv": b"path,"}
+_FIRST_BYTES: dict[FileFormat, bytes] = {"json": b'{"path"', "csv": b"path,"}
 _GENRE_COLUMNS = (
     "path",
     "genre",
@@ -65,7 +66,10 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
 
 
 def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = False) -> str:
-    """Write one record as one line of JSON or CSV, newline included; `only_ascii` escapes the rest in JSON."""
+    """Write one record as one line, newline included; `only_ascii` escapes the rest in JSON.
+
+    Tab separated values have the columns of CSV and no quotes, so that `cut` and `awk` can read them.
+    """
     if kind == "json":
         return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
 
@@ -83,17 +87,20 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
             text = "" if cell is None else str(cell)
         row.append(_on_one_line(_storable(text)))
 
+    if kind == "tsv":
+        return "\t".join(cell.replace("\t", "\\t") for cell in row) + "\n"
+
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow(row)
     return stream.getvalue()
 
 
-def csv_header(*, resumable: bool, tags: bool = False) -> str:
-    """First line of a CSV result; `tags`: that of a tagger, whose records have `chosen` tags and no genre."""
+def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = False) -> str:
+    """First line of a CSV or TSV result; `tags`: that of a tagger, whose records have `chosen` tags and no genre."""
     columns: tuple[str, ...] = _TAG_COLUMNS if tags else _GENRE_COLUMNS
     if resumable:
         columns += _RESUMABLE
-    return ",".join(columns) + "\n"
+    return ("," if kind == "csv" else "\t").join(columns) + "\n"
 
 
 class ResultFile:
@@ -124,7 +131,7 @@ class ResultFile:
     def __init__(
         self,
         path: Path,
-        kind: Format,
+        kind: FileFormat,
         settings: Mapping[str, str],
         *,
         resume: bool,
@@ -135,7 +142,8 @@ class ResultFile:
         self._kind = kind
         self._settings = dict(settings)
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
-        header = csv_header(resumable=True, tags=tags)
+        self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
+        header = header_line("csv", resumable=True, tags=tags)
 
         exists = True
         with writing_result(path):
@@ -208,9 +216,15 @@ class ResultFile:
         except OSError:
             pass  # a file that is gone meanwhile is heard again the next time
 
+        # Failures are tried again by each resume; one that fails as it did before has its line already.
         identity = {"size_bytes": state.size_bytes, "modified_ns": state.modified_ns, "sha256": sha256}
-        heard_with = {name: self._settings[name] for name in _SETTINGS}
-        self._append({**record, **identity, **heard_with})
+        whole = {**record, **identity, **{name: self._settings[name] for name in _SETTINGS}}
+        if record["error"] is not None:
+            failure = self._failure_of(whole)
+            if failure in self._failures:
+                return
+            self._failures.add(failure)
+        self._append(whole)
 
     def _append(self, record: dict[str, Any]) -> None:
         self._write(format_line(record, self._kind))
@@ -236,10 +250,15 @@ class ResultFile:
         state = FileState(int(record["size_bytes"]), int(record["modified_ns"]))
         self._known.remember(name, state, str(record.get("sha256") or ""), record)
 
-    def _as_written(self, path: str) -> str:
-        """Spell a path as it stands in the file."""
-        name: str = _storable(path)
-        return name if self._kind == "json" else _on_one_line(name)
+    def _failure_of(self, record: Mapping[str, Any]) -> tuple[str, str, int, int]:
+        """Which file failed, in which state, and why, as it stands in the file."""
+        path, error = self._as_written(str(record["path"])), self._as_written(str(record["error"]))
+        return path, error, int(record["size_bytes"]), int(record["modified_ns"])
+
+    def _as_written(self, text: str) -> str:
+        """Spell a path, or a reason, as it stands in the file."""
+        storable: str = _storable(text)
+        return storable if self._kind == "json" else _on_one_line(storable)
 
     def _read_done(self, header: str) -> None:
         """Take in the finished lines; cut off a last line that an interruption tore."""
@@ -263,8 +282,10 @@ class ResultFile:
                 if not isinstance(record["path"], str) or "error" not in record:
                     raise KeyError("path or error")
 
-                heard_alike = all(record.get(name) == value for name, value in self._settings.items())
-                if heard_alike and not record["error"]:
+                if record["error"]:  # whose line names no model, but what identifies one
+                    if all(record.get(name) == self._settings[name] for name in _SETTINGS):
+                        self._failures.add(self._failure_of(record))
+                elif all(record.get(name) == value for name, value in self._settings.items()):
                     self._remember(record)
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise self._not_ours(str(error)) from error

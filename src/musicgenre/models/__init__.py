@@ -1,1 +1,1 @@
-"""Models: representation in, logits out; one file a family."""
+"""Models: representation in, logits out; one file per family."""

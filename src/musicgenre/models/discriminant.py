@@ -80,7 +80,7 @@ def fit_discriminant(
     Parameters
     ----------
     features : ndarray, shape (n_tracks, width)
-        One vector a track.
+        One vector per track.
     labels : ndarray of int, shape (n_tracks,)
         Label numbers, each of 0..n_labels - 1 at least once.
     n_labels : int

@@ -66,7 +66,7 @@ def pool_tag_scores(scores: NDArray[np.floating[Any]], pooling: Pooling) -> Arra
     scores : ndarray, shape (n_segments, n_tags)
         Probabilities of every segment.
     pooling : {"mean", "max"}
-        A vote would need one answer a segment, and tags have any number.
+        A vote would need one answer per segment, and tags have any number.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """The run folder: everything that one training leaves behind and that repeats it, written and read.
 
-A run is described by its `run.json`. Runs of several seeds and folds lie in a group, whose `group.json` lists them; runs
-of several recipes that differ in one thing lie in a study, whose `study.json` lists them. What is damaged or from a newer
-version is refused.
+A run is described by its `run.json`. Runs of several seeds and folds lie in a group, whose `group.json` lists them;
+runs of several recipes that differ in one thing lie in a study, whose `study.json` lists them. What is damaged or from
+a newer version is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import write_text_atomic
 from musicgenre._json import pretty_json, read_versioned_json
+from musicgenre._text import did_you_mean_path
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError, UsageError
@@ -132,7 +133,7 @@ class RunFolder:
             return [float(row[name]) for row in csv.DictReader(stream)]
 
     def write_predictions(self, part: str, rows: PartView, scores: NDArray[np.floating[Any]]) -> None:
-        """Write probabilities (n_rows, n_labels), one line a segment, with what is true of it."""
+        """Write probabilities (n_rows, n_labels), one line per segment, with what is true of it."""
         labels, track_ids = rows.label_names, tuple(map(str, rows.track_ids))
         starts_s, probabilities = np.asarray(rows.starts_s, np.float64), np.asarray(scores, np.float64)
         predictions: Predictions | TagPredictions
@@ -232,7 +233,7 @@ class Run:
         return read_manifest(path) if path.is_file() else None
 
     def predictions(self, part: str = "test") -> Predictions:
-        """Predictions for the `test` or `validation` part, one row a segment.
+        """Predictions for the `test` or `validation` part, one row per segment.
 
         Raises
         ------
@@ -241,7 +242,7 @@ class Run:
         """
         if self.is_tagging:
             raise RunError(
-                f"{self.folder} names tags (task: multi_label), not one label a track",
+                f"{self.folder} names tags (task: multi_label), not one label per track",
                 valid="a run with task: single_label; 'musicgenre evaluate' and 'musicgenre compare' take both",
             )
         predictions = read_predictions(self.files.predictions(part))
@@ -249,7 +250,7 @@ class Run:
         return predictions
 
     def tag_predictions(self, part: str = "test") -> TagPredictions:
-        """Predictions of a tagger for the `test` or `validation` part, one row a segment.
+        """Predictions of a tagger for the `test` or `validation` part, one row per segment.
 
         Raises
         ------
@@ -371,9 +372,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     if not path.is_file():
+        near = "" if folder.exists() else did_you_mean_path(folder)
         raise RunError(
             f"{folder} is no run folder: it has no {RUN_FILE}",
-            next_step="Give the folder that 'musicgenre train' printed",
+            next_step=f"{near}Give the folder that 'musicgenre train' printed",
         )
     return _read(path)
 

@@ -1,4 +1,4 @@
-"""Predictions: one row a segment, with its track, start, what is true of it, and scores; and segments pooled by track.
+"""Predictions: one row per segment, with its track, start, truth and scores; and segments pooled by track.
 
 Labels and tags share one CSV format: `track_id, start_s`, what is true, and a column `score_<label>` a label. What is
 true stands in one of three ways:
@@ -74,7 +74,7 @@ class _Rows:
             )
 
     def _by_track(self, pool: Callable[[Float64], Float64], torn: str) -> Self:
-        """One row a track, its segments' scores, shape (n_segments, k), pooled; `torn` is two truths of one track."""
+        """One row per track, its segments' scores, (n_segments, k), pooled; `torn` is two truths of one track."""
         rows: dict[str, list[int]] = {}  # dicts keep the order in which tracks first appear
         for row, track_id in enumerate(self.track_ids):
             rows.setdefault(track_id, []).append(row)
@@ -124,7 +124,7 @@ class Predictions(_Rows):
         return np.asarray(np.argmax(self.scores, axis=1), dtype=np.intp)
 
     def by_track(self, pooling: Pooling = "mean") -> Self:
-        """Let the segments of each track score together; one row a track, in order of first appearance.
+        """Let the segments of each track score together; one row per track, in order of first appearance.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class TagPredictions(_Rows):
         self._check((len(self.track_ids), len(self.labels)), "targets")
 
     def by_track(self, pooling: Pooling = "mean") -> Self:
-        """Let the segments of each track score together; one row a track, in order of first appearance.
+        """Let the segments of each track score together; one row per track, in order of first appearance.
 
         Parameters
         ----------

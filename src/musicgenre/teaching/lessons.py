@@ -1,10 +1,11 @@
-"""The tracks to teach from (a folder a genre, or a manifest), and what is heard of them, kept in the cache."""
+"""The tracks to teach from (a folder per genre, or a manifest), and what is heard of them, kept in the cache."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from musicgenre import audio
 from musicgenre._files import cache_folder, sha256_of, write_bytes_atomic
 from musicgenre._parallel import in_threads
 from musicgenre._text import printable
+from musicgenre.data.labels import notes_on_similar, tidy_label
 from musicgenre.errors import AudioError, DataError
 from musicgenre.listening.answer import UNSURE
 
@@ -86,7 +88,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     Parameters
     ----------
     source : Path
-        A folder with one folder a genre (searched recursively), or a manifest CSV with the columns `path`, `label`
+        A folder with one folder per genre (searched recursively), or a manifest CSV with the columns `path`, `label`
         and optionally `group`.
 
     Returns
@@ -106,7 +108,12 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
         for path in sorted(source.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
                 files = list(audio.find_audio_files(path))
-                lessons += [Lesson(file, printable(path.name)) for file in files]
+                # A blank that does not break is a blank to a person; other characters of that kind are to be seen.
+                label = tidy_label(printable(path.name.replace("\u00a0", " ")))
+                if label:
+                    lessons += [Lesson(file, label) for file in files]
+                else:
+                    warnings.append(f"the folder {path.name!r} is left out: its name cannot be a genre")
                 if not files:
                     warnings.append(f"the folder {path.name!r} holds no sound files: it is no genre of this model")
             elif path.is_file() and path.suffix.lower() in audio.AUDIO_SUFFIXES:
@@ -120,7 +127,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
         # Changed copies sound like their originals: a test on one after learning from the other would flatter.
         tracks = read_manifest(source).tracks
         originals = [track for track in tracks if not track.augmented]
-        lessons = [Lesson(track.path, track.label, track.group) for track in originals]
+        lessons = [Lesson(track.path, tidy_label(track.label), track.group) for track in originals]
         if len(originals) < len(tracks):
             warnings.append(f"{len(tracks) - len(originals)} augmented rows are left out")
 
@@ -138,8 +145,9 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
         raise DataError(
             f"{source} holds {only}",
             valid="tracks of two genres or more",
-            next_step="Put the tracks into one folder a genre, or name their genre in the column label",
+            next_step="Put the tracks into one folder per genre, or name their genre in the column label",
         )
+    warnings += notes_on_similar(Counter(lesson.label for lesson in lessons))
     return tuple(lessons), tuple(warnings)
 
 

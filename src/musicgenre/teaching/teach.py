@@ -126,7 +126,7 @@ def teach(
     Parameters
     ----------
     source : Path
-        A folder with one folder a genre, or a manifest CSV (`path`, `label`, optionally `group`).
+        A folder with one folder per genre, or a manifest CSV (`path`, `label`, optionally `group`).
     name : str
         Name of the head, for `classify --model`.
     output : Path, optional

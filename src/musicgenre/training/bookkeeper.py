@@ -19,17 +19,17 @@ from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keep_freed_memory
 from musicgenre.training.checkpoint import write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
-from musicgenre.training.module import (
-    TrainingModule,
-)
+from musicgenre.training.module import TrainingModule
 from musicgenre.training.recipes import TrainingSection
 
 RESUME_EVERY_S = 10.0
 """Shortest time between two states to resume from; a resumed training repeats what came after the last one."""
 
 CHATTER = ("lightning.pytorch", "lightning.fabric")
+"""Loggers that say more than a person wants to read."""
 
 EpochProgress = Callable[[int, int], None]
+"""Takes (epochs done, all epochs)."""
 
 
 class Bookkeeper(L.Callback):
@@ -42,7 +42,7 @@ class Bookkeeper(L.Callback):
     settings : TrainingSection
         The recipe's section.
     progress : callable, optional
-        Takes (epochs done, all epochs).
+        See `EpochProgress`.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Bookkeeper(L.Callback):
         """Settle what a spawned process does not have from the one that spawned it: seed, kept memory, few words."""
         if trainer.world_size > 1:
             hush()
+            # each process draws its own dropout and augmentation
             torch.manual_seed(self.settings.seed + trainer.global_rank)
             keep_freed_memory()
 
@@ -73,33 +74,47 @@ class Bookkeeper(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the epoch."""
         self._started = time.perf_counter()
-        self._waited = _waited(trainer)
+        self._waited = _waited_s(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the epoch, keep the weights if they are the best, stop if nothing improves."""
         assert isinstance(pl_module, TrainingModule)
-        row = {"epoch": float(trainer.current_epoch), **pl_module.take_scores()}
+        epoch = trainer.current_epoch
+        row = {"epoch": float(epoch), **pl_module.take_scores()}
         row["seconds"] = time.perf_counter() - self._started
-        row["waiting_share"] = (_waited(trainer) - self._waited) / row["seconds"]
+        row["waiting_share"] = (_waited_s(trainer) - self._waited) / row["seconds"]
         self.rows.append(row)
-        self._check_finite(row)
-        wanted = row[self.settings.monitor]
-        score = -wanted if self.settings.is_better_higher else wanted
+
+        # weights that are no numbers any more never become numbers again: stop at once, with the reason
+        for name in ("train_loss", "validation_loss"):
+            if not math.isfinite(row[name]):
+                raise RunError(
+                    f"{name} became {row[name]} in epoch {epoch}",
+                    next_step=f"Lower training.learning_rate (now {self.settings.learning_rate:g}), "
+                    "or look for broken features",
+                )
+
+        # less is better from here on, whatever is watched
+        watched = row[self.settings.monitor]
+        score = -watched if self.settings.is_better_higher else watched
         improved = score < self.best
         if improved:
-            self.best, self.best_epoch = score, trainer.current_epoch
+            self.best, self.best_epoch = score, epoch
         patience = self.settings.patience
-        if patience is not None and trainer.current_epoch - self.best_epoch >= patience:
+        if patience is not None and epoch - self.best_epoch >= patience:
             trainer.should_stop = True
+
         if trainer.is_global_zero:
             if improved:
                 write_safetensors(self.folder.weights, arrays_of(pl_module.network))
             self.folder.write_metrics(self.rows)
         if trainer.logger is not None:
-            trainer.logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
+            trainer.logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, epoch)
+
+        # last: a state to resume from must not know more than the files beside it
         self._save_state(trainer)
         if self.progress is not None:
-            self.progress(trainer.current_epoch + 1, self.settings.epochs)
+            self.progress(epoch + 1, self.settings.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs to go on as if it had not stopped."""
@@ -112,27 +127,22 @@ class Bookkeeper(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
+        """Undo `state_dict`."""
         self.rows = state_dict["rows"]
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         torch.set_rng_state(state_dict["random_state"])
+
+        # a machine with another number of GPUs cannot repeat the draws anyway
         gpu_states = state_dict.get("gpu_random_states", [])
         if gpu_states and len(gpu_states) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(gpu_states)
 
-    def _check_finite(self, row: dict[str, float]) -> None:
-        for name in ("train_loss", "validation_loss"):
-            if not math.isfinite(row[name]):
-                raise RunError(
-                    f"{name} became {row[name]} in epoch {int(row['epoch'])}",
-                    next_step=f"Lower training.learning_rate (now {self.settings.learning_rate:g}), "
-                    "or look for broken features",
-                )
-
     def _save_state(self, trainer: L.Trainer) -> None:
+        """Write the state to resume from, if the last one is old enough."""
         # all processes gather what is saved and wait for each other there: the first one's clock decides for all
         if not trainer.strategy.broadcast(time.monotonic() - self._saved >= RESUME_EVERY_S):
             return
+
         path = self.folder.resume_state
         with replacing(path) if trainer.is_global_zero else nullcontext(path) as target:
             trainer.save_checkpoint(target)  # the first process alone writes
@@ -151,7 +161,9 @@ def arrays_of(module: torch.nn.Module) -> dict[str, Any]:
     return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
-def _waited(trainer: L.Trainer) -> float:
+def _waited_s(trainer: L.Trainer) -> float:
+    """Seconds the training has waited for batches so far."""
     data: Any = getattr(trainer, "datamodule", None)
-    batches = data.train_batches if isinstance(data, StoreDataModule) else None
-    return batches.waited_s if batches is not None else 0.0
+    if not isinstance(data, StoreDataModule) or data.train_batches is None:
+        return 0.0
+    return data.train_batches.waited_s

@@ -27,7 +27,7 @@ class StoreDataModule(L.LightningDataModule):
     augment : callable, optional
         Online augmentation of normalised training batches.
     change : callable, optional
-        Online augmentation of the waveform: see :class:`~musicgenre.training.batches.Batches`.
+        Online augmentation of the waveform: see `musicgenre.training.batches.Batches`.
     shards : ShardSet, optional
         Where the features of the training part are, if they are not in a store.
     """
@@ -51,12 +51,18 @@ class StoreDataModule(L.LightningDataModule):
         self.shards = shards
         self.train_batches: Batches | ShardBatches | None = None
 
+        # whoever streams has no room for the parts
+        streams = settings.stream.active or shards is not None
+        self._in_memory_mb = 0 if streams else settings.in_memory_mb
+
     def train_dataloader(self) -> Batches | ShardBatches:
         """Batches of the training part, in a new order every epoch."""
-        settings, train = self.settings, self.parts.train
+        settings, stream, train = self.settings, self.settings.stream, self.parts.train
         examples = Examples(train, "fresh" if settings.examples == "fresh" else "all")
-        rank = 0 if self.trainer is None else int(self.trainer.global_rank)
-        world = 1 if self.trainer is None else int(self.trainer.world_size)
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = int(self.trainer.global_rank), int(self.trainer.world_size)
+
         if self.shards is not None:
             self.train_batches = ShardBatches(
                 self.shards,
@@ -64,24 +70,30 @@ class StoreDataModule(L.LightningDataModule):
                 examples,
                 settings.batch_size,
                 seed=settings.seed,
-                settings=settings.stream,
+                settings=stream,
                 epoch=self._epoch,
                 rank=rank,
                 world=world,
             )
-        else:
-            self.train_batches = Batches(
-                train,
-                settings.batch_size,
-                order=self._order(examples),
-                training=True,
-                epoch=self._epoch,
-                rank=rank,
-                world=world,
-                in_memory_mb=self._in_memory_mb,
-                workers=settings.stream.workers,
-                change=self.change,
+            return self.train_batches
+
+        order: Order = Shuffled(examples, settings.seed)
+        if stream.active:
+            order = Multiplexed(
+                examples, stream.active, settings.seed, rate=stream.rate, n_examples=stream.epoch_examples
             )
+        self.train_batches = Batches(
+            train,
+            settings.batch_size,
+            order=order,
+            training=True,
+            epoch=self._epoch,
+            rank=rank,
+            world=world,
+            in_memory_mb=self._in_memory_mb,
+            workers=stream.workers,
+            change=self.change,
+        )
         return self.train_batches
 
     def val_dataloader(self) -> Batches:
@@ -98,21 +110,11 @@ class StoreDataModule(L.LightningDataModule):
         """Normalise, then augment, on the device of the model."""
         x, labels = batch
         x = self.normalise.to(x.device)(x)
+        # Lightning calls this for validation batches too
         if self.augment is not None and self.trainer is not None and self.trainer.training:
             return self.augment(x, labels)
         return x, labels
 
-    @property
-    def _in_memory_mb(self) -> int:
-        """Nothing is held where the training streams."""
-        streams = self.settings.stream.active or self.shards is not None
-        return 0 if streams else self.settings.in_memory_mb
-
-    def _order(self, examples: Examples) -> Order:
-        stream, seed = self.settings.stream, self.settings.seed
-        if not stream.active:
-            return Shuffled(examples, seed)
-        return Multiplexed(examples, stream.active, seed, rate=stream.rate, n_examples=stream.epoch_examples)
-
     def _epoch(self) -> int:
+        """Number of the epoch, asked anew whenever one begins."""
         return 0 if self.trainer is None else int(self.trainer.current_epoch)

@@ -38,10 +38,11 @@ from musicgenre.training.module import (
 from musicgenre.training.parts import Parts
 from musicgenre.training.recipes import TrainingSection
 
-_PREDICTION_BATCH = 64
+_PREDICTION_BATCH = 64  # rows
 
 Activation = Literal["softmax", "sigmoid"]
 """What turns logits into probabilities."""
+
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Weights are float32 in all of them: so they are stored, and so the normalisation computes."""
 
@@ -53,7 +54,7 @@ class Hardware:
     Parameters
     ----------
     accelerator : str
-        ``auto``, ``cpu``, ``gpu`` or another name of Lightning's.
+        `auto`, `cpu`, `gpu` or another name of Lightning's.
     devices : int
         How many of them.
     precision : {"32-true", "bf16-mixed", "16-mixed"}
@@ -93,72 +94,115 @@ def fit_network(
     resume: bool = False,
     progress: EpochProgress | None = None,
 ) -> dict[str, Any]:
-    """Train ``network`` and leave it with its best weights.
+    """Train `network` and leave it with its best weights.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    data : StoreDataModule
+        What it learns from, with the recipe's settings.
+    folder : RunFolder
+        Where curves, weights and the state to resume from go.
+    hardware : Hardware
+        Where it is trained.
+    resume : bool
+        Go on from the state that lies in the folder, if there is one.
+    progress : callable, optional
+        See `EpochProgress`.
 
     Returns
     -------
     dict
-        ``best_epoch`` and ``epochs``, for the run's description.
+        `best_epoch` and `epochs`, for the run's description.
 
     Raises
     ------
     RunError
         If the loss becomes no number, a GPU's memory is too small, or another process of the training fails.
     """
-    settings = data.settings
-    # a spawned process cannot draw on this one's terminal
-    books = Bookkeeper(folder, settings, progress if hardware.devices == 1 else None)
-    module = _module(as_channels_last(network), data)
-    state = folder.resume_state if resume and folder.resume_state.is_file() else None
+    settings, train = data.settings, data.parts.train
+    if hardware.devices > 1:
+        progress = None  # a spawned process cannot draw on this one's terminal
+    books = Bookkeeper(folder, settings, progress)
+
+    # the task is that of the data's targets
+    network = as_channels_last(network)
+    module: TrainingModule
+    if train.tags is not None:
+        tag_weights = None
+        if settings.positive_weights == "balanced":
+            tag_weights = balanced_positive_weights(train.targets(), settings.positive_weight_cap)
+        module = MultiLabelModule(network, settings, tag_weights)
+    else:
+        class_weights = None
+        if settings.class_weights:
+            class_weights = balanced_weights(torch.from_numpy(train.labels), data.parts.n_classes)
+        module = SingleLabelModule(network, settings, class_weights)
+
+    state = None
+    if resume and folder.resume_state.is_file():
+        state = folder.resume_state
     memory = keeping_freed_memory() if hardware.device().type == "cpu" else nullcontext()
-    with _quiet_and_repeatable(), memory, _readable_failures(settings):
-        trainer = _trainer(folder, settings, hardware, books)
-        # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
-        trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
+    try:
+        with _quiet_and_repeatable(), memory:
+            trainer = _trainer(folder, settings, hardware, books)
+            # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
+            trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the memory of the GPU is too small ({str(error).split('. ')[0]})",
+            next_step=f"Lower training.batch_size (now {settings.batch_size}), and go on with --resume or anew",
+        ) from error
+    except ProcessRaisedException as error:
+        # the text is a whole traceback of the other process, whose last line says what happened
+        raise RunError(f"a process of the training failed: {str(error).strip().splitlines()[-1]}") from error
+    except ProcessExitedException as error:
+        raise RunError(
+            f"a process of the training ended ({error})",
+            next_step="Go on with --resume; if it happens again, take fewer --devices",
+        ) from error
+
+    # read back rather than kept: with several processes none of them is this one
     restore(network, read_safetensors(folder.weights)[0])
     watched = folder.read_metrics(settings.monitor)
     best = max(watched) if settings.is_better_higher else min(watched)
     return {"best_epoch": watched.index(best), "epochs": len(watched)}
 
 
-def _module(network: Network, data: StoreDataModule) -> TrainingModule:
-    """Choose what the network is taught by: the task is that of the data's targets."""
-    settings, train = data.settings, data.parts.train
-    if train.tags is not None:
-        weights = None
-        if settings.positive_weights == "balanced":
-            weights = balanced_positive_weights(train.targets(), settings.positive_weight_cap)
-        return MultiLabelModule(network, settings, weights)
-    class_weights = None
-    if settings.class_weights:
-        class_weights = balanced_weights(torch.from_numpy(train.labels), data.parts.n_classes)
-    return SingleLabelModule(network, settings, class_weights)
-
-
 def fit_classical(
     model: ClassicalModel, parts: Parts, normalise: Normalise, folder: RunFolder, settings: TrainingSection
 ) -> dict[str, Any]:
-    """Fit a classical model and log one row of scores."""
-    used = [parts.train, parts.validation] if settings.fit_on == "train+validation" else [parts.train]
-    x = np.concatenate([normalised(part, normalise) for part in used])
-    y = np.concatenate([part.labels for part in used])
-    model.fit(x, y, seed=settings.seed, balanced=settings.class_weights)
+    """Fit a classical model and log one row of scores.
+
+    Returns
+    -------
+    dict
+        `best_epoch` and `epochs`, as of a network that was trained for one.
+    """
+    used = [parts.train]
+    if settings.fit_on == "train+validation":
+        used.append(parts.validation)
+
+    # all rows at once, since these models have no batches
+    normalise = normalise.cpu()
+    arrays = []
+    for part in used:
+        raw = torch.from_numpy(part.features[:].astype(np.float32, copy=False))
+        arrays.append(normalise(raw).numpy())
+    labels = np.concatenate([part.labels for part in used])
+    model.fit(np.concatenate(arrays), labels, seed=settings.seed, balanced=settings.class_weights)
     write_safetensors(folder.weights, arrays_of(model))
+
     row = {"epoch": 0.0}
     for name, part in (("train", parts.train), ("validation", parts.validation)):
         scores = probabilities(model, normalise, part, torch.device("cpu"))
         own = scores[np.arange(len(part)), part.labels]
+        # a tree is sure where it is wrong, too: its loss stays a number
         row[f"{name}_loss"] = float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
         row[f"{name}_accuracy"] = float((scores.argmax(axis=1) == part.labels).mean())
     folder.write_metrics([row])
     return {"best_epoch": 0, "epochs": 1}
-
-
-def normalised(part: PartView, normalise: Normalise) -> NDArray[np.float32]:
-    """All rows of a part as the model reads them."""
-    raw = torch.from_numpy(part.features[:].astype(np.float32, copy=False))
-    made: NDArray[np.float32] = normalise.cpu()(raw).numpy()
-    return made
 
 
 def probabilities(
@@ -171,12 +215,14 @@ def probabilities(
     """Softmax, or sigmoid, of the logits of every row, shape (n_rows, n_classes)."""
     activate = torch.sigmoid if activation == "sigmoid" else partial(torch.softmax, dim=1)
     network, normalise = network.to(device).eval(), normalise.to(device)
+
+    # read batch by batch: a test part need not fit the memory
+    answers = []
     with torch.inference_mode():
-        made = [
-            activate(network(normalise(x.to(device))).float()).cpu()
-            for x, _ in Batches(part, _PREDICTION_BATCH, in_memory_mb=0)
-        ]
-    return torch.cat(made).numpy()
+        for x, _ in Batches(part, _PREDICTION_BATCH, in_memory_mb=0):
+            logits = network(normalise(x.to(device)))
+            answers.append(activate(logits.float()).cpu())
+    return torch.cat(answers).numpy()
 
 
 def restore(network: Network, arrays: dict[str, NDArray[Any]]) -> None:
@@ -195,6 +241,7 @@ def as_channels_last(network: Network) -> Network:
 
 
 def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, books: Bookkeeper) -> L.Trainer:
+    """Make Lightning's trainer, with everything switched off that the bookkeeper does itself."""
     try:
         return L.Trainer(
             accelerator=hardware.accelerator,
@@ -203,6 +250,7 @@ def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, b
             strategy="ddp_spawn" if hardware.devices > 1 else "auto",
             precision=hardware.precision,  # type: ignore[arg-type]
             max_epochs=settings.epochs,
+            # some operations have no repeatable form on a GPU: there it warns
             deterministic=True if hardware.accelerator == "cpu" else "warn",
             default_root_dir=folder.folder,
             logger=TensorBoardLogger(folder.logs, name="tensorboard", version=""),
@@ -221,35 +269,16 @@ def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, b
 
 
 @contextmanager
-def _readable_failures(settings: TrainingSection) -> Iterator[None]:
-    """Turn what only large models and several processes meet into errors one can read."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"the memory of the GPU is too small ({str(error).split('. ')[0]})",
-            next_step=f"Lower training.batch_size (now {settings.batch_size}), and go on with --resume or anew",
-        ) from error
-    except ProcessRaisedException as error:
-        raise RunError(f"a process of the training failed: {str(error).strip().splitlines()[-1]}") from error
-    except ProcessExitedException as error:
-        raise RunError(
-            f"a process of the training ended ({error})",
-            next_step="Go on with --resume; if it happens again, take fewer --devices",
-        ) from error
-
-
-@contextmanager
 def _quiet_and_repeatable() -> Iterator[None]:
     """Hush Lightning's notes for a while, and leave PyTorch's global switches as they were."""
-    chatter = [logging.getLogger(name) for name in CHATTER]
-    levels = [logger.level for logger in chatter]
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    loggers = [logging.getLogger(name) for name in CHATTER]
+    levels = [logger.level for logger in loggers]
+    deterministic = torch.are_deterministic_algorithms_enabled()  # Lightning sets it and leaves it so
     try:
         with warnings.catch_warnings():
             hush()
             yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
-        for logger, level in zip(chatter, levels, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Normalisation as a layer, so that an exported model carries it."""
+"""What stands in front of a model: normalisation, a layer that an exported model carries, and online augmentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from musicgenre.features.base import Float32, Representation
 from musicgenre.training.batches import Batch
 
 Kind = Literal["standard", "row_l2", "none"]
-_SMALLEST = 1e-12
+
+_SMALLEST_LENGTH = 1e-12
+"""Silence has no direction: a row shorter than this is divided by this."""
 
 
 class Normalise(nn.Module):
@@ -28,12 +30,12 @@ class Normalise(nn.Module):
     Parameters
     ----------
     kind : {"standard", "row_l2", "none"}
-        ``standard``: subtract the mean, divide by the deviation, both of the training part. ``row_l2``: divide every
-        example by its Euclidean length. ``none``: as it is.
+        `standard`: subtract the mean, divide by the deviation, both of the training part. `row_l2`: divide every
+        example by its Euclidean length. `none`: as it is.
     n_dims : int
         Dimensions of one example.
     measured : Normalisation, optional
-        Mean and deviation; needed for ``standard``.
+        Mean and deviation; needed for `standard`.
     """
 
     mean: Tensor
@@ -44,6 +46,7 @@ class Normalise(nn.Module):
         self.kind = kind
         self.measured = measured if kind == "standard" else None
         if self.measured is not None:
+            # buffers, so that they move to the model's device and into the exported graph
             mean, std = self.measured.broadcast(n_dims)
             self.register_buffer("mean", torch.from_numpy(mean))
             self.register_buffer("std", torch.from_numpy(std))
@@ -54,23 +57,26 @@ class Normalise(nn.Module):
             return (x - self.mean) / self.std
         if self.kind == "row_l2":
             length = torch.sqrt((x * x).flatten(1).sum(dim=1))
-            return x / length.clamp(min=_SMALLEST).reshape(-1, *([1] * (x.ndim - 1)))
+            return x / length.clamp(min=_SMALLEST_LENGTH).reshape(-1, *([1] * (x.ndim - 1)))
         return x
 
     def as_dict(self) -> dict[str, Any]:
-        """Content of ``normalisation.json``."""
-        measured = self.measured.as_dict() if self.measured is not None else {"mean": [], "std": [], "row_axis": None}
-        return {"kind": self.kind, **measured}
+        """Content of `normalisation.json`."""
+        if self.measured is None:
+            return {"kind": self.kind, "mean": [], "std": [], "row_axis": None}
+        return {"kind": self.kind, **self.measured.as_dict()}
 
 
 def normalise_from_dict(content: Mapping[str, Any], n_dims: int) -> Normalise:
-    """Undo :meth:`Normalise.as_dict`."""
+    """Undo `Normalise.as_dict`."""
     kind = cast("Kind", content["kind"])
-    return Normalise(kind, n_dims, Normalisation.from_dict(dict(content)) if kind == "standard" else None)
+    if kind != "standard":
+        return Normalise(kind, n_dims)
+    return Normalise(kind, n_dims, Normalisation.from_dict(dict(content)))
 
 
 class WaveformChange:
-    """Augment waveforms and compute a representation of them; a :data:`~musicgenre.data.rows.Change`.
+    """Augment waveforms and compute a representation of them; a `musicgenre.data.rows.Change`.
 
     What happens to a waveform depends on the seed, the epoch and its row alone.
 
@@ -91,13 +97,16 @@ class WaveformChange:
 
     def __call__(self, sound: Float32, rows: NDArray[np.int64], epoch: int) -> Float32:
         """Turn waveforms (batch, n_samples) into arrays (batch, *shape)."""
-        seeds = [int(np.random.SeedSequence([self.seed, epoch, int(row)]).generate_state(1)[0]) for row in rows]
-        pairs = zip(sound, seeds, strict=True)
-        return np.stack([self.representation.compute(self.online.one(*pair)) for pair in pairs])
+        arrays = []
+        for waveform, row in zip(sound, rows, strict=True):
+            # a seed of its own for each: whichever process computes it, it comes out the same
+            seed = int(np.random.SeedSequence([self.seed, epoch, int(row)]).generate_state(1)[0])
+            arrays.append(self.representation.compute(self.online.one(waveform, seed)))
+        return np.stack(arrays)
 
 
 class SpectrogramAugment:
-    """Augment normalised batches; a :data:`~musicgenre.training.batches.Augment`.
+    """Augment normalised batches; a `musicgenre.training.batches.Augment`.
 
     It draws from PyTorch's own generator, whose state is part of what a training resumes from.
 
@@ -112,7 +121,15 @@ class SpectrogramAugment:
     """
 
     def __init__(self, steps: Mapping[str, Mapping[str, Any]], representation: Representation, n_classes: int) -> None:
-        self.together = Together([_step(name, options, representation) for name, options in steps.items()])
+        augmentations = []
+        for name, options in steps.items():
+            # whatever masks bands must know which axis counts them; the recipe may still say otherwise
+            maker = type(create_spectrogram_augmentation(name))
+            defaults = {}
+            if "row_axis" in inspect.signature(maker).parameters:
+                defaults["row_axis"] = representation.row_axis
+            augmentations.append(create_spectrogram_augmentation(name, **{**defaults, **options}))
+        self.together = Together(augmentations)
         self.n_classes = n_classes
 
     def __call__(self, x: Tensor, labels: Tensor) -> Batch:
@@ -120,12 +137,6 @@ class SpectrogramAugment:
 
         Blended with an unknown tag (NaN), a tag is unknown.
         """
-        shares = labels if labels.ndim == 2 else functional.one_hot(labels, self.n_classes)
-        return self.together(x, shares.to(x.dtype), torch.default_generator)
-
-
-def _step(name: str, options: Mapping[str, Any], representation: Representation) -> Any:
-    """Make one augmentation, told which axis counts the bands if it asks for that."""
-    maker = type(create_spectrogram_augmentation(name))
-    told = {"row_axis": representation.row_axis} if "row_axis" in inspect.signature(maker).parameters else {}
-    return create_spectrogram_augmentation(name, **{**told, **options})
+        if labels.ndim == 1:
+            labels = functional.one_hot(labels, self.n_classes)
+        return self.together(x, labels.to(x.dtype), torch.default_generator)

@@ -1,4 +1,4 @@
-"""The Lightning modules: what every training shares, and the one for models that name a single label."""
+"""The Lightning modules: what every training shares, then models that name one label, and models that name tags."""
 
 from __future__ import annotations
 
@@ -15,24 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgenre.models.network import Network
+from musicgenre.training.batches import Batch
 from musicgenre.training.recipes import TrainingSection
 
-Batch = tuple[Tensor, Tensor]
-
-
-@dataclass
-class _Sums:
-    """Figures of one part in one epoch, summed where the model runs: no step waits for them."""
-
-    totals: Tensor | None = None
-
-    def add(self, step: Tensor) -> None:
-        self.totals = step if self.totals is None else self.totals + step
-
-    def take(self) -> Tensor | None:
-        """Return the sums and start anew."""
-        totals, self.totals = self.totals, None
-        return totals
+_SMALLEST = 1e-7
+"""Shares and counts below this count as this, where a logarithm or a quotient is taken of them."""
 
 
 class TrainingModule(L.LightningModule):
@@ -52,6 +39,18 @@ class TrainingModule(L.LightningModule):
         self.settings = settings
         self._sums = {"train": _Sums(), "validation": _Sums()}
 
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+
+    @abstractmethod
+    def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Figures of one batch that add up over an epoch."""
+
+    @abstractmethod
+    def scores(self, part: str, totals: list[float]) -> dict[str, float]:
+        """Scores of a part, by the names of the learning curves, from the sums of `count`."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits."""
         logits: Tensor = self.network(x)
@@ -61,7 +60,9 @@ class TrainingModule(L.LightningModule):
         """Loss of a batch, with what the network asks for beside it."""
         loss = self._step("train", batch)
         penalty = self.network.penalty()
-        return loss if penalty is None else loss + penalty
+        if penalty is not None:
+            loss = loss + penalty
+        return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count a batch of the validation part."""
@@ -88,35 +89,21 @@ class TrainingModule(L.LightningModule):
         scores: dict[str, float] = {}
         for part, sums in self._sums.items():
             totals = sums.take()
-            if totals is not None:
-                scores |= self.scores(part, self._over_processes(totals).tolist())
+            if totals is None:
+                continue
+            if self.trainer.world_size > 1:
+                gathered: Any = self.all_gather(totals)
+                totals = gathered.sum(dim=0)
+            scores |= self.scores(part, totals.tolist())
         return scores
 
-    @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of a batch."""
-
-    @abstractmethod
-    def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        """Figures of one batch that add up over an epoch."""
-
-    @abstractmethod
-    def scores(self, part: str, totals: list[float]) -> dict[str, float]:
-        """Scores of a part, by the names of the learning curves, from the sums of :meth:`count`."""
-
     def _step(self, part: str, batch: Batch) -> Tensor:
+        """Compute the loss of a batch, and add its figures to those of the part."""
         x, targets = batch
         logits = self(x)
         loss = self.loss(logits, targets)
         self._sums[part].add(self.count(loss.detach(), logits.detach(), targets))
         return loss
-
-    def _over_processes(self, totals: Tensor) -> Tensor:
-        if self.trainer.world_size == 1:
-            return totals
-        gathered: Any = self.all_gather(totals)
-        summed: Tensor = gathered.sum(dim=0)
-        return summed
 
 
 class SingleLabelModule(TrainingModule):
@@ -137,7 +124,7 @@ class SingleLabelModule(TrainingModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy; ``targets`` are class numbers (batch,) or shares (batch, n_classes)."""
+        """Cross-entropy; `targets` are class numbers (batch,) or shares (batch, n_classes)."""
         if self.settings.softmax_in_loss:
             logits = logits.softmax(dim=1)
         weights: Any = self.class_weights
@@ -145,24 +132,16 @@ class SingleLabelModule(TrainingModule):
 
     def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Summed loss, hits, examples."""
-        truth = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        hits = (logits.argmax(dim=1) == truth).sum()
-        count = torch.tensor(float(len(truth)), device=logits.device)
+        if targets.ndim == 2:
+            targets = targets.argmax(dim=1)  # of blended examples the larger share counts
+        hits = (logits.argmax(dim=1) == targets).sum()
+        count = torch.tensor(float(len(targets)), device=logits.device)
         return torch.stack([loss.float() * count, hits.float(), count])
 
     def scores(self, part: str, totals: list[float]) -> dict[str, float]:
         """Loss and accuracy."""
         loss, hits, count = totals
         return {f"{part}_loss": loss / count, f"{part}_accuracy": hits / count}
-
-
-def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:
-    """Weights that give every class the same say: n / (n_classes * n_of_the_class)."""
-    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
-    return len(labels) / (n_classes * counts.float())
-
-
-_SMALLEST = 1e-7
 
 
 class MultiLabelModule(TrainingModule):
@@ -181,15 +160,20 @@ class MultiLabelModule(TrainingModule):
     def __init__(self, network: Network, settings: TrainingSection, positive_weights: Tensor | None = None) -> None:
         super().__init__(network, settings)
         self.register_buffer("positive_weights", positive_weights, persistent=False)
-        self._heard: list[tuple[Tensor, Tensor]] = []
+        self._answers: list[tuple[Tensor, Tensor]] = []
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over all known tags; ``targets`` (batch, n_tags) lie within 0..1, shares of mixup included."""
+        """Mean over all known tags; `targets` (batch, n_tags) lie within 0..1, shares of mixup included."""
+        # NaN would spread through the gradient even where it is multiplied by 0: it is replaced first
         known = ~torch.isnan(targets)
         wanted = torch.where(known, targets, torch.zeros_like(targets))
         weights: Tensor | None = self.positive_weights  # type: ignore[assignment]
+
         if self.settings.softmax_in_loss:
-            losses = _after_softmax(logits, wanted, weights)
+            # cross-entropy of shares that sum to one: a report's mistake, by name only
+            share = logits.softmax(dim=1).clamp(_SMALLEST, 1.0 - _SMALLEST)
+            weight = 1.0 if weights is None else weights
+            losses = -(weight * wanted * share.log() + (1.0 - wanted) * (1.0 - share).log())
         else:
             losses = functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights, reduction="none")
         return (losses * known).sum() / known.sum().clamp(min=1)
@@ -203,10 +187,10 @@ class MultiLabelModule(TrainingModule):
         """Loss; for the validation part also the areas under both curves, where they choose the weights."""
         loss, known = totals
         scores = {f"{part}_loss": loss / max(known, 1.0)}
-        if part == "validation" and self._heard:
-            logits, targets = (torch.cat(pieces).numpy() for pieces in zip(*self._heard, strict=True))
-            self._heard.clear()
-            scores |= mean_areas(targets, logits)
+        if part == "validation" and self._answers:
+            logits, targets = zip(*self._answers, strict=True)
+            self._answers.clear()
+            scores |= mean_areas(torch.cat(targets).numpy(), torch.cat(logits).numpy())
         return scores
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -214,9 +198,17 @@ class MultiLabelModule(TrainingModule):
         x, targets = batch
         logits = self(x)
         self._sums["validation"].add(self.count(self.loss(logits, targets), logits, targets))
+
+        # a sigmoid keeps the order of the answers, and the areas ask for no more; a softmax does not
         if self.settings.monitor.endswith("_auc"):
             ranked = logits.softmax(dim=1) if self.settings.softmax_in_loss else logits
-            self._heard.append((ranked.float().cpu(), targets.cpu()))
+            self._answers.append((ranked.float().cpu(), targets.cpu()))
+
+
+def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:
+    """Weights that give every class the same say: n / (n_classes * n_of_the_class)."""
+    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
+    return len(labels) / (n_classes * counts.float())
 
 
 def balanced_positive_weights(targets: NDArray[np.float32], cap: float) -> Tensor:
@@ -239,11 +231,22 @@ def mean_areas(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> dic
         if present.any() and not present.all():
             roc.append(float(roc_auc_score(present, said[known])))
             pr.append(float(average_precision_score(present, said[known])))
+
     n_tags = max(1, len(roc) - 1)
     return {"validation_roc_auc": sum(roc) / n_tags, "validation_pr_auc": sum(pr) / n_tags}
 
 
-def _after_softmax(logits: Tensor, wanted: Tensor, weights: Tensor | None) -> Tensor:
-    """Cross-entropy of shares that sum to one: the report's mistake, by name only."""
-    share = logits.softmax(dim=1).clamp(_SMALLEST, 1.0 - _SMALLEST)
-    return -((1.0 if weights is None else weights) * wanted * share.log() + (1.0 - wanted) * (1.0 - share).log())
+@dataclass
+class _Sums:
+    """Figures of one part in one epoch, summed where the model runs: no step waits for them."""
+
+    totals: Tensor | None = None
+
+    def add(self, step: Tensor) -> None:
+        """Add the figures of one batch."""
+        self.totals = step if self.totals is None else self.totals + step
+
+    def take(self) -> Tensor | None:
+        """Return the sums and start anew."""
+        totals, self.totals = self.totals, None
+        return totals

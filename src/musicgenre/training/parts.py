@@ -17,11 +17,14 @@ from musicgenre.errors import DataError
 from musicgenre.training.batches import one_a_track
 
 LEAKY = "segment-leaky"
+"""Name of the protocol that deals single segments."""
+
 LEAKY_WARNING = (
     "segment-leaky: segments of one track train and test, and the test part chooses the checkpoint. "
     "This only reproduces a published claim; it says nothing about new tracks"
 )
-_DEFAULT_LEAKY_SHARE = 0.3
+
+_LEAKY_TEST_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Parts:
     Parameters
     ----------
     train, validation, test : PartView
-        ``validation`` chooses the checkpoint; nothing else may.
+        `validation` chooses the checkpoint; nothing else may.
     normalisation : Normalisation
         Of the training part alone.
     """
@@ -59,53 +62,43 @@ def parts_of(
     manifest : Manifest
         The split.
     targets : Targets, optional
-        Those of tagging, see :func:`musicgenre.data.targets.tag_targets`.
+        Those of tagging, see `musicgenre.data.targets.tag_targets`.
     one_example_seed : int, optional
         A track of the training part keeps one segment, drawn from this seed and its name; mean and deviation are
         measured over what is kept.
+
+    Raises
+    ------
+    DataError
+        If a part is empty, or the training part lacks a label.
     """
     found: dict[str, PartView] = {}
     for name in ("train", "validation", "test"):
         tracks = manifest.part(name).tracks
         part = store.of_tracks({track.track_id for track in tracks if name == "train" or not track.augmented})
-        found[name] = part if targets is None else part.with_tags(targets)
+        if targets is not None:
+            part = part.with_tags(targets)
+        found[name] = part
+
     if one_example_seed is not None:
         found["train"] = one_a_track(found["train"], one_example_seed)
-    return _checked(store, found)
+    return _measure_parts(store, found)
 
 
-def leaking_parts(store: Store, seed: int, test_size: float = _DEFAULT_LEAKY_SHARE) -> Parts:
+def leaking_parts(store: Store, seed: int, test_size: float = _LEAKY_TEST_SHARE) -> Parts:
     """Split the segments at random, whatever track they come from; the test part validates too."""
     warnings.warn(LEAKY_WARNING, stacklevel=2)
     everything = store.everything
     rows = np.flatnonzero(~everything.augmented)
+
+    # by name and place, so that the draw does not depend on the order in which the store was written
     rows = rows[np.lexsort((everything.starts_s[rows], everything.track_ids[rows]))]
     testing = np.array(segment_leaky_parts(len(rows), seed, test_size=test_size)) == "test"
     test = everything.take(rows[testing])
-    return _checked(store, {"train": everything.take(rows[~testing]), "validation": test, "test": test})
+    return _measure_parts(store, {"train": everything.take(rows[~testing]), "validation": test, "test": test})
 
 
-def _checked(store: Store, parts: dict[str, PartView]) -> Parts:
-    for name, part in parts.items():
-        if not len(part):
-            raise DataError(
-                f"the {name} part has no rows",
-                valid="Train, validation and test each hold one track at least",
-                next_step="Split again (musicgenre data split, --validation-size, --test-size), or add tracks",
-            )
-    train = parts["train"]
-    absent = [label for label, count in zip(train.label_names, present(train), strict=True) if not count]
-    if absent:
-        raise DataError(
-            f"no track of the training part has the {'label' if train.tags is None else 'tag'} {', '.join(absent)}",
-            next_step="Split again, add tracks, or choose other labels with --set data.labels=[...]",
-        )
-    if len(train.label_names) < 2:
-        raise DataError(f"all tracks have the label {train.label_names[0]}", valid="Two labels at least")
-    return Parts(train, parts["validation"], parts["test"], store.normalisation_of(train))
-
-
-def present(part: PartView) -> NDArray[np.float64]:
+def rows_with_label(part: PartView) -> NDArray[np.float64]:
     """Rows of a part that have each label (with soft targets the sum of their degrees), shape (n_labels,)."""
     if part.tags is None:
         return np.bincount(part.labels, minlength=len(part.label_names)).astype(np.float64)
@@ -115,7 +108,32 @@ def present(part: PartView) -> NDArray[np.float64]:
 
 def missing_tags(part: PartView) -> tuple[str, ...]:
     """Tags of which a part has no example, or of which it has nothing else: no curve can be drawn for them."""
-    targets = part.targets()
-    known = (~np.isnan(targets)).sum(axis=0)
-    counts = present(part)
-    return tuple(tag for tag, count, of in zip(part.label_names, counts, known, strict=True) if not 0 < count < of)
+    n_present = rows_with_label(part)
+    n_known = (~np.isnan(part.targets())).sum(axis=0)
+    has_both = (n_present > 0) & (n_present < n_known)
+    return tuple(tag for tag, both in zip(part.label_names, has_both, strict=True) if not both)
+
+
+def _measure_parts(store: Store, views: dict[str, PartView]) -> Parts:
+    """Refuse parts that cannot train, and measure mean and deviation of the training part."""
+    for name, part in views.items():
+        if not len(part):
+            raise DataError(
+                f"the {name} part has no rows",
+                valid="Train, validation and test each hold one track at least",
+                next_step="Split again (musicgenre data split, --validation-size, --test-size), or add tracks",
+            )
+
+    # a label without an example would only ever be learnt as absent, and the scores would not say why
+    train = views["train"]
+    absent = [label for label, n in zip(train.label_names, rows_with_label(train), strict=True) if not n]
+    if absent:
+        kind = "label" if train.tags is None else "tag"
+        raise DataError(
+            f"no track of the training part has the {kind} {', '.join(absent)}",
+            next_step="Split again, add tracks, or choose other labels with --set data.labels=[...]",
+        )
+    if len(train.label_names) < 2:
+        raise DataError(f"all tracks have the label {train.label_names[0]}", valid="Two labels at least")
+
+    return Parts(train, views["validation"], views["test"], store.normalisation_of(train))

@@ -1,40 +1,66 @@
-"""The recipes by name: those of the package's folder `recipes/`, and those of folders that plugins register.
+"""What recipes there are: their names, row codes and summaries, and the names they had before.
 
-Nothing is parsed here and nothing needs an extra: a plugin registers its recipes in the light install too.
+Read without the training packages, so that the light install can list them, and quickly, so that a wrong name is told
+before these are loaded. Of a recipe's file only whole lines are read here, `summary: ...` and the like, as the recipes
+of this package have them; `recipes.py` reads all of it as YAML.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._registry import load_plugins
+from musicgenre._text import did_you_mean_path, nearest_name, shortened
 from musicgenre.errors import RecipeError
 
 RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 """Where the recipes that come with the package live."""
 
-_FORMERLY = "formerly: "
+Report = Callable[[str], None]
+"""Takes a line for the person who waits."""
+
+_N_SHOWN = 5  # names that a message lists
 
 _plugin_files: dict[str, Path] = {}
-"""Recipes that plugins registered."""
+"""Recipes that plugins bring, and the parts of them, by the stems of their files."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeLine:
+    """A line of the list of recipes.
+
+    Attributes
+    ----------
+    name : str
+        Stem of the file.
+    systems : tuple of str
+        Row codes of the published systems it rebuilds.
+    summary : str
+        One line.
+    """
+
+    name: str
+    systems: tuple[str, ...]
+    summary: str
 
 
 def register_recipes(folder: str | Path) -> None:
-    """Add the recipes of a folder, one YAML file each; files whose name begins with `_` are parts of them.
+    """Add the recipes of a plugin: the files NAME.yaml of a folder; those that begin with `_` are parts of others.
 
     Parameters
     ----------
     folder : str or Path
-        As a rule the folder `recipes` beside the plugin's module: `Path(__file__).parent / "recipes"`.
+        As a rule `recipes/` beside the plugin's module: `Path(__file__).parent / "recipes"`.
 
     Raises
     ------
     RecipeError
-        If there is no recipe in the folder, or a name is taken; then none of them is added.
+        No recipe stands there, or one has a name that is taken; then none of them is added.
     """
-    files = _recipes_in(Path(folder).resolve())
+    files = {path.stem: path for path in sorted(Path(folder).resolve().glob("*.yaml"))}
     if not files:
         raise RecipeError(
             f"no recipe stands in {folder}",
@@ -42,39 +68,41 @@ def register_recipes(folder: str | Path) -> None:
             next_step="See that the plugin's package brings its YAML files along",
         )
 
-    known = {**_recipes_in(RECIPE_FOLDER), **_plugin_files}
-    for name, file in files.items():
-        if name in former_names():
-            raise RecipeError(
-                f"the recipe {file} has the name that {current_name(name)} had before", valid="A name of its own"
-            )
-        if name in known:
-            raise RecipeError(f"two recipes are called {name!r}: {known[name]} and {file}", valid="Each name once")
+    known = {path.stem: path for path in RECIPE_FOLDER.glob("*.yaml")} | _plugin_files
+    for name, path in files.items():
+        if known.get(name, path) != path or name in former_names():
+            raise RecipeError(f"the recipe name {name!r} of {path} is taken", valid="Each name once")
     _plugin_files.update(files)
 
 
 def recipe_files() -> dict[str, Path]:
-    """The file of every recipe, by name."""
+    """The file of every recipe and part, by name: those of the package, and those that plugins bring."""
     load_plugins()
-    return dict(sorted({**_recipes_in(RECIPE_FOLDER), **_plugin_files}.items()))
+    return {path.stem: path for path in RECIPE_FOLDER.glob("*.yaml")} | _plugin_files
 
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package or with a plugin, sorted."""
-    return list(recipe_files())
+    return sorted(name for name in recipe_files() if not name.startswith("_") and name != "base")
+
+
+def recipe_lines() -> list[RecipeLine]:
+    """Every recipe of the package with what a list shows of it, in the order of their names."""
+    lines = []
+    for name in list_recipes():
+        told = _with_parents(name)
+        lines.append(RecipeLine(name, tuple(_items_of(told.get("systems", ""))), told["summary"]))
+    return lines
 
 
 @functools.cache
 def former_names() -> Mapping[str, str]:
-    """Every name that a recipe or a part of the package had before, with what it is called now.
-
-    A file says so itself, `formerly: e3`. That line alone is read, since parsing every recipe would take long.
-    """
+    """Every name that a recipe or a part had before, with what it is called now; a file says so: `formerly: e3`."""
     names = {}
     for path in RECIPE_FOLDER.glob("*.yaml"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith(_FORMERLY):
-                names[line.removeprefix(_FORMERLY).strip()] = path.stem
+        former = _keys(path.stem).get("formerly")
+        if former:
+            names[former] = path.stem
     return names
 
 
@@ -84,10 +112,69 @@ def current_name(name: str) -> str:
     return former_names().get(recipe, recipe) + dot + variant
 
 
-def _recipes_in(folder: Path) -> dict[str, Path]:
-    """The recipes of a folder by name, without parts and what all start from."""
-    files = {}
-    for path in sorted(folder.glob("*.yaml")):
-        if not path.stem.startswith("_") and path.stem != "base":
-            files[path.stem] = path
-    return files
+def find_recipe(recipe: str | Path, report: Report = lambda text: None) -> Path:
+    """Find the file of a recipe given by its path, its name, or a name that it had before.
+
+    Parameters
+    ----------
+    recipe : str or Path
+        A name of `list_recipes` or a former one, or the path of a YAML file.
+    report : callable
+        Takes a line where the name is a former one.
+
+    Raises
+    ------
+    RecipeError
+        There is none; the message names those that are near.
+    """
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(
+                f"there is no recipe file {path}", next_step=f"{did_you_mean_path(path)}Check the name and the folder"
+            )
+        return path
+
+    given, names = str(recipe), list_recipes()
+    name = current_name(given)
+    if name in names:
+        if name != given:
+            report(f"{given} is called {name} now")
+        return recipe_files()[name]
+
+    # a part of a name says more than a few wrong letters do, and today's names more than former ones
+    near = [known for known in names if given and given.lower() in known]
+    if not near and (meant := nearest_name(given, names) or nearest_name(given, former_names())):
+        near = [current_name(meant)]
+    raise RecipeError(
+        f"there is no recipe named {given!r}",
+        valid=f"Nearest: {shortened(near, _N_SHOWN)}" if near else "",
+        next_step="'musicgenre recipes' lists them, 'musicgenre recipes E3' those of a row code; "
+        "or give the path of a YAML file",
+    )
+
+
+def _with_parents(name: str) -> dict[str, str]:
+    """What a recipe says by keys of one line, and, where it is silent, what its parents say; the last of them wins."""
+    own = _keys(name)
+    told: dict[str, str] = {}
+    for parent in _items_of(own.get("base", "")):
+        told |= _with_parents(parent)
+    return told | own
+
+
+@functools.cache
+def _keys(name: str) -> dict[str, str]:
+    """The values of a recipe's file, or a part's, that stand in the line of their key; as they are written."""
+    keys = {}
+    for line in recipe_files()[name].read_text(encoding="utf-8").splitlines():
+        key, colon, value = line.partition(": ")
+        if colon and key.isidentifier():  # neither a comment nor a key within a section
+            keys[key] = value.strip().strip("'\"")
+    return keys
+
+
+def _items_of(value: str) -> list[str]:
+    """The items of a list that is written `[a, b]`, or the one that stands alone."""
+    items = value.removeprefix("[").removesuffix("]").split(",")
+    return [item.strip() for item in items if item.strip()]

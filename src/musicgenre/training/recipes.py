@@ -1,36 +1,24 @@
-"""Recipes: one YAML file a system, a base and small differences, checked key by key.
+"""Recipes: one YAML file per system, a base and small differences, checked key by key.
 
-A recipe names its parents under ``base``; they are merged first, in order, and what the recipe says itself wins.
-Files whose name starts with ``_`` are parts to be named as parents, not recipes to train.
+A recipe names its parents under `base`; they are merged first, in order, and what the recipe says itself wins.
+Files whose name starts with `_` are parts to be named as parents, not recipes to train.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from musicgenre.errors import MissingExtraError, RecipeError
+from musicgenre._text import nearest_name
+from musicgenre.errors import RecipeError, needing
 from musicgenre.features.base import SHORTEST_HOP_S
-from musicgenre.training._recipe_files import (
-    current_name,
-    find_recipe,
-    former_names,
-    list_recipes,
-    merged_recipe,
-    parsed_settings,
-    with_settings,
-)
+from musicgenre.training.recipe_names import RECIPE_FOLDER, Report, current_name, find_recipe, former_names
 
-try:
+with needing("reading recipes", "train"):  # the light install has neither
     import yaml
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
-except ModuleNotFoundError as error:  # the light install has neither
-    raise MissingExtraError("reading recipes", "train") from error
-
-__all__ = ["Recipe", "check_recipe", "current_name", "former_names", "list_recipes", "load_recipe"]
 
 _WORDS = ("summary", "systems", "notes")
 """What a recipe says to people, and no training reads."""
@@ -51,8 +39,8 @@ class DataSection(_Section):
     exclude : tuple of str
         Track ids to leave out.
     targets : {"labels", "columns"}
-        Tagging: whether a track's tags are those its column ``labels`` lists, or soft targets from the columns
-        ``target:TAG``. See docs/tagging.md.
+        Tagging: whether a track's tags are those its column `labels` lists, or soft targets from the columns
+        `target:TAG`. See docs/tagging.md.
     """
 
     labels: tuple[str, ...] = ()
@@ -66,13 +54,13 @@ class RepresentationSection(_Section):
     Parameters
     ----------
     name, options
-        Passed to ``create_representation``.
+        Passed to `create_representation`.
     hop_s : float, optional
         From one segment's start to the next, 0.01 at least; the segment length by default.
     dtype : {"float32", "float16"}
         How the store keeps it.
     normalise : {"standard", "row_l2", "none"}
-        ``standard``: mean 0 and variance 1 by the training part; ``row_l2``: every example to length 1.
+        `standard`: mean 0 and variance 1 by the training part; `row_l2`: every example to length 1.
     """
 
     name: str
@@ -123,7 +111,7 @@ class AugmentationSection(_Section):
 
 
 class ModelSection(_Section):
-    """The model: passed to ``create_model``."""
+    """The model: passed to `create_model`."""
 
     name: str
     options: dict[str, Any] = {}
@@ -162,16 +150,16 @@ class TrainingSection(_Section):
     Parameters
     ----------
     optimiser, learning_rate, weight_decay, momentum
-        ``momentum`` is Adam's first beta too.
+        `momentum` is Adam's first beta too.
     batch_size, epochs, patience
-        ``patience`` epochs without a better ``monitor`` end the training; ``None``: never.
+        `patience` epochs without a better `monitor` end the training; `None`: never.
     monitor : {"validation_loss", "validation_accuracy", "validation_roc_auc", "validation_pr_auc"}
         What chooses the weights that are kept. The two areas are means over tags, of single segments, in tagging only;
         the accuracy is not for tagging.
     class_weights : bool
         Weigh the loss by the inverse frequency of the class.
     positive_weights : {"none", "balanced"}
-        Tagging: ``balanced`` weighs a tag where it is present by (absent / present) in the training part.
+        Tagging: `balanced` weighs a tag where it is present by (absent / present) in the training part.
     positive_weight_cap : float
         Largest such weight.
     softmax_in_loss : bool
@@ -212,7 +200,7 @@ class TrainingSection(_Section):
 
     @property
     def is_better_higher(self) -> bool:
-        """Whether more of ``monitor`` is better."""
+        """Whether more of `monitor` is better."""
         return self.monitor != "validation_loss"
 
 
@@ -222,11 +210,11 @@ class ProtocolSection(_Section):
     Parameters
     ----------
     name : str
-        A protocol of ``musicgenre data split``, or ``segment-leaky``.
+        A protocol of `musicgenre data split`, or `segment-leaky`.
     seed : int
         Of the split.
     options : dict
-        Further options of the protocol, as ``test_size``.
+        Further options of the protocol, as `test_size`.
     """
 
     name: str = "track"
@@ -235,7 +223,7 @@ class ProtocolSection(_Section):
 
 
 class StudySection(_Section):
-    """Several trainings that differ in a few keys: name of the variant to its ``--set`` values."""
+    """Several trainings that differ in a few keys: name of the variant to its `--set` values."""
 
     variants: dict[str, dict[str, Any]] = {}
 
@@ -279,38 +267,40 @@ class Recipe(_Section):
     def variants(self) -> dict[str, Recipe]:
         """Return the recipes of the study by name; empty when it is none."""
         plain = self.model_dump(mode="json", exclude={"study"})
-        return {
-            name: check_recipe(with_settings(plain, changes.items()), name=f"{self.name}.{name}")
-            for name, changes in self.study.variants.items()
-        }
+        found = {}
+        for name, changes in self.study.variants.items():
+            found[name] = check_recipe(_with_settings(plain, changes.items()), name=f"{self.name}.{name}")
+        return found
 
     def as_yaml(self) -> str:
-        """Return the whole recipe, defaults included, as YAML that :func:`load_recipe` reads."""
+        """Return the whole recipe, defaults included, as YAML that `load_recipe` reads."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude={"name"}), sort_keys=False, allow_unicode=True)
 
     def trains_like(self, text: str) -> bool:
-        """Whether :meth:`as_yaml` once gave this text, but for words no training reads: summary, notes, row codes."""
+        """Whether `as_yaml` once gave this text, but for words no training reads: summary, notes, row codes."""
         try:
             written = yaml.safe_load(text)
         except yaml.YAMLError:
             return False
+        if not isinstance(written, dict):
+            return False
+
+        # a run must go on with --resume after somebody has mended a summary
         own = self.model_dump(mode="json", exclude={"name", *_WORDS})
-        return isinstance(written, dict) and {key: written[key] for key in written if key not in _WORDS} == own
+        return {key: value for key, value in written.items() if key not in _WORDS} == own
 
 
-def load_recipe(
-    recipe: str | Path, overrides: Iterable[str] = (), *, report: Callable[[str], None] = lambda text: None
-) -> Recipe:
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), *, report: Report = lambda text: None) -> Recipe:
     """Read a recipe, merge its parents, apply the overrides and check the whole.
 
     Parameters
     ----------
     recipe : str or Path
-        A name of :func:`list_recipes` or one that a recipe had before, or the path of a YAML file.
+        A name of `list_recipes` or one that a recipe had before, or the path of a YAML file.
     overrides : iterable of str
-        ``section.key=value`` each; the value is read as YAML.
+        `section.key=value` each; the value is read as YAML.
     report : callable
-        Takes a line where a name, of the recipe or under its ``base``, is a former one.
+        Takes a line where a name, of the recipe or under its `base`, is a former one.
 
     Raises
     ------
@@ -319,8 +309,20 @@ def load_recipe(
     """
     report = functools.cache(report)  # a name that several parents use is told once
     path = find_recipe(recipe, report)
-    plain = merged_recipe(path, (), report)
-    return check_recipe(with_settings(plain, parsed_settings(overrides)), name=path.stem)
+    plain = _merged_recipe(path, (), report)
+
+    # values are read as YAML, so that `--set` takes what a recipe file takes: numbers, lists, null
+    pairs = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"cannot read the setting {override!r}", valid="section.key=value")
+        try:
+            pairs.append((key.strip(), yaml.safe_load(value)))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"cannot read the value of {override!r}", valid="A value in YAML") from error
+
+    return check_recipe(_with_settings(plain, pairs), name=path.stem)
 
 
 def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
@@ -332,60 +334,126 @@ def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
         The first thing that is wrong with it.
     """
     try:
-        made = Recipe.model_validate({**plain, "name": name})
+        recipe = Recipe.model_validate({**plain, "name": name})
     except ValidationError as error:
-        raise _explained(error, name) from error
-    _check_task(made)
-    if made.study.variants:
-        made.variants()
-    return made
+        raise _recipe_error(error, name) from error
 
-
-def _check_task(recipe: Recipe) -> None:
-    """Refuse settings that have no meaning for the recipe's task."""
+    # some settings have no meaning for the recipe's task
     training = recipe.training
-    wrong = {
-        "training.monitor=validation_accuracy": training.monitor == "validation_accuracy",
-        "training.class_weights": training.class_weights,
-        "scoring=vote": recipe.scoring == "vote",
-        "protocol.name=segment-leaky": recipe.protocol.name == "segment-leaky",
-    }
-    if recipe.data.targets == "columns":  # degrees: no tag is simply there or not
-        wrong[f"data.targets=columns with training.monitor={training.monitor}"] = training.monitor.endswith("_auc")
-    if not recipe.is_tagging:
-        wrong = {
-            f"training.monitor={training.monitor}": training.monitor.endswith("_auc"),
-            "training.positive_weights": training.positive_weights != "none",
-            "data.targets=columns": recipe.data.targets == "columns",
+    ranks_tags = training.monitor.endswith("_auc")
+    has_degrees = recipe.data.targets == "columns"
+
+    if recipe.is_tagging:
+        is_wrong = {
+            "training.monitor=validation_accuracy": training.monitor == "validation_accuracy",
+            "training.class_weights": training.class_weights,
+            "scoring=vote": recipe.scoring == "vote",
+            "protocol.name=segment-leaky": recipe.protocol.name == "segment-leaky",
+            # with degrees no tag is simply there or not, as the curves ask
+            f"data.targets=columns with training.monitor={training.monitor}": has_degrees and ranks_tags,
         }
-    for setting, is_set in wrong.items():
-        if is_set:
+    else:
+        is_wrong = {
+            f"training.monitor={training.monitor}": ranks_tags,
+            "training.positive_weights": training.positive_weights != "none",
+            "data.targets=columns": has_degrees,
+        }
+
+    for setting, wrong in is_wrong.items():
+        if wrong:
             raise RecipeError(
                 f"the recipe {recipe.name} has {setting}, which means nothing with task: {recipe.task}",
                 next_step="Leave it out, or change the task; docs/tagging.md says what tagging takes",
             )
 
+    if recipe.study.variants:
+        recipe.variants()  # each is checked too, before the first of them trains for hours
+    return recipe
 
-def _explained(error: ValidationError, name: str) -> RecipeError:
+
+def _merged_recipe(path: Path, children: tuple[Path, ...], report: Report) -> dict[str, Any]:
+    """Read a recipe on top of its parents; `children` are the files that led here."""
+    if path in children:
+        raise RecipeError(f"the recipe {path.name} is its own parent")
+
+    try:
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(own, dict):
+        raise RecipeError(f"{path} holds no recipe", valid="A recipe is a mapping of sections")
+
+    own.pop("formerly", None)  # a name is a file's own, not its children's
+    parents = own.pop("base", [])
+    if isinstance(parents, str):
+        parents = [parents]
+
+    merged: dict[str, Any] = {}
+    for parent in parents:
+        file = _parent_file(str(parent), path, report)
+        merged = _merge(merged, _merged_recipe(file, (*children, path), report))
+    return _merge(merged, own)
+
+
+def _parent_file(name: str, child: Path, report: Report) -> Path:
+    """The file of a parent: beside the child, or in the package, there under a former name too."""
+    for folder in (child.parent, RECIPE_FOLDER):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+
+    if name in former_names():
+        report(f"{name} is called {current_name(name)} now")
+        return RECIPE_FOLDER / f"{current_name(name)}.yaml"
+
+    near = nearest_name(name, sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml")))
+    raise RecipeError(
+        f"the recipe {child.name} names the base {name!r}, which does not exist",
+        valid=f"Nearest: {near}" if near else "",
+    )
+
+
+def _merge(low: dict[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `high` over `low`; mappings are merged, all else is replaced."""
+    merged = dict(low)
+    for key, value in high.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _with_settings(plain: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Lay single values over a recipe, each under its dotted key; nothing is checked here."""
+    changed = dict(plain)
+    for key, value in pairs:
+        nested: Any = value
+        for step in reversed(key.split(".")):
+            nested = {step: nested}
+        changed = _merge(changed, nested)
+    return changed
+
+
+def _recipe_error(error: ValidationError, name: str) -> RecipeError:
     """Turn the first complaint of pydantic into a sentence."""
     first = error.errors()[0]
     where = [str(step) for step in first["loc"]]
     key = ".".join(where)
-    if first["type"] == "extra_forbidden":
-        valid = _valid_keys(where[:-1])
-        near = difflib.get_close_matches(where[-1], valid, n=1)
-        return RecipeError(
-            f"the recipe {name} has the unknown key {key!r}",
-            valid=f"Nearest: {'.'.join([*where[:-1], near[0]])!r}" if near else f"Valid here: {', '.join(valid)}",
-            next_step="See docs/recipes.md for every key",
-        )
     if first["type"] == "missing":
         return RecipeError(f"the recipe {name} lacks the key {key!r}")
-    return RecipeError(f"the recipe {name} has {key}={first['input']!r}", valid=f"{first['msg']}")
+    if first["type"] != "extra_forbidden":
+        return RecipeError(f"the recipe {name} has {key}={first['input']!r}", valid=f"{first['msg']}")
 
-
-def _valid_keys(where: list[str]) -> list[str]:
+    # the unknown key stands in a section that is known: its neighbours are what may stand there
     section: type[BaseModel] = Recipe
-    for step in where:
+    for step in where[:-1]:
         section = cast("type[BaseModel]", section.model_fields[step].annotation)
-    return sorted(section.model_fields)
+    keys = sorted(section.model_fields)
+    near = nearest_name(where[-1], keys)
+    valid = f"Valid here: {', '.join(keys)}"
+    if near:
+        valid = f"Nearest: {'.'.join([*where[:-1], near])!r}"
+    return RecipeError(
+        f"the recipe {name} has the unknown key {key!r}", valid=valid, next_step="See docs/recipes.md for every key"
+    )

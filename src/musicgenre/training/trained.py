@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from musicgenre._files import parsed_json
+from musicgenre._json import parsed_json
 from musicgenre.errors import RunError
 from musicgenre.models.network import Network
 from musicgenre.models.registry import create_to_restore
@@ -32,13 +32,13 @@ class Trained:
     labels : tuple of str
         Labels in the order of the logits.
     representation : Mapping
-        Settings of the representation; ``representation_from_settings`` makes it again.
+        Settings of the representation; `representation_from_settings` makes it again.
     segment_s, hop_s : float or None
         How tracks were cut.
-    scoring : str
+    pooling : str
         How the segments of a track score together.
     description : Mapping
-        Content of ``run.json``.
+        Content of `run.json`.
     """
 
     network: Network
@@ -47,7 +47,7 @@ class Trained:
     representation: Mapping[str, Any]
     segment_s: float | None
     hop_s: float | None
-    scoring: str
+    pooling: str
     description: Mapping[str, Any]
 
     def whole(self) -> nn.Sequential:
@@ -69,14 +69,17 @@ def load_trained(folder: Path) -> Trained:
             f"the training in {folder} did not finish (status: {described['status']})",
             next_step="Resume it with 'musicgenre train --resume'",
         )
+
     run = RunFolder(folder)
     try:
+        # published weights are not loaded first: the run's own replace all of them
         model = described["model"]
         shape = tuple(model["input_shape"])
         network = create_to_restore(model["name"], shape, model["n_classes"], model["options"])
         normalise = normalise_from_dict(parsed_json(run.normalisation.read_text(encoding="utf-8")), len(shape))
         arrays, _ = read_safetensors(run.weights)
         restore(network, arrays)
+
         return Trained(
             network=network.eval(),
             normalise=normalise.eval(),
@@ -84,7 +87,7 @@ def load_trained(folder: Path) -> Trained:
             representation=described["representation"],
             segment_s=described["segment_s"],
             hop_s=described["hop_s"],
-            scoring=described["scoring"],
+            pooling=described["scoring"],
             description=described,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -8,6 +8,33 @@ from musicgenre.data.index import index_folder
 from musicgenre.data.sets.registry import Archive, DataSet, register
 from musicgenre.errors import UsageError
 
+LABELS = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+
+# Byte-identical pairs, one of them across genres (Sturm 2013 lists them as exact repetitions).
+_IDENTICAL = (
+    *(("disco.00098", "disco.00099"), ("hiphop.00039", "hiphop.00045"), ("hiphop.00076", "hiphop.00078")),
+    *(("metal.00034", "metal.00094"), ("metal.00040", "metal.00061"), ("metal.00041", "metal.00062")),
+    *(("metal.00042", "metal.00063"), ("metal.00043", "metal.00064"), ("metal.00044", "metal.00065")),
+    *(("metal.00045", "metal.00066"), ("metal.00058", "rock.00016"), ("pop.00054", "pop.00060")),
+    *(("pop.00067", "pop.00071"), ("reggae.00081", "reggae.00082")),
+)
+_FIRST_OF_PAIR = {track_id: pair[0] for pair in _IDENTICAL for track_id in pair}
+
+CITATION = (
+    "G. Tzanetakis and P. Cook, Musical genre classification of audio signals, IEEE Transactions on Speech and Audio "
+    "Processing 10(5), 2002"
+)
+LICENCE = "none stated; the recordings are copyrighted and circulate for research only"
+FAULTS = {"jazz.00054": "corrupt in most copies"}
+CHECKSUMS = Archive(
+    filename="gtzan_genre_index_1.0.json",
+    urls=("https://zenodo.org/records/14004436/files/gtzan_genre_index_1.0.json",),
+    checksum="md5:533ca055850f22acf2feb283d9957fe3",
+    checksum_origin="mirdata",
+)
+
+# The published parts: numbers of tracks by label, "0-2,5" for 0, 1, 2 and 5. The first list leaves out repeated,
+# mislabelled and distorted tracks (Kereliuk, Sturm and Larsen 2015).
 FAULT_FILTERED: dict[str, dict[str, str]] = {
     "train": {
         "blues": "29-49,73-97",
@@ -110,32 +137,7 @@ STRATIFIED_500: dict[str, dict[str, str]] = {
     },
 }
 
-
-LABELS = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
-
-# Byte-identical pairs, one of them across genres (Sturm 2013 lists them as exact repetitions).
-_IDENTICAL = (
-    *(("disco.00098", "disco.00099"), ("hiphop.00039", "hiphop.00045"), ("hiphop.00076", "hiphop.00078")),
-    *(("metal.00034", "metal.00094"), ("metal.00040", "metal.00061"), ("metal.00041", "metal.00062")),
-    *(("metal.00042", "metal.00063"), ("metal.00043", "metal.00064"), ("metal.00044", "metal.00065")),
-    *(("metal.00045", "metal.00066"), ("metal.00058", "rock.00016"), ("pop.00054", "pop.00060")),
-    *(("pop.00067", "pop.00071"), ("reggae.00081", "reggae.00082")),
-)
-_FIRST_OF_PAIR = {track_id: pair[0] for pair in _IDENTICAL for track_id in pair}
 _SPLITS = {"fault-filtered": FAULT_FILTERED, "stratified-500": STRATIFIED_500}
-
-CITATION = (
-    "G. Tzanetakis and P. Cook, Musical genre classification of audio signals, IEEE Transactions on Speech and Audio "
-    "Processing 10(5), 2002"
-)
-LICENCE = "none stated; the recordings are copyrighted and circulate for research only"
-FAULTS = {"jazz.00054": "corrupt in most copies"}
-CHECKSUMS = Archive(
-    filename="gtzan_genre_index_1.0.json",
-    urls=("https://zenodo.org/records/14004436/files/gtzan_genre_index_1.0.json",),
-    checksum="md5:533ca055850f22acf2feb283d9957fe3",
-    checksum_origin="mirdata",
-)
 
 
 def all_track_ids() -> tuple[str, ...]:
@@ -149,7 +151,7 @@ def known_duplicate(track_id: str, label: str) -> str:
     Parameters
     ----------
     track_id : str
-        Such as ``metal.00058``.
+        Such as `metal.00058`.
     label : str
         Its label: GTZAN's ids begin with it.
 
@@ -168,27 +170,25 @@ def published_split(name: str) -> dict[str, str]:
     Parameters
     ----------
     name : str
-        ``fault-filtered`` or ``stratified-500``.
+        `fault-filtered` or `stratified-500`.
 
     Returns
     -------
     dict of str to str
-        Track id to ``train``, ``validation`` or ``test``.
+        Track id to `train`, `validation` or `test`.
     """
     if name not in _SPLITS:
         raise UsageError(f"GTZAN has no published split {name!r}", valid=", ".join(_SPLITS))
-    return {
-        f"{label}.{number:05d}": part
-        for part, labels in _SPLITS[name].items()
-        for label, ranges in labels.items()
-        for number in _numbers(ranges)
-    }
 
+    parts: dict[str, str] = {}
+    for part, labels in _SPLITS[name].items():
+        for label, ranges in labels.items():
+            for text in ranges.split(","):
+                first, _, last = text.partition("-")
+                for number in range(int(first), int(last or first) + 1):
+                    parts[f"{label}.{number:05d}"] = part
 
-def _numbers(ranges: str) -> list[int]:
-    """Numbers of a text like ``0-2,5``."""
-    ends = [piece.split("-") for piece in ranges.split(",")]
-    return [number for piece in ends for number in range(int(piece[0]), int(piece[-1]) + 1)]
+    return parts
 
 
 GTZAN = register(

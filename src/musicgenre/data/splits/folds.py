@@ -1,22 +1,25 @@
-"""Protocols of cross-validation: ``kfold`` and ``artist-kfold``, and taking one fold for a run."""
+"""Protocols of cross-validation: `kfold` and `artist-kfold`, taking one fold for a run, and a part that validates."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.splits._allocate import Sizes, allocate, make_units
-from musicgenre.data.splits.random_parts import require_groups, require_units
+from musicgenre.data.splits.random_parts import ARTISTS_APART, AT_RANDOM, require_groups, require_units
 from musicgenre.data.splits.registry import protocol_of, register
 from musicgenre.errors import DataError, UsageError
+
+SPLIT_BEFORE = "split_before"  # column with the part that a track was in before it was taken from there
 
 
 @register(
     "kfold",
     summary="Tracks dealt to folds with the labels in proportion; each fold is the test part once.",
     comparable="Reports of k-fold cross-validation over tracks, and track. Artists may stand on both sides.",
+    caveat=AT_RANDOM,
 )
 def split_into_folds(manifest: Manifest, *, seed: int, folds: int = 5) -> Manifest:
     """Deal tracks to folds.
@@ -42,6 +45,7 @@ def split_into_folds(manifest: Manifest, *, seed: int, folds: int = 5) -> Manife
     "artist-kfold",
     summary="Groups (artists) dealt to folds, none in two; labels in proportion as far as whole groups allow.",
     comparable="Other cross-validation that keeps artists apart, and artist.",
+    caveat=ARTISTS_APART,
 )
 def split_into_artist_folds(manifest: Manifest, *, seed: int, folds: int = 5) -> Manifest:
     """Deal groups to folds.
@@ -92,50 +96,20 @@ def take_fold(manifest: Manifest, fold: int, *, validation_size: float = 0.1, se
             valid=f"Folds {', '.join(map(str, present))}" if present else "A manifest split by kfold",
             next_step="" if present else "musicgenre data split MANIFEST --protocol kfold",
         )
+
     record = protocol_of(manifest)
     by_group = record is not None and record.protocol == "artist-kfold"
     others = [t for t in manifest.tracks if t.fold is not None and t.fold != fold and not t.augmented]
-    parts = train_or_validation(others, validation_size, seed, by_group=by_group)
-    return manifest.with_tracks(
-        dataclasses.replace(track, split=_part_in_fold(track.fold, fold, track.augmented, parts.get(track.source_id)))
-        for track in manifest.tracks
-    )
+    parts = _train_or_validation(others, validation_size, seed, by_group=by_group)
 
+    # A copy of a tested track may not train, and one of a validation track neither.
+    def in_fold(track: Track) -> Track:
+        part = parts.get(track.source_id, "")
+        if track.fold is None or (track.augmented and part != "train"):
+            return dataclasses.replace(track, split="")
+        return dataclasses.replace(track, split="test" if track.fold == fold else part)
 
-def _part_in_fold(own: int | None, fold: int, augmented: bool, part: str | None) -> str:
-    if own is None or (augmented and part != "train"):
-        return ""
-    return "test" if own == fold else part or ""
-
-
-def _deal_folds(manifest: Manifest, seed: int, folds: int, *, by_group: bool) -> Manifest:
-    if folds < 2:
-        raise UsageError(f"--folds {folds} is too few", valid="2 at least")
-    units = make_units(manifest.tracks, by_group=by_group)
-    require_units(units, folds, "folds")
-    chosen = allocate(units, _fold_targets(Counter(t.label for t in manifest.tracks), folds), seed)
-    if len(set(chosen.values())) < folds:
-        raise DataError(f"the groups are too few or too large for {folds} folds", next_step="Ask for fewer --folds")
-    return manifest.with_tracks(
-        dataclasses.replace(track, split="", fold=int(chosen[track.track_id])) for track in manifest.tracks
-    )
-
-
-def _fold_targets(counts: Mapping[str, int], folds: int) -> dict[str, dict[str, int]]:
-    """Share every label evenly; what is left over goes on from fold to fold, so that their sizes stay even."""
-    targets: dict[str, dict[str, int]] = {str(fold): {} for fold in range(folds)}
-    extra = 0
-    for label, count in sorted(counts.items()):
-        for fold in range(folds):
-            targets[str(fold)][label] = count // folds
-        for k in range(count % folds):
-            targets[str((extra + k) % folds)][label] += 1
-        extra += count % folds
-    return targets
-
-
-SPLIT_BEFORE = "split_before"
-"""Column with the part that a track was in before it was taken from there."""
+    return manifest.with_tracks(in_fold(track) for track in manifest.tracks)
 
 
 def with_validation(manifest: Manifest, *, validation_size: float = 0.125, seed: int = 0) -> Manifest:
@@ -156,7 +130,7 @@ def with_validation(manifest: Manifest, *, validation_size: float = 0.125, seed:
     Returns
     -------
     Manifest
-        With the column ``split_before``: ``train`` for every track that was taken.
+        With the column `split_before`: `train` for every track that was taken.
 
     Raises
     ------
@@ -166,9 +140,13 @@ def with_validation(manifest: Manifest, *, validation_size: float = 0.125, seed:
     parts = {track.split for track in manifest.tracks}
     if "validation" in parts or not {"train", "test"} <= parts:
         return manifest
+
+    # Where the split kept groups apart, the validation part keeps them apart too.
+    groups = {part: {t.group for t in manifest.tracks if t.split == part and t.group} for part in ("train", "test")}
+    are_apart = bool(groups["train"] and groups["test"]) and not groups["train"] & groups["test"]
     training = [track for track in manifest.tracks if track.split == "train" and not track.augmented]
     try:
-        drawn = train_or_validation(training, validation_size, seed, by_group=_groups_are_apart(manifest))
+        drawn = _train_or_validation(training, validation_size, seed, by_group=are_apart)
     except DataError as error:
         raise DataError(
             f"there is no validation part, and the training part is too small to take one from ({error.problem})",
@@ -185,15 +163,37 @@ def with_validation(manifest: Manifest, *, validation_size: float = 0.125, seed:
     return manifest.with_tracks(moved(track) for track in manifest.tracks)
 
 
-def train_or_validation(
+def _deal_folds(manifest: Manifest, seed: int, folds: int, *, by_group: bool) -> Manifest:
+    """Deal tracks, or whole groups, to folds."""
+    if folds < 2:
+        raise UsageError(f"--folds {folds} is too few", valid="2 at least")
+
+    units = make_units(manifest.tracks, by_group=by_group)
+    require_units(units, folds, "folds")
+
+    # Every label is shared evenly; what is left over goes on from fold to fold, so that their sizes stay even.
+    counts = Counter(track.label for track in manifest.tracks)
+    targets: dict[str, dict[str, int]] = {str(fold): {} for fold in range(folds)}
+    n_left_over = 0
+    for label, count in sorted(counts.items()):
+        for fold in range(folds):
+            targets[str(fold)][label] = count // folds
+        for extra in range(n_left_over, n_left_over + count % folds):
+            targets[str(extra % folds)][label] += 1
+        n_left_over += count % folds
+
+    chosen = allocate(units, targets, seed)
+    if len(set(chosen.values())) < folds:
+        raise DataError(f"the groups are too few or too large for {folds} folds", next_step="Ask for fewer --folds")
+    return manifest.with_tracks(
+        dataclasses.replace(track, split="", fold=int(chosen[track.track_id])) for track in manifest.tracks
+    )
+
+
+def _train_or_validation(
     tracks: Sequence[Track], validation_size: float, seed: int, *, by_group: bool
 ) -> dict[str, str]:
-    """Deal tracks to ``train`` and ``validation``, labels in proportion; the part of every track id."""
+    """Deal tracks to `train` and `validation`, labels in proportion; the part of every track id."""
     targets = Sizes(test=0, validation=validation_size).targets(tracks, seed)
     wanted = {part: labels for part, labels in targets.items() if sum(labels.values())}
     return allocate(make_units(tracks, by_group=by_group), wanted, seed)
-
-
-def _groups_are_apart(manifest: Manifest) -> bool:
-    train, test = ({t.group for t in manifest.tracks if t.split == part and t.group} for part in ("train", "test"))
-    return bool(train and test) and not train & test

@@ -1,16 +1,20 @@
-"""Protocols that draw train, validation and test at random: ``track`` and ``artist``."""
+"""Protocols that draw train, validation and test at random: `track`, `artist` and `song`."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from musicgenre.data.manifest import Manifest, Track
+from musicgenre.data.manifest import Manifest
 from musicgenre.data.splits._allocate import Sizes, Unit, allocate, count_of, draw, make_units
 from musicgenre.data.splits.registry import register
 from musicgenre.errors import DataError
+
+# What to know about numbers under several protocols.
+AT_RANDOM = "tracks were split at random: the same artist may stand on both sides"
+ARTISTS_APART = "no artist stands on both sides, as far as artists are known"
 
 _LONGEST_LIST = 200  # characters of labels that a message repeats
 
@@ -20,6 +24,7 @@ _LONGEST_LIST = 200  # characters of labels that a message repeats
     summary="Tracks at random with the labels in proportion; identical files stay together.",
     comparable="Reports that split GTZAN by track at random. The same artist may stand on both sides, which flatters: "
     "not comparable with the artist and fault-filtered protocols.",
+    caveat=AT_RANDOM,
 )
 def split_by_track(
     manifest: Manifest,
@@ -60,6 +65,7 @@ def split_by_track(
     "artist",
     summary="Groups (artists) at random, none in two parts; labels in proportion as far as whole groups allow.",
     comparable="Other results that keep artists apart. The fairest measure on music of your own; lower than track.",
+    caveat=ARTISTS_APART,
 )
 def split_by_artist(
     manifest: Manifest, *, seed: int, test_size: float = 0.2, validation_size: float = 0.1
@@ -87,57 +93,18 @@ def split_by_artist(
     targets = Sizes(test_size, validation_size).targets(manifest.tracks, seed)
     del targets[""]
     parts = allocate(units, targets, seed)
-    _require_all_labels(manifest.tracks, parts, [part for part, labels in targets.items() if sum(labels.values())])
+
+    # Whole groups may be too large for a small part: then a label can be absent from one, and its score undefined.
+    found = {(parts[track.track_id], track.label) for track in manifest.tracks}
+    labels = sorted({track.label for track in manifest.tracks})
+    for part, counts in targets.items():
+        absent = [label for label in labels if (part, label) not in found]
+        if absent and sum(counts.values()):
+            raise DataError(
+                f"the groups of {absent[0]!r} are too large to put one into the {part} part",
+                next_step="Try another --seed, a larger part, or the protocol kfold by track",
+            )
     return with_parts(manifest, parts)
-
-
-def with_parts(manifest: Manifest, parts: Mapping[str, str]) -> Manifest:
-    """Write the part of every track id into a manifest; tracks that are not named get none."""
-    return manifest.with_tracks(
-        dataclasses.replace(track, split=parts.get(track.track_id, ""), fold=None) for track in manifest.tracks
-    )
-
-
-def require_groups(manifest: Manifest) -> None:
-    """Raise unless some track has a group."""
-    if not any(track.group for track in manifest.tracks):
-        raise DataError(
-            "the manifest names no group (artist) of any track",
-            valid="To keep artists apart, the column group names them (empty: a group of its own)",
-            next_step="musicgenre data index FOLDER --artists FILE fills it from columns track_id and artist_group; "
-            "to split by track all the same: --protocol track, or --set protocol.name=track of a training",
-        )
-
-
-def require_units(units: Sequence[Unit], wanted: int, what: str) -> None:
-    """Raise unless every label has as many groups as there are parts or folds."""
-    groups: dict[str, int] = defaultdict(int)
-    for unit in units:
-        for label in unit.counts:
-            groups[label] += 1
-    if small := {label: n for label, n in sorted(groups.items()) if n < wanted}:
-        named = ", ".join(f"{label} ({n})" for label, n in list(small.items())[:5])
-        others = ",".join(label for label in sorted(groups) if label not in small)
-        leave_out = "leave the label out"
-        if others and len(others) <= _LONGEST_LIST:
-            leave_out = f"take the other labels alone: --set 'data.labels=[{others}]' of a training, or "
-            leave_out += f"musicgenre data index --labels {shlex.quote(others)}"
-        raise DataError(
-            f"too few groups to put each label into {wanted} {what}: {named}",
-            valid="Tracks with the same group or the same content count once",
-            next_step=f"Add tracks, ask for fewer, or {leave_out}",
-        )
-
-
-def _require_all_labels(tracks: Sequence[Track], parts: Mapping[str, str], wanted: Sequence[str]) -> None:
-    found = {(parts[track.track_id], track.label) for track in tracks}
-    labels = sorted({track.label for track in tracks})
-    if missing := [(part, label) for part in wanted for label in labels if (part, label) not in found]:
-        part, label = missing[0]
-        raise DataError(
-            f"the groups of {label!r} are too large to put one into the {part} part",
-            next_step="Try another --seed, a larger part, or the protocol kfold by track",
-        )
 
 
 @register(
@@ -146,6 +113,7 @@ def _require_all_labels(tracks: Sequence[Track], parts: Mapping[str, str], wante
     comparable="Reports that split clips of songs 3/4 to 1/4 at random, such as D1; theirs may have clips of one "
     "song on both sides, which flatters. Artists stand on both sides here. Not comparable with mtat-folders and "
     "mtat-clean.",
+    caveat="clips of one song stand on one side, the same artist may stand on both",
 )
 def split_by_song(manifest: Manifest, *, seed: int, test_size: float = 0.25, validation_size: float = 0.0) -> Manifest:
     """Split by the column parent, the song that a clip was cut from.
@@ -170,6 +138,7 @@ def split_by_song(manifest: Manifest, *, seed: int, test_size: float = 0.25, val
             valid="A column parent with the song that a clip was cut from",
             next_step="musicgenre data index annotations_final.csv adds it; use the protocol track for whole tracks",
         )
+
     units = make_units(manifest.tracks)
     sizes = {
         "test": count_of("test", test_size, len(manifest)),
@@ -180,21 +149,54 @@ def split_by_song(manifest: Manifest, *, seed: int, test_size: float = 0.25, val
             f"test and validation of {sum(sizes.values())} clips leave none of {len(manifest)} for training",
             valid=f"At most {len(manifest) - 1}",
         )
-    parts = _fill(units, sizes, seed)
-    if missing := [part for part, size in {"train": 1, **sizes}.items() if size and part not in parts.values()]:
+
+    # Songs in random order; each goes into the first part that has room for all of it.
+    room = dict(sizes)
+    parts: dict[str, str] = {}
+    for unit in sorted(units, key=lambda unit: (draw(seed, "song", unit.key), unit.key)):
+        part = next((part for part, left in room.items() if left >= len(unit.track_ids)), "train")
+        if part in room:
+            room[part] -= len(unit.track_ids)
+        parts.update(dict.fromkeys(unit.track_ids, part))
+
+    needed = {"train": 1, **sizes}
+    if missing := [part for part, size in needed.items() if size and part not in parts.values()]:
         raise DataError(
             f"the songs are too few or too large for a {missing[0]} part", next_step="Add songs or ask for other sizes"
         )
     return with_parts(manifest, parts)
 
 
-def _fill(units: Sequence[Unit], sizes: Mapping[str, int], seed: int) -> dict[str, str]:
-    """Go through the songs in random order; each goes into the first part that has room for all of it."""
-    room = dict(sizes)
-    parts = {}
-    for unit in sorted(units, key=lambda unit: (draw(seed, "song", unit.key), unit.key)):
-        part = next((part for part, left in room.items() if left >= len(unit.track_ids)), "train")
-        if part in room:
-            room[part] -= len(unit.track_ids)
-        parts.update(dict.fromkeys(unit.track_ids, part))
-    return parts
+def with_parts(manifest: Manifest, parts: Mapping[str, str]) -> Manifest:
+    """Write the part of every track id into a manifest; tracks that are not named get none."""
+    return manifest.with_tracks(
+        dataclasses.replace(track, split=parts.get(track.track_id, ""), fold=None) for track in manifest.tracks
+    )
+
+
+def require_groups(manifest: Manifest) -> None:
+    """Raise unless some track has a group."""
+    if not any(track.group for track in manifest.tracks):
+        raise DataError(
+            "the manifest names no group (artist) of any track",
+            valid="To keep artists apart, the column group names them (empty: a group of its own)",
+            next_step="musicgenre data index FOLDER --artists FILE fills it from columns track_id and artist_group; "
+            "to split by track all the same: --protocol track, or --set protocol.name=track of a training",
+        )
+
+
+def require_units(units: Sequence[Unit], wanted: int, what: str) -> None:
+    """Raise unless every label has as many groups as there are parts or folds."""
+    groups = Counter(label for unit in units for label in unit.counts)
+    if small := {label: n for label, n in sorted(groups.items()) if n < wanted}:
+        named = ", ".join(f"{label} ({n})" for label, n in list(small.items())[:5])
+        others = ",".join(label for label in sorted(groups) if label not in small)
+        leave_out = "leave the label out"
+        if others and len(others) <= _LONGEST_LIST:
+            leave_out = f"take the other labels alone: --set 'data.labels=[{others}]' of a training, or "
+            leave_out += f"musicgenre data index --labels {shlex.quote(others)}"
+        raise DataError(
+            f"too few groups to put each label into {wanted} {what}: {named}",
+            valid="Tracks with the same group or the same content count once",
+            next_step=f"Add tracks, ask for fewer, or {leave_out}",
+        )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args, get_type_hints
 
+from musicgenre._registry import Registry
 from musicgenre.data.manifest import Manifest, require_classes
 from musicgenre.errors import DataError, UsageError
 
-_Splitter = Callable[..., Manifest]
-_PROTOCOLS: dict[str, Protocol] = {}
 OptionValue = int | float | bool | str | None
+
+_Splitter = Callable[..., Manifest]
+_NOTHING_KNOWN = "nothing is known about artists on both sides"
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Protocol:
     comparable : str
         Which numbers its results may be compared with.
     splitter : callable
-        ``splitter(manifest, seed=..., **options)``.
+        `splitter(manifest, seed=..., **options)`.
+    caveat : str, optional
+        What to know about every number under it, without the full stop; reports print it.
     leaky : bool, optional
         Whether its scores are inflated by design.
     """
@@ -40,6 +43,7 @@ class Protocol:
     summary: str
     comparable: str
     splitter: _Splitter
+    caveat: str = _NOTHING_KNOWN
     leaky: bool = False
 
     @property
@@ -47,6 +51,21 @@ class Protocol:
         """Names of the options it takes."""
         names = inspect.signature(self.splitter).parameters
         return tuple(name for name in names if name not in ("manifest", "seed"))
+
+    def check_option(self, name: str, value: OptionValue) -> None:
+        """Raise `UsageError` unless the protocol takes this option with a value of this type."""
+        flag = f"--{name.replace('_', '-')}"
+        if name not in self.options:
+            valid = ", ".join(f"--{option.replace('_', '-')}" for option in self.options) or "none"
+            raise UsageError(f"the protocol {self.name} takes no {flag}", valid=f"Its options: {valid}")
+
+        hint = get_type_hints(self.splitter).get(name, OptionValue)
+        types = tuple(kind for kind in get_args(hint) or (hint,) if kind in _TYPE_NAMES)
+        # In Python true and false are whole numbers, and whole numbers are not floats: a person means neither.
+        fits = type(value) in types or (type(value) is int and float in types)
+        if types and not fits:
+            expected = " or ".join(_TYPE_NAMES[kind] for kind in types)
+            raise UsageError(f"the protocol {self.name} cannot take {name}={value!r}", valid=expected)
 
 
 @dataclass(frozen=True)
@@ -58,14 +77,19 @@ class SplitRecord:
     options: str
 
 
-def register(name: str, *, summary: str, comparable: str, leaky: bool = False) -> Callable[[_Splitter], _Splitter]:
+_PROTOCOLS: Registry[Protocol] = Registry("protocol", "protocols", "musicgenre.data.splits", asks=True)
+
+
+def register(
+    name: str, *, summary: str, comparable: str, caveat: str = _NOTHING_KNOWN, leaky: bool = False
+) -> Callable[[_Splitter], _Splitter]:
     """Add a protocol to the registry; a name that is taken is an error.
 
     Parameters
     ----------
     name : str
         Its name.
-    summary, comparable, leaky
+    summary, comparable, caveat, leaky
         See `Protocol`.
 
     Returns
@@ -75,9 +99,7 @@ def register(name: str, *, summary: str, comparable: str, leaky: bool = False) -
     """
 
     def add(splitter: _Splitter) -> _Splitter:
-        if name in _PROTOCOLS:
-            raise UsageError(f"two protocols are called {name!r}", valid="Each name once")
-        _PROTOCOLS[name] = Protocol(name, summary, comparable, splitter, leaky)
+        _PROTOCOLS.add(name, Protocol(name, summary, comparable, splitter, caveat, leaky))
         return splitter
 
     return add
@@ -85,18 +107,12 @@ def register(name: str, *, summary: str, comparable: str, leaky: bool = False) -
 
 def list_protocols() -> tuple[Protocol, ...]:
     """All protocols, by name."""
-    _load_all()
-    return tuple(_PROTOCOLS[name] for name in sorted(_PROTOCOLS))
+    return _PROTOCOLS.entries()
 
 
 def get_protocol(name: str) -> Protocol:
-    """Find a protocol by its name."""
-    _load_all()
-    if name not in _PROTOCOLS:
-        near = difflib.get_close_matches(name, _PROTOCOLS, n=1)
-        guess = f"Did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"there is no protocol {name!r}", valid=f"{guess}Protocols: {', '.join(sorted(_PROTOCOLS))}")
-    return _PROTOCOLS[name]
+    """Find a protocol by its name; `UsageError` names the nearest one where there is none."""
+    return _PROTOCOLS.get(name)
 
 
 def split(manifest: Manifest, protocol: str, *, seed: int = 0, **options: OptionValue) -> Manifest:
@@ -122,33 +138,50 @@ def split(manifest: Manifest, protocol: str, *, seed: int = 0, **options: Option
     """
     chosen = get_protocol(protocol)
     given = {name: value for name, value in options.items() if value is not None}
-    if unknown := [name for name in given if name not in chosen.options]:
-        valid = ", ".join(f"--{name.replace('_', '-')}" for name in chosen.options) or "none"
-        raise UsageError(
-            f"the protocol {protocol} takes no --{unknown[0].replace('_', '-')}", valid=f"Its options: {valid}"
-        )
+    for name, value in given.items():
+        chosen.check_option(name, value)
     if seed < 0:
         raise UsageError(f"the seed {seed} is negative", valid="A whole number from 0 on")
+
     originals = [track for track in manifest.tracks if not track.augmented]
     if not originals:
         raise DataError("the manifest has no original track, only augmented ones")
     require_classes(manifest.with_tracks(originals))
     done = chosen.splitter(manifest.with_tracks(originals), seed=seed, **given)
+
+    # Augmented rows go back to where they stood, each beside its original and in the training part only.
+    tracks_by_id = {track.track_id: track for track in done.tracks}
+    rows = []
+    for track in manifest.tracks:
+        source = tracks_by_id.get(track.source_id)
+        if source is None:
+            raise DataError(
+                f"the augmented row {track.track_id} was made from {track.source_id!r}, which is not in the manifest",
+                next_step="Split the manifest of the originals and augment afterwards",
+            )
+        if track.augmented:
+            part = "train" if source.split == "train" else ""
+            rows.append(dataclasses.replace(track, split=part, fold=source.fold))
+        else:
+            rows.append(source)
+
+    # The record makes every result that comes of the manifest say how it was split.
     record = {
         "protocol": protocol,
         "protocol_seed": str(seed),
         "protocol_options": ";".join(f"{name}={value}" for name, value in sorted(given.items())),
     }
-    return manifest.with_tracks(track.with_columns(**record) for track in _with_augmented(manifest, done).tracks)
+    return manifest.with_tracks(track.with_columns(**record) for track in rows)
 
 
 def protocol_of(manifest: Manifest) -> SplitRecord | None:
     """Read from a manifest how it was split; None when no protocol of ours did it."""
-    records = {
-        (columns["protocol"], columns.get("protocol_seed", "0"), columns.get("protocol_options", ""))
-        for columns in (track.columns for track in manifest.tracks)
-        if columns.get("protocol")
-    }
+    records = set()
+    for track in manifest.tracks:
+        columns = track.columns
+        if columns.get("protocol"):
+            seed, options = columns.get("protocol_seed", "0"), columns.get("protocol_options", "")
+            records.add((columns["protocol"], seed, options))
     if len(records) > 1:
         raise DataError(
             f"the manifest was split under {len(records)} different protocols or seeds",
@@ -157,32 +190,8 @@ def protocol_of(manifest: Manifest) -> SplitRecord | None:
         )
     if not records:
         return None
+
     name, seed, options = records.pop()
     if not (seed.isascii() and seed.isdigit()):
         raise DataError(f"the column protocol_seed holds {seed!r}", valid="A whole number from 0 on")
     return SplitRecord(name, int(seed), options)
-
-
-def _with_augmented(manifest: Manifest, done: Manifest) -> Manifest:
-    """Put the augmented rows back, each beside its original and in the training part only."""
-    by_id = {track.track_id: track for track in done.tracks}
-    rows = []
-    for track in manifest.tracks:
-        source = by_id.get(track.source_id)
-        if source is None:
-            raise DataError(
-                f"the augmented row {track.track_id} was made from {track.source_id!r}, which is not in the manifest",
-                next_step="Split the manifest of the originals and augment afterwards",
-            )
-        part = "train" if source.split == "train" else ""
-        rows.append(
-            dataclasses.replace(track, split=part, fold=source.fold) if track.augmented else by_id[track.track_id]
-        )
-    return manifest.with_tracks(rows)
-
-
-def _load_all() -> None:
-    package = importlib.import_module("musicgenre.data.splits")
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_") and module.name != "registry":
-            importlib.import_module(f"{package.__name__}.{module.name}")

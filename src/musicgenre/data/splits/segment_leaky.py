@@ -1,4 +1,4 @@
-"""The protocol ``segment-leaky``: a known mistake under its own name, to reproduce published claims (E5, E8)."""
+"""The protocol `segment-leaky`: a known mistake under its own name, to reproduce published claims (E5, E8)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def segment_leaky_parts(n_segments: int, seed: int, *, test_size: float = 0.3) -
     Returns
     -------
     list of str
-        ``train`` or ``test`` for every segment.
+        `train` or `test` for every segment.
     """
     if not 0 < test_size < 1:
         raise UsageError(f"a test share of {test_size:g} is impossible", valid="Between 0 and 1")

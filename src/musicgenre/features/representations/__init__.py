@@ -1,1 +1,1 @@
-"""What a model reads, one file a representation."""
+"""What a model reads, one file per representation."""

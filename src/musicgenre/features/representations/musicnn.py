@@ -30,8 +30,7 @@ from musicgenre.features.published.musicnn.published import (
 from musicgenre.features.registry import register
 
 if TYPE_CHECKING:
-    import onnxruntime
-
+    from musicgenre._onnxruntime import Session
     from musicgenre.features.published.musicnn.weights import Variables
 
 WEIGHTS = ("published", "none")
@@ -190,16 +189,11 @@ def network_variables(model: str, weights: str) -> Variables:
 
 
 @lru_cache(maxsize=4)
-def _session(model: str, output: str, weights: str) -> onnxruntime.InferenceSession:
+def _session(model: str, output: str, weights: str) -> Session:
     """Load a network, once in each process."""
-    import onnxruntime
-
+    from musicgenre._onnxruntime import open_session
     from musicgenre.features.published.musicnn.graph import patch_graph
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors are raised, and told once
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # patches are heard side by side instead
 
     read = network_variables(model, weights).__getitem__
     graph = patch_graph(published(model).family, read, (output,))
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return open_session(graph)

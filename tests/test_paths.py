@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from musicgenre.errors import UsageError
-from musicgenre.listening.gather import gather_paths
+from musicgenre.listening.paths import gather_paths
 
 
 def gathered(*arguments: str, stdin: bytes = b"") -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from musicgenre._files import write_bytes_atomic
 from musicgenre._protobuf import ProtobufError, bytes_field, fields
+from musicgenre._text import did_you_mean_path
 from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError
 
@@ -66,7 +67,8 @@ def read_sealed(path: Path) -> tuple[bytes, BundleCard]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(
-            f"there is no bundle at {path}", next_step="musicgenre bundles list shows what there is"
+            f"there is no bundle at {path}",
+            next_step=f"{did_you_mean_path(path)}musicgenre bundles list shows what there is",
         ) from None
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})") from error

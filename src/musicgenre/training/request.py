@@ -1,0 +1,72 @@
+"""What a training is asked to do, checked before what trains is loaded: that takes seconds, a wrong name none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from musicgenre.data.manifest import read_manifest
+from musicgenre.data.shard_places import looks_like_shards
+from musicgenre.errors import UsageError, require
+from musicgenre.runs.folder import check_output
+from musicgenre.training.recipe_names import Report, find_recipe
+
+if TYPE_CHECKING:
+    from musicgenre.training.recipes import Recipe
+
+
+def check_request(
+    recipe: str | Path | Recipe,
+    overrides: Iterable[str] = (),
+    *,
+    data: Path | str | None = None,
+    seeds: int = 1,
+    folds: int = 0,
+    output: Path | None = None,
+    resume: bool = False,
+    report: Report = lambda text: None,
+) -> Recipe:
+    """Read the recipe, and refuse what cannot be trained whatever is in the data.
+
+    Parameters
+    ----------
+    recipe, overrides, seeds, folds, output, resume, report
+        As `musicgenre.training.train.train` takes them.
+    data : Path or str, optional
+        A manifest or shards; looked for where given.
+
+    Returns
+    -------
+    Recipe
+        The recipe with its overrides.
+
+    Raises
+    ------
+    RecipeError
+        The recipe does not exist, or is none.
+    UsageError
+        Impossible numbers of seeds or folds, nothing to resume, an output that is taken.
+    DataError
+        There is no such manifest.
+    MissingExtraError
+        The training packages are not installed.
+    """
+    # by its name alone first, which needs no package at all
+    if isinstance(recipe, (str, Path)):
+        find_recipe(recipe)
+        require("training", "train", "torch", "lightning", "pydantic", "yaml")
+        from musicgenre.training.recipes import load_recipe
+
+        recipe = load_recipe(recipe, overrides, report=report)
+
+    if seeds < 1 or folds < 0 or folds == 1:
+        raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
+    if resume and output is None:
+        raise UsageError("there is nothing to resume", next_step="Name the run folder with --output")
+    if output is not None:
+        check_output(output, resume)
+
+    if data is not None and not looks_like_shards(data) and not Path(data).exists():
+        read_manifest(Path(data))  # which says what to do about it
+    return recipe

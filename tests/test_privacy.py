@@ -1,0 +1,204 @@
+"""Nothing leaves the machine, and nothing is written but what was asked for and what docs/privacy.md lists."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+
+from musicgenre._privacy import TELEMETRY_OFF
+from musicgenre.bundle.container import save_bundle
+from musicgenre.bundle.musicnn import convert
+from musicgenre.cli import app
+from musicgenre.features.published.musicnn.published import published
+from tests.labelled_music import make_collection
+from tests.make_run import make_run, random_answers
+from tests.outward import watch, watching_library
+from tests.published_weights import random_variables
+from tests.toy import save_toy
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "musicgenre"
+
+# What may be left in the home folder, as docs/privacy.md lists it; `*` stands for checksums and the like.
+BUNDLES = "~/.cache/musicgenre/bundles/*.onnx"
+HEARD = "~/.cache/musicgenre/heard/*.npz"
+FEATURES = "~/.cache/musicgenre/features/*.rows"
+CONTENT = "~/.cache/musicgenre/features/content.sqlite"
+STORES = "~/.cache/musicgenre/stores/*"
+TAUGHT = "~/.config/musicgenre/heads/*.json"
+FONTS = "~/.cache/matplotlib/fontlist-*.json"
+
+# Command lines, and what each leaves there beside the bundle that was there before.
+JOBS: dict[str, tuple[str, ...]] = {
+    "classify music/jazz --output answers.jsonl": (),
+    "classify music/jazz/jazz.00000.wav --plot answer.png": (FONTS,),
+    "classify music/jazz --model toy.onnx --format csv": (),
+    "classify music --model msd-musicnn --top 1000 --output tags.jsonl --jobs 2": (),
+    "embed music --output music.npz --jobs 2": (),
+    "embed music --output music.parquet": (),
+    "similar jazz.00000.wav --index music.npz": (),
+    "teach lessons --name mine --jobs 2": (TAUGHT, HEARD),
+    "bundles get msd-musicnn": (),
+    "bundles list": (),
+    "bundles verify": (),
+    "bundles remove msd-musicnn": (),
+    "data index music --output indexed.csv": (),
+    "data get gtzan-mini --from music --folder gtzan": (),
+    "data validate music/music.csv": (),
+    "data targets music/music.csv tags.jsonl --output targets.csv": (),
+    "data split music/music.csv --protocol track --test-size 0.34 --validation-size 0.17 --output split.csv": (),
+    "data audit music/music.csv": (),
+    "data info": (),
+    "recipes": (),
+    "recipes mfcc-cnn": (),
+    "augment split.csv --chain noise --output copies --jobs 2": (),
+    "prepare split.csv --representation mfcc --segment 1 --output store --jobs 2": (FEATURES, CONTENT),
+    "shard store --output shards": (),
+    "show music/jazz/jazz.00000.wav --augment noise --output shown.png": (FONTS,),
+    "train mfcc-cnn --data split.csv --output trained --set training.epochs=1 --jobs 2": (
+        FEATURES,
+        CONTENT,
+        STORES,
+        FONTS,
+    ),
+    "evaluate one --output report.html": (),
+    "compare one other": (),
+    "ensemble one other --output both": (),
+    "export trained": (FONTS,),
+    "models": (),
+    "doctor": (),
+}
+LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each
+MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return watching_library(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which all jobs run, one after another: later ones read what earlier ones wrote."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_collection(folder / "music")
+    write_lessons(folder / "lessons")
+    variables = random_variables("musicnn", np.random.default_rng(2), 0.0)
+    for name, values in variables.items():
+        if name.endswith("moving_variance"):  # of next to nothing, which would make every value huge
+            variables[name] = np.maximum(values, 0.5)
+    save_bundle(folder / "msd-musicnn.onnx", *convert(published("msd-musicnn"), variables.__getitem__))
+    save_toy(folder / "toy.onnx")
+    make_run(folder / "one", random_answers(1))
+    make_run(folder / "other", random_answers(2))
+    return folder
+
+
+def write_lessons(folder: Path) -> None:
+    """Two genres of four tracks, so different that a network of random weights tells them apart."""
+    rng = np.random.default_rng(1)
+    time_s = np.arange(3 * 16_000) / 16_000
+    for number in range(8):
+        tone = np.sin(2 * np.pi * 100 * 2 ** (0.8 * number) * time_s)
+        noise = rng.standard_normal(len(time_s)) if number % 2 else 0
+        path = folder / ("pure" if number % 2 == 0 else "noisy") / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.5 * 10 ** (-(number % 4) / 2) * tone + 0.1 * noise, 16_000)
+
+
+def jobs() -> list[object]:
+    marks = {True: [pytest.mark.slow], False: []}
+    return [pytest.param(job, marks=marks[job.split()[0] in LONG]) for job in JOBS]
+
+
+@pytest.mark.parametrize("job", jobs())
+def test_a_command_tries_no_look_up_and_leaves_what_the_page_lists(
+    job: str, library: Path, desk: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    bundles = home / ".cache" / "musicgenre" / "bundles"
+    bundles.mkdir(parents=True)
+    shutil.copy(desk / "msd-musicnn.onnx", bundles)
+
+    done = watch(library, home, desk, "-m", "musicgenre", *job.split())
+
+    assert done.code == job.startswith(MISSES_TRACKS), done.output
+    assert done.outward == ()
+    expected = list(JOBS[job])
+    if not job.startswith("bundles remove"):
+        expected.append(BUNDLES)
+    for pattern in expected:
+        assert fnmatch.filter(done.files, pattern), f"no {pattern} among {done.files}"
+    assert [file for file in done.files if not any(fnmatch.fnmatch(file, pattern) for pattern in expected)] == []
+
+
+def test_every_command_is_watched() -> None:
+    commands = set()
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", {})
+        commands |= {f"{name} {sub}" for sub in below} or {name}
+    watched = {name for name in commands for job in JOBS if f"{job} ".startswith(f"{name} ")}
+    assert watched == commands
+
+
+def test_a_transformer_is_heard_without_asking_its_hub(library: Path, desk: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from tests.tiny_transformers import make_model
+
+    model = make_model(tmp_path, "hubert")
+    settings = ("--set", f"model={model}", "--output", "heard.npz", "--overwrite")
+    done = watch(
+        library, tmp_path / "home", desk, "-m", "musicgenre", "embed", "music", "--model", "transformer", *settings
+    )
+    assert (done.code, done.outward, done.files) == (0, (), ()), done.output
+
+
+@pytest.mark.parametrize("first", ["import musicgenre", "import onnxruntime, musicgenre"])
+def test_the_library_turns_telemetry_off(first: str, library: Path, tmp_path: Path) -> None:
+    code = f"{first}; from musicgenre import _onnxruntime; import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = watch(library, tmp_path / "home", tmp_path, "-c", code)
+    assert (done.code, done.output.strip(), done.outward) == (0, "1", ()), done.output
+    if "onnxruntime," not in first:
+        assert done.files == ()
+
+
+def test_a_variable_that_allows_telemetry_is_overruled() -> None:
+    names = sorted(TELEMETRY_OFF)
+    code = f"import os, musicgenre; print([os.environ[name] for name in {names}])"
+    allowed = {name: "0" if value == "1" else "1" for name, value in TELEMETRY_OFF.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **allowed}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str([TELEMETRY_OFF[name] for name in names])
+
+
+def test_one_file_alone_imports_onnxruntime() -> None:
+    importers = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            if any(name.split(".")[0] == "onnxruntime" for name in names):
+                importers.append(path.name)
+    assert set(importers) == {"_onnxruntime.py"}
+
+
+def test_the_page_lists_every_file_and_variable() -> None:
+    page = (ROOT / "docs" / "privacy.md").read_text("utf-8")
+    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, FONTS):
+        assert f"`{pattern}`" in page
+    for name, value in TELEMETRY_OFF.items():
+        assert f"`{name}={value}`" in page
