@@ -61,8 +61,8 @@ def read_filtered(data: Path, first: int = 0) -> Corpus:
     )
 
 
-def hear_mini(data: Path) -> Corpus:
-    """The 100 tracks of gtzan-mini as the default bundle hears them, every segment."""
+def hear_mini(data: Path, level: audio.Level | None = None) -> Corpus:
+    """The 100 tracks of gtzan-mini as the default bundle hears them, every segment; as they are, or at a level."""
     bundle = get_default()
     card = bundle.card
     framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
@@ -71,6 +71,8 @@ def hear_mini(data: Path) -> Corpus:
     tags = []
     for path in paths:
         waveform = audio.load(path, card.sample_rate_hz).waveform
+        if level is not None:
+            waveform = level.gain([waveform]).apply(waveform)
         tags.append(bundle.run(np.stack([row for _, row in framing.rows([waveform])]))["tags"].astype(np.float64))
     return Corpus(
         tuple(path.stem for path in paths),

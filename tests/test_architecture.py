@@ -99,6 +99,8 @@ def test_light_install_needs_no_training_package() -> None:
         "musicgenre.teaching.teach",
         "musicgenre.embedding.similar",
         "musicgenre.cli.doctor",
+        "musicgenre.training.recipe_names",
+        "musicgenre.training.request",
         "musicgenre.bundle.store",
         "musicgenre.data.manifest",
         "musicgenre.models.cards.musicnn",

@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 
 from musicgenre.cli import app
 from musicgenre.errors import BundleError
+from musicgenre.models.head import list_taught, taught_path
 from tests.published_weights import publish, random_variables
+from tests.test_head import small_head
 
 
 @pytest.fixture
@@ -48,3 +50,30 @@ def test_an_error_is_one_of_ours(wheel: Path) -> None:
     result = CliRunner().invoke(app, ["bundles", "get", "--from", str(wheel)])
     assert isinstance(result.exception, BundleError)
     assert "no MSD_musicnn" in str(result.exception)
+
+
+def test_taught_models_are_listed_and_removed(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path / "config"))
+    run = CliRunner().invoke
+    mine, torn = taught_path("mine"), taught_path("torn")
+    small_head(name="mine").save(mine)
+    torn.write_text("{", encoding="utf-8")
+    listed = run(app, ["bundles", "list"]).output.splitlines()
+    assert listed[-2:] == [f"mine\ttaught\t{mine}", f"torn\tdamaged\t{torn}"]
+
+    refused = run(app, ["bundles", "remove", "mine", "yours"])
+    assert isinstance(refused.exception, BundleError) and "taught: mine, torn" in str(refused.exception)
+    assert mine.is_file(), "nothing is deleted where one name is wrong"
+    assert run(app, ["bundles", "remove", "mine", "torn"]).output == f"removed {mine}\nremoved {torn}\n"
+    assert list_taught() == ()
+
+
+def test_of_a_bundle_and_a_taught_model_of_one_name_the_bundle_goes(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path / "config"))
+    small_head(name="msd-vgg").save(taught_path("msd-vgg"))
+    run = CliRunner().invoke
+    run(app, ["bundles", "get", "msd-vgg", "--from", str(wheel)])
+    assert run(app, ["bundles", "remove", "msd-vgg"]).output.endswith("msd-vgg.onnx\n")
+    assert list_taught() == ("msd-vgg",)

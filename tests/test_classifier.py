@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from musicgenre.bundle import load_bundle
 from musicgenre.errors import UsageError
 from musicgenre.listening.listeners import HeadListener
 from musicgenre.models.head import GenreHead
+from tests.limits import GUARD_S
 from tests.toy import RATE_HZ, save_toy
 
 
@@ -169,3 +173,20 @@ def test_a_published_tagger_by_name_and_by_path_says_the_same(default_bundle_cac
 def test_a_head_needs_an_embedding_bundle(toy: Path) -> None:
     with pytest.raises(BundleError, match="cannot stand on toy"):
         HeadListener(load_bundle(toy), GenreHead.load_default())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_classifier_that_was_used_works_in_a_forked_process(toy: Path, track: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from musicgenre import Classifier\n"
+        "classifier = Classifier(sys.argv[1], coverage='full', threads=2)\n"
+        "expected = classifier.classify(sys.argv[2]).scores\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if classifier.classify(sys.argv[2]).scores == expected else 3)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(toy), str(track)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False)
+    assert done.returncode == 0, done.stderr

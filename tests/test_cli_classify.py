@@ -255,6 +255,8 @@ def test_results_in_a_file_leave_the_screen_empty_and_the_tracks_alone(toy: Path
         (("--jobs", "0"), "jobs"),
         (("--format", "table", "--output", "x"), "table"),
         (("--output", "."), "--output"),
+        (("--output", "x.m3u"), "A name that ends in .csv for CSV, in .jsonl, .ndjson or .json for JSON lines"),
+        (("--output", "x.txt"), "add --format json or csv"),
         (("--output", "-"), "standard output"),
     ],
 )
@@ -264,6 +266,14 @@ def test_misuse_is_exit_code_two_and_one_clear_message(
     model = () if "--model" in arguments else ("--model", toy)
     done = run("classify", library / "a loud.wav", *model, *arguments, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr.decode() and done.stdout == b""
+
+
+def test_a_name_of_any_kind_holds_the_format_that_was_asked_for(toy: Path, library: Path, tmp_path: Path) -> None:
+    track = library / "a loud.wav"
+    assert run("classify", track, "--model", toy, "--output", tmp_path / "r.txt", "--format", "csv").returncode == 0
+    assert (tmp_path / "r.txt").read_text().startswith("path,genre,")
+    assert run("classify", track, "--model", toy, "--output", tmp_path / "r.ndjson").returncode == 0
+    assert json.loads((tmp_path / "r.ndjson").read_text())["genre"]
 
 
 def test_config_file_sets_defaults(toy: Path, library: Path, tmp_path: Path) -> None:

@@ -41,6 +41,64 @@ def test_recipes_lists_all_with_row_codes() -> None:
     assert any(line.startswith("mfcc-cnn ") and "E1, E3, E5" in line for line in lines)
 
 
+def test_the_light_install_lists_recipes_and_knows_wrong_names() -> None:
+    def run_light(*words: str) -> subprocess.CompletedProcess[str]:
+        # pydantic may be there all the same: some versions of typer bring it
+        hidden = ("torch", "lightning", "yaml", "sklearn", "scipy", "audiomentations", "numba", "matplotlib")
+        program = (
+            f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); sys.argv = {['musicgenre', *words]!r};"
+            "from musicgenre.cli import main; main()"
+        )
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S)
+
+    assert run_light("recipes").stdout == text(run("recipes").stdout)
+    assert run_light("recipes", "E4").stdout == text(run("recipes", "E4").stdout)
+    whole = run_light("recipes", "mfcc-cnn")
+    assert whole.returncode == 2 and "reading recipes needs packages" in whole.stderr
+    for command in (("train", "e33", "--data", "m.csv"), ("shard", "m.csv", "--recipe", "e33", "--output", "s")):
+        wrong = run_light(*command)
+        assert wrong.returncode == 2 and "there is no recipe named 'e33'. Nearest: mfcc-cnn." in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train e33 --data none.csv", "no recipe named 'e33'"),
+        ("train mfcc-cnn --data none.csv", "no file"),
+        ("train mfcc-cnn --data none.csv --set training.epoch=3", "unknown key"),
+        ("train mfcc-cnn --data none.csv --resume", "nothing to resume"),
+        ("augment none.csv", "no file"),
+        ("shard none.csv --recipe mfcc-cnn --output s", "no file"),
+        ("prepare none.csv --representation mfcc", "no file"),
+        ("show none.wav --output p.png", "does not exist"),
+        ("evaluate none", "no run folder"),
+        ("export none", "no run folder"),
+    ],
+)
+def test_misuse_is_told_before_anything_heavy_is_loaded(words: str, message: str, tmp_path: Path) -> None:
+    """Loading these takes seconds; that none is loaded is what keeps the answer quick."""
+    heavy = (
+        "torch",
+        "lightning",
+        "transformers",
+        "sklearn",
+        "scipy",
+        "audiomentations",
+        "librosa",
+        "matplotlib",
+        "numba",
+    )
+    program = (
+        f"import sys, atexit; sys.argv = {['musicgenre', *words.split()]!r};"
+        f"atexit.register(lambda: print([name for name in {heavy!r} if name in sys.modules]));"
+        "from musicgenre.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "[]\n") and message in done.stderr, done
+
+
 def test_recipes_lists_those_that_match_a_pattern() -> None:
     done = run("recipes", "fusion-cnn?d*")
     names = [line.split()[0] for line in text(done.stdout).splitlines()]

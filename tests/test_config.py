@@ -8,6 +8,7 @@ import pytest
 
 from musicgenre.config import read_config
 from musicgenre.errors import UsageError
+from tests.cli import run
 
 COMMANDS = {"classify": ["coverage", "top", "format"], "data": []}
 
@@ -45,3 +46,20 @@ def test_absent_means_no_defaults(tmp_path: Path) -> None:
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_config(write(tmp_path / "config.toml", text), COMMANDS)
+
+
+def test_a_folder_that_may_not_be_read_means_no_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert read_config(tmp_path / "config.toml", COMMANDS) == {}
+
+
+def test_a_command_goes_on_where_its_config_folder_is_a_file(tmp_path: Path) -> None:
+    in_the_way = write(tmp_path / "config", "no folder")
+    own = {"MUSICGENRE_CONFIG": str(in_the_way), "MUSICGENRE_CACHE": str(tmp_path / "cache")}
+    done = run("bundles", "list", env=own)
+    assert done.returncode == 0
+    assert done.stderr.decode().count("warning: the config file") == 1

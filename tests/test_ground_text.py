@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from musicgenre._text import did_you_mean, nearest_name, printable, shortened, unknown_name
+from musicgenre._text import did_you_mean, did_you_mean_path, nearest_name, printable, shortened, unknown_name
 from musicgenre.errors import UsageError
+from tests.cli import run
+from tests.toy import save_toy
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,47 @@ def test_the_nearest_name_is_found_whatever_its_case() -> None:
 def test_questions_end_where_a_list_can_follow() -> None:
     assert did_you_mean("trak", ["track", "song"]) == "Did you mean 'track'? "
     assert did_you_mean("zither", ["track", "song"]) == ""
+
+
+def test_the_nearest_path_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "music" / "jazz").mkdir(parents=True)
+    song = tmp_path / "music" / "jazz" / "song.mp3"
+    song.touch()
+    for wrong in ("music/jazz/sonq.mp3", "music/jaz/song.mp3", "musik/jazz/song.mp3"):
+        assert did_you_mean_path(tmp_path / wrong) == f"Did you mean '{song}'? "
+    assert did_you_mean_path(tmp_path / "musik" / "rock") == f"Did you mean '{tmp_path / 'music'}'? "
+    for wrong in ("zither", "x" * 300, "music/jazz/song.mp3/below", "", "a\0b"):
+        assert did_you_mean_path(tmp_path / wrong if wrong else "") == ""
+
+
+def test_the_nearest_path_is_printable(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).touch()
+    assert did_you_mean_path(tmp_path / "cafe.wav") == f"Did you mean '{tmp_path}/caf\\xe9.wav'? "
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("song.wav", "show sonq.wav --output p.png"),
+        ("song.wav", "classify sonq.wav"),
+        ("toys.onnx", "classify song.wav --model toy.onnx"),
+        ("music/a/b.wav", "teach musik --name mine"),
+        ("music/a/b.wav", "data index musik"),
+        ("tracks.csv", "data validate track.csv"),
+        ("tracks.csv", "train mfcc-cnn --data track.csv"),
+        ("mine.yaml", "train mime.yaml --data track.csv"),
+        ("runs/one/run.json", "evaluate runs/on"),
+        ("tracks.npz", "similar song.wav --index track.npz"),
+    ],
+)
+def test_commands_ask_for_the_nearest_path(there: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).touch()
+    ears = {"MUSICGENRE_CACHE": str(tmp_path / "cache")}
+    if words == "classify sonq.wav":
+        words += f" --model {save_toy(tmp_path / 'ears' / 'toy.onnx')}"
+    done = run(*words.split(), cwd=tmp_path, env=ears)
+    assert done.returncode in (1, 2) and b"Did you mean '" in done.stderr, done.stderr
 
 
 def test_unknown_names_are_told_with_the_valid_ones() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from musicgenre.errors import RecipeError
 from musicgenre.models.registry import check_options
-from musicgenre.training.recipe_names import RECIPE_FOLDER, current_name, former_names, list_recipes
+from musicgenre.training.recipe_names import RECIPE_FOLDER, current_name, former_names, list_recipes, recipe_lines
 from musicgenre.training.recipes import Recipe, load_recipe
 
 NAMES_BEFORE = (Path(__file__).parent / "data" / "recipe_names_before.txt").read_text("utf-8").split()
@@ -111,6 +111,14 @@ def test_overrides_win_and_are_typed() -> None:
 def test_wrong_overrides_say_what_would_be_right(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("[", r"\[")):
         load_recipe("mfcc-cnn", [override])
+
+
+def test_the_list_says_what_the_recipes_say() -> None:
+    """It reads lines in place of YAML, without the packages of training."""
+    for line in recipe_lines():
+        whole = load_recipe(line.name)
+        assert (line.name, line.systems, line.summary) == (whole.name, whole.systems, whole.summary)
+    assert [line.name for line in recipe_lines()] == list_recipes()
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

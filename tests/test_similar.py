@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicgenre.cli._options import print_playlist
 from musicgenre.embedding.embed import Embedder, embed_tracks
 from musicgenre.embedding.file import EmbeddingSettings, TrackEmbeddings, read_embeddings
 from musicgenre.embedding.similar import SimilarityIndex, similar
@@ -169,6 +171,25 @@ def test_the_command_prints_tables_and_json(library: tuple[Path, Path, Path]) ->
     assert missing.returncode == 2 and b"musicgenre embed" in missing.stderr
     unknown = run("similar", "nothing.wav", "--index", out)
     assert unknown.returncode == 2 and b"neither a file" in unknown.stderr
+
+
+def test_a_playlist_of_whole_paths(library: tuple[Path, Path, Path]) -> None:
+    _, _, out = library
+    done = run("similar", "bright0.wav", "--index", out, "--top", "3", "--format", "m3u8")
+    table = run("similar", "bright0.wav", "--index", out, "--top", "3").stdout.decode().splitlines()
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == "#EXTM3U" and len(lines) == 4
+    assert [Path(line).name for line in lines[1:]] == [Path(line.split()[1]).name for line in table]
+    assert all(Path(line).is_absolute() and Path(line).is_file() for line in lines[1:])
+
+
+def test_a_playlist_keeps_the_bytes_of_names_and_leaves_out_what_would_break_it(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    print_playlist([os.fsdecode(b"/music/caf\xe9.wav"), "/music/two\nlines.wav", "/music/\u0416.wav"])
+    told = capfdbinary.readouterr()
+    assert told.out == b"#EXTM3U\n/music/caf\xe9.wav\n/music/\xd0\x96.wav\n"
+    assert b"left out, since no playlist can hold its name: /music/two\\nlines.wav" in told.err
 
 
 def test_a_mapped_index_and_one_in_memory_agree(library: tuple[Path, Path, Path]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -215,3 +216,22 @@ def test_a_hundred_real_tracks(default_bundle_cache: Path, shared_data: Path, tm
     assert sum(taught.counts.values()) == 100
     assert taught.score.accuracy > 0.85
     assert taught.score.answered.accuracy >= 0.9
+
+
+def test_a_head_in_a_place_of_its_own_is_named_by_that_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from musicgenre.cli.teach import _print_report
+    from musicgenre.models.head import taught_path
+    from musicgenre.teaching.teach import Taught
+
+    monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path / "config"))
+    head, score, _ = fitted(heard(rng, {"blues": 12, "jazz": 12}))
+    taught = Taught(
+        head=head, path=tmp_path / "my heads" / "mine.json", counts={"blues": 12, "jazz": 12}, score=score,
+        warnings=(), failures=(), seconds=1.0,
+    )  # fmt: skip
+    _print_report(taught)
+    assert f"--model '{taught.path}'" in capsys.readouterr().out
+    _print_report(dataclasses.replace(taught, path=taught_path("mine")))
+    assert "--model mine" in capsys.readouterr().out

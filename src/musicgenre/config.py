@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
     Returns
     -------
     dict
-        For every command the option values, keyed by parameter name (dashes become underscores).
+        For every command the option values, keyed by parameter name (dashes become underscores). A file that may not
+        be read means no defaults, and a warning.
 
     Raises
     ------
@@ -40,6 +42,10 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors like to begin with a mark
     except FileNotFoundError:
+        return {}
+    except (PermissionError, NotADirectoryError) as error:
+        # Not the fault of what the command is asked to do: another person's folder, a home that a service has not.
+        warnings.warn(f"the config file {path} cannot be read ({error.strerror}): no defaults are used", stacklevel=2)
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(

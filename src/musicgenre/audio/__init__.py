@@ -6,25 +6,33 @@ decoded in spite of a fault comes back with a warning.
 """
 
 from musicgenre.audio._decoder import Decoder
+from musicgenre.audio.level import AS_IT_IS, Gain, Level, LevelChoice, choose_level, level_db, parse_level
 from musicgenre.audio.load import SoundStream, from_array, load, load_spans, open_source, probe, stream
 from musicgenre.audio.names import printable
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
 
 __all__ = [
+    "AS_IT_IS",
     "AUDIO_SUFFIXES",
     "AudioInfo",
     "Decoder",
     "Float32",
+    "Gain",
+    "Level",
+    "LevelChoice",
     "Sound",
     "SoundStream",
     "Source",
     "Spans",
+    "choose_level",
     "find_audio_files",
     "from_array",
+    "level_db",
     "load",
     "load_spans",
     "open_source",
+    "parse_level",
     "printable",
     "probe",
     "stream",

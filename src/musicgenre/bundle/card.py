@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import sigmoid, softmax
+from musicgenre.audio import Level
 from musicgenre.errors import BundleError, DataError
 from musicgenre.features.base import SHORTEST_HOP_S
 from musicgenre.models.pooling import Mixture, Pooling, mixture_from_settings
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the first with a level: a reader that knows none would answer for another sound
+_VERSION_WITHOUT_LEVEL = 1
 
 Kind = Literal["embedding", "classifier", "ensemble"]
 Activation = Literal["softmax", "sigmoid"]
@@ -81,6 +83,9 @@ class BundleCard:
         Cards of the classifiers of an ensemble, in order.
     mixture : mapping
         How they answer together: settings of a `musicgenre.models.pooling`.
+    level : mapping
+        What every track is brought to before it is heard, the values of a `musicgenre.audio.Level`, where training
+        did the same. Empty: tracks are heard as they are.
     notes : str
         What else a user should know.
     extra : str
@@ -117,11 +122,12 @@ class BundleCard:
     weights: tuple[Mapping[str, Any], ...] = ()
     members: tuple[Mapping[str, Any], ...] = ()
     mixture: Mapping[str, Any] = field(default_factory=dict)
+    level: Mapping[str, Any] = field(default_factory=dict)
     notes: str = ""
     extra: str = ""
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
-    format_version: int = FORMAT_VERSION
+    format_version: int = _VERSION_WITHOUT_LEVEL
 
     def __post_init__(self) -> None:
         """Check what everything else relies on; a `BundleError` names the field, its value and what is valid."""
@@ -148,6 +154,7 @@ class BundleCard:
                 valid="As many of one as of the other",
             )
 
+        self.hearing_level  # noqa: B018 - refuses a level that is none
         if self.kind == "ensemble":
             self._check_ensemble()
 
@@ -192,6 +199,11 @@ class BundleCard:
         return self.kind == "embedding" or self.task == "multi_label"
 
     @property
+    def hearing_level(self) -> Level | None:
+        """What every track is brought to before it is heard, if anything."""
+        return Level.from_values(self.level, f"the card of {self.name!r}") if self.level else None
+
+    @property
     def member_cards(self) -> tuple[BundleCard, ...]:
         """Cards of the classifiers of an ensemble."""
         return tuple(_card_from(member, f"a member of {self.name!r}") for member in self.members)
@@ -215,7 +227,12 @@ class BundleCard:
 
     def as_values(self) -> dict[str, Any]:
         """Give the card as plain values, as they stand on the card of an ensemble."""
-        return asdict(self)
+        values = asdict(self)
+        if self.level:
+            values["format_version"] = FORMAT_VERSION
+        else:
+            del values["level"]  # earlier versions read such a card, and it is what they wrote, to the byte
+        return values
 
     def to_json(self) -> str:
         """Write the card as one line of JSON, keys sorted."""
@@ -317,6 +334,6 @@ _CHECKS: dict[str, _Check] = {
     "tag_scales": _numbers(1e-9),
     "tag_biases": _numbers(),
     **dict.fromkeys(("licence", "citation", "origin", "notes", "extra", "sha256"), _TEXT),
-    **dict.fromkeys(("front_end", "source_sha256"), _MAPPING),
+    **dict.fromkeys(("front_end", "level", "source_sha256"), _MAPPING),
     **dict.fromkeys(("scores", "weights"), _MAPPINGS),
 }

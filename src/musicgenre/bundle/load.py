@@ -203,7 +203,9 @@ class Bundle:
         if any(entry.name == "padding" for entry in session.get_overridable_initializers()):
             self._constant_feeds["padding"] = np.zeros((), dtype=np.int64)
 
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bundle") if threads > 1 else None
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0  # the process whose threads the pool has
 
     @property
     def hears_tracks(self) -> bool:
@@ -280,11 +282,20 @@ class Bundle:
 
         # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
-        mapped = map if self._pool is None or len(single) == 1 else self._pool.map
-        by_output = zip(*mapped(run_row, single), strict=True)
+        if self._threads == 1 or len(single) == 1:
+            by_output = zip(*map(run_row, single), strict=True)
+        else:
+            by_output = zip(*self._threads_here().map(run_row, single), strict=True)
 
         names = [name.removeprefix(self._prefix) for name in self._outputs]
         return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
+
+    def _threads_here(self) -> ThreadPoolExecutor:
+        """The threads of this process: a forked child has the pool of its parent, but none of the threads in it."""
+        if self._pool is None or self._pool_process != os.getpid():
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bundle")
+            self._pool_process = os.getpid()
+        return self._pool
 
 
 class PythonFrontEnd:

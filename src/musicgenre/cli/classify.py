@@ -93,6 +93,10 @@ def classify(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
+    ] = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
@@ -126,7 +130,7 @@ def classify(
         check_can_plot()
     line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, n_threads)
+    classifier = _load(model, coverage, level, n_threads)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -276,7 +280,7 @@ def _check_options(
     return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
 
 
-def _load(model: str, coverage: str | None, threads: int) -> Classifier:
+def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
     from musicgenre.listening.classifier import Classifier
@@ -287,7 +291,7 @@ def _load(model: str, coverage: str | None, threads: int) -> Classifier:
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads)
+    return Classifier(model, coverage=coverage, threads=threads, level=level)
 
 
 def _open_results(

@@ -27,6 +27,9 @@ def teach(
     coverage: Annotated[
         str, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = "30",
+    level: Annotated[
+        str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: -17.2.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no report.")] = False,
 ) -> None:
@@ -63,6 +66,7 @@ def teach(
             output=output,
             overwrite=overwrite,
             coverage=coverage,
+            level=level,
             jobs=jobs or usable_cores(),
             progress=progress,
         )
@@ -89,6 +93,10 @@ def _list(title: str, lines: list[str]) -> None:
 
 def _print_report(taught: Taught) -> None:
     """Print how good the model is, genre by genre and as a whole."""
+    import shlex
+
+    from musicgenre.models.head import taught_path
+
     score, classes = taught.score, taught.score.classes
     width = max(len(label) for label in (*taught.head.labels, "genre"))
     typer.echo(f"{'genre':{width}}  tracks  tested  precision  recall    F1")
@@ -111,4 +119,9 @@ def _print_report(taught: Taught) -> None:
         f" confidence is off by {score.calibration_error:.3f}"
     )
     typer.echo(f"saved {taught.path} after {taught.seconds:.0f} s")
-    typer.echo(f"use it: musicgenre classify FILE --model {taught.head.name}")
+
+    # A head in a place of its own choosing is found by that place, not by its name.
+    model = taught.head.name
+    if taught.path != taught_path(model):
+        model = shlex.quote(str(taught.path))
+    typer.echo(f"use it: musicgenre classify FILE --model {model}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import sha256_of
 from musicgenre._parallel import in_threads, usable_cores
-from musicgenre._text import printable
+from musicgenre._text import did_you_mean_path, printable
 from musicgenre.embedding.embed import NETWORKS, Embedder, difference
 from musicgenre.embedding.file import EmbeddingSettings, Float16, TrackEmbeddings, read_embeddings
 from musicgenre.errors import BundleError, DataError, UsageError
@@ -276,6 +276,7 @@ def similar(
         raise UsageError(
             f"{printable(name)} is neither a file nor a track of the index",
             valid="a path or file name as it stands in the index, or an audio file",
+            next_step=f"{did_you_mean_path(name)}Check the name and the folder",
         )
 
     heard = _embedder_of(index.settings, model, options).embed(name)

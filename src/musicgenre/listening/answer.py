@@ -69,7 +69,8 @@ class Answer:
     heard_s : float
         How much of it was heard, in seconds.
     genre : str
-        The most probable genre, or `unsure` below the model's threshold; empty from a tagger, which names none.
+        The most probable genre, or `unsure` below the model's threshold and where there is too little sound; empty
+        from a tagger, which names none.
     confidence : float
         Calibrated probability of the most probable genre, in [0, 1]; 0 from a tagger.
     scores : mapping of str to float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -9,6 +10,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from musicgenre._text import printable
+from musicgenre.audio import parse_level
 from musicgenre.errors import AudioError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
@@ -20,7 +22,7 @@ DEFAULT_COVERAGE_S = 18.0
 
 
 class Classifier:
-    """Names the genre of tracks. Loads its model once; safe to share between threads.
+    """Names the genre of tracks. Loads its model once; safe to share between threads, and to use in forked processes.
 
     Parameters
     ----------
@@ -32,13 +34,16 @@ class Classifier:
         Seconds of each track to hear, evenly spread, or `full` for everything. None takes the measured default.
     threads : int, optional
         Threads that one inference may use; all cores by default.
+    level : float or `off`, optional
+        RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None does what
+        the model says.
 
     Raises
     ------
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When `coverage` is neither `full` nor a positive number.
+        When `coverage` is neither `full` nor a positive number, or `level` neither `off` nor an RMS.
 
     Examples
     --------
@@ -49,11 +54,17 @@ class Classifier:
     """
 
     def __init__(
-        self, model: str = "default", *, coverage: float | str | None = None, threads: int | None = None
+        self,
+        model: str = "default",
+        *,
+        coverage: float | str | None = None,
+        threads: int | None = None,
+        level: float | str | None = None,
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
+        self._level = parse_level(level)
         self._listener = load_listener(model, threads=threads)
-        self._ear = self._listener.ear(self.coverage)  # holds nothing of a track, so threads may share it
+        self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
 
     @property
     def model(self) -> str:
@@ -62,8 +73,10 @@ class Classifier:
 
     @property
     def model_sha256(self) -> str:
-        """Checksum of the loaded model: a model taught again under its name has another one."""
-        return self._listener.sha256
+        """Checksum of the loaded model: one taught again under its name has another, one at an asked-for level too."""
+        if self._level == "model":
+            return self._listener.sha256
+        return hashlib.sha256(f"{self._listener.sha256}{self._level}".encode()).hexdigest()
 
     @property
     def labels(self) -> tuple[str, ...]:

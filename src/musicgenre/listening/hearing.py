@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Protocol, cast
@@ -40,6 +40,8 @@ class Heard:
         Length of the whole track in seconds.
     warnings : tuple of str
         What a person should know: truncated file, silence, repeated sound ...
+    is_too_quiet : bool
+        Whether there is too little sound to answer; never where the model has no level.
     members : tuple of Heard
         What each model of an ensemble heard on its own; empty for a single model.
     """
@@ -48,6 +50,7 @@ class Heard:
     indices: list[int]
     duration_s: float
     warnings: tuple[str, ...]
+    is_too_quiet: bool = False
     members: tuple[Heard, ...] = ()
 
 
@@ -70,6 +73,8 @@ class Ear:
         How much of a track is heard.
     run : callable
         Runs the network on rows of samples, shape (n, segment_samples).
+    level : Level, optional
+        What every track is brought to, by one gain over all that is heard of it.
     rows_at_once : int
         Most rows that `run` is given together.
     """
@@ -80,11 +85,13 @@ class Ear:
         coverage: Coverage,
         run: Callable[[Float32], Outputs],
         *,
+        level: audio.Level | None = None,
         rows_at_once: int = _ROWS_AT_ONCE,
     ) -> None:
         self.framing = framing
         self.coverage = coverage
         self._run_rows = run
+        self._level = level
         self._rows_at_once = rows_at_once
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
@@ -126,8 +133,10 @@ class Ear:
                 spans = [framing.span(index, n_samples) for index in chosen]
                 pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
                 if not ends_early(pieces, spans):
-                    rows = map(framing.row, chosen, pieces.waveforms)
-                    return Heard(self._run(rows), chosen, duration_s, pieces.warnings)
+                    gain = self._gain(pieces.waveforms)
+                    rows = map(framing.row, chosen, map(gain.apply, pieces.waveforms))
+                    warnings = pieces.warnings + gain.warnings
+                    return Heard(self._run(rows), chosen, duration_s, warnings, gain.is_too_quiet)
 
         if duration_s > _LOAD_AT_MOST_S:
             return self._hear_stream(source)
@@ -138,26 +147,37 @@ class Ear:
         framing, waveform, warnings = self.framing, sound.waveform, sound.warnings
         duration_s = len(waveform) / framing.sample_rate_hz
         n_segments = framing.n_segments(len(waveform))
+        chosen = self.coverage.choose(max(1, n_segments), framing.hop_s)
+
+        # Of a track that is heard in full all of it counts, its partial tail too: as in a stream.
+        if len(chosen) < n_segments:
+            spans = [framing.span(index, len(waveform)) for index in chosen]
+            gain = self._gain([waveform[start : start + length] for start, length in spans])
+        else:
+            gain = self._gain([waveform])
+        warnings += gain.warnings
 
         if n_segments == 0:
             treatment = "repeated" if framing.repeat_short else "zero-padded"
             needed_s = framing.shortest_samples / framing.sample_rate_hz
             warnings += (f"only {duration_s:.2f} s long: {treatment} to the {needed_s:.2f} s the model needs",)
             waveform = framing.fill_short(waveform)
-            n_segments = 1
-
-        chosen = self.coverage.choose(n_segments, framing.hop_s)
 
         def rows() -> Iterator[Float32]:
             for index in chosen:
                 start, length = framing.span(index, len(waveform))
-                yield framing.row(index, waveform[start : start + length])
+                yield framing.row(index, gain.apply(waveform[start : start + length]))
 
-        return Heard(self._run(rows()), chosen, duration_s, warnings)
+        return Heard(self._run(rows()), chosen, duration_s, warnings, gain.is_too_quiet)
 
     def _hear_stream(self, source: audio.Decoder) -> Heard:
         """Hear everything in flat memory, for long tracks and those that do not tell their length."""
         framing = self.framing
+        # The gain is known at the end of the track and needed at its beginning: such tracks are decoded twice.
+        gain = audio.AS_IT_IS
+        if self._level is not None:
+            gain = self._gain(audio.stream(source, framing.sample_rate_hz))
+
         stream = audio.stream(source, framing.sample_rate_hz)
         n_samples = 0
         indices: list[int] = []
@@ -171,12 +191,17 @@ class Ear:
         def rows() -> Iterator[Float32]:
             for index, row in framing.rows(blocks()):
                 indices.append(index)
-                yield row
+                yield gain.apply(row)
 
         outputs = self._run(rows())
         if not indices:  # shorter than one segment, which is known only now
             return self._hear_sound(audio.load(source, framing.sample_rate_hz))
-        return Heard(outputs, indices, n_samples / framing.sample_rate_hz, stream.warnings)
+        warnings = stream.warnings + gain.warnings
+        return Heard(outputs, indices, n_samples / framing.sample_rate_hz, warnings, gain.is_too_quiet)
+
+    def _gain(self, pieces: Iterable[Float32]) -> audio.Gain:
+        """Find the gain for a track from all that is heard of it."""
+        return audio.AS_IT_IS if self._level is None else self._level.gain(pieces)
 
     def _run(self, rows: Iterator[Float32]) -> Outputs:
         """Run the network on rows as they come, so that a long track never stands in memory as a whole."""

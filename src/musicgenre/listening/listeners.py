@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.audio import Level, LevelChoice, choose_level
 from musicgenre.bundle.ensemble import load_ensemble
 from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.store import ensure_bundle
@@ -45,14 +47,17 @@ class Listener(Protocol):
         What the model is called, and a checksum that changes with it.
     labels : tuple of str
         Genres it can name; none where it names tags.
+    level : Level or None
+        What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     """
 
     name: str
     sha256: str
     labels: tuple[str, ...]
+    level: Level | None
 
-    def ear(self, coverage: Coverage) -> Hearer:
-        """Make what hears as much of a track as `coverage` says."""
+    def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
+        """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
         ...
 
     def answer(self, path: str | None, heard: Heard) -> Answer:
@@ -114,6 +119,7 @@ class BundleListener:
         self.bundle = bundle
         self.name = card.name
         self.sha256 = card.sha256
+        self.level = card.hearing_level
         # MusiCNN heard short tracks repeated when it was trained, exported networks heard them with zeros behind.
         self.framing = Framing(
             card.sample_rate_hz,
@@ -123,11 +129,12 @@ class BundleListener:
             repeat_short=card.kind == "embedding",
         )
 
-    def ear(self, coverage: Coverage) -> Hearer:
+    def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
+        wanted = choose_level(level, self.level)
         if self.bundle.hears_tracks:
-            return TrackEar(self.framing, coverage, self.bundle.run_track)
-        return Ear(self.framing, coverage, self.bundle.run)
+            return TrackEar(self.framing, coverage, self.bundle.run_track, level=wanted)
+        return Ear(self.framing, coverage, self.bundle.run, level=wanted)
 
 
 class HeadListener(BundleListener):
@@ -158,6 +165,7 @@ class HeadListener(BundleListener):
         self.name = head.name
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
+        self.level = head.level
         self._head = head
 
     def answer(self, path: str | None, heard: Heard) -> Answer:
@@ -243,6 +251,8 @@ class TagListener(BundleListener):
 
         thresholds = dict(zip(card.labels, card.thresholds, strict=False))  # there may be none at all
         chosen = tuple(tag for tag, score in tags.items() if tag in thresholds and score >= thresholds[tag])
+        if heard.is_too_quiet:
+            chosen = ()
 
         timeline = []
         for index, row in zip(heard.indices, segments, strict=True):
@@ -279,15 +289,16 @@ class EnsembleListener:
         self.name = card.name
         self.sha256 = card.sha256
         self.labels = tuple(card.labels)
+        self.level: Level | None = None
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
         self._slowest = steps_s.index(max(steps_s))
         self.framing = self._members[self._slowest].framing
 
-    def ear(self, coverage: Coverage) -> Hearer:
-        """Make an ear that hears for every member; members that cut tracks alike hear together."""
-        return _EnsembleEar(self._members, coverage, self._slowest)
+    def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
+        """Make an ear that hears for every member; members that cut tracks alike, at one level, hear together."""
+        return _EnsembleEar(self._members, coverage, level, self._slowest)
 
     def answer(self, path: str | None, heard: Heard) -> Answer:
         """Mix what the members say of the whole track, and what they say of each step of the timeline."""
@@ -320,20 +331,22 @@ class EnsembleListener:
 class _EnsembleEar:
     """Hears a track once for all members that cut it alike."""
 
-    def __init__(self, members: Sequence[ClassifierListener], coverage: Coverage, slowest: int) -> None:
-        alike: dict[tuple[Framing, bool], dict[str, Bundle]] = {}
+    def __init__(
+        self, members: Sequence[ClassifierListener], coverage: Coverage, level: LevelChoice, slowest: int
+    ) -> None:
+        alike: dict[tuple[Framing, Level | None, bool], dict[str, Bundle]] = {}
         for number, member in enumerate(members):
-            key = (member.framing, member.bundle.hears_tracks)
+            key = (member.framing, choose_level(level, member.level), member.bundle.hears_tracks)
             alike.setdefault(key, {})[str(number)] = member.bundle
 
         self._slowest = slowest
         self._ears: list[Hearer] = []
-        for (framing, hears_tracks), bundles in alike.items():
+        for (framing, wanted, hears_tracks), bundles in alike.items():
             network = _SideBySide(bundles)
             if hears_tracks:
-                self._ears.append(TrackEar(framing, coverage, network.run_track))
+                self._ears.append(TrackEar(framing, coverage, network.run_track, level=wanted))
             else:
-                self._ears.append(Ear(framing, coverage, network.run))
+                self._ears.append(Ear(framing, coverage, network.run, level=wanted))
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
         """Hear one track; parameters and errors are those of `Ear.hear`."""
@@ -341,13 +354,14 @@ class _EnsembleEar:
         for ear in self._ears:
             heard = ear.hear(source, sample_rate_hz=sample_rate_hz)
             for number, logits in heard.outputs.items():  # named by the members that cut the track so
-                parts[int(number)] = Heard({"logits": logits}, heard.indices, heard.duration_s, heard.warnings)
+                parts[int(number)] = replace(heard, outputs={"logits": logits})
 
         # The duration is that of the member whose timeline is shown; what one of them noticed is true for all.
         members = tuple(parts[number] for number in sorted(parts))
         shown = members[self._slowest]
         warnings = tuple(dict.fromkeys(warning for part in members for warning in part.warnings))
-        return Heard({}, shown.indices, shown.duration_s, warnings, members)
+        too_quiet = any(part.is_too_quiet for part in members)
+        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members)
 
 
 class _SideBySide:
@@ -379,6 +393,7 @@ def _genre_answer(
     """Put an answer together that names a genre: scores of the track (n_labels,) and of its segments (n, n_labels)."""
     by_genre = ranked(listener.labels, scores)
     best, confidence = next(iter(by_genre.items()))
+    is_sure = confidence >= unsure_threshold and not heard.is_too_quiet
 
     timeline = []
     times_s = [listener.framing.times_s(index) for index in heard.indices]
@@ -390,7 +405,7 @@ def _genre_answer(
         path=path,
         duration_s=heard.duration_s,
         heard_s=_heard_s(heard, listener.framing),
-        genre=best if confidence >= unsure_threshold else UNSURE,
+        genre=best if is_sure else UNSURE,
         confidence=confidence,
         scores=by_genre,
         tags=tags or {},

@@ -38,13 +38,16 @@ class TrackEar:
         How much of a track is heard.
     run : callable
         Runs the network, see `Run`.
+    level : Level, optional
+        What every track is brought to, by one gain over all that is heard of it.
     """
 
-    def __init__(self, framing: Framing, coverage: Coverage, run: Run) -> None:
+    def __init__(self, framing: Framing, coverage: Coverage, run: Run, *, level: audio.Level | None = None) -> None:
         self.framing = framing
         self.coverage = coverage
         self._segment_s = framing.segment_samples / framing.sample_rate_hz
         self._run = run
+        self._level = level
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
         """Hear one track; parameters and errors are those of `Ear.hear`."""
@@ -87,14 +90,15 @@ class TrackEar:
         starts_s = [index * framing.hop_s for index in indices]
         # One segment that is the whole track: a model without a segment length hears it as in training.
         segment_s = None if len(indices) == 1 else self._segment_s
-        outputs = self._run(track, starts_s, segment_s)
+        levelled, gain = self._bring_to_level(track)
+        outputs = self._run(levelled, starts_s, segment_s)
 
-        warnings = track.warnings
+        warnings = track.warnings + gain.warnings
         if n_segments == 0:
             warnings += (f"only {length_s:.2f} s long: shorter than the {self._segment_s:.2f} s of a segment",)
         if told_s is None:
             told_s = length_s
-        return Heard(outputs, indices, told_s, warnings)
+        return Heard(outputs, indices, told_s, warnings, gain.is_too_quiet)
 
     def _hear_pieces(self, pieces: TrackSound, chosen: list[int], duration_s: float) -> Heard:
         """Hear chosen segments of a track, whose spans were joined."""
@@ -102,12 +106,21 @@ class TrackEar:
         starts_s = [0.0]
         for before, after in pairwise(chosen):
             starts_s.append(starts_s[-1] + min((after - before) * self.framing.hop_s, self._segment_s))
-        outputs = self._run(pieces, starts_s, self._segment_s)
+        levelled, gain = self._bring_to_level(pieces)
+        outputs = self._run(levelled, starts_s, self._segment_s)
 
-        warnings = pieces.warnings
+        warnings = pieces.warnings + gain.warnings
         if self.coverage.seconds is None:  # all of it was asked for
             warnings += (f"{duration_s:.0f} s long: {LONGEST_S:.0f} s of it were heard, evenly spread",)
-        return Heard(outputs, chosen, duration_s, warnings)
+        return Heard(outputs, chosen, duration_s, warnings, gain.is_too_quiet)
+
+    def _bring_to_level(self, track: TrackSound) -> tuple[TrackSound, audio.Gain]:
+        """Multiply all that is heard by one gain, the same at every rate that the network asks for."""
+        if self._level is None:
+            return track, audio.AS_IT_IS
+        gain = self._level.gain([track.at(self.framing.sample_rate_hz)])
+        levelled = TrackSound(lambda rate_hz: Sound(gain.apply(track.at(rate_hz)), rate_hz, None))
+        return levelled, gain
 
     def _choose(self, duration_s: float) -> list[int] | None:
         """Choose the segments of a track of known length; None where all of it is heard."""

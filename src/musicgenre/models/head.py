@@ -21,11 +21,13 @@ from musicgenre import _numbers
 from musicgenre._files import config_folder, write_text_atomic
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import softmax
+from musicgenre.audio import Level
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.discriminant import Linear
 
 FORMAT = "musicgenre-head"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the first with a level: a reader that knows none would answer for another sound
+_VERSION_WITHOUT_LEVEL = 1
 DEFAULT_HEAD = "default"
 
 Inputs = Literal["tags", "embedding"]
@@ -69,6 +71,8 @@ class GenreHead:
         From this mean probability on, a style tag is worth saying.
     card : dict
         Data, protocol, measured scores, licences, citations, notes; JSON values only.
+    level : Level, optional
+        What every track is brought to before it is heard; without one tracks are heard as they are.
     """
 
     name: str
@@ -82,6 +86,7 @@ class GenreHead:
     style_tags: tuple[str, ...] = ()
     tag_threshold: float = 1.0
     card: dict[str, Any] = field(default_factory=dict)
+    level: Level | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -164,7 +169,7 @@ class GenreHead:
         """Write the head as JSON with a checksum of its content."""
         content: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if self.level else _VERSION_WITHOUT_LEVEL,
             "name": self.name,
             "bundle": self.bundle_name,
             "inputs": self.inputs,
@@ -178,6 +183,8 @@ class GenreHead:
             "bias": _round(self.linear.bias),
             "weights": [_round(row) for row in self.linear.weights],
         }
+        if self.level:
+            content["level"] = self.level.as_values()
         content["sha256"] = _checksum(content)
 
         lines = [f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items()]
@@ -228,6 +235,7 @@ class GenreHead:
                 style_tags=tuple(map(str, content["style_tags"])),
                 tag_threshold=float(content["tag_threshold"]),
                 card=dict(content["card"]),
+                level=Level.from_values(content["level"], where) if "level" in content else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(where, f"{type(error).__name__}: {error}") from error

@@ -6,7 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
 from musicgenre._numbers import softmax
+from musicgenre._text import printable
+from musicgenre.audio import choose_level, parse_level
+from musicgenre.audio.level import QUIETEST_DB
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import ensure_bundle
-from musicgenre.errors import DataError, UsageError
+from musicgenre.errors import AudioError, DataError, UsageError
 from musicgenre.evaluation.calibration import (
     Answered,
     apply_threshold,
@@ -118,6 +121,7 @@ def teach(
     output: Path | None = None,
     overwrite: bool = False,
     coverage: float | str = DEFAULT_TEACH_COVERAGE_S,
+    level: float | str | None = None,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Taught:
@@ -135,6 +139,9 @@ def teach(
         Replace a head that exists.
     coverage : float or "full"
         Seconds of each track to hear, evenly spread.
+    level : float or "off", optional
+        RMS in dBFS that every track is brought to, here and whenever the head is used, or "off" for tracks as they
+        are. By default that of the default head.
     jobs : int
         Tracks heard at a time.
     progress : callable
@@ -158,11 +165,12 @@ def teach(
 
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
+    default = replace(default, level=choose_level(parse_level(level), default.level))
     bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
     card, heard_coverage = bundle.card, Coverage.parse(coverage)
     framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
-    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run))
-    key = key_of(card.sha256, heard_coverage.seconds)
+    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run, level=default.level))
+    key = key_of(card.sha256, heard_coverage.seconds, default.level)
     all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
@@ -193,6 +201,12 @@ class _LessonEar:
 
     def hear(self, path: Path, /) -> tuple[dict[str, Float32], tuple[str, ...]]:
         heard = self.ear.hear(path)
+        if heard.is_too_quiet:
+            raise AudioError(
+                f"{printable(path)} is too quiet to learn from",
+                valid=f"{QUIETEST_DB:g} dBFS (RMS) or more in what is heard",
+                next_step="Turn it up, or leave it out",
+            )
         return heard.outputs, heard.warnings
 
 
@@ -208,7 +222,7 @@ def fit_head(
     heard : sequence of HeardLesson
         No two of the same content.
     default : GenreHead
-        Gives the bundle, and the style tags with their threshold.
+        Gives the bundle, the level, and the style tags with their threshold.
     hop_s : float
         Seconds from one segment to the next.
 
@@ -275,6 +289,7 @@ def fit_head(
         style_tags=default.style_tags,
         tag_threshold=default.tag_threshold,
         card=_card_of(heard, labels, score, default),
+        level=default.level,
     )
     return head, score, _warnings_about(heard, pairs, labels, truth, trials, score)
 
