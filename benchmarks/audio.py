@@ -19,9 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from musicgenre import audio
+from musicgenre.audio._input import Input
 from musicgenre.audio._pyav import PyavReader
-from musicgenre.audio._soundfile import SoundfileReader
-from musicgenre.audio._source import Input
+from musicgenre.audio._readers import SoundfileReader
 from tests.sounds import FORMATS, music, rate_of, write
 
 RATE_HZ = 16_000

@@ -13,9 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicgenre._text import printable
 from musicgenre.audio._convert import Resampler, Tally, mix_down, plan
-from musicgenre.audio._source import Input, mp3_header, ogg_ends_early, suits_libsndfile
-from musicgenre.audio.names import printable
+from musicgenre.audio._formats import (
+    flac_total_is_true,
+    matroska_is_one,
+    ogg_chains,
+    ogg_ends_early,
+    starts_as_mpeg,
+    suits_libsndfile,
+    wav_layout,
+    wavpack_is_one,
+)
+from musicgenre.audio._input import Input
+from musicgenre.audio._mpeg import find_frames
 from tests.sounds import music, write
 
 
@@ -89,21 +100,34 @@ def test_a_resampler_gives_the_same_in_any_pieces() -> None:
     assert Resampler(8000, 8000).push(samples) is samples
 
 
-def test_the_length_header_of_an_mp3(tmp_path: Path) -> None:
+def test_the_frames_of_an_mp3(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp3", music(2.0))
-    header = mp3_header(Input(path))
-    assert header is not None
-    assert header.frames * 1152 == pytest.approx(2 * 44100, abs=3000)
-    assert header.n_bytes == pytest.approx(path.stat().st_size, rel=0.05)
-    assert suits_libsndfile(Input(path))
-    path.write_bytes(path.read_bytes()[:-5000])
+    table = find_frames(Input(path))
+    assert table.told_frames == len(table.offsets)
+    assert len(table.offsets) * 1152 == pytest.approx(2 * 44100, abs=3000)
+    assert table.kind == (1, 3, 44100)
+    assert table.told_bytes == pytest.approx(path.stat().st_size, rel=0.05)
+    assert starts_as_mpeg(Input(path).head)
     assert not suits_libsndfile(Input(path))
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert len(find_frames(Input(path)).offsets) < table.told_frames
 
 
 @given(st.binary(min_size=1, max_size=300))
 def test_any_first_bytes_are_survived(content: bytes) -> None:
-    for start in (b"", b"ID3", b"\xff\xfb\x90\x00" + bytes(32) + b"Xing", b"OggS", b"RIFF"):
+    for start in (
+        b"",
+        b"ID3",
+        b"\xff\xfb\x90\x00" + bytes(32) + b"Xing",
+        b"OggS",
+        b"RIFF",
+        b"fLaC",
+        b"RIFF0000WAVEfmt ",
+    ):
         source = Input(io.BytesIO(start + content))
         assert isinstance(suits_libsndfile(source), bool)
         assert isinstance(ogg_ends_early(source), bool)
-        mp3_header(source)
+        assert isinstance(starts_as_mpeg(source.head), bool)
+        assert isinstance(find_frames(source).offsets, list)
+        for look in (flac_total_is_true, wav_layout, matroska_is_one, wavpack_is_one, ogg_chains):
+            look(source)

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from musicgenre.audio import _mpeg
 from musicgenre.bundle import BundleCard
 from musicgenre.cli import app
 from tests.cli import COMMAND, classify_json, json_lines, run, run_process
@@ -86,6 +87,7 @@ def test_a_bundle_and_a_sound_are_opened_once(
     counting(Path, "read_bytes", "file")
     counting(soundfile, "SoundFile", "sound")
     counting(av, "open", "sound")
+    counting(_mpeg, "find_frames", "sound")
     done = CliRunner().invoke(app, ["classify", str(track), "--model", str(toy), "--coverage", coverage])
     assert done.exit_code == 0, done.output
     assert sorted(opened) == [".onnx", "sound"]

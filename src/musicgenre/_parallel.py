@@ -119,7 +119,7 @@ def run_jobs(
         warm_up()
 
     waiting = deque(range(len(items)))
-    with _one_thread_each():
+    with one_thread_each():
         while waiting:
             suspects = yield from _until_broken(method, function, shared, items, waiting, min(n_jobs, len(items)))
 
@@ -157,7 +157,7 @@ class OrderedPool:
         pending: deque[Future[Any]] = deque()
         try:
             for item in items:
-                with _one_thread_each():
+                with one_thread_each():
                     pending.append(self._pool.submit(_call, item))
                 if len(pending) == self._ahead:
                     yield pending.popleft().result()
@@ -224,7 +224,7 @@ def _start(function: Callable[[Any, Any], Any], shared: Any) -> None:
         threadpoolctl.threadpool_limits(1)
 
     _work = lambda item: function(shared, item)  # noqa: E731
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
 
 
 def _call(item: Any) -> Any:
@@ -233,7 +233,7 @@ def _call(item: Any) -> Any:
     return _work(item)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this worker when the process that started it is gone (killed, it could not say so)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -242,7 +242,7 @@ def _die_with_parent() -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let processes started in the block compute on one thread each."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))

@@ -1,16 +1,17 @@
 """Audio in: any common file, file object or array becomes mono float32 at the rate that is wanted.
 
 soundfile decodes what libsndfile reads well, PyAV the rest (AAC, ALAC, Opus, Vorbis, WMA, WavPack, video); both are
-imported only when a file needs them. Every failure is an :class:`~musicgenre.errors.AudioError`; what could be
-decoded in spite of a fault comes back with a warning.
+imported only when a file needs them. Every failure is an `AudioError`; what could be decoded in spite of a fault comes
+back with a warning.
 """
 
+from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio.level import AS_IT_IS, Gain, Level, LevelChoice, choose_level, level_db, parse_level
 from musicgenre.audio.load import SoundStream, from_array, load, load_spans, open_source, probe, stream
-from musicgenre.audio.names import printable
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
+from musicgenre.audio.workers import decoding_apart, naming
 
 __all__ = [
     "AS_IT_IS",
@@ -26,11 +27,13 @@ __all__ = [
     "Source",
     "Spans",
     "choose_level",
+    "decoding_apart",
     "find_audio_files",
     "from_array",
     "level_db",
     "load",
     "load_spans",
+    "naming",
     "open_source",
     "parse_level",
     "printable",

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
 
-from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Tally
-from musicgenre.audio._reader import DecodeFailure, EndedReader, NoSoundError, Reader
-from musicgenre.audio._soundfile import SoundfileReader
-from musicgenre.audio._source import Input, known_kind, ogg_ends_early, suits_libsndfile
+from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Resampler, Tally, plan
+from musicgenre.audio._formats import is_coded_sound, known_kind, ogg_ends_early, starts_as_mpeg, suits_libsndfile
+from musicgenre.audio._input import Input
+from musicgenre.audio._readers import (
+    DecodeFailure,
+    EndedReader,
+    NoSoundError,
+    Reader,
+    SoundfileReader,
+    as_decode_failure,
+)
 from musicgenre.audio.sound import AudioInfo, Float32, Source
 from musicgenre.errors import AudioError
 
 # A file that ends this much before its promise is called truncated; codec padding stays below.
 _MISSING_S = 0.1
 _LOW_RATE_HZ = 8_000
+_DISGUISE_CHANNELS = 2
+_INT16_SCALE = 32_768.0
+# Frames of one read where damage is looked for.
+_SMALL_STEP = 1024
 # Bytes of float32 that one read may hold, all channels together.
 _READ_BYTES = 1 << 20
 
 
 class Decoder:
-    """Decodes one source as mono float32 at its own rate; use it in a ``with`` block.
+    """Decodes one source as mono float32 at its own rate; use it in a `with` block.
 
     Parameters
     ----------
     source : str, path-like or BinaryIO
         What to decode.
+    alive : callable, optional
+        Called again and again while it works, so that who waits in another process knows.
 
     Raises
     ------
@@ -34,13 +48,15 @@ class Decoder:
         When it cannot be opened, or no decoder makes sense of it.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, alive: Callable[[], None] | None = None) -> None:
         self.source = source
         self._input = Input(source)
+        self._input.alive = alive or self._input.alive
         self._notes: list[str] = []
         self._tally = Tally()
         self.is_closed = False
         self._ended = False
+        self._is_first_block = True
         self._reader = self._choose()
         self.name = self._input.name
         self.info: AudioInfo = self._reader.info
@@ -50,13 +66,19 @@ class Decoder:
             self._notes.append("truncated: the page that ends an Ogg stream is missing")
 
     def _choose(self) -> Reader:
-        openers = [_soundfile, _pyav] if suits_libsndfile(self._input) else [_pyav]
+        openers = [_pyav]
+        if starts_as_mpeg(self._input.head):
+            openers = [_mpeg, _pyav]
+        elif suits_libsndfile(self._input):
+            openers = [SoundfileReader, _pyav]
+
         problem = "is not audio that can be decoded"
         if kind := known_kind(self._input.head):
             problem = f"looks like {kind} but cannot be decoded: damaged or cut off"
         for opener in openers:
             try:
-                return opener(self._input)
+                with as_decode_failure():
+                    return opener(self._input)
             except NoSoundError:
                 problem = "has no sound in it, only pictures or text"
             except DecodeFailure:
@@ -80,6 +102,27 @@ class Decoder:
         if rate < _LOW_RATE_HZ:
             self._notes.append(f"sample rate of only {rate} Hz: little of the music is left in it")
 
+    def pieces(self, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
+        """Decode pieces, each (first sample, number of samples; None: to the end) at `rate_hz`; shape (n,) each."""
+        pieces: list[Float32] = [np.zeros(0, dtype=np.float32) for _ in spans]
+        for stretch in plan(spans, self.rate_hz, rate_hz):
+            self.seek(stretch.first)
+            waveform = np.concatenate(list(self.resampled(rate_hz, stretch.stop)))
+            for member in stretch.members:
+                start, length = spans[member]
+                first = start - stretch.offset
+                piece = waveform[first:] if length is None else waveform[first : first + length]
+                # A copy, so that a short piece does not keep the whole stretch in memory.
+                pieces[member] = piece if len(stretch.members) == 1 and first == 0 else piece.copy()
+        return pieces
+
+    def resampled(self, rate_hz: int, stop: int | None = None) -> Iterator[Float32]:
+        """Decode from here to frame `stop` of the source, as blocks (n,) at `rate_hz`."""
+        resampler = Resampler(self.rate_hz, rate_hz)
+        while len(block := self.read(stop)):
+            yield resampler.push(block)
+        yield resampler.push(np.zeros(0, dtype=np.float32), last=True)
+
     @property
     def rate_hz(self) -> int:
         """The source's own sample rate."""
@@ -88,46 +131,71 @@ class Decoder:
     def seek(self, frame: int) -> None:
         """Go to a frame of the source; beyond its end nothing is left to read."""
         try:
-            self._reader.seek(frame)
+            with as_decode_failure():
+                self._reader.seek(frame)
         except DecodeFailure:
             self._change_reader(frame)
 
     def read(self, stop: int | None = None) -> Float32:
-        """Give the next mono samples (n,), up to frame ``stop``; none are left when n is 0."""
+        """Give the next mono samples (n,), up to frame `stop`; none are left when n is 0."""
         wanted = self._block if stop is None else min(self._block, stop - self._reader.position)
         if wanted <= 0:
             return np.zeros(0, dtype=np.float32)
-        try:
-            block = self._reader.read(wanted)
-        except DecodeFailure:
-            self._change_reader(self._reader.position)
-            block = self._reader.read(wanted)
-        if not len(block) and self._gave_up():
-            self._change_reader(self._reader.position)
-            block = self._reader.read(wanted)
+
+        self._input.alive()
+        block = self._read_block(wanted)
         if not len(block):
             self._note_end()
+        elif self._is_first_block:
+            self._is_first_block = False
+            self._check_disguise(block)
         return self._tally.take(block)
+
+    def _read_block(self, n_frames: int) -> Float32:
+        """Read from this reader, or where it fails from the other one, which may go on after damage."""
+        try:
+            with as_decode_failure():
+                return self._reader.read(n_frames)
+        except DecodeFailure:
+            self._change_reader(self._reader.position)
+        try:
+            with as_decode_failure():
+                return self._reader.read(n_frames)
+        except DecodeFailure:  # both fail here: the rest is lost
+            self._change_reader(self._reader.position)
+            return self._reader.read(n_frames)
+
+    def _check_disguise(self, block: Float32) -> None:
+        """Refuse a DTS or AC-3 stream that was packed losslessly as if it were samples: it sounds like noise."""
+        if self.info.codec != "pcm_16" or block.shape[1] != _DISGUISE_CHANNELS:
+            return
+        samples = np.round(block * _INT16_SCALE).clip(-_INT16_SCALE, _INT16_SCALE - 1)
+        if is_coded_sound(samples.astype("<i2").tobytes()):
+            raise AudioError(
+                f"{self.name} holds DTS or AC-3 written as samples: heard as they are, they are noise",
+                valid="Samples, or the stream in a file of its own (.dts, .ac3)",
+                next_step="Decode it to WAV or FLAC first",
+            )
 
     def _change_reader(self, frame: int) -> None:
         """Go on with the other decoder, which is better with damage; with nothing where that fails too."""
         failed = self._reader
         failed.close()
-        self._notes += [*failed.notes, f"damaged after {failed.position / self.rate_hz:.1f} s"]
         self._reader = EndedReader(failed)
         if not isinstance(failed, SoundfileReader):
-            return
-        try:
-            other = _pyav(self._input)
-            if (other.info.sample_rate_hz, other.info.channels) == (self.rate_hz, self.info.channels):
-                other.seek(frame)
-                self._reader = other
-        except DecodeFailure:
+            self._notes += [*failed.notes, f"damaged after {failed.position / self.rate_hz:.1f} s"]
             return
 
-    def _gave_up(self) -> bool:
-        """Tell whether libsndfile stopped at damage as if it were the end, which its MP3 decoder does."""
-        return isinstance(self._reader, SoundfileReader) and self.info.format == "mp3" and self._is_short()
+        damaged = _find_damage(self._input, failed.position)
+        self._notes += [*failed.notes, f"damaged after {damaged / self.rate_hz:.1f} s"]
+        try:
+            with as_decode_failure():
+                other = _pyav(self._input)
+                if (other.info.sample_rate_hz, other.info.channels) == (self.rate_hz, self.info.channels):
+                    other.seek(frame)
+                    self._reader = other
+        except DecodeFailure:
+            return
 
     def _is_short(self) -> bool:
         declared = self._reader.declared_frames
@@ -180,11 +248,27 @@ class Decoder:
         self.close()
 
 
-def _soundfile(source: Input) -> Reader:
-    return SoundfileReader(source)
-
-
 def _pyav(source: Input) -> Reader:
     from musicgenre.audio._pyav import PyavReader  # PyAV's modules and fractions cost time that WAV and FLAC can save
 
     return PyavReader(source)
+
+
+def _mpeg(source: Input) -> Reader:
+    from musicgenre.audio._mpeg import MpegReader  # it needs PyAV
+
+    return MpegReader(source)
+
+
+def _find_damage(source: Input, position: int) -> int:
+    """Frame where libsndfile fails, in small steps from the block in which it did."""
+    try:
+        with as_decode_failure():
+            reader = SoundfileReader(source)
+            reader.seek(position)
+            while len(reader.read(_SMALL_STEP)):
+                position = reader.position
+            reader.close()
+    except DecodeFailure:
+        pass
+    return position

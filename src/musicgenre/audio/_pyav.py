@@ -6,23 +6,25 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.audio._reader import DecodeFailure, NoSoundError
-from musicgenre.audio._source import Input, mp3_header
+from musicgenre.audio._formats import holds_coded_sound, matroska_is_one, ogg_chains, wavpack_is_one
+from musicgenre.audio._input import Input
+from musicgenre.audio._readers import DecodeFailure, NoSoundError
 from musicgenre.audio.sound import AudioInfo, Float32
+from musicgenre.errors import AudioError
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream
+    from av import AudioFrame, AudioResampler, AudioStream
     from av.container import InputContainer
 
 # Only containers of sound and video: no playlists, which would make libav open other files or the network.
 _CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,matroska,webm,mov,mp3,mp4,m4a,mpc,mpc8,mpeg,"
-    "mpegts,ogg,oma,rm,tak,tta,w64,wav,wsd,wv,xwma"
+    "mpegts,ogg,oma,rm,shn,tak,tta,w64,wav,wsd,wv,xwma"
 )
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 # Containers that promise no length of their own: libav guesses from the bit rate.
@@ -45,71 +47,177 @@ _OPUS_RATE_HZ = 48_000
 _OPUS_PRESKIP = slice(10, 12)
 # A stream with more damaged packets than this is given up: it is not worth the wait.
 _MAX_DAMAGED = 1000
-_NOTHING: NDArray[np.generic] = np.zeros((0, 1), dtype=np.float32)
+# Planes that a frame of PyAV holds; samples that it gives as arrays.
+_MOST_PLANES = 8
+_PLAIN_FORMATS = frozenset(f"{name}{planes}" for name in ("u8", "s16", "s32", "flt", "dbl") for planes in ("", "p"))
+# Channels in an order of their own break PyAV's memory as soon as a frame is decoded: such are these.
+_UNSAFE_CHANNELS = 7
+_UNSAFE_CONTAINERS = frozenset({"mov", "caf"})
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
+class FrameQueue:
+    """Decoded frames as float32 of one rate and one number of channels, whatever comes on the way.
+
+    Parameters
+    ----------
+    rate_hz, channels : int, optional
+        What comes out; by default what the first frame has.
+    """
+
+    def __init__(self, rate_hz: int = 0, channels: int = 0) -> None:
+        self.rate_hz = rate_hz
+        self.channels = channels
+        self.n_frames = 0
+        self._blocks: list[Float32] = []
+        self._resampler: AudioResampler | None = None
+        self._resampled_kind: tuple[str, int, int] | None = None
+
+    def add(self, frame: AudioFrame) -> None:
+        """Append a frame."""
+        n_channels = frame.layout.nb_channels
+        if not self.rate_hz:
+            self.rate_hz, self.channels = frame.sample_rate, n_channels
+
+        # PyAV counts planes past its array where there are eight and more, which no process survives; and it knows no
+        # 64-bit integers. FFmpeg's resampler packs the first and turns the second into floats.
+        is_unsafe = frame.format.is_planar and n_channels >= _MOST_PLANES
+        if is_unsafe or frame.sample_rate != self.rate_hz or frame.format.name not in _PLAIN_FORMATS:
+            for packed in self._packed(frame):
+                self.add_block(_as_float(packed.to_ndarray().reshape(-1, n_channels)))
+            return
+        rows = frame.to_ndarray()
+        self.add_block(_as_float(rows.T if frame.format.is_planar else rows.reshape(-1, n_channels)))
+
+    def _packed(self, frame: AudioFrame) -> list[AudioFrame]:
+        """Turn a frame into packed floats at our rate."""
+        from av import AudioResampler
+
+        kind = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
+        if kind != self._resampled_kind or self._resampler is None:
+            self._resampler = AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
+            self._resampled_kind = kind
+        frame.pts = None  # times of a damaged file may run backwards, which the resampler refuses
+        return self._resampler.resample(frame)
+
+    def add_block(self, block: Float32) -> None:
+        """Append samples (n, channels); another number of channels is mixed to one first, which keeps the mean."""
+        if block.shape[1] != self.channels:
+            mean = block.mean(axis=1, keepdims=True, dtype=np.float32)
+            block = np.repeat(mean, self.channels, axis=1)
+        self._blocks.append(block)
+        self.n_frames += len(block)
+
+    def take(self, n_frames: int) -> Float32:
+        """Take the first frames out: (n, channels), fewer where there are not so many."""
+        n = min(n_frames, self.n_frames)
+        if not n:
+            return np.zeros((0, max(1, self.channels)), dtype=np.float32)
+        joined = self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks)
+        self._blocks = [joined[n:]] if n < len(joined) else []
+        self.n_frames -= n
+        return joined[:n]
+
+    def clear(self) -> None:
+        """Throw away what is in it."""
+        self._blocks, self.n_frames = [], 0
+
+
 class PyavReader:
-    """A :class:`~musicgenre.audio._decoder.Reader` on FFmpeg's libraries."""
+    """A `Reader` on FFmpeg's libraries."""
 
     def __init__(self, source: Input) -> None:
         self._source = source
+        self._view: BinaryIO | None = None
+        self._rate = 0
+        self._queue = FrameQueue()
         self.notes: list[str] = []
         self._damaged = 0
         self._open()
         codec = self._stream.codec_context
         container = self._container.format.name.split(",")[0]
         self._kind = (container, "mp3" if codec.name == "mp3float" else codec.name)
-        self._jumps = self._kind in _EXACT_JUMPS
-        duration_s = self._duration_s()
+        if container in _UNSAFE_CONTAINERS and codec.name.startswith("pcm") and codec.channels >= _UNSAFE_CHANNELS:
+            self.close()
+            raise AudioError(
+                f"{source.name} holds {codec.channels} channels of plain samples in {container.upper()}",
+                valid="Up to 6 channels in this kind of file",
+                next_step="Save it as WAV or FLAC, which may have any number",
+            )
+        if codec.name.startswith("pcm") and holds_coded_sound(source):
+            self.close()
+            raise AudioError(
+                f"{source.name} holds DTS or AC-3 written as samples: heard as they are, they are noise",
+                valid="Samples, or the stream in a file of its own (.dts, .ac3)",
+                next_step="Decode it to WAV or FLAC first",
+            )
+
+        self._chains_s = ogg_chains(source) if container == "ogg" else 0.0
+        self._jumps = self._kind in _EXACT_JUMPS and self._chains_s == 0
+        told_s, duration_s = self._lengths_s()
         self._fill(1)  # the first frame tells the rate and channels for sure (HE-AAC's header may tell half)
-        _, channels, rate = self._layout or ("", self._stream.codec_context.channels, self._stream.rate or 0)
+        rate = self._queue.rate_hz or self._stream.rate or 0
+        channels = self._queue.channels or self._stream.codec_context.channels
         if not rate or not channels:
             self.close()
             raise DecodeFailure("no sample rate or channels")
+
         self._rate = rate
         self._preroll = round(_PREROLL_S.get(self._kind[1], _PREROLL_DEFAULT_S) * rate)
         shown = "mp4" if container == "mov" else container
         self.info = AudioInfo(source.name, shown, self._kind[1], rate, channels, duration_s)
-        self.declared_frames = None if duration_s is None else round(duration_s * rate)
+        self.declared_frames = None if told_s is None else round(told_s * rate)
 
     def _open(self) -> None:
         import av
 
         av.logging.set_level(None)
         self._error = av.error.FFmpegError
-        target: Any = self._source.stream
-        if self._source.stream is not None:
-            self._source.stream.seek(0)
+        target: Any
+        if self._source.start or self._source.stream is not None:
+            target = self._view = self._source.view()
         else:  # "file:" keeps names such as "http:x" from being taken for addresses
             target = f"file:{Path(self._source.path or '').absolute()}"
-        try:
-            self._container: InputContainer = av.open(
-                target, "r", container_options=dict(_OPTIONS), metadata_errors="replace"
-            )
-        except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise DecodeFailure(str(error)) from error
+        self._container: InputContainer = av.open(
+            target, "r", container_options=dict(_OPTIONS), metadata_errors="replace"
+        )
         if not self._container.streams.audio:
-            self._container.close()
+            self._close()
             raise NoSoundError("no sound in it")
         self._stream: AudioStream = self._container.streams.audio[0]
         if self._stream.codec_context is None:  # a codec that libav does not know
-            self._container.close()
+            self._close()
             raise DecodeFailure("unknown codec")
         self._frames = self._decode()
-        self._pending: list[NDArray[np.generic]] = []
-        self._n_pending = 0
-        self.position = 0  # of the first pending frame
-        self._layout: tuple[str, int, int] | None = None
+        self._queue = FrameQueue(self._rate, self.info.channels if self._rate else 0)
+        self.position = 0  # of the first frame in the queue
+        self._is_first = True
         self._origin: Fraction | None = None
         self._first_size = 0
         self._grid = 0
 
-    def _duration_s(self) -> float | None:
+    def _lengths_s(self) -> tuple[float | None, float | None]:
+        """Length in seconds that the file promises, and that it has as far as is known without decoding."""
+        told_s = self._told_s()
+        container = self._kind[0]
+        if self._chains_s:
+            return self._chains_s, self._chains_s
+        is_true = container == "mov" or (container == "ogg" and self._chains_s is not None)
+        is_true |= container == "matroska" and matroska_is_one(self._source)
+        is_true |= container == "wv" and wavpack_is_one(self._source)
+        if told_s is not None and is_true:
+            return told_s, told_s
+
+        counted_s = self._counted_s()
+        if counted_s is None:
+            return told_s, told_s
+        if told_s is None or container in _GUESSED_LENGTH or counted_s > told_s:
+            told_s = counted_s
+        return told_s, counted_s
+
+    def _told_s(self) -> float | None:
         """Length in seconds by the container, without padding where that is known."""
         stream, container = self._stream, self._container
-        if self._kind[0] in _GUESSED_LENGTH - {"mp3"} or (self._kind[0] == "mp3" and mp3_header(self._source) is None):
-            return self._counted_duration_s()
         tagged = _clock(stream.metadata.get("DURATION") or stream.metadata.get("DURATION-eng") or "")
         if stream.duration and stream.time_base:
             length_s = float(stream.duration * stream.time_base)
@@ -124,18 +232,19 @@ class PyavReader:
             length_s -= int.from_bytes(extradata[_OPUS_PRESKIP], "little") / _OPUS_RATE_HZ
         return max(length_s, 0.0)
 
-    def _counted_duration_s(self) -> float | None:
-        """Length by counting packets, undecoded; leaves the container at its start."""
-        ticks = 0
+    def _counted_s(self) -> float | None:
+        """Length by counting packets, undecoded; None where some tell none. Leaves the container at its start."""
+        ticks, is_known = 0, True
         try:
             for packet in self._container.demux(self._stream):
+                self._source.alive()
                 ticks += packet.duration or 0
+                is_known &= bool(packet.duration) or not packet.size
         except self._error:
             self.notes.append("damaged near the end")
         length_s = float(ticks * (self._stream.time_base or 0))
-        self._container.close()
-        self._open()
-        return length_s or None
+        self._reopen()
+        return length_s if length_s and is_known else None
 
     def seek(self, frame: int) -> None:
         """Go to a frame by the container's index where that is exact, else by decoding up to it."""
@@ -149,7 +258,7 @@ class PyavReader:
                 break
 
     def _reopen(self) -> None:
-        self._container.close()
+        self._close()
         self._open()
 
     def _jump(self, frame: int) -> None:
@@ -172,7 +281,7 @@ class PyavReader:
         if frame_after is None or landed is None or landed > target + self._preroll // 2:
             self._distrust()
             return
-        self._pending, self._n_pending = [], 0
+        self._queue.clear()
         self.position = landed
         self._keep(frame_after)
 
@@ -195,44 +304,29 @@ class PyavReader:
 
     def read(self, n_frames: int) -> Float32:
         """Give the next frames, shape (n, channels)."""
-        return _as_float(self._take(n_frames))
+        return self._take(n_frames)
 
-    def _take(self, n_frames: int) -> NDArray[np.generic]:
+    def _take(self, n_frames: int) -> Float32:
         self._fill(n_frames)
-        n = min(n_frames, self._n_pending)
-        joined = np.concatenate(self._pending) if len(self._pending) > 1 else (self._pending or [_NOTHING])[0]
-        self._pending = [joined[n:]] if n < len(joined) else []
-        self._n_pending -= n
-        self.position += n
-        return joined[:n]
+        block = self._queue.take(n_frames)
+        self.position += len(block)
+        return block
 
     def _fill(self, n_frames: int) -> None:
-        while self._n_pending < n_frames:
-            frame = next(self._frames, None)
-            if frame is None or not self._keep(frame):
-                break
+        self._source.alive()
+        while self._queue.n_frames < n_frames and (frame := next(self._frames, None)) is not None:
+            self._keep(frame)
 
-    def _keep(self, frame: AudioFrame) -> bool:
-        """Append one decoded frame; False when the stream turns into another one."""
-        channels = frame.layout.nb_channels
-        layout = (frame.format.name, channels, frame.sample_rate)
-        if self._layout is None:
-            self._layout = layout
+    def _keep(self, frame: AudioFrame) -> None:
+        """Append one decoded frame; the first two tell where the stream begins and how long its frames are."""
+        if self._is_first:
+            self._is_first = False
             self._first_size = frame.samples
             if frame.pts is not None and frame.time_base is not None:
                 self._origin = frame.pts * frame.time_base
-        elif layout != self._layout:
-            self.notes.append(
-                f"changes to {channels} channels at {frame.sample_rate} Hz on the way: heard only up to there"
-            )
-            self._frames = iter(())
-            return False
         elif not self._grid:
             self._grid = frame.samples
-        rows = frame.to_ndarray()
-        self._pending.append(rows.T if frame.format.is_planar else rows.reshape(-1, channels))
-        self._n_pending += frame.samples
-        return True
+        self._queue.add(frame)
 
     def _decode(self) -> Iterator[AudioFrame]:
         """Decode on from here, over damaged packets."""
@@ -250,10 +344,20 @@ class PyavReader:
         """Close libav's handles."""
         if self._damaged:
             self.notes.append(f"damaged: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
+            self._damaged = 0
+        self._close()
+
+    def _close(self) -> None:
         self._container.close()
+        self._close_view()
+
+    def _close_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+            self._view = None
 
 
-def _as_float(block: NDArray[np.generic]) -> Float32:
+def _as_float(block: NDArray[Any]) -> Float32:
     """Scale what the decoder gave to float32 with full scale 1."""
     if block.dtype.kind == "f":
         return block.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Whole sounds and exact pieces of them."""
+"""Sound from files and arrays: whole, in exact pieces, or block by block."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from operator import index
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre.audio._convert import Resampler, Stretch, Tally, checked_rate, plan
+from musicgenre.audio._convert import Resampler, Tally, to_rate
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
+from musicgenre.audio.workers import open_decoder
 from musicgenre.errors import AudioError
+
+# More columns than this are samples in the wrong direction, not channels.
+_MAX_CHANNELS = 64
 
 
 def open_source(source: Source | Decoder) -> Decoder:
@@ -34,8 +38,31 @@ def open_source(source: Source | Decoder) -> Decoder:
         When the source cannot be opened or decoded.
     """
     if not isinstance(source, Decoder):
-        return Decoder(source)
-    return Decoder(source.source) if source.is_closed else source
+        return open_decoder(source)
+    return open_decoder(source.source) if source.is_closed else source
+
+
+def probe(source: Source) -> AudioInfo:
+    """Tell format, rate, channels and length of a source without decoding it.
+
+    Parameters
+    ----------
+    source : str, path-like or BinaryIO
+        A path, or a seekable file object opened in binary mode.
+
+    Returns
+    -------
+    AudioInfo
+        What the header says. Only where a format has no header that tells the length (raw AAC, MP3 without a Xing
+        header) the file is walked through, still undecoded.
+
+    Raises
+    ------
+    AudioError
+        When the source is missing, not a regular file, empty, not audio, or has an impossible sample rate.
+    """
+    with open_decoder(source) as decoder:
+        return decoder.info
 
 
 def load(
@@ -62,35 +89,52 @@ def load(
     AudioError
         When the source cannot be opened or decoded, or holds no samples (in that part).
     """
-    rate = checked_rate(sample_rate_hz, "sample_rate_hz")
-    span = _part(start_s, duration_s, rate)
+    rate_hz = to_rate(sample_rate_hz, "sample_rate_hz")
+    for name, value in (("start_s", start_s), ("duration_s", duration_s)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise AudioError(f"{name} is {value}", valid="Seconds, 0 or more", next_step=f"Correct {name}")
+    start = round(start_s * rate_hz)
+    length = None if duration_s is None else round(duration_s * rate_hz)
+
     with open_source(source) as decoder:
-        waveform = _pieces(decoder, rate, [span])[0]
+        waveform = decoder.pieces(rate_hz, [(start, length)])[0]
         warnings = decoder.finish()
-        if not len(waveform):
-            raise _nothing(decoder, start_s)
-        length_s = decoder.info.duration_s
-        if span == (0, None):
-            length_s = len(waveform) / rate
-        return Sound(waveform, rate, length_s, warnings)
+        told_s = decoder.info.duration_s
+
+    if not len(waveform):
+        if start_s and told_s:
+            raise AudioError(
+                f"{decoder.name} has nothing at {start_s:g} s",
+                valid=f"It is {told_s:.2f} s long",
+                next_step="Start earlier",
+            )
+        raise AudioError(
+            f"{decoder.name} holds no samples",
+            valid="At least one sample at the wanted rate",
+            next_step="Record, copy or download it again",
+        )
+
+    if (start, length) == (0, None):
+        told_s = len(waveform) / rate_hz  # all of it was decoded: better than any header
+    return Sound(waveform, rate_hz, told_s, warnings)
 
 
 def load_spans(source: Source | Decoder, sample_rate_hz: int, spans: Sequence[tuple[int, int]]) -> Spans:
-    """Decode only some pieces of a source, each exactly as :func:`load` would give it.
+    """Decode only some pieces of a source, each exactly as `load` would give it.
 
     Parameters
     ----------
     source : str, path-like or BinaryIO
-        As in :func:`load`.
+        As in `load`.
     sample_rate_hz : int
         Rate of the result, 1000 to 768000.
     spans : sequence of (int, int)
-        First sample and number of samples of each piece, both at ``sample_rate_hz``; in any order, also overlapping.
+        First sample and number of samples of each piece, both at `sample_rate_hz`; in any order, also overlapping.
 
     Returns
     -------
     Spans
-        One array a span: ``load(...).waveform[first : first + n]`` within 1e-4, so shorter where the source ends.
+        One array a span: `load(...).waveform[first : first + n]` within 1e-4, so shorter where the source ends.
 
     Raises
     ------
@@ -103,73 +147,23 @@ def load_spans(source: Source | Decoder, sample_rate_hz: int, spans: Sequence[tu
     not. AAC may fill bands with noise from a generator that runs on from frame to frame: after a jump that noise is
     another one (of the same loudness), everything else is the same.
     """
-    rate = checked_rate(sample_rate_hz, "sample_rate_hz")
-    checked = [_checked_span(span) for span in spans]
+    rate_hz = to_rate(sample_rate_hz, "sample_rate_hz")
+    wanted = [(index(start), index(length)) for start, length in spans]
+    for start, length in wanted:
+        if start < 0 or length < 0:
+            raise AudioError(
+                f"the span ({start}, {length}) is negative",
+                valid="(first sample, number of samples), 0 or more",
+                next_step="Correct the span",
+            )
+
     with open_source(source) as decoder:
-        waveforms = _pieces(decoder, rate, checked)
-        return Spans(tuple(waveforms), rate, decoder.info.duration_s, decoder.finish())
-
-
-def _pieces(decoder: Decoder, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
-    pieces: list[Float32] = [np.zeros(0, dtype=np.float32) for _ in spans]
-    for stretch in plan(spans, decoder.rate_hz, rate_hz):
-        waveform = _decode(decoder, stretch, rate_hz)
-        for member in stretch.members:
-            start, length = spans[member]
-            first = start - stretch.offset
-            piece = waveform[first:] if length is None else waveform[first : first + length]
-            pieces[member] = piece if len(stretch.members) == 1 and first == 0 else piece.copy()
-    return pieces
-
-
-def _decode(decoder: Decoder, stretch: Stretch, rate_hz: int) -> Float32:
-    resampler = Resampler(decoder.rate_hz, rate_hz)
-    decoder.seek(stretch.first)
-    parts = [resampler.push(block) for block in _blocks(decoder, stretch.stop)]
-    parts.append(resampler.push(np.zeros(0, dtype=np.float32), last=True))
-    return np.concatenate(parts)
-
-
-def _blocks(decoder: Decoder, stop: int | None) -> Iterator[Float32]:
-    while len(block := decoder.read(stop)):
-        yield block
-
-
-def _part(start_s: float, duration_s: float | None, rate_hz: int) -> tuple[int, int | None]:
-    for name, value in (("start_s", start_s), ("duration_s", duration_s)):
-        if value is not None and not 0 <= value < float("inf"):
-            raise AudioError(f"{name} is {value}", valid="Seconds, 0 or more", next_step=f"Correct {name}")
-    return round(start_s * rate_hz), None if duration_s is None else round(duration_s * rate_hz)
-
-
-def _checked_span(span: tuple[int, int]) -> tuple[int, int]:
-    start, length = index(span[0]), index(span[1])
-    if start < 0 or length < 0:
-        raise AudioError(
-            f"the span ({start}, {length}) is negative",
-            valid="(first sample, number of samples), 0 or more",
-            next_step="Correct the span",
-        )
-    return start, length
-
-
-def _nothing(decoder: Decoder, start_s: float) -> AudioError:
-    length_s = decoder.info.duration_s
-    if start_s and length_s:
-        return AudioError(
-            f"{decoder.name} has nothing at {start_s:g} s",
-            valid=f"It is {length_s:.2f} s long",
-            next_step="Start earlier",
-        )
-    return AudioError(
-        f"{decoder.name} holds no samples",
-        valid="At least one sample at the wanted rate",
-        next_step="Record, copy or download it again",
-    )
+        waveforms = decoder.pieces(rate_hz, wanted)
+        return Spans(tuple(waveforms), rate_hz, decoder.info.duration_s, decoder.finish())
 
 
 class SoundStream:
-    """Iterator over the blocks of one source; made by :func:`stream`.
+    """Iterator over the blocks of one source; made by `stream`.
 
     Attributes
     ----------
@@ -180,10 +174,10 @@ class SoundStream:
     """
 
     def __init__(self, source: Source | Decoder, sample_rate_hz: int, block_s: float) -> None:
-        self._rate = checked_rate(sample_rate_hz, "sample_rate_hz")
+        self._rate_hz = to_rate(sample_rate_hz, "sample_rate_hz")
         if not 0 < block_s < float("inf"):
             raise AudioError(f"block_s is {block_s}", valid="Seconds, more than 0", next_step="Correct block_s")
-        self._block_samples = max(1, round(block_s * self._rate))
+        self._block_samples = max(1, round(block_s * self._rate_hz))
         self._decoder = open_source(source)
         self.info: AudioInfo = self._decoder.info
         self.warnings: tuple[str, ...] = ()
@@ -203,10 +197,11 @@ class SoundStream:
         self._decoder.close()
 
     def _run(self) -> Generator[Float32]:
+        """Cut what the decoder gives into blocks of one length."""
         with self._decoder:
             held: list[Float32] = []
             n_held, n_given = 0, 0
-            for part in self._resampled():
+            for part in self._decoder.resampled(self._rate_hz):
                 held.append(part)
                 n_held += len(part)
                 while n_held >= self._block_samples:
@@ -214,6 +209,8 @@ class SoundStream:
                     held, n_held = [joined[self._block_samples :]], n_held - self._block_samples
                     n_given += self._block_samples
                     yield joined[: self._block_samples]
+
+            # The warnings are complete before the last block is given, for readers who stop there.
             self.warnings = self._decoder.finish()
             if n_held:
                 yield np.concatenate(held)
@@ -222,12 +219,6 @@ class SoundStream:
                     f"{self._decoder.name} holds no samples", next_step="Record, copy or download it again"
                 )
 
-    def _resampled(self) -> Iterator[Float32]:
-        resampler = Resampler(self._decoder.rate_hz, self._rate)
-        while len(block := self._decoder.read()):
-            yield resampler.push(block)
-        yield resampler.push(np.zeros(0, dtype=np.float32), last=True)
-
 
 def stream(source: Source | Decoder, sample_rate_hz: int, *, block_s: float = 30.0) -> SoundStream:
     """Decode a source block by block, with the memory of one block however long it is.
@@ -235,7 +226,7 @@ def stream(source: Source | Decoder, sample_rate_hz: int, *, block_s: float = 30
     Parameters
     ----------
     source : str, path-like or BinaryIO
-        As in :func:`~musicgenre.audio.load`; it is opened (and refused) at once, not at the first block.
+        As in `load`; it is opened (and refused) at once, not at the first block.
     sample_rate_hz : int
         Rate of the blocks, 1000 to 768000.
     block_s : float
@@ -244,7 +235,7 @@ def stream(source: Source | Decoder, sample_rate_hz: int, *, block_s: float = 30
     Returns
     -------
     SoundStream
-        Iterator of float32 arrays of shape (n_samples,), which joined equal ``load(...).waveform``. Its ``warnings``
+        Iterator of float32 arrays of shape (n_samples,), which joined equal `load(...).waveform`. Its `warnings`
         are complete at the end.
 
     Raises
@@ -253,10 +244,6 @@ def stream(source: Source | Decoder, sample_rate_hz: int, *, block_s: float = 30
         When the source cannot be opened or decoded, or holds no samples.
     """
     return SoundStream(source, sample_rate_hz, block_s)
-
-
-# More columns than this are samples in the wrong direction, not channels.
-_MAX_CHANNELS = 64
 
 
 def from_array(array: ArrayLike, array_rate_hz: int, sample_rate_hz: int) -> Sound:
@@ -274,21 +261,22 @@ def from_array(array: ArrayLike, array_rate_hz: int, sample_rate_hz: int) -> Sou
     Returns
     -------
     Sound
-        A copy, never a view of ``array``.
+        A copy, never a view of `array`.
 
     Raises
     ------
     AudioError
         When the array has no samples, not one valid sample, the wrong shape or a type that is no sound.
     """
-    from_hz = checked_rate(array_rate_hz, "array_rate_hz")
-    to_hz = checked_rate(sample_rate_hz, "sample_rate_hz")
+    from_hz = to_rate(array_rate_hz, "array_rate_hz")
+    to_hz = to_rate(sample_rate_hz, "sample_rate_hz")
     tally = Tally()
     mono = tally.take(_as_columns(np.asarray(array)))
     if tally.nothing_valid:
         raise AudioError(
             "the array holds only NaN or infinite samples", valid="Numbers", next_step="Check where it comes from"
         )
+
     waveform = Resampler(from_hz, to_hz).push(mono, last=True)
     if not len(waveform):
         raise AudioError(
@@ -312,37 +300,15 @@ def _as_columns(array: NDArray[np.generic]) -> Float32:
             valid=valid,
             next_step="Pass array.T if the channels come first",
         )
+
     kind = array.dtype.kind
     if kind == "f":
         with np.errstate(over="ignore"):  # what becomes infinite is counted by Tally
             return columns.astype(np.float32)
     if kind in "iu":
         half = 2.0 ** (8 * array.dtype.itemsize - 1)
-        shift = half if kind == "u" else 0.0
+        shift = half if kind == "u" else 0.0  # unsigned samples lie around the middle of their range
         return ((columns.astype(np.float64) - shift) / half).astype(np.float32)
     raise AudioError(
         f"an array of {array.dtype} is no sound", valid="Floats or integers", next_step="Convert it to float32"
     )
-
-
-def probe(source: Source) -> AudioInfo:
-    """Tell format, rate, channels and length of a source without decoding it.
-
-    Parameters
-    ----------
-    source : str, path-like or BinaryIO
-        A path, or a seekable file object opened in binary mode.
-
-    Returns
-    -------
-    AudioInfo
-        What the header says. Only where a format has no header that tells the length (raw AAC, MP3 without a Xing
-        header) the file is walked through, still undecoded.
-
-    Raises
-    ------
-    AudioError
-        When the source is missing, not a regular file, empty, not audio, or has an impossible sample rate.
-    """
-    with Decoder(source) as decoder:
-        return decoder.info

@@ -20,11 +20,11 @@ class AudioInfo:
     Attributes
     ----------
     path : str
-        The file's name in printable form; ``<file object>`` where it has none.
+        The file's name in printable form; `<file object>` where it has none.
     format : str
-        Container, in lower case: ``wav``, ``flac``, ``mp3``, ``ogg``, ``mp4``, ``matroska``, ...
+        Container, in lower case: `wav`, `flac`, `mp3`, `ogg`, `mp4`, `matroska`, ...
     codec : str
-        How the samples are stored, in lower case: ``pcm_16``, ``aac``, ``opus``, ...
+        How the samples are stored, in lower case: `pcm_16`, `aac`, `opus`, ...
     sample_rate_hz : int
         The file's own sample rate.
     channels : int
@@ -51,9 +51,9 @@ class Sound:
     waveform : ndarray of float32, shape (n_samples,)
         Mono samples, full scale is 1.
     sample_rate_hz : int
-        Rate of ``waveform``.
+        Rate of `waveform`.
     duration_s : float or None
-        Length in seconds of the whole source, not only of ``waveform``; None where it is not known.
+        Length in seconds of the whole source, not only of `waveform`; None where it is not known.
     warnings : tuple of str
         What was odd about the source, one clause each; empty when nothing was.
     """

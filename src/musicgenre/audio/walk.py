@@ -7,11 +7,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+# Every name under which something comes that decodes, whatever else may be in it.
 AUDIO_SUFFIXES = frozenset(
     {
-        *(".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd"),
-        *(".m4a", ".m4b", ".aac", ".alac", ".wma", ".asf", ".wv", ".caf", ".w64", ".rf64", ".ape", ".tta", ".mka"),
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mp2", ".ac3", ".3gp", ".avi", ".mpc", ".dsf"),
+        *(
+            ".wav",
+            ".wave",
+            ".bwf",
+            ".flac",
+            ".mp3",
+            ".mpga",
+            ".m2a",
+            ".mp2",
+            ".mp1",
+            ".mpa",
+            ".ogg",
+            ".oga",
+            ".opus",
+            ".spx",
+        ),
+        *(".aiff", ".aif", ".aifc", ".afc", ".iff", ".8svx", ".au", ".snd", ".voc", ".sph", ".nist", ".sf", ".caf"),
+        *(".m4a", ".m4b", ".m4p", ".m4r", ".aac", ".adts", ".alac", ".wma", ".asf", ".wv", ".w64", ".rf64", ".ape"),
+        *(".apl", ".mac", ".tta", ".tak", ".shn", ".mpc", ".mp+", ".mpp", ".dsf", ".dff", ".wsd", ".xwma", ".oma"),
+        *(".aa3", ".omg", ".ac3", ".ec3", ".eac3", ".dts", ".dtshd", ".amr", ".awb", ".ra", ".rm", ".mka", ".weba"),
+        *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".mk3d", ".webm", ".3gp", ".3g2", ".3ga", ".avi", ".divx", ".wmv"),
+        *(".flv", ".f4v", ".f4a", ".ogv", ".ogx", ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".m2t", ".rmvb"),
     }
 )
 
@@ -27,19 +47,20 @@ def find_audio_files(
         Files come back as they are, whatever they are called and whether or not they exist, so that the caller
         meets (and reports) what is wrong with them. Folders are walked with all below them, sorted by name.
     exclude : sequence of str
-        Glob patterns (``*``, ``?``, ``[...]``). One that matches a file's or folder's name, or its path below the
-        named folder (with ``/``), leaves it out, with all that is in it.
+        Glob patterns (`*`, `?`, `[...]`). One that matches a file's or folder's name, or its path below the
+        named folder (with `/`), leaves it out, with all that is in it.
 
     Yields
     ------
     Path
-        Each file once, by the first name it is met under. In folders: names with a suffix of ``AUDIO_SUFFIXES`` and
+        Each file once, by the first name it is met under. In folders: names with a suffix of `AUDIO_SUFFIXES` and
         without a leading dot. Links to folders are followed, but no folder is entered twice. A folder that cannot be
         listed is given out itself, so that opening it tells why.
     """
     named = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[int, int]] = set()  # folders by device and inode: links may lead in circles
     given: set[str] = set()
+
     for path in map(Path, named):
         found = _walk(path, PurePath(), tuple(exclude), seen) if _is_folder(path) else iter([path])
         for file in found:
@@ -50,7 +71,7 @@ def find_audio_files(
 
 
 def _walk(folder: Path, below: PurePath, exclude: tuple[str, ...], seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Walk one folder; ``below`` is its path under the folder that was named, ``seen`` holds those entered."""
+    """Walk one folder; `below` is its path under the folder that was named, `seen` holds those entered."""
     try:
         status = folder.stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -58,24 +79,24 @@ def _walk(folder: Path, below: PurePath, exclude: tuple[str, ...], seen: set[tup
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
+    except OSError:  # who opens it is told why
         yield folder
         return
+
     for entry in ordered:
         inner = below / entry.name
-        if entry.name.startswith(".") or _excluded(inner, exclude):
+        names = (inner.name, inner.as_posix())
+        if entry.name.startswith(".") or any(fnmatchcase(name, glob) for glob in exclude for name in names):
             continue
+
         if _is_folder(entry):
             yield from _walk(folder / entry.name, inner, exclude, seen)
         elif PurePath(entry.name).suffix.lower() in AUDIO_SUFFIXES:
             yield folder / entry.name
 
 
-def _excluded(inner: PurePath, exclude: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(text, pattern) for pattern in exclude for text in (inner.name, inner.as_posix()))
-
-
 def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
+    """Tell whether an entry is a folder; one that cannot be looked at is not."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads back to itself, a name that is too long, no permission to look

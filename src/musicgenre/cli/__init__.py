@@ -6,12 +6,14 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -156,6 +158,10 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
     warnings.showwarning = _show_warning
+    # Should native code die at a single file (many are decoded in other processes), Python names the file.
+    with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor
+        faulthandler.enable()
+
     presses = _note_interrupts()
     try:
         with telling(say):

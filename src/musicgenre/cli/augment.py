@@ -27,6 +27,7 @@ def augment(
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
     from musicgenre._parallel import usable_cores
+    from musicgenre.audio import decoding_apart
     from musicgenre.augment import offline
     from musicgenre.augment.waveform import get_chain
     from musicgenre.cli._options import report_skipped
@@ -36,7 +37,7 @@ def augment(
     tracks = read_manifest(manifest)  # first, since the chains load for seconds
     chosen = get_chain(chain).only(only or [])
     folder = output or manifest.with_name(f"{manifest.stem}-{chosen.name}")
-    with counting("augmenting", quiet=quiet) as advance:
+    with decoding_apart(), counting("augmenting", quiet=quiet) as advance:
         done = offline.augment(
             tracks,
             chosen,

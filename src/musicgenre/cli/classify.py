@@ -93,10 +93,7 @@ def classify(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
-    level: Annotated[
-        str | None,
-        typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
-    ] = None,
+    level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
@@ -115,6 +112,7 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._table import Table
     from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
@@ -138,13 +136,13 @@ def classify(
         with ExitStack() as stack:
             results = None
             if output is not None:
-                file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
-                results = stack.enter_context(
-                    _open_results(output, file_kind, classifier, coverage, resume, overwrite)
-                )
+                results = stack.enter_context(_open_results(output, kind, classifier, coverage, resume, overwrite))
                 missing = [path for path in missing if not tally.knows(results.done(path))]
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
+
+            # What no decoder survives costs one line.
+            stack.enter_context(decoding_apart(len(missing)))
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
@@ -295,7 +293,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
 
 
 def _open_results(
-    output: Path, kind: FileFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
+    output: Path, kind: OutputFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
     from musicgenre.listening.results import ResultFile
@@ -305,9 +303,10 @@ def _open_results(
         "coverage": coverage or "default",
         "model_sha256": classifier.model_sha256,
     }
+    file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
     return ResultFile(
         output,
-        kind,
+        file_kind,
         settings,
         resume=resume,
         overwrite=overwrite,

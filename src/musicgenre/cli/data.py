@@ -88,6 +88,7 @@ def index(
 
     Exit code 1 if files had to be left out.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
@@ -102,7 +103,7 @@ def index(
     if table and (pictures or source.is_dir()):
         raise UsageError("--table goes with a CSV", valid="A CSV file and no --pictures")
 
-    with counting("read", quiet=quiet) as progress:
+    with decoding_apart(), counting("read", quiet=quiet) as progress:
         if table:
             found = indexing.index_table(
                 source, id_column=id_column or "filename", label_column=label_column, labels=chosen, artists=groups
@@ -147,6 +148,7 @@ def get(
 
     Exit code 1 if tracks are missing.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting, transferring
     from musicgenre.data.download import checksum_problem, fetch_data_set
     from musicgenre.data.index import read_artists, with_chosen_labels
@@ -166,7 +168,7 @@ def get(
     groups = read_artists(artists) if artists else None
     with transferring(quiet=quiet) as transferred:
         place = fetch_data_set(data_set, folder, source=source, progress=transferred)
-    with counting("read", quiet=quiet) as progress:
+    with decoding_apart(), counting("read", quiet=quiet) as progress:
         found = data_set.list_tracks(place, artists=groups, progress=progress, **options)
 
     # What is absent is told before labels are chosen: the others are missing from the copy all the same.
@@ -196,13 +198,14 @@ def validate(
 
     Exit code 1 if there are any.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting
     from musicgenre.data import validate as checking
     from musicgenre.data.manifest import read_manifest
     from musicgenre.data.sets import get_set
 
     notes: tuple[str, ...] = ()
-    with counting("check", quiet=quiet) as progress:
+    with decoding_apart(), counting("check", quiet=quiet) as progress:
         if set_name is not None:
             data_set = get_set(set_name)
             known, notes = checking.published_checksums(data_set, path, index=index_file)
@@ -313,12 +316,13 @@ def audit(
 
     Exit code 1 for leaks.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting
     from musicgenre.data.audit import audit as audit_manifest
     from musicgenre.data.index import index_folder
     from musicgenre.data.manifest import read_manifest
 
-    with counting("read", quiet=quiet) as progress:
+    with decoding_apart(), counting("read", quiet=quiet) as progress:
         manifest = index_folder(path, progress=progress).manifest if path.is_dir() else read_manifest(path)
         found = audit_manifest(manifest, progress=progress)
 

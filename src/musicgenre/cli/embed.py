@@ -67,6 +67,7 @@ def embed(
     Exit code: 0 all fine, 1 some tracks failed.
     """
     from musicgenre._text import printable
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import parse_settings
     from musicgenre.cli._terminal import counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
@@ -88,7 +89,7 @@ def embed(
     )
 
     try:
-        with counting("listening", quiet=quiet) as progress:
+        with decoding_apart(len(wanted.paths)), counting("listening", quiet=quiet) as progress:
             report = embed_tracks(
                 wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
             )

@@ -47,6 +47,7 @@ def prepare(
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
     from musicgenre._parallel import usable_cores
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import parse_settings, report_skipped
     from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
@@ -59,7 +60,7 @@ def prepare(
     front_end = create_representation(representation, **options)
 
     folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
-    with counting("preparing", quiet=quiet) as advance:
+    with decoding_apart(), counting("preparing", quiet=quiet) as advance:
         done = preparation.prepare(
             read_manifest(manifest),
             front_end,

@@ -41,6 +41,7 @@ def teach(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
+    from musicgenre.audio import decoding_apart
     from musicgenre.bundle.store import bundle_path, ensure_default
     from musicgenre.cli._terminal import counting
     from musicgenre.models.head import GenreHead
@@ -59,7 +60,7 @@ def teach(
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    with counting("hearing", quiet=quiet) as progress:
+    with decoding_apart(), counting("hearing", quiet=quiet) as progress:
         taught = teach_head(
             source,
             name,

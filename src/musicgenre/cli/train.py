@@ -43,6 +43,7 @@ def train(
     from functools import partial
 
     from musicgenre._parallel import usable_cores
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing
     from musicgenre.training.request import check_request
@@ -64,7 +65,7 @@ def train(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report(f"warning: {message}")
-    with counting_several(quiet=quiet) as advance:
+    with decoding_apart(), counting_several(quiet=quiet) as advance:
         folder = train_recipe(
             checked,
             data,

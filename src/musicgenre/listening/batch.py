@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from musicgenre._parallel import in_threads, usable_cores
+from musicgenre.audio import naming
 from musicgenre.errors import AudioError
 from musicgenre.listening.answer import Answer
 
@@ -86,7 +87,7 @@ def hear_many(
 
     def hear_one(path: str) -> Heard | Failure:
         try:
-            return hear(path)
+            return naming(path, lambda: hear(path))
         except AudioError as error:
             return Failure(path, str(error))
         except MemoryError:

@@ -1,0 +1,167 @@
+"""What both decoders have in common, and the one on libsndfile: WAV, FLAC, AIFF, AU and a dozen old formats."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from musicgenre.audio._formats import wav_layout
+from musicgenre.audio._input import Input
+from musicgenre.audio.sound import AudioInfo, Float32
+from musicgenre.errors import MusicgenreError
+
+# libsndfile misplaces a jump into the last page of an Ogg stream: jump before it (255 packets of 1024) and read on.
+_OGG_LAST_PAGE_FRAMES = 255 * 1024
+_PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
+
+
+class DecodeFailure(Exception):  # noqa: N818 - never leaves the room: it says "try the other decoder"
+    """A decoder cannot open the input, or cannot go on."""
+
+
+class NoSoundError(DecodeFailure):
+    """The container is fine, but holds pictures only."""
+
+
+@contextmanager
+def as_decode_failure() -> Iterator[None]:
+    """Turn whatever a file makes a library raise into a `DecodeFailure`: the one place that does.
+
+    Libraries raise what they like when bytes make no sense (`ValueError`, `OverflowError`, `struct.error`, errors of
+    their own), and a list of them is never complete. Errors of ours and a want of memory pass.
+    """
+    try:
+        yield
+    except (DecodeFailure, MusicgenreError, MemoryError):
+        raise
+    except Exception as error:
+        raise DecodeFailure(f"{type(error).__name__}: {error}") from error
+
+
+class Reader(Protocol):
+    """A decoder at a position in one input.
+
+    `declared_frames` is the length that the file promises (None where it promises none) and `notes` collects
+    what the decoder met on its way; `position` is the frame that the next read begins with.
+    """
+
+    info: AudioInfo
+    declared_frames: int | None
+    position: int
+    notes: list[str]
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame, exactly; the same samples follow as if everything before had been decoded."""
+        ...
+
+    def read(self, n_frames: int) -> Float32:
+        """Give the next frames, shape (n, channels); none are left when n is 0."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the input."""
+        ...
+
+
+class EndedReader:
+    """Takes the place of a reader that can give no more."""
+
+    def __init__(self, ended: Reader) -> None:
+        self.info = ended.info
+        self.declared_frames = ended.declared_frames
+        self.position = ended.position
+        self.notes: list[str] = []
+
+    def seek(self, frame: int) -> None:
+        """Stay at the end."""
+
+    def read(self, n_frames: int) -> Float32:
+        """Give nothing."""
+        return np.zeros((0, self.info.channels), dtype=np.float32)
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+
+class SoundfileReader:
+    """A `Reader` on libsndfile."""
+
+    def __init__(self, source: Input) -> None:
+        import soundfile
+
+        self._view: BinaryIO | None = None
+        self._file = soundfile.SoundFile(self._target(source))
+        file = self._file
+        self.declared_frames: int | None = _promised_frames(file.frames, file.extra_info)
+        self.notes: list[str] = []
+        layout = wav_layout(source)
+        if layout is not None and layout.n_behind:
+            self.notes.append(f"another file is joined behind it: {layout.n_behind} bytes were left unheard")
+        self.position = 0
+        self._frames = int(file.frames)
+        self.info = AudioInfo(
+            source.name,
+            file.format.lower(),
+            file.subtype.lower(),
+            file.samplerate,
+            file.channels,
+            file.frames / file.samplerate if file.samplerate > 0 else None,
+        )
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame; beyond the end means to the end."""
+        start = min(frame, self._frames)
+        landing = self._landing(start)
+        if not landing <= self.position <= start:
+            self._file.seek(landing)
+            self.position = landing
+        while self.position < start and len(self.read(min(start - self.position, 1 << 16))):
+            pass
+
+    def _landing(self, frame: int) -> int:
+        if self._file.format == "OGG":
+            return max(0, min(frame, self._frames - _OGG_LAST_PAGE_FRAMES))
+        return frame
+
+    def read(self, n_frames: int) -> Float32:
+        """Give the next frames, shape (n, channels)."""
+        block: Float32 = self._file.read(n_frames, dtype="float32", always_2d=True)
+        self.position += len(block)
+        return block
+
+    def close(self) -> None:
+        """Close libsndfile's handle."""
+        self._file.close()
+        self._close_view()
+
+    def _close_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+
+    def _target(self, source: Input) -> object:
+        """What libsndfile opens: the file, or a view of it where tags stand in front or its header is wrong."""
+        layout = wav_layout(source)
+        if layout is not None and (layout.head or layout.n_behind):
+            self._view = source.view(layout.head, source.size - source.start - layout.n_behind)
+            return self._view
+        if source.start or source.stream is not None:
+            self._view = source.view()
+            return self._view
+        path = source.path or ""
+        return path if os.name == "nt" else os.fsencode(path)
+
+
+def _promised_frames(frames: int, log: str) -> int | None:
+    """Frames that the header promised; libsndfile silently corrects it to what the file can hold."""
+    found = _PROMISED.search(log)
+    if not found:
+        return frames
+    promised, present = int(found[1]), int(found[2])
+    if present <= 0 or promised <= present or promised >= 0x7FFFF000:  # unknown length: a writer that streamed
+        return frames
+    return round(frames * promised / present)

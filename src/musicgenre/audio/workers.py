@@ -1,0 +1,318 @@
+"""Decode in processes of their own: a file that no decoder survives costs one line, not the run.
+
+Native code ends its process at some files (a segmentation fault, an abort), and may hang at others. Where many files
+are heard, each is decoded and resampled in one of a few worker processes. One that dies or shows no sign of life is
+replaced, and its file is an `AudioError` like any other. Who asks for nothing decodes in the own process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from types import FunctionType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from musicgenre._parallel import die_with_parent, one_thread_each
+from musicgenre._text import printable
+from musicgenre.audio._decoder import Decoder
+from musicgenre.audio._readers import DecodeFailure, as_decode_failure
+from musicgenre.audio.sound import AudioInfo, Float32, Source
+from musicgenre.errors import AudioError
+
+# A decoder gives a sign of life every few seconds of sound; after so long without one it hangs.
+SILENCE_S = 120.0
+# A new process may have to wait for a busy disk before it says its first word.
+_START_S = 600.0
+_SIGN_EVERY_S = 1.0
+_END_S = 5.0
+
+Result = TypeVar("Result")
+
+_pool: _Pool | None = None
+
+
+@contextmanager
+def decoding_apart(n_tracks: int | None = None, *, silence_s: float = SILENCE_S) -> Iterator[None]:
+    """Let all paths that are opened in the block, from any thread, be decoded in worker processes.
+
+    Parameters
+    ----------
+    n_tracks : int, optional
+        How many tracks are to be heard: for one alone no process is started.
+    silence_s : float
+        Seconds without a sign of life after which a worker is taken to hang.
+
+    Notes
+    -----
+    As many workers are started as sources are open at a time, each when it is first needed (0.3 s, 60 MB). File
+    objects and processes that are copied from this one decode where they are.
+    """
+    global _pool  # noqa: PLW0603 - what is opened deep below must find it
+    if n_tracks == 1 or _pool is not None:
+        yield
+        return
+
+    _pool = pool = _Pool(silence_s)
+    try:
+        yield
+    finally:
+        _pool = None
+        pool.close()
+
+
+def open_decoder(source: Source) -> Decoder:
+    """Open a source, in a worker process where `decoding_apart` asks for that.
+
+    Raises
+    ------
+    AudioError
+        When the source cannot be opened or decoded.
+    """
+    pool = _pool
+    if pool is None or pool.process_id != os.getpid() or not isinstance(source, (str, os.PathLike)):
+        return Decoder(source)
+    return _DistantDecoder(source, pool)
+
+
+def naming(path: str, function: Callable[[], Result]) -> Result:
+    """Call a function so that the report of a crash (`faulthandler`) names a file beside the lines of code.
+
+    Parameters
+    ----------
+    path : str
+        The file that is heard.
+    function : callable
+        What is done with it.
+    """
+    named = _call.__code__.replace(co_filename=f"while hearing {printable(path)}")
+    result: Result = FunctionType(named, globals())(function)
+    return result
+
+
+def _call(function: Callable[[], Result]) -> Result:
+    return function()
+
+
+class _DistantDecoder(Decoder):
+    """A `Decoder` whose work is done by a worker."""
+
+    def __init__(self, source: str | os.PathLike[str], pool: _Pool) -> None:
+        self.source = source
+        self.name = printable(os.fspath(source))
+        self.is_closed = False
+        self._pool = pool
+        self._worker = pool.take()
+        self.info: AudioInfo = self._ask("open", os.fspath(source))
+
+    def pieces(self, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
+        lengths: list[int] = self._ask("pieces", rate_hz, list(spans))
+        return [self._receive(length) for length in lengths]
+
+    def resampled(self, rate_hz: int, stop: int | None = None) -> Iterator[Float32]:
+        self._ask("begin", rate_hz, stop)
+        while (length := self._ask("next")) is not None:
+            yield self._receive(length)
+
+    def finish(self) -> tuple[str, ...]:
+        notes: tuple[str, ...] = self._ask("finish")
+        self.close()
+        return notes
+
+    def close(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self._pool.give_back(self._worker)
+
+    def _ask(self, task: str, *values: object) -> Any:
+        """Let the worker do something; its errors are raised here, and so is its death."""
+        with self._losing_worker():
+            self._worker.connection.send((task, values))
+            is_error, answer = self._worker.answer(self._pool.silence_s)
+        if is_error:
+            self.close()
+            raise answer
+        return answer
+
+    def _receive(self, length: int) -> Float32:
+        waveform = np.empty(length, dtype=np.float32)
+        if length:  # a pipe cannot carry nothing
+            with self._losing_worker():
+                self._worker.connection.recv_bytes_into(waveform.view(np.uint8).data)
+        return waveform
+
+    @contextmanager
+    def _losing_worker(self) -> Iterator[None]:
+        """Give the worker up where it dies or hangs, and say so in the name of the file."""
+        try:
+            yield
+        except (EOFError, OSError) as error:  # the pipe ends with the process
+            self.is_closed = True
+            is_hung = isinstance(error, TimeoutError)
+            reason = self._worker.end(is_hung=is_hung)
+            if is_hung:
+                reason = f"gave no sound for {self._pool.silence_s:g} s"
+            raise AudioError(
+                f"{self.name} makes its decoder fail: it {reason}",
+                valid="A file that the decoder survives",
+                next_step="Save it again as WAV or FLAC with another program, or leave it out",
+            ) from error
+
+
+class _Worker:
+    """One process that decodes, and the line to it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a copy of a process with threads may hang
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with one_thread_each():  # the workers share the cores among themselves
+            self._process.start()
+        theirs.close()
+        self._is_ready = False
+
+    def answer(self, silence_s: float) -> tuple[bool, Any]:
+        """Wait for an answer, as long as there are signs of life.
+
+        Raises
+        ------
+        TimeoutError
+            There were none for `silence_s`.
+        EOFError
+            The process died.
+        """
+        while True:
+            limit_s = silence_s if self._is_ready else max(_START_S, silence_s)
+            if not self.connection.poll(limit_s):
+                raise TimeoutError
+            kind, value = self.connection.recv()
+            self._is_ready = True
+            if kind != "alive":
+                return kind == "error", value
+
+    def end(self, *, is_hung: bool = False) -> str:
+        """End the process; say how it had ended, if it had."""
+        self.connection.close()
+        if is_hung:
+            self._process.kill()
+        self._process.join(_END_S)
+        code = self._process.exitcode
+        if code is None:
+            self._process.kill()
+            self._process.join()
+        if code is None or code >= 0:
+            return "crashed"
+        return f"crashed ({signal.Signals(-code).name})"
+
+
+class _Pool:
+    """Workers that wait for files; one more is started where none is free."""
+
+    def __init__(self, silence_s: float) -> None:
+        self.silence_s = silence_s
+        self.process_id = os.getpid()
+        self._idle: list[_Worker] = []
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+        # A process without standard streams would take their numbers for its lines to us.
+        for number in range(3):
+            try:
+                os.set_inheritable(number, True)
+            except OSError:
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+    def take(self) -> _Worker:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _Worker()
+
+    def give_back(self, worker: _Worker) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._idle.append(worker)
+                return
+        worker.end()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.end()
+
+
+def _serve(connection: Connection) -> None:
+    """Do what a parent asks for, until it closes the line. It runs in a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, who ends us
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what native code writes as it dies is no message to a person
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    connection.send(("alive", None))
+
+    desk = _Desk(connection)
+    with suppress(EOFError, OSError):  # the parent is done, or gone
+        while True:
+            task, values = connection.recv()
+            try:
+                with as_decode_failure():
+                    arrays, answer = desk.do(task, values)
+            except (AudioError, MemoryError) as error:
+                connection.send(("error", error))
+            except DecodeFailure as error:
+                reason = AudioError(
+                    f"{desk.name} cannot be heard ({error})", next_step="Save it again, or leave it out"
+                )
+                connection.send(("error", reason))
+            else:
+                connection.send(("done", answer))
+                for array in arrays:
+                    if len(array):
+                        connection.send_bytes(np.ascontiguousarray(array).view(np.uint8).data)
+
+
+class _Desk:
+    """What a worker has open: one source."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._decoder: Decoder | None = None
+        self._blocks: Iterator[Float32] = iter(())
+        self._last_sign = time.monotonic()
+        self.name = ""
+
+    def do(self, task: str, values: tuple[Any, ...]) -> tuple[list[Float32], Any]:
+        """Do one task; return arrays to send, and the answer."""
+        if task == "open":
+            if self._decoder is not None:
+                self._decoder.close()
+                self._decoder = None
+            self.name = printable(values[0])
+            self._decoder = Decoder(values[0], alive=self._give_sign)
+            return [], self._decoder.info
+
+        assert self._decoder is not None
+        if task == "pieces":
+            pieces = self._decoder.pieces(*values)
+            return pieces, [len(piece) for piece in pieces]
+        if task == "begin":
+            self._blocks = self._decoder.resampled(*values)
+            return [], None
+        if task == "next":
+            block = next(self._blocks, None)
+            return ([], None) if block is None else ([block], len(block))
+        return [], self._decoder.finish()
+
+    def _give_sign(self) -> None:
+        """Tell the parent that work goes on, not too often."""
+        now = time.monotonic()
+        if now - self._last_sign >= _SIGN_EVERY_S:
+            self._last_sign = now
+            self._connection.send(("alive", None))

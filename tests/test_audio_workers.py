@@ -1,0 +1,152 @@
+"""Decoding in processes of their own: a file that no decoder survives costs one error, and the rest goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicgenre import audio
+from musicgenre.audio import workers
+from musicgenre.errors import AudioError
+from musicgenre.listening.batch import Failure, hear_many
+from tests.sounds import music, write
+
+RATE_HZ = 16_000
+CRASH, HANG, FAULT = b"CRASH" * 200, b"HANG" * 200, b"FAULT" * 200
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("tracks")
+    return [write(folder / name, music(4.0, seed=n)) for n, name in enumerate(("a.wav", "b.mp3", "c.ogg", "d.flac"))]
+
+
+def serve_badly(connection: object) -> None:
+    """A worker whose decoder dies, hangs or fails at files that ask for it."""
+    from musicgenre.audio import _decoder
+
+    choose = _decoder.Decoder._choose
+
+    def chosen(self: _decoder.Decoder) -> object:
+        head = self._input.head
+        if head.startswith(b"CRASH"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if head.startswith(b"HANG"):
+            threading.Event().wait()
+        if head.startswith(b"FAULT"):
+            raise ZeroDivisionError("no error of ours")
+        return choose(self)
+
+    _decoder.Decoder._choose = chosen  # type: ignore[method-assign,assignment]
+    workers._serve(connection)  # type: ignore[arg-type]
+
+
+def test_workers_give_the_same_as_this_process(tracks: list[Path]) -> None:
+    for path in tracks:
+        spans = [(30_000, 8_000), (1_000, 5_000), (100_000, 500)]
+        here = audio.load(path, RATE_HZ), audio.load_spans(path, RATE_HZ, spans), audio.probe(path)
+        blocks = list(audio.stream(path, RATE_HZ, block_s=1.0))
+        with audio.decoding_apart():
+            there = audio.load(path, RATE_HZ), audio.load_spans(path, RATE_HZ, spans), audio.probe(path)
+            distant = list(audio.stream(path, RATE_HZ, block_s=1.0))
+        assert np.array_equal(here[0].waveform, there[0].waveform)
+        assert here[0].warnings == there[0].warnings
+        assert all(np.array_equal(a, b) for a, b in zip(here[1].waveforms, there[1].waveforms, strict=True))
+        assert here[2] == there[2]
+        assert len(blocks) == len(distant)
+        assert np.array_equal(np.concatenate(blocks), np.concatenate(distant))
+        there[0].waveform[0] = 1.0  # it can be written to
+
+
+def test_errors_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").write_bytes(b"no sound at all" * 100)
+    for path in (tmp_path / "a.mp3", tmp_path / "none.wav", tmp_path):
+        with pytest.raises(AudioError) as here:
+            audio.load(path, RATE_HZ)
+        with audio.decoding_apart(), pytest.raises(AudioError) as there:
+            audio.load(path, RATE_HZ)
+        assert str(here.value) == str(there.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(
+            CRASH,
+            r"makes its decoder fail: it crashed \(SIGSEGV\)",
+            marks=pytest.mark.skipif(os.name != "posix", reason="signals of POSIX"),
+        ),
+        (HANG, "makes its decoder fail: it gave no sound for 2 s"),
+        (FAULT, "cannot be decoded|cannot be heard"),
+    ],
+)
+def test_a_file_that_no_decoder_survives_is_one_error(
+    tmp_path: Path, tracks: list[Path], monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
+) -> None:
+    bad = tmp_path / "bad.mp3"
+    bad.write_bytes(content)
+    monkeypatch.setattr(workers, "_serve", serve_badly)
+
+    def hear(path: Path) -> int | str:
+        try:
+            return len(audio.load(path, RATE_HZ).waveform)
+        except AudioError as error:
+            return str(error)
+
+    with audio.decoding_apart(silence_s=2.0), ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(hear, [tracks[0], bad, tracks[1], bad, *tracks]))
+    expected = [len(audio.load(path, RATE_HZ).waveform) for path in tracks]
+    assert [results[0], results[2], *results[4:]] == [expected[0], expected[1], *expected]
+    for text in (results[1], results[3]):
+        with pytest.raises(AudioError, match=rf"bad\.mp3.*({reason})"):
+            raise AudioError(str(text))
+
+
+def test_a_single_track_starts_no_process(tracks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_Worker", None)
+    with audio.decoding_apart(1):
+        assert len(audio.load(tracks[0], RATE_HZ).waveform) == 4 * RATE_HZ
+    with audio.decoding_apart():
+        assert len(audio.load(io.BytesIO(tracks[0].read_bytes()), RATE_HZ).waveform) == 4 * RATE_HZ
+
+
+def test_an_open_source_is_asked_and_then_heard(tracks: list[Path]) -> None:
+    with audio.decoding_apart(), audio.open_source(tracks[1]) as opened:
+        assert opened.info.duration_s == pytest.approx(4.0, abs=0.05)
+        assert len(audio.load(opened, RATE_HZ).waveform) == 4 * RATE_HZ
+        assert len(audio.load(opened, 8_000).waveform) == 4 * 8_000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_crash_in_this_process_names_the_file(tmp_path: Path) -> None:
+    code = (
+        "import faulthandler, os, signal; from musicgenre import audio; faulthandler.enable()\n"
+        "audio.naming('a song.m4a', lambda: os.kill(os.getpid(), signal.SIGSEGV))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert 'File "while hearing a song.m4a"' in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_batch_goes_on_over_a_file_that_no_decoder_survives(
+    tmp_path: Path, tracks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.mp3").write_bytes(CRASH)
+    monkeypatch.setattr(workers, "_serve", serve_badly)
+    paths = [str(path) for path in (tracks[0], tmp_path / "bad.mp3", *tracks)]
+    with audio.decoding_apart(len(paths)):
+        results = list(hear_many(paths, lambda path: len(audio.load(path, RATE_HZ).waveform), jobs=2))
+    failures = [result for result in results if isinstance(result, Failure)]
+    assert [failure.path for failure in failures] == [str(tmp_path / "bad.mp3")]
+    assert "bad.mp3 makes its decoder fail: it crashed (SIGSEGV)" in failures[0].error
+    assert len(results) == len(paths)
