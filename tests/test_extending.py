@@ -55,7 +55,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, *words: str, with_plugin: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    place: Path, *words: str, with_plugin: bool = True, python: tuple[str, ...] = ("-m", "musicgenre")
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own: plugins are loaded once a process."""
     path = [str(place / "site")] if with_plugin else []
     environment = {
@@ -66,7 +68,7 @@ def run(place: Path, *words: str, with_plugin: bool = True) -> subprocess.Comple
         "NO_COLOR": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "musicgenre", *words],
+        [sys.executable, *python, *words],
         cwd=place,
         env=environment,
         capture_output=True,
@@ -119,7 +121,19 @@ def test_the_bundle_answers_with_the_plugin_and_names_it_without(
     assert max(json.loads(answer.stdout)["scores"].items(), key=lambda item: item[1])[0] == "high"
     refused = run(place, "classify", "records/a.wav", "--model", "steps.onnx", with_plugin=False)
     assert refused.returncode == 2
-    assert "loudness-steps" in refused.stderr and "plugin" in refused.stderr
+    assert "loudness-steps" in refused.stderr
+    assert "Install the plugin that brings them, the Python package crate" in refused.stderr
+
+
+def test_the_bundle_answers_in_the_light_install(
+    place: Path, outcome: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    assert outcome["export"].returncode == 0
+    hidden = ("torch", "scipy", "sklearn", "numba", "yaml", "lightning", "librosa")
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); from musicgenre.__main__ import main; main()"
+    done = run(place, "classify", "records/a.wav", "--model", "steps.onnx", python=("-c", code))
+    assert done.returncode == 0 and "high" in done.stdout
+    assert done.stderr.count("warning") == 0
 
 
 def test_what_a_plugin_brings_is_listed(place: Path) -> None:
@@ -137,6 +151,55 @@ def test_a_plugin_that_fails_is_named_and_the_rest_works(place: Path, tmp_path: 
     listed = run(tmp_path, "models")
     assert listed.returncode == 0 and "mfcc-cnn" in listed.stdout
     assert "crate" in listed.stderr and "the shelf fell over" in listed.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"base: nowhere\nsummary: lost\n", "names the base 'nowhere', which does not exist"),
+        (b"base: odd\nsummary: round and round\n", "odd.yaml is its own parent"),
+        (b"base: base\nsummary: \xff\n", "odd.yaml is no text in UTF-8"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_named_and_the_others_are_listed(
+    place: Path, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    shutil.copytree(place / "site", tmp_path / "site")
+    (tmp_path / "site" / "crate" / "recipes" / "odd.yaml").write_bytes(content)
+    listed = run(tmp_path, "recipes")
+    assert listed.returncode == 0 and "\nmfcc-cnn " in listed.stdout and "\nsteps " in listed.stdout
+    assert listed.stderr.count("warning: ") == 1 and reason in listed.stderr
+
+
+def test_a_recipe_may_not_take_a_name_of_ours(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "site", tmp_path / "site")
+    for name in ("mfcc-cnn", "e3"):  # of today and of before
+        file = tmp_path / "site" / "crate" / "recipes" / f"{name}.yaml"
+        file.write_text("base: base\nsummary: not ours\n", "utf-8")
+        listed = run(tmp_path, "recipes")
+        assert "not ours" not in listed.stdout and "\nmfcc-cnn " in listed.stdout
+        assert listed.stderr.count("warning: ") == 1 and f"the recipe name {name!r}" in listed.stderr
+        file.unlink()
+
+
+def test_a_data_set_that_cannot_tell_what_it_reads_stops_no_other(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "site", tmp_path / "site")
+    shutil.copytree(place / "records", tmp_path / "records")
+    shelf = tmp_path / "site" / "crate" / "shelf.py"
+    shelf.write_text(shelf.read_text("utf-8").replace('path.name == "shelf.tsv"', "path.shelf"), "utf-8")
+    (tmp_path / "own.csv").write_text("path,label\nrecords/high0.wav,high\nrecords/low0.wav,low\n", "utf-8")
+    done = run(tmp_path, "data", "index", "own.csv", "--output", "listed.csv")
+    assert done.returncode == 0 and len(read_manifest(tmp_path / "listed.csv")) == 2
+    assert "the data set shelf cannot tell whether it reads own.csv" in done.stderr
+
+
+def test_a_list_of_entry_points_that_cannot_be_read_stops_nothing(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "site", tmp_path / "site")
+    with (tmp_path / "site" / "crate-1.0.dist-info" / "entry_points.txt").open("a", encoding="utf-8") as stream:
+        stream.write("nonsense\n")
+    listed = run(tmp_path, "recipes", "mfcc-cnn*")
+    assert listed.returncode == 0 and "mfcc-cnn" in listed.stdout
+    assert "an entry_points.txt cannot be read" in listed.stderr
 
 
 def test_help_loads_no_plugin(place: Path, tmp_path: Path) -> None:

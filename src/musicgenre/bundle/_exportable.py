@@ -24,7 +24,7 @@ from musicgenre.evaluation.calibration import RunCalibration, calibrate, calibra
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.members import FITTED, aligned
 from musicgenre.features.base import TrackSound, cut
-from musicgenre.features.registry import representation_from_settings
+from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 from musicgenre.models.pooling import mixture_from_settings, pool_scores
 from musicgenre.runs.folder import Run, open_run
 
@@ -276,6 +276,7 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
         )
         package = type(representation).__module__.partition(".")[0]
         if package != "musicgenre":
+            settings = {**settings, PLUGIN_PACKAGE: package}
             notes.append(f"A plugin, the Python package {package}, brings it, and must be installed there")
         if weights := representation.weight_cards:
             names = ", ".join(weight["name"] if isinstance(weight, Mapping) else weight for weight in weights)

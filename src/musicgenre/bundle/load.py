@@ -17,7 +17,7 @@ from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import read_sealed
 from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound
-from musicgenre.features.registry import representation_from_settings
+from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 
 if TYPE_CHECKING:
     from musicgenre._onnxruntime import Session
@@ -324,9 +324,12 @@ class PythonFrontEnd:
         try:
             made = self._representation = representation_from_settings(settings)
         except (UsageError, *_OF_OTHER_KINDS) as error:
+            next_step = "Update musicgenre, or export the run anew"
+            if package := settings.get(PLUGIN_PACKAGE):
+                next_step = f"Install the plugin that brings them, the Python package {package}"
             raise BundleError(
                 f"the bundle {name} reads features that this musicgenre does not compute ({error})",
-                next_step="Install the plugin that brings them, or update musicgenre, or export the run anew",
+                next_step=next_step,
             ) from error
 
         self.hears_tracks = made.reads == "track"

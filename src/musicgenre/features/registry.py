@@ -11,6 +11,9 @@ from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError
 from musicgenre.features.base import Representation
 
+PLUGIN_PACKAGE = "plugin_package"
+"""Key beside the settings on a bundle's card: the Python package of a plugin that brings the representation."""
+
 _REPRESENTATIONS: Registry[Callable[..., Representation]] = Registry(
     "representation", "representations", "musicgenre.features.representations"
 )
@@ -74,7 +77,7 @@ def representation_from_settings(settings: Mapping[str, Any]) -> Representation:
     UsageError
         If this version of musicgenre computes other values under these settings.
     """
-    options = {key: value for key, value in settings.items() if key not in {"name", "version"}}
+    options = {key: value for key, value in settings.items() if key not in {"name", "version", PLUGIN_PACKAGE}}
     made = create_representation(str(settings["name"]), **options)
 
     version = made.settings()["version"]

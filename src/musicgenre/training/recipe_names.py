@@ -8,6 +8,7 @@ of this package have them; `recipes.py` reads all of it as YAML.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +88,16 @@ def list_recipes() -> list[str]:
 
 
 def recipe_lines() -> list[RecipeLine]:
-    """Every recipe of the package with what a list shows of it, in the order of their names."""
+    """Every recipe with what a list shows of it, by name; one that cannot be read is left out with a warning."""
+    files = recipe_files()
     lines = []
     for name in list_recipes():
-        told = _with_parents(name)
-        lines.append(RecipeLine(name, tuple(_items_of(told.get("systems", ""))), told["summary"]))
+        try:
+            told = _with_parents(name, files)
+        except RecipeError as error:
+            warnings.warn(f"a recipe is left out of the list: {error}", stacklevel=2)
+            continue
+        lines.append(RecipeLine(name, tuple(_items_of(told.get("systems", ""))), told.get("summary", "")))
     return lines
 
 
@@ -100,7 +106,7 @@ def former_names() -> Mapping[str, str]:
     """Every name that a recipe or a part had before, with what it is called now; a file says so: `formerly: e3`."""
     names = {}
     for path in RECIPE_FOLDER.glob("*.yaml"):
-        former = _keys(path.stem).get("formerly")
+        former = _keys(path).get("formerly")
         if former:
             names[former] = path.stem
     return names
@@ -154,20 +160,29 @@ def find_recipe(recipe: str | Path, report: Report = lambda text: None) -> Path:
     )
 
 
-def _with_parents(name: str) -> dict[str, str]:
+def _with_parents(name: str, files: Mapping[str, Path], children: tuple[str, ...] = ()) -> dict[str, str]:
     """What a recipe says by keys of one line, and, where it is silent, what its parents say; the last of them wins."""
-    own = _keys(name)
+    own = _keys(files[name])
     told: dict[str, str] = {}
-    for parent in _items_of(own.get("base", "")):
-        told |= _with_parents(parent)
+    for parent in map(current_name, _items_of(own.get("base", ""))):
+        if parent not in files:
+            raise RecipeError(f"{files[name]} names the base {parent!r}, which does not exist")
+        if parent in (name, *children):
+            raise RecipeError(f"{files[name]} is its own parent")
+        told |= _with_parents(parent, files, (name, *children))
     return told | own
 
 
 @functools.cache
-def _keys(name: str) -> dict[str, str]:
+def _keys(path: Path) -> dict[str, str]:
     """The values of a recipe's file, or a part's, that stand in the line of their key; as they are written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no text in UTF-8", next_step="Save it as UTF-8") from error
+
     keys = {}
-    for line in recipe_files()[name].read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         key, colon, value = line.partition(": ")
         if colon and key.isidentifier():  # neither a comment nor a key within a section
             keys[key] = value.strip().strip("'\"")

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from musicgenre._text import nearest_name
 from musicgenre.errors import RecipeError, needing
 from musicgenre.features.base import SHORTEST_HOP_S
-from musicgenre.training.recipe_names import RECIPE_FOLDER, Report, current_name, find_recipe, former_names
+from musicgenre.training.recipe_names import Report, current_name, find_recipe, former_names, recipe_files
 
 with needing("reading recipes", "train"):  # the light install has neither
     import yaml
@@ -396,16 +396,19 @@ def _merged_recipe(path: Path, children: tuple[Path, ...], report: Report) -> di
 
 
 def _parent_file(name: str, child: Path, report: Report) -> Path:
-    """The file of a parent: beside the child, or in the package, there under a former name too."""
-    for folder in (child.parent, RECIPE_FOLDER):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
+    """The file of a parent: beside the child, in the package or in a plugin, and there under a former name too."""
+    beside = child.parent / f"{name}.yaml"
+    if beside.is_file():
+        return beside
 
-    if name in former_names():
+    files = recipe_files()
+    if name not in files and name in former_names():
         report(f"{name} is called {current_name(name)} now")
-        return RECIPE_FOLDER / f"{current_name(name)}.yaml"
+        name = current_name(name)
+    if name in files:
+        return files[name]
 
-    near = nearest_name(name, sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml")))
+    near = nearest_name(name, files)
     raise RecipeError(
         f"the recipe {child.name} names the base {name!r}, which does not exist",
         valid=f"Nearest: {near}" if near else "",

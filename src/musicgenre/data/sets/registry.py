@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,5 +193,14 @@ def get_set(name: str) -> DataSet:
 
 
 def set_that_reads(path: Path) -> DataSet | None:
-    """Find the data set whose own list a file is, or whose own layout a folder has."""
-    return next((data_set for data_set in list_sets() if data_set.reads(path)), None)
+    """Find the data set whose own list a file is, or whose own layout a folder has; one that fails is passed over."""
+    for data_set in list_sets():
+        try:
+            if data_set.reads(path):
+                return data_set
+        except Exception as error:  # noqa: BLE001 - a plugin's mistake must not stop those who index something else
+            warnings.warn(
+                f"the data set {data_set.name} cannot tell whether it reads {path} ({type(error).__name__}: {error})",
+                stacklevel=2,
+            )
+    return None
