@@ -155,8 +155,7 @@ def classify(
             update(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
-            heard = hear_many(missing, classifier.classify, jobs=n_jobs)
-            for result in chain(gathered.failures, heard):
+            for result in chain(gathered.failures, hear_many(missing, classifier.classify, jobs=n_jobs)):
                 tally.add(result)
                 if kind is OutputFormat.table:
                     table.print(result)
