@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -115,9 +115,8 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
-    from musicgenre.audio import decoding_apart
     from musicgenre.cli._table import Table
-    from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
+    from musicgenre.cli._terminal import is_unicode, print_out, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
     from musicgenre.listening.paths import gather_paths
     from musicgenre.listening.results import format_line, header_line, record_of
@@ -133,8 +132,7 @@ def classify(
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
     classifier = _load(model, coverage, level, n_threads)
 
-    tally = _Tally()
-    missing = list(gathered.paths)
+    tally, missing = _Tally(), list(gathered.paths)
     try:
         with ExitStack() as stack:
             results = None
@@ -147,11 +145,10 @@ def classify(
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
 
-            stack.enter_context(decoding_apart(len(missing)))  # what no decoder survives costs one line
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
-            no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
-            update = stack.enter_context(counting("listening", quiet=no_bar))
+            wants_bar = not quiet and len(places) > 1 and sys.stderr.isatty()
+            update = stack.enter_context(_listening(len(missing), quiet=not wants_bar))
             update(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
@@ -180,6 +177,16 @@ def classify(
     if not quiet and (tally.n_done + tally.n_before > 1 or tally.failures):
         say(tally.summary())
     raise typer.Exit(1 if tally.failures else 0)
+
+
+@contextmanager
+def _listening(n_tracks: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Open the bar, and the processes that decode: a file that no decoder survives costs one line, not the run."""
+    from musicgenre.audio import decoding_apart
+    from musicgenre.cli._terminal import counting
+
+    with decoding_apart(n_tracks), counting("listening", quiet=quiet) as update:
+        yield update
 
 
 @dataclass
