@@ -157,11 +157,11 @@ def main() -> None:
         elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
+    warnings.showwarning = _show_warning
     # Should native code die at a single file (many are decoded in other processes), Python names the file.
     with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor
         faulthandler.enable()
 
-    warnings.showwarning = _show_warning
     presses = _note_interrupts()
     try:
         with telling(say):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -93,10 +93,7 @@ def classify(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
-    level: Annotated[
-        str | None,
-        typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
-    ] = None,
+    level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
@@ -115,8 +112,9 @@ def classify(
 
     Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._table import Table
-    from musicgenre.cli._terminal import is_unicode, print_out, say, say_interrupted
+    from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
     from musicgenre.listening.paths import gather_paths
     from musicgenre.listening.results import format_line, header_line, record_of
@@ -132,27 +130,29 @@ def classify(
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
     classifier = _load(model, coverage, level, n_threads)
 
-    tally, missing = _Tally(), list(gathered.paths)
+    tally = _Tally()
+    missing = list(gathered.paths)
     try:
         with ExitStack() as stack:
             results = None
             if output is not None:
-                file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
-                results = stack.enter_context(
-                    _open_results(output, file_kind, classifier, coverage, resume, overwrite)
-                )
+                results = stack.enter_context(_open_results(output, kind, classifier, coverage, resume, overwrite))
                 missing = [path for path in missing if not tally.knows(results.done(path))]
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
 
+            # What no decoder survives costs one line.
+            stack.enter_context(decoding_apart(len(missing)))
+
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
-            wants_bar = not quiet and len(places) > 1 and sys.stderr.isatty()
-            update = stack.enter_context(_listening(len(missing), quiet=not wants_bar))
+            no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
+            update = stack.enter_context(counting("listening", quiet=no_bar))
             update(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
-            for result in chain(gathered.failures, hear_many(missing, classifier.classify, jobs=n_jobs)):
+            heard = hear_many(missing, classifier.classify, jobs=n_jobs)
+            for result in chain(gathered.failures, heard):
                 tally.add(result)
                 if kind is OutputFormat.table:
                     table.print(result)
@@ -177,16 +177,6 @@ def classify(
     if not quiet and (tally.n_done + tally.n_before > 1 or tally.failures):
         say(tally.summary())
     raise typer.Exit(1 if tally.failures else 0)
-
-
-@contextmanager
-def _listening(n_tracks: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Open the bar, and the processes that decode: a file that no decoder survives costs one line, not the run."""
-    from musicgenre.audio import decoding_apart
-    from musicgenre.cli._terminal import counting
-
-    with decoding_apart(n_tracks), counting("listening", quiet=quiet) as update:
-        yield update
 
 
 @dataclass
@@ -303,7 +293,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
 
 
 def _open_results(
-    output: Path, kind: FileFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
+    output: Path, kind: OutputFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
     from musicgenre.listening.results import ResultFile
@@ -313,9 +303,10 @@ def _open_results(
         "coverage": coverage or "default",
         "model_sha256": classifier.model_sha256,
     }
+    file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
     return ResultFile(
         output,
-        kind,
+        file_kind,
         settings,
         resume=resume,
         overwrite=overwrite,
