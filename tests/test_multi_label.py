@@ -182,7 +182,7 @@ def test_the_task_and_the_manifest_must_fit(tmp_path: Path, tags: Manifest) -> N
         ("table-mlp-tags", table, [], "every track of the manifest has one label"),
         ("table-mlp-tags", tags, ["data.labels=[loud, soft]"], "no track has the tag 'soft'"),
         ("table-mlp-tags", rare, [], "no track of the training part has the tag rare"),
-        ("table-mlp-tags", tags, ["model={name: svm, options: {}}"], "fitted to one label a track, not to tags"),
+        ("table-mlp-tags", tags, ["model={name: svm, options: {}}"], "fitted to one label per track, not to tags"),
         ("table-mlp-tags", tags.with_tracks(tags.tracks[:0]), [], "no tag on any track"),
     ]:
         with pytest.raises(MusicgenreError, match=message):
