@@ -208,6 +208,41 @@ def test_teach_then_classify_with_the_taught_model(default_bundle_cache: Path, t
 
 
 @pytest.mark.default_model
+def test_a_head_is_fitted_at_the_level_that_it_stores(
+    default_bundle_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same tracks, each turned up or down in its own way, teach the same head; one of silence is left out."""
+    cache = tmp_path / "cache"
+    shutil.copytree(default_bundle_cache / "bundles", cache / "bundles")
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(cache))
+    monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path / "config"))
+    rng, time_s = np.random.default_rng(7), np.arange(16_000 * 4) / 16_000
+    gains_db = rng.uniform(-25, 10, 12)
+    for number in range(6):
+        tone = 0.3 * np.sin(2 * np.pi * (200 + 90 * number) * time_s) + 0.01 * rng.normal(size=len(time_s))
+        noise = 0.1 * rng.normal(size=len(time_s))
+        for label, samples, gain_db in (("tones", tone, gains_db[number]), ("noise", noise, gains_db[6 + number])):
+            for folder, factor in (("plain", 1.0), ("turned", 10 ** (gain_db / 20))):
+                path = tmp_path / folder / label / f"{number}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, samples * factor, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "turned" / "noise" / "silent.wav", np.zeros(16_000 * 4), 16_000)
+
+    plain, turned = (teach(tmp_path / folder, folder) for folder in ("plain", "turned"))
+    assert plain.head.level == turned.head.level == GenreHead.load_default().level is not None
+    assert GenreHead.load(turned.path).level == turned.head.level
+    np.testing.assert_allclose(turned.head.linear.weights, plain.head.linear.weights, rtol=1e-2, atol=1e-4)
+    assert [reason for _, reason in turned.failures if "too quiet to learn from" in reason]
+    assert turned.counts == plain.counts
+
+    at_20 = teach(tmp_path / "plain", "at20", level=-20)
+    as_they_are = [teach(tmp_path / folder, f"{folder}-off", level="off").head for folder in ("plain", "turned")]
+    assert at_20.head.level is not None and at_20.head.level.target_db == -20
+    assert [head.level for head in as_they_are] == [None, None]
+    assert not np.allclose(as_they_are[0].linear.weights, as_they_are[1].linear.weights, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.default_model
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_a_hundred_real_tracks(default_bundle_cache: Path, shared_data: Path, tmp_path: Path) -> None:
