@@ -78,14 +78,13 @@ def write_shards(
             next_step="Split the manifest (musicgenre data split) and prepare again",
         )
 
-    with writing_to(folder):
+    with writing_to(folder), folder_lock(folder, "'musicgenre shard'"):
         _check_free(folder)
-        with folder_lock(folder, "'musicgenre shard'"):
-            (folder / _UNFINISHED).touch()
-            remove_stale(folder, _TEMPORARY)
-            shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
-            (folder / _UNFINISHED).unlink()
-            return shards
+        (folder / _UNFINISHED).touch()
+        remove_stale(folder, _TEMPORARY)
+        shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
+        (folder / _UNFINISHED).unlink()
+        return shards
 
 
 def _check_free(folder: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -41,7 +42,6 @@ from musicgenre.errors import DataError, UsageError
 
 __all__ = ["Shard", "ShardSet", "looks_like_shards", "open_shards", "read_or_fail", "write_shards"]
 
-_COPY_WAIT_S = 600.0  # another process may be fetching the same set
 _REMEDY = "Write the shards again"
 # of the description: what its copy, which is a store, does without
 _SHARDS_ALONE = frozenset({"shards", "manifest", "index_sha256", "manifest_sha256"})
@@ -183,7 +183,7 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
 
     # the copy is named by the description, which holds the checksums of all the rest
     folder = (cache or cache_folder() / "shards") / hashlib.sha256(content).hexdigest()[:20]
-    with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=_COPY_WAIT_S):
+    with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=math.inf):
         if not (folder / STORE_FILE).is_file():
             _copy(place, description, shards, folder)
 
