@@ -113,30 +113,33 @@ def _holding(lock: Path, what: Path, doing: str, wait_s: float) -> Iterator[None
 
 def _taken(lock: Path, what: Path) -> int | None:
     """Open and lock the file `lock` and write into it who holds it; None where another process does."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        error.filename = os.fspath(what)  # the lock is our affair
-        raise
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError as error:
+            error.filename = os.fspath(what)  # the lock is our affair
+            raise
 
-    try:
-        is_ours = try_lock(descriptor) and _stands_at(descriptor, lock)
-    except OSError as error:
-        close_locked(descriptor)
-        raise DataError(
-            f"{what} cannot be locked: its file system has no working locks ({error.strerror or error})",
-            valid="A disk of this machine, or a network share that is mounted with locking",
-            next_step="Write to another place; MUSICGENRE_CACHE moves the cache",
-        ) from error
-    if not is_ours:
-        close_locked(descriptor)
-        return None
+        try:
+            is_locked = try_lock(descriptor)
+        except OSError as error:
+            close_locked(descriptor)
+            raise DataError(
+                f"{what} cannot be locked: its file system has no working locks ({error.strerror or error})",
+                valid="A disk of this machine, or a network share that is mounted with locking",
+                next_step="Write to another place; MUSICGENRE_CACHE moves the cache",
+            ) from error
+        if not is_locked:
+            close_locked(descriptor)
+            return None
+        if _stands_at(descriptor, lock):
+            break
+        close_locked(descriptor)  # the holder before deleted it after it was opened here: another stands there now
 
     # A full disk is found out by what is written next.
     with suppress(OSError):
-        text = (
-            f"process {os.getpid()} on {platform.node() or 'this machine'} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        )
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = f"process {os.getpid()} on {platform.node() or 'this machine'} since {since}"
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, _HOLDER_AT, os.SEEK_SET)
         os.write(descriptor, text.encode())

@@ -143,6 +143,7 @@ class _Writing:
             manifest = _tracks_of_index(header, lines, self.folder)
         write_manifest(manifest, self.folder / MANIFEST_FILE)
 
+        self.description.pop("sha256", None)  # of the store's own file; earlier versions wrote none
         parts = {name: part["rows"] for name, part in self.description.pop("parts").items()}
         whole = {
             **self.description,
@@ -201,8 +202,7 @@ class _Writing:
         with needing("writing shards", "stream"):
             from webdataset import TarWriter
 
-        part_file = self.store.folder / self.description["parts"][part]["file"]
-        features = np.load(part_file, mmap_mode="r", allow_pickle=False)
+        features = self.store.rows_of_file(part)
         n_rows = 0
         with replacing(self.folder / file) as temporary:
             # without times, so that the same rows make the same bytes

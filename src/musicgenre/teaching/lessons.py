@@ -230,7 +230,7 @@ def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLes
 
 
 def _read_kept(path: Path) -> tuple[Float32, tuple[str, ...]] | None:
-    """Read what was heard before, embeddings (n_segments, width) and warnings; None where it is damaged or not there."""
+    """Read what was heard before, embeddings (n_segments, width) and warnings; None where damaged or not there."""
     arrays = read_whole_npz(path)
     if arrays is None or not {"embedding", "warnings"} <= arrays.keys():
         return None
