@@ -1,4 +1,4 @@
-"""What is kept is not believed: a byte that changed on the disk is noticed, made anew in a cache and named in a store."""
+"""A byte that changed on the disk is noticed: what is kept in a cache is made anew, and a store names the row."""
 
 from __future__ import annotations
 

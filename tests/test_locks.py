@@ -5,30 +5,32 @@ from __future__ import annotations
 import errno
 import math
 import os
-import shutil
+import platform
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from musicgenre import _locks
 from musicgenre._locks import file_lock, folder_lock
 from musicgenre._telling import telling
-from musicgenre.data.archives import unpack
-from musicgenre.data.shards import write_shards
+from musicgenre._weight_files import WeightFile, cached_or_fetched
 from musicgenre.errors import DataError
-from musicgenre.runs.folder import new_folder, output_folder
-from tests.cli import run
-from tests.labelled_music import make_collection, make_table
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.runs.folder import new_folder, open_run, output_folder
+from tests.cli import COMMAND, run
+from tests.labelled_music import make_table
 from tests.limits import GUARD_S, wait_until
+from tests.make_run import pair
 from tests.small_store import make_store
 from tests.toy import save_toy, save_toy_ears
-
-BEFORE = Path(__file__).parent / "data" / "before"
 
 TAKE_TURNS = """
 import math, sys
@@ -150,24 +152,68 @@ def test_a_file_system_without_locks_is_one_clear_message(tmp_path: Path, monkey
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("filelock.lock_descriptor", refuse)
-    with pytest.raises(DataError, match=r"cannot be locked: its file system has no working locks.+MUSICGENRE_CACHE"):
-        with folder_lock(tmp_path, "preparation"):
-            pass
-    unpack_place = tmp_path / "folder"
-    with pytest.raises(DataError, match="is there already"):  # what needs no lock goes on without
-        unpack_place.mkdir()
-        (unpack_place / "file").touch()
-        unpack(tmp_path / "none.zip", unpack_place)
+    advice = r"cannot be locked: its file system has no working locks.+MUSICGENRE_CACHE"
+    with pytest.raises(DataError, match=advice), folder_lock(tmp_path, "preparation"):
+        pass
 
 
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with music, a manifest that is split, a store and models; not to be changed."""
-    folder = tmp_path_factory.mktemp("material")
-    make_collection(folder / "music", n_tracks=2)
-    manifest = folder / "music.csv"
-    assert run("data", "index", folder / "music", "--output", manifest, "--quiet").returncode == 0
-    assert run("data", "split", manifest, "--protocol", "track", "--quiet").returncode in (0, 2)
-    save_toy(folder / "toy.onnx")
-    save_toy_ears(folder / "ears.onnx")
-    return folder
+def test_every_output_refuses_a_second_process_and_says_who_holds_it(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "track.wav", np.zeros(8_000), 8_000)
+    one, other = pair(tmp_path)
+    store = make_store(tmp_path / "features", n_tracks=3)
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    out = {kind: tmp_path / f"out-{kind}" for kind in ("run", "store", "shards", "copies", "ensemble")}
+    results, index, head = tmp_path / "out.jsonl", tmp_path / "out.npz", tmp_path / "out.json"
+    commands = [
+        ("train", "table-knn-3s", "--data", table.path, "--output", out["run"]),
+        ("ensemble", one, other, "--output", out["ensemble"]),
+        ("teach", tmp_path, "--name", "mine", "--output", head),
+        ("classify", tmp_path / "track.wav", "--model", save_toy(tmp_path / "toy.onnx"), "--output", results),
+        ("embed", tmp_path / "track.wav", "--model", save_toy_ears(tmp_path / "ears.onnx"), "--output", index),
+        ("prepare", table.path, "--representation", "columns", "--output", out["store"]),
+        ("shard", store.folder, "--output", out["shards"]),
+    ]
+    places: list[object] = []
+    for kind in ("run", "store", "shards"):
+        places += ["folder", out[kind]]
+    for path in (results, index, head, out["ensemble"]):
+        places += ["file", path]
+    with held(*places) as holder:
+        for command in commands:
+            done = run(*map(str, command))
+            assert done.returncode == 2, command
+            said = " ".join(done.stderr.decode().split())
+            assert f"(process {holder} on {platform.node()} since " in said and "is writing into" in said, command
+    assert not any(path.exists() for path in (results, index, head, out["ensemble"]))
+
+
+def test_a_download_that_another_process_makes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path))
+    monkeypatch.setattr(_locks, "_TELL_AFTER_S", 0.0)
+    path = tmp_path / "weights" / "pca.npz"
+    with held("file", path) as holder:
+        os.kill(holder, 0)
+
+        def bring(line: str) -> None:
+            assert f"process {holder} on " in line
+            path.write_bytes(b"what the other brought")
+            os.kill(holder, signal.SIGKILL)
+
+        with telling(bring):
+            assert cached_or_fetched(WeightFile("pca.npz", "http://127.0.0.1:9/none", ""), "options.pca") == path
+
+
+@pytest.mark.slow
+def test_two_trainings_that_start_together_leave_two_runs(tmp_path: Path, own_cache: None) -> None:
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    words = [COMMAND, "train", "table-logistic-regression-30s", "--data", table.path, "--set", "data.labels=[]"]
+    words += ["--set", "protocol.options={test_size: 0.34, validation_size: 0.17}"]
+    trainings = []
+    for seed in (1, 2):
+        command = [*words, "--set", f"training.seed={seed}"]
+        trainings.append(subprocess.Popen([*map(str, command)], cwd=tmp_path, stdout=subprocess.PIPE, text=True))
+    seeds = []
+    for training in trainings:
+        said, _ = training.communicate(timeout=GUARD_S)
+        seeds.append(open_run(tmp_path / said.split()[-1]).seed)
+    assert seeds == [1, 2] and len(list((tmp_path / "runs").iterdir())) == 2
