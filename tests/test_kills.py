@@ -111,7 +111,10 @@ def test_the_store_and_the_cache_of_features(tmp_path: Path, call: str) -> None:
     def prepared() -> object:
         return prepare(manifest, mfcc, tmp_path / "store", cache=tmp_path / "cache")
 
-    works_again(tmp_path, (call,), (".rows", "train-", "index-", "store.json"), prepared)
+    names = ("train-", "index-", "store.json")
+    if call == "replace":  # an entry of the cache has a checksum and can be made anew: nobody waits for the disk
+        names = (".rows", *names)
+    works_again(tmp_path, (call,), names, prepared)
     assert np.isfinite(open_store(tmp_path / "store").everything.features[:]).all()
 
     works_again(
@@ -159,15 +162,14 @@ def test_single_files(tmp_path: Path, call: str) -> None:
         assert (tmp_path / name).is_file()
 
 
-@pytest.mark.parametrize("call", BOTH)
-def test_what_was_heard(tmp_path: Path, own_cache: None, call: str) -> None:
+def test_what_was_heard(tmp_path: Path, own_cache: None) -> None:
     class Hearer:
         def hear(self, path: Path, /) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
             return {"embedding": np.ones((2, 3), np.float32)}, ()
 
     (tmp_path / "a.wav").write_bytes(b"sound")
     works_again(
-        tmp_path, (call,), (".npz",), lambda: hear_lessons([Lesson(tmp_path / "a.wav", "a")], Hearer(), cache_key="x")
+        tmp_path, ("replace",), (".npz",), lambda: hear_lessons([Lesson(tmp_path / "a.wav", "a")], Hearer(), cache_key="x")
     )
 
 

@@ -29,11 +29,12 @@ FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
-def replacing(path: Path, *, tidy: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, tidy: bool = True, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well.
 
     What a killed process left of `path` is deleted, except without `tidy`, for folders of so many files that they are
-    tidied by `remove_stale` once.
+    tidied by `remove_stale` once. Without `durable` nobody waits for the disk: for what has a checksum and can be made
+    anew.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if tidy:
@@ -44,8 +45,9 @@ def replacing(path: Path, *, tidy: bool = True) -> Iterator[Path]:
     try:
         with naming(path):
             yield temporary
-            with temporary.open("rb+") as stream:  # a crash after the renaming would else leave an empty file
-                os.fsync(stream.fileno())
+            if durable:
+                with temporary.open("rb+") as stream:  # a crash after the renaming would else leave an empty file
+                    os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private: give it the mode that a plain `open` gives
         if os.name == "nt":  # which renames no open file
             os.close(descriptor)

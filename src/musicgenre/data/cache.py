@@ -73,7 +73,7 @@ class RowCache:
         """Put an entry in place, whole or not at all."""
         starts, values = _npy(starts_s), _npy(rows)
         head = _HEAD.pack(_MAGIC, len(starts), zlib.crc32(starts))
-        with replacing(self.path_of(key), tidy=False) as temporary:
+        with replacing(self.path_of(key), tidy=False, durable=False) as temporary:
             temporary.write_bytes(b"".join((head, starts, _CHECKSUM.pack(zlib.crc32(values)), values)))
 
     def read(self, key: str) -> tuple[NDArray[np.float64], Features] | None:

@@ -219,7 +219,7 @@ def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLes
                 np.savez(stream, embedding=found[0], warnings=np.array(warnings, dtype=np.str_))
                 with (  # a cache that is full or read-only costs time, not the lesson
                     suppress(OSError),
-                    replacing(kept, tidy=False) as temporary,
+                    replacing(kept, tidy=False, durable=False) as temporary,
                 ):
                     temporary.write_bytes(stream.getvalue())
     except AudioError as error:
