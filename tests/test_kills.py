@@ -169,7 +169,10 @@ def test_what_was_heard(tmp_path: Path, own_cache: None) -> None:
 
     (tmp_path / "a.wav").write_bytes(b"sound")
     works_again(
-        tmp_path, ("replace",), (".npz",), lambda: hear_lessons([Lesson(tmp_path / "a.wav", "a")], Hearer(), cache_key="x")
+        tmp_path,
+        ("replace",),
+        (".npz",),
+        lambda: hear_lessons([Lesson(tmp_path / "a.wav", "a")], Hearer(), cache_key="x"),
     )
 
 
