@@ -115,16 +115,14 @@ def download(archive: Archive, folder: Path, *, most: int | None = None, progres
     Path
         The complete file.
     """
-    with needing(f"downloading {archive.filename}", "train"):
-        pass
-
     with writing_to(folder), file_lock(folder / archive.filename, "download of the same file", wait_s=math.inf):
         return _retrieve(archive, folder, most, progress)
 
 
 def _retrieve(archive: Archive, folder: Path, most: int | None, progress: Progress | None) -> Path:
     """Download a file that this process holds, from the first of its addresses that has it."""
-    import pooch
+    with needing(f"downloading {archive.filename}", "train"):
+        import pooch
 
     pooch.get_logger().setLevel("WARNING")
     problems = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import naming, replacing_folder, room_advice
+from musicgenre._files import naming, replacing_folder
 from musicgenre._locks import file_lock
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.errors import UsageError
@@ -153,10 +153,12 @@ def _whole_or_none(output: Path) -> Iterator[Path]:
         with naming(output), replacing_folder(output) as temporary:
             yield temporary
     except OSError as error:
+        if str(error.filename2) != str(output):  # anything else than that it cannot take its place
+            raise
         raise UsageError(
             f"the folder {output} cannot be written ({error.strerror})",
             valid="A folder that is new or empty, and stays so meanwhile",
-            next_step=room_advice(error) or "Give another --output",
+            next_step="Give another --output",
         ) from error
 
 
