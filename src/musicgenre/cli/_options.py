@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from musicgenre._text import printable
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
+    from musicgenre._outputs import Input
     from musicgenre.features.prepare import Skipped
 
 _LISTED_AT_MOST = 50
@@ -36,6 +37,16 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             settings[key] = text
     return settings
+
+
+def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[Input]:
+    """List what a command that hears tracks reads: the tracks, the list on standard input, and the model's file."""
+    inputs: list[Input] = [*words, *tracks]
+    if "-" in words:
+        inputs.append(0)
+    if Path(model).suffix:  # else it is a name
+        inputs.append(model)
+    return inputs
 
 
 def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 import typer.core
 
+from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
 from musicgenre._text import printable, shortened
+from musicgenre.cli._options import inputs_of
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
 if TYPE_CHECKING:
+    from musicgenre._outputs import Input
     from musicgenre.listening.batch import Failure, Result
     from musicgenre.listening.classifier import Classifier
     from musicgenre.listening.results import FileFormat, Format, ResultFile
@@ -99,7 +102,7 @@ def classify(
     ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output and --plot if they exist.")] = False,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
     ] = None,
@@ -121,6 +124,7 @@ def classify(
 
     # What is wrong with the options is told before the model is loaded, which takes a second.
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
+    _check_outputs(inputs_of(paths, gathered.paths, model), output, plot, resume, overwrite)
     kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot)
     if plot is not None:
         from musicgenre.listening.plot import check_can_plot, plot_answer
@@ -234,27 +238,19 @@ def _check_options(
     overwrite: bool,
     plot: Path | None,
 ) -> OutputFormat:
-    """Refuse options that contradict each other, and an output that is one of the tracks; tell the format to write."""
+    """Refuse options that contradict each other; tell the format to write."""
     from musicgenre.cli._terminal import is_screen
 
     if chosen in (OutputFormat.table, OutputFormat.tsv) and output is not None:
         raise UsageError(
             f"--format {chosen} goes to standard output only", valid="Use --format json or csv with --output"
         )
-    if (resume or overwrite) and output is None:
+    if (resume or (overwrite and plot is None)) and output is None:
         raise UsageError("--resume and --overwrite need --output", next_step="Add --output FILE")
     if output == Path("-"):
         raise UsageError("--output - names no file", next_step="Leave --output out to have results on standard output")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", next_step="Give one of them")
-
-    if overwrite and output is not None and output.exists():
-        for path in paths:
-            with suppress(OSError):  # a track that cannot be found is not the output
-                if output.samefile(path):
-                    raise UsageError(
-                        f"--output {output} is one of the tracks", next_step="Give --output a name of its own"
-                    )
 
     # A name that promises something else, a playlist say, gets results only where a format was asked for.
     if chosen is None and output is not None and output.suffix.lower() not in _OUTPUT_SUFFIXES:
@@ -266,8 +262,6 @@ def _check_options(
 
     if plot is not None and len(paths) != 1:
         raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
 
     # Where no format was asked for, the output file's name tells it. A person gets a table, another program what it
     # can split at tabs, unless a timeline is to be drawn.
@@ -276,6 +270,19 @@ def _check_options(
     if output is not None:
         return OutputFormat.csv if output.suffix.lower() == ".csv" else OutputFormat.json
     return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
+
+
+def _check_outputs(inputs: list[Input], output: Path | None, plot: Path | None, resume: bool, overwrite: bool) -> None:
+    """Refuse a picture of another name, and outputs that replace what is not to be replaced."""
+    if output is not None:
+        replaces = resume or overwrite
+        refuse_overwriting(output, overwrite=replaces, inputs=inputs, next_step=RESUME_OR_REPLACE)
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
+    if plot is not None:
+        refuse_overwriting(plot, overwrite=overwrite, inputs=inputs, option="--plot")
+    if output is not None and plot is not None:
+        refuse_same_outputs([("--output", output), ("--plot", plot)])
 
 
 def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:

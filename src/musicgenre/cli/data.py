@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from musicgenre._outputs import refuse_input, refuse_overwriting
 from musicgenre._text import printable
 from musicgenre.cli import _tag_lists as tag_lists
-from musicgenre.errors import DataError, UsageError
+from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.data.index import Index
@@ -92,7 +93,8 @@ def index(
     from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
-    _refuse_overwrite(output, overwrite)
+    inputs = [path for path in (source, artists, clips, *_files_of_labels(labels)) if path is not None]
+    refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
     asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
     chosen = _names_of_labels(labels)
     found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
@@ -158,7 +160,8 @@ def get(
     options = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by).options(data_set, labels)
     folder = folder or Path("data") / name
     target = output or folder / "manifest.csv"
-    _refuse_overwrite(target, overwrite)
+    inputs = [path for path in (source, artists, *_files_of_labels(labels)) if path is not None]
+    refuse_overwriting(target, overwrite=overwrite, inputs=inputs)
 
     typer.echo(data_set.card())
     whole = source is not None and source.is_file() and len(data_set.archives) == 1
@@ -229,13 +232,16 @@ def targets(
     manifest: Annotated[Path, typer.Argument(help="The manifest.")],
     answers: Annotated[Path, typer.Argument(help="JSON lines that `musicgenre classify` wrote with a tagger.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of into it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
 ) -> None:
     """Add what a tagger says of each track as soft targets (columns target:TAG), to train another model on them."""
     from musicgenre.data.manifest import read_manifest, write_manifest
     from musicgenre.data.targets import TARGET_PREFIX, with_teacher
 
-    taught = with_teacher(read_manifest(manifest), answers)
-    written = write_manifest(taught, output or manifest)
+    before = read_manifest(manifest)
+    target = _manifest_to_write(before, output, overwrite, answers)
+    taught = with_teacher(before, answers)
+    written = write_manifest(taught, target)
     n_tags = sum(name.startswith(TARGET_PREFIX) for name in taught.extra_columns)
     typer.echo(f"{printable(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
 
@@ -269,6 +275,7 @@ def split(
         typer.Option("--set", metavar="KEY=VALUE", help="Any option of the protocol by its name. May be repeated."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
 ) -> None:
     """Split tracks under a named protocol; identical files and copies stay on one side."""
     from musicgenre.cli._options import parse_settings
@@ -294,8 +301,10 @@ def split(
         if value is not None:
             options[name] = value
 
-    done = split_manifest(read_manifest(manifest), protocol, seed=seed, **options)
-    written = write_manifest(done, output or manifest)
+    before = read_manifest(manifest)
+    target = _manifest_to_write(before, output, overwrite)
+    done = split_manifest(before, protocol, seed=seed, **options)
+    written = write_manifest(done, target)
 
     if chosen.leaky:
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
@@ -373,10 +382,19 @@ def info(
             typer.echo(f"  options   {options}\n")
 
 
-def _refuse_overwrite(path: Path, overwrite: bool) -> None:
-    """Stop before any work where the manifest must not be replaced."""
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
+def _manifest_to_write(manifest: Manifest, output: Path | None, overwrite: bool, *also_read: Path) -> Path:
+    """Say where a changed manifest goes: into itself by default, else where nothing is lost."""
+    assert manifest.path is not None, "it was read from a file"
+    if output is None or (output.exists() and output.samefile(manifest.path)):
+        refuse_input(manifest.path, also_read)
+        return manifest.path
+    refuse_overwriting(output, overwrite=overwrite, inputs=[*also_read, *(track.path for track in manifest.tracks)])
+    return output
+
+
+def _files_of_labels(given: Sequence[str] | None) -> list[Path]:
+    """Files that `--labels @FILE` names."""
+    return [Path(text[1:]) for text in given or () if text.startswith("@")]
 
 
 def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
@@ -452,6 +470,7 @@ def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
     """Write the manifest, say what was left out and what is in it, and exit."""
     from musicgenre.data.manifest import write_manifest
 
+    refuse_input(output, [track.path for track in found.manifest.tracks])
     written = write_manifest(found.manifest, output)
 
     left_out = [*found.expected, *found.skipped]

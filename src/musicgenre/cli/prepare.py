@@ -54,12 +54,14 @@ def prepare(
     from musicgenre.features import prepare as preparation
     from musicgenre.features.registry import create_representation
 
+    folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
+    preparation.check_output(folder)
+
     options = parse_settings(settings or [])
     if segment is not None:
         options["segment_s"] = segment
     front_end = create_representation(representation, **options)
 
-    folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
     with decoding_apart(), counting("preparing", quiet=quiet) as advance:
         done = preparation.prepare(
             read_manifest(manifest),

@@ -260,7 +260,7 @@ def parse_tracks(
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> Path:
-    """Write a manifest atomically, with paths relative to its new place.
+    """Write a manifest atomically, with paths relative to its new place; a file that is there is replaced.
 
     Cells are written as they are: a text that begins with `=`, `+`, `-` or `@` may be taken for a formula by a
     spreadsheet, and escaping it would change features and names.

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import replacing, write_text_atomic
-from musicgenre._json import read_versioned_json
+from musicgenre._json import parsed_json, read_versioned_json
+from musicgenre._outputs import UNFINISHED
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
 from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation, write_npy
@@ -48,7 +49,10 @@ INDEX_COLUMNS = (
 )
 
 # Files of a killed process, as patterns; `remove_stale` takes them.
-TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp")
+TEMPORARY = (
+    *(f".{STORE_FILE}.*.tmp", f".{UNFINISHED}.*.tmp"),
+    *(".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp"),
+)
 _OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
 _TRUTH = {"true": True, "false": False}
 _AGAIN = "Prepare again into the same folder: what is in the cache is not computed anew"
@@ -335,6 +339,17 @@ def is_store(folder: Path) -> bool:
     return (folder / STORE_FILE).is_file()
 
 
+def was_written_by_us(folder: Path) -> bool:
+    """Whether a folder that is not empty holds a store, be it damaged, and no other program's `store.json`."""
+    try:
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:  # damaged: its files are still called as only a store calls them
+        return any(_OURS.fullmatch(path.name) for path in folder.iterdir())
+    return isinstance(description, dict) and "format_version" in description
+
+
 @dataclass(frozen=True)
 class ReadyTrack:
     """A track whose rows can be had under `key`; `starts_s` (n,) says how many there are.
@@ -383,10 +398,20 @@ def write_store(
         by_part.setdefault("-".join(pieces) or "all", []).append(ready)
     by_part = dict(sorted(by_part.items()))
 
+    files = {name: f"{name}-{_digest([ready.name for ready in members])}.npy" for name, members in by_part.items()}
+    index = format_rows(_index_rows(by_part))
+    index_file = f"index-{_digest([index])}.csv"
+
+    # What is about to be written is listed first: nothing but what stands in a list of ours is ever removed.
+    former = _names_of_files(folder)
+    listing = folder / UNFINISHED
+    listing.touch()  # from here on the folder is known as ours, whatever a kill leaves in it
+    write_text_atomic(listing, "\n".join([*sorted(former), *files.values(), index_file, ""]))
+
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
     for name, members in by_part.items():
-        path = folder / f"{name}-{_digest([ready.name for ready in members])}.npy"
+        path = folder / files[name]
         n_rows = sum(len(ready.starts_s) for ready in members)
         if not path.is_file():  # its name is made of what it holds, so one that is there is the same
             with replacing(path) as temporary, temporary.open("wb") as stream:
@@ -395,8 +420,6 @@ def write_store(
                 os.fsync(stream.fileno())
         parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
 
-    index = format_rows(_index_rows(by_part))
-    index_file = f"index-{_digest([index])}.csv"
     write_text_atomic(folder / index_file, index)
 
     # the description names all other files, so it is written last: until then a reader has the former state
@@ -409,16 +432,34 @@ def write_store(
     }
     write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
 
-    kept = {STORE_FILE, index_file, *(part["file"] for part in parts.values())}
-    for path in folder.iterdir():
-        if path.name not in kept and _OURS.fullmatch(path.name):
-            with contextlib.suppress(OSError):  # a reader still maps it (Windows): it stays for next time
-                path.unlink()
+    left = []
+    for name in sorted(former - {index_file, *files.values()}):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError:  # a reader still maps it (Windows): it stays on the list for next time
+            left.append(name)
+    if left:
+        write_text_atomic(listing, "\n".join([*left, ""]))
+    else:
+        listing.unlink()
 
 
 def is_training_part(name: str) -> bool:
     """Whether the rows of a part file are for training: the split says so, in whichever fold."""
     return name == "train" or name.startswith("train-")
+
+
+def _names_of_files(folder: Path) -> set[str]:
+    """Names of parts and indexes that we wrote, as `store.json` says, or the list that a kill left."""
+    names: list[Any] = []
+    with contextlib.suppress(OSError, ValueError):  # no kill before
+        names += (folder / UNFINISHED).read_text(encoding="utf-8").splitlines()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or a damaged one
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+        names += [description["index"], *(part["file"] for part in description["parts"].values())]
+
+    # whatever a list says, nothing outside the folder is ours
+    return {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
 
 
 def _index_rows(parts: Mapping[str, Sequence[ReadyTrack]]) -> list[list[str]]:

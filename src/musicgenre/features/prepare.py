@@ -19,6 +19,7 @@ import numpy as np
 
 from musicgenre._files import remove_stale, writing_to
 from musicgenre._locks import folder_lock
+from musicgenre._outputs import refuse_foreign_folder
 from musicgenre._parallel import run_jobs
 from musicgenre._version import __version__
 from musicgenre.data import cache as row_cache
@@ -118,7 +119,7 @@ def prepare(
     representation : Representation
         What to compute; see `create_representation`.
     folder : Path
-        The store; made, or brought up to date.
+        The store; made, or brought up to date. Of what is in it, only files of its own are replaced or removed.
     segment_s, hop_s : float, optional
         Cut tracks into segments this long and this far apart. The representation's own length, without overlap, by
         default; another length than its own is an error.
@@ -144,6 +145,8 @@ def prepare(
 
     Raises
     ------
+    UsageError
+        If the folder holds anything but a store, or an option has an impossible value.
     DataError
         If another preparation writes this store, the disk is full, or no track at all can be prepared.
     """
@@ -158,6 +161,7 @@ def prepare(
     in_use = [track for track in manifest.tracks if track.split or track.fold is not None]
     tracks = in_use or list(manifest.tracks)
 
+    check_output(folder)
     with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):
         remove_stale(folder, row_store.TEMPORARY)
         work = _Work(representation, cut, cache or default_cache(), progress, one_example_seed)
@@ -181,6 +185,17 @@ def prepare(
         warnings=tuple(work.warnings),
         seconds=time.monotonic() - started,
     )
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that holds anything but a store.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    refuse_foreign_folder(folder, row_store.was_written_by_us, command="'musicgenre prepare'")
 
 
 class _Work:

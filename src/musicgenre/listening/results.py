@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from musicgenre._files import room_advice, sha256_of, writing_result
 from musicgenre._json import parsed_json
 from musicgenre._known_files import FileState, KnownFiles
+from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Result
@@ -145,26 +145,8 @@ class ResultFile:
         self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
         header = header_line("csv", resumable=True, tags=tags)
 
-        exists = True
-        with writing_result(path):
-            try:
-                mode = path.stat().st_mode
-            except FileNotFoundError:
-                exists = False
-        if exists and stat.S_ISDIR(mode):
-            raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
-        if exists and not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-            raise UsageError(
-                f"{path} is a device or a pipe", next_step="Leave --output out to have the results on standard output"
-            )
-
-        if exists and not (resume or overwrite):
-            raise UsageError(
-                f"{path} exists already",
-                valid="A result file is never overwritten unasked",
-                next_step="Add --resume to go on with it, or --overwrite to replace it",
-            )
-        if exists and not overwrite:
+        refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
+        if path.exists() and not overwrite:
             self._read_done(header)
 
         # What can be refused was refused: from here on the file is ours.

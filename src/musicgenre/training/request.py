@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from musicgenre._outputs import refuse_input
 from musicgenre.data.manifest import read_manifest
 from musicgenre.data.shard_places import looks_like_shards
 from musicgenre.errors import UsageError, require
-from musicgenre.runs.folder import check_output
+from musicgenre.runs.folder import RunFolder, check_output
 from musicgenre.training.recipe_names import Report, find_recipe
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def check_request(
         raise UsageError("there is nothing to resume", next_step="Name the run folder with --output")
     if output is not None:
         check_output(output, resume)
+        files = RunFolder(output)
+        if data is not None and files.status is None:  # a run that is gone on with may well read its own
+            refuse_input(files.manifest, [data])
 
     if data is not None and not looks_like_shards(data) and not Path(data).exists():
         read_manifest(Path(data))  # which says what to do about it
