@@ -440,14 +440,17 @@ def check_output(folder: Path, resume: bool | None) -> None:
     # What is gone on with is a run, or what a kill left of one before it had its description.
     if any((folder / name).is_file() for name in (RUN_FILE, GROUP_FILE, STUDY_FILE)):
         return
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    foreign = [path for path in files if not _is_of_a_run(path)]
-    if foreign and not any(path.name == RUN_FILE for path in files):
-        raise UsageError(
-            f"the folder {folder} holds no run, but {printable(foreign[0].relative_to(folder))}",
-            valid="The folder of an unfinished training",
-            next_step="Give the --output that is to be gone on with, or a new one without --resume",
-        )
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or _is_of_a_run(path) or not path.is_file():
+            continue
+        # notes and reports beside a run are welcome
+        within = path.relative_to(folder).parents[:-1]
+        if not any((folder / parent / RUN_FILE).is_file() for parent in within):
+            raise UsageError(
+                f"the folder {folder} holds no run, but {printable(path.relative_to(folder))}",
+                valid="The folder of an unfinished training",
+                next_step="Give the --output that is to be gone on with, or a new one without --resume",
+            )
 
 
 def versions() -> dict[str, str]:
