@@ -43,7 +43,7 @@ def test_from_a_folder_to_a_split(folder: Path) -> None:
     result = run("index", folder / "music", "-o", manifest)
     assert result.exit_code == 0
     assert "30 tracks (blues 10, jazz 10, rock 10)" in result.stdout
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         run("index", folder / "music", "-o", manifest)
     assert run("index", folder / "music", "-o", manifest, "--overwrite", "--labels", "jazz,rock").exit_code == 0
     assert read_manifest(manifest).labels == ("jazz", "rock")
@@ -148,7 +148,7 @@ def test_get_from_a_copy_prints_licence_and_names_missing_tracks(folder: Path) -
     assert "missing: classical.00000" in result.stderr
     assert "missing: 52 more" in result.stderr
     assert len(read_manifest(folder / "set" / "manifest.csv")) == 20
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         run("get", "gtzan-mini", "--from", copy, "--folder", folder / "set")
 
 

@@ -279,7 +279,7 @@ def test_an_augmentation_never_takes_the_place_of_the_manifest_it_reads(place: P
     write_manifest(Manifest(None, marked), own / "manifest.csv")
     before = contents(own)
     code, said = typed("augment manifest.csv --jobs 1 --output {}", own, cwd=own)
-    assert code == 2 and "manifest.csv is one of" in said
+    assert code == 2 and "is not empty: it holds manifest.csv" in said
     assert contents(own) == before
 
 

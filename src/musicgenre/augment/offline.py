@@ -122,7 +122,7 @@ def augment(
     Raises
     ------
     UsageError
-        The folder holds something else or the manifest that is read, or a number is not possible.
+        The folder holds something else, or a number is not possible.
     DataError
         The manifest has no training part, the folder takes no more, or another augmentation writes into it.
     """
@@ -165,7 +165,7 @@ def augment(
 
 
 def check_output(folder: Path, manifest: Manifest) -> None:
-    """Refuse a folder that holds anything but an augmentation, or the manifest that is read.
+    """Refuse a folder that holds anything but an augmentation, or in which the manifest that is read is linked.
 
     Raises
     ------
@@ -173,8 +173,9 @@ def check_output(folder: Path, manifest: Manifest) -> None:
         If it does.
     """
     refuse_foreign_folder(folder, _holds_copies, command="'musicgenre augment'")
-    if manifest.path is not None:
-        refuse_input(folder / MANIFEST_FILE, [manifest.path])
+    own = folder.absolute() / MANIFEST_FILE
+    if manifest.path is not None and manifest.path != own:  # an augmentation's own manifest can be augmented in place
+        refuse_input(own, [manifest.path])
 
 
 def drawn_of(track: Track) -> Drawn:
@@ -222,7 +223,9 @@ def seed_of(seed: int, track_id: str, number: int) -> int:
 
 
 def _holds_copies(folder: Path) -> bool:
-    """Whether the folder has a manifest with the column that augmentation adds."""
+    """Whether the folder has copies, and a manifest with the column that augmentation adds."""
+    if not (folder / AUDIO_FOLDER).is_dir():
+        return False
     try:
         with (folder / MANIFEST_FILE).open(encoding="utf-8", errors="replace") as stream:
             return AUGMENTATION_COLUMN in stream.readline().strip().split(",")

@@ -57,6 +57,7 @@ def train(
         folds=folds,
         output=output,
         resume=resume,
+        store=store,
         report=report,
     )
     with needing("training", "train"):

@@ -7,14 +7,14 @@ files of a store are never changed, only replaced under new names, so that a rea
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import replacing, write_text_atomic
 from musicgenre._json import parsed_json, read_versioned_json
-from musicgenre._outputs import UNFINISHED
+from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
 from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation, write_npy
@@ -53,7 +53,7 @@ TEMPORARY = (
     *(f".{STORE_FILE}.*.tmp", f".{UNFINISHED}.*.tmp"),
     *(".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp"),
 )
-_OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
+_OURS = re.compile(r"index-[0-9a-f]{16}\.csv|(([a-z]+-)?fold-\d+|[a-z]+)-[0-9a-f]{16}\.npy")
 _TRUTH = {"true": True, "false": False}
 _AGAIN = "Prepare again into the same folder: what is in the cache is not computed anew"
 
@@ -339,15 +339,15 @@ def is_store(folder: Path) -> bool:
     return (folder / STORE_FILE).is_file()
 
 
-def was_written_by_us(folder: Path) -> bool:
-    """Whether a folder that is not empty holds a store, be it damaged, and no other program's `store.json`."""
-    try:
-        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
-    except OSError:
-        return False
-    except ValueError:  # damaged: its files are still called as only a store calls them
-        return any(_OURS.fullmatch(path.name) for path in folder.iterdir())
-    return isinstance(description, dict) and "format_version" in description
+def check_store_folder(folder: Path, option: str = "--output") -> None:
+    """Refuse a folder that holds anything but a store; `option` is what the command line calls it.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    refuse_foreign_folder(folder, _was_written_by_us, command="'musicgenre prepare'", option=option)
 
 
 @dataclass(frozen=True)
@@ -402,46 +402,30 @@ def write_store(
     index = format_rows(_index_rows(by_part))
     index_file = f"index-{_digest([index])}.csv"
 
-    # What is about to be written is listed first: nothing but what stands in a list of ours is ever removed.
-    former = _names_of_files(folder)
-    listing = folder / UNFINISHED
-    listing.touch()  # from here on the folder is known as ours, whatever a kill leaves in it
-    write_text_atomic(listing, "\n".join([*sorted(former), *files.values(), index_file, ""]))
-
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
-    for name, members in by_part.items():
-        path = folder / files[name]
-        n_rows = sum(len(ready.starts_s) for ready in members)
-        if not path.is_file():  # its name is made of what it holds, so one that is there is the same
-            with replacing(path) as temporary, temporary.open("wb") as stream:
-                write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
-                stream.flush()
-                os.fsync(stream.fileno())
-        parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
+    with _listed(folder, {index_file, *files.values()}):
+        for name, members in by_part.items():
+            path = folder / files[name]
+            n_rows = sum(len(ready.starts_s) for ready in members)
+            if not path.is_file():  # its name is made of what it holds, so one that is there is the same
+                with replacing(path) as temporary, temporary.open("wb") as stream:
+                    write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
 
-    write_text_atomic(folder / index_file, index)
+        write_text_atomic(folder / index_file, index)
 
-    # the description names all other files, so it is written last: until then a reader has the former state
-    whole = {
-        "format_version": FORMAT_VERSION,
-        **description,
-        "parts": parts,
-        "index": index_file,
-        "normalisation": _training_normalisation(folder, parts, description),
-    }
-    write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
-
-    left = []
-    for name in sorted(former - {index_file, *files.values()}):
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError:  # a reader still maps it (Windows): it stays on the list for next time
-            left.append(name)
-    if left:
-        write_text_atomic(listing, "\n".join([*left, ""]))
-    else:
-        listing.unlink()
+        # the description names all other files, so it is written last: until then a reader has the former state
+        whole = {
+            "format_version": FORMAT_VERSION,
+            **description,
+            "parts": parts,
+            "index": index_file,
+            "normalisation": _training_normalisation(folder, parts, description),
+        }
+        write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
 
 
 def is_training_part(name: str) -> bool:
@@ -449,16 +433,51 @@ def is_training_part(name: str) -> bool:
     return name == "train" or name.startswith("train-")
 
 
-def _names_of_files(folder: Path) -> set[str]:
-    """Names of parts and indexes that we wrote, as `store.json` says, or the list that a kill left."""
-    names: list[Any] = []
-    with contextlib.suppress(OSError, ValueError):  # no kill before
-        names += (folder / UNFINISHED).read_text(encoding="utf-8").splitlines()
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or a damaged one
+def _was_written_by_us(folder: Path) -> bool:
+    """Whether a folder that is not empty holds a store, be it damaged, and no other program's `store.json`."""
+    try:
         description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
-        names += [description["index"], *(part["file"] for part in description["parts"].values())]
+    except OSError:
+        return False
+    except ValueError:  # damaged: its files are still called as only a store calls them
+        return any(_OURS.fullmatch(path.name) for path in folder.iterdir())
+    return isinstance(description, dict) and "format_version" in description
 
-    # whatever a list says, nothing outside the folder is ours
+
+@contextmanager
+def _listed(folder: Path, files: set[str]) -> Iterator[None]:
+    """List the names that a block writes, so that they are known as ours however it ends.
+
+    Once it ended well, what is listed and the store names no more is removed; nothing else ever is.
+    """
+    listing = folder / UNFINISHED
+    ours = files | _named_files(folder)
+    with suppress(OSError, ValueError):  # no kill before
+        ours |= {name for name in listing.read_text(encoding="utf-8").splitlines() if _OURS.fullmatch(name)}
+    listing.touch()  # first of all: from here on the folder is ours, whatever a kill leaves in it
+    write_text_atomic(listing, "".join(f"{name}\n" for name in sorted(ours)))
+
+    is_whole = False
+    try:
+        yield
+        is_whole = True
+    finally:
+        others = ours - _named_files(folder)
+        for name in others if is_whole else ():
+            with suppress(OSError):  # a reader still maps it (Windows): it stays on the list for next time
+                (folder / name).unlink(missing_ok=True)
+        if not any((folder / name).exists() for name in others):
+            listing.unlink()
+
+
+def _named_files(folder: Path) -> set[str]:
+    """Names of the parts and the index in `store.json`; none where there is no store, or a damaged one."""
+    names: list[Any] = []
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+        names = [description["index"], *(part["file"] for part in description["parts"].values())]
+
+    # whatever it says, nothing outside the folder is ours
     return {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
 
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from musicgenre._files import remove_stale, writing_to
 from musicgenre._locks import folder_lock
-from musicgenre._outputs import refuse_foreign_folder
 from musicgenre._parallel import run_jobs
 from musicgenre._version import __version__
 from musicgenre.data import cache as row_cache
@@ -28,7 +27,7 @@ from musicgenre.data.cache import ContentHashes, RowCache, default_cache
 from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features, draw_example
-from musicgenre.data.store import ReadyTrack, Store, open_store, write_store
+from musicgenre.data.store import ReadyTrack, Store, check_store_folder, open_store, write_store
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.jobs import (
@@ -161,7 +160,7 @@ def prepare(
     in_use = [track for track in manifest.tracks if track.split or track.fold is not None]
     tracks = in_use or list(manifest.tracks)
 
-    check_output(folder)
+    check_store_folder(folder)
     with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):
         remove_stale(folder, row_store.TEMPORARY)
         work = _Work(representation, cut, cache or default_cache(), progress, one_example_seed)
@@ -185,17 +184,6 @@ def prepare(
         warnings=tuple(work.warnings),
         seconds=time.monotonic() - started,
     )
-
-
-def check_output(folder: Path) -> None:
-    """Refuse a folder that holds anything but a store.
-
-    Raises
-    ------
-    UsageError
-        If it does.
-    """
-    refuse_foreign_folder(folder, row_store.was_written_by_us, command="'musicgenre prepare'")
 
 
 class _Work:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from musicgenre._outputs import refuse_input
 from musicgenre.data.manifest import read_manifest
 from musicgenre.data.shard_places import looks_like_shards
+from musicgenre.data.store import check_store_folder
 from musicgenre.errors import UsageError, require
 from musicgenre.runs.folder import RunFolder, check_output
 from musicgenre.training.recipe_names import Report, find_recipe
@@ -26,13 +27,14 @@ def check_request(
     folds: int = 0,
     output: Path | None = None,
     resume: bool = False,
+    store: Path | None = None,
     report: Report = lambda text: None,
 ) -> Recipe:
     """Read the recipe, and refuse what cannot be trained whatever is in the data.
 
     Parameters
     ----------
-    recipe, overrides, seeds, folds, output, resume, report
+    recipe, overrides, seeds, folds, output, resume, store, report
         As `musicgenre.training.train.train` takes them.
     data : Path or str, optional
         A manifest or shards; looked for where given.
@@ -47,7 +49,7 @@ def check_request(
     RecipeError
         The recipe does not exist, or is none.
     UsageError
-        Impossible numbers of seeds or folds, nothing to resume, an output that is taken.
+        Impossible numbers of seeds or folds, nothing to resume, an output or a store that is taken.
     DataError
         There is no such manifest.
     MissingExtraError
@@ -70,6 +72,8 @@ def check_request(
         files = RunFolder(output)
         if data is not None and files.status is None:  # a run that is gone on with may well read its own
             refuse_input(files.manifest, [data])
+    if store is not None:
+        check_store_folder(store, "--store")
 
     if data is not None and not looks_like_shards(data) and not Path(data).exists():
         read_manifest(Path(data))  # which says what to do about it
