@@ -49,6 +49,11 @@ def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[I
     return inputs
 
 
+def report_line(text: str) -> None:
+    """Tell a line on standard error; what cannot be printed in it, of a track's name for one, is escaped."""
+    typer.echo(printable(text), err=True)
+
+
 def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
     """List tracks with their reasons on standard error."""
     if not skipped:
@@ -57,7 +62,7 @@ def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
     typer.echo(f"{title} ({len(skipped)}):", err=True)
     for skip in skipped[:_LISTED_AT_MOST]:
         where = "" if str(skip.path) in skip.reason else f"{Path(skip.path)}: "  # reasons mostly name the file already
-        typer.echo(f"  {skip.track_id}: {where}{skip.reason}", err=True)
+        report_line(f"  {skip.track_id}: {where}{skip.reason}")
     if len(skipped) > _LISTED_AT_MOST:
         typer.echo(f"  and {len(skipped) - _LISTED_AT_MOST} more", err=True)
 

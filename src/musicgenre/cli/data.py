@@ -219,7 +219,8 @@ def validate(
             result = checking.validate_manifest(manifest, checksums=given, decode=decode, progress=progress)
 
     for finding in result.findings:
-        typer.echo(f"{finding.kind}\t{finding.track_id or '-'}\t{printable(finding.path)}\t{finding.reason}")
+        cells = (finding.kind, finding.track_id or "-", finding.path, finding.reason)
+        typer.echo("\t".join(map(printable, cells)))
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))
@@ -339,7 +340,7 @@ def audit(
     for ids in found.duplicates:
         where = ", in different parts: A LEAK" if ids in found.copies_across else ""
         label = ", with different labels" if ids in found.conflicts else ""
-        typer.echo(f"same content: {', '.join(ids)}{label}{where}")
+        typer.echo(printable(f"same content: {', '.join(ids)}{label}{where}"))
 
     _echo_first([f"group on several sides: {name} ({', '.join(at)})" for name, at in found.groups_across.items()])
     _echo_first([f"song on several sides: {name} ({', '.join(at)})" for name, at in found.songs_across.items()])
@@ -350,10 +351,10 @@ def audit(
         )
 
     for track_id in found.augmented_outside_train:
-        typer.echo(f"augmented outside train: {track_id}")
+        typer.echo(f"augmented outside train: {printable(track_id)}")
     _echo_first([f"missing: {track_id}" for track_id in found.missing])
     for warning in found.warnings:
-        typer.echo(f"note: {warning}")
+        typer.echo(f"note: {printable(warning)}")
 
     typer.echo("no leak, no contradiction found" if found.ok else "look at the lines above before trusting a result")
     raise typer.Exit(0 if found.ok else 1)
@@ -461,7 +462,7 @@ def _echo_balance(manifest: Manifest) -> None:
 def _echo_first(lines: Sequence[str]) -> None:
     """Print the first lines of one kind and count the others."""
     for line in lines[:_SHOWN_LINES]:
-        typer.echo(line)
+        typer.echo(printable(line))
     if (more := len(lines) - _SHOWN_LINES) > 0:
         typer.echo(f"{lines[0].partition(':')[0]}: {more} more")
 
@@ -475,13 +476,13 @@ def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
 
     left_out = [*found.expected, *found.skipped]
     for path, reason in left_out:
-        typer.echo(f"left out: {printable(path)}: {reason}", err=True)
+        typer.echo(f"left out: {printable(path)}: {printable(reason)}", err=True)
     if len(left_out) > 1:
         reasons = Counter(re.sub(r"^line \d+ of", "a line of", reason) for _, reason in left_out)
-        most = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS))
+        most = printable("; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS)))
         typer.echo(f"left out: {len(left_out)} in all ({most})", err=True)
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {printable(note)}", err=True)
 
     # A few labels stand in order of their names, of many the most frequent are shown.
     counts = found.manifest.counts()
