@@ -66,16 +66,5 @@ def test_the_cards_need_neither_torch_nor_scikit_learn() -> None:
     assert "no models here" in done.stderr and "musicgenre[train]" in done.stderr
 
 
-def test_a_wrong_name_is_told_before_torch_is_loaded() -> None:
-    code = (
-        "import sys; sys.argv = ['musicgenre', 'models', 'resnet35']\n"
-        "from musicgenre.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as error: print(error.code, 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 False\n" and "Nearest: resnet" in done.stderr
-
-
 def test_the_names_in_the_files_are_those_of_the_registry() -> None:
     assert names_in_files() == set(list_models())

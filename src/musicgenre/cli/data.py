@@ -219,8 +219,8 @@ def validate(
             result = checking.validate_manifest(manifest, checksums=given, decode=decode, progress=progress)
 
     for finding in result.findings:
-        cells = (finding.kind, finding.track_id or "-", finding.path, finding.reason)
-        typer.echo("\t".join(map(printable, cells)))
+        of_track = f"{finding.kind}\t{printable(finding.track_id or '-')}\t{printable(finding.path)}"
+        typer.echo(f"{of_track}\t{printable(finding.reason)}")
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))

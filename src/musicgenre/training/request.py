@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musicgenre._outputs import refuse_input
+from musicgenre._text import unknown_name
 from musicgenre.data.manifest import read_manifest
 from musicgenre.data.shard_places import looks_like_shards
 from musicgenre.data.store import check_store_folder
 from musicgenre.errors import UsageError, require
+from musicgenre.features.registry import list_representations
+from musicgenre.models.registry import names_in_files
 from musicgenre.runs.folder import RunFolder, check_output
 from musicgenre.training.recipe_names import Report, find_recipe
 
@@ -49,7 +52,8 @@ def check_request(
     RecipeError
         The recipe does not exist, or is none.
     UsageError
-        Impossible numbers of seeds or folds, nothing to resume, an output or a store that is taken.
+        An unknown model or representation, impossible numbers of seeds or folds, nothing to resume, an output or a
+        store that is taken.
     DataError
         There is no such manifest.
     MissingExtraError
@@ -62,6 +66,13 @@ def check_request(
         from musicgenre.training.recipes import load_recipe
 
         recipe = load_recipe(recipe, overrides, report=report)
+
+    for one in recipe.variants().values() or [recipe]:
+        known = names_in_files()
+        if one.model.name not in known:
+            raise unknown_name("model", one.model.name, sorted(known))
+        if one.representation.name not in list_representations():
+            raise unknown_name("representation", one.representation.name, list_representations())
 
     if seeds < 1 or folds < 0 or folds == 1:
         raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
