@@ -246,6 +246,9 @@ def test_a_split_may_be_written_into_the_manifest_and_nowhere_else_unasked(place
     words = "data split m.csv --protocol kfold --folds 2 --output {}"
     assert typed(words, "m.csv", cwd=own)[0] == 0, "the manifest is what a split is written into"
     assert {track.fold for track in read_manifest(own / "m.csv").tracks} == {0, 1}
+    (own / "link.csv").hardlink_to(own / "m.csv")
+    code, said = typed(words, "link.csv", "--overwrite", cwd=own)
+    assert code == 2 and "one of the tracks or other files" in said, "by another name it is an input"
     before = (own / "list.csv").read_bytes()
     assert typed(words, "list.csv", cwd=own)[0] == 2
     assert (own / "list.csv").read_bytes() == before

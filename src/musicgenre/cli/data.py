@@ -386,10 +386,12 @@ def info(
 def _manifest_to_write(manifest: Manifest, output: Path | None, overwrite: bool, *also_read: Path) -> Path:
     """Say where a changed manifest goes: into itself by default, else where nothing is lost."""
     assert manifest.path is not None, "it was read from a file"
-    if output is None or (output.exists() and output.samefile(manifest.path)):
+    if output is None or output.absolute() == manifest.path:
         refuse_input(manifest.path, also_read)
         return manifest.path
-    refuse_overwriting(output, overwrite=overwrite, inputs=[*also_read, *(track.path for track in manifest.tracks)])
+
+    inputs = [manifest.path, *also_read, *(track.path for track in manifest.tracks)]
+    refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
     return output
 
 
