@@ -22,7 +22,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle if it exists.")] = False,
 ) -> None:
     """Export a run to a bundle: one ONNX file that 'musicgenre classify --model FILE' takes at once."""
-    from musicgenre.bundle.export import export_run
+    from musicgenre.exporting.export import export_run
 
     exported = export_run(run, output, check=check or None, licence=licence, citation=citation, overwrite=overwrite)
     typer.echo(exported.to_text())
