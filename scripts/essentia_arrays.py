@@ -50,14 +50,12 @@ SOUNDS = {"sweep": sweep, "bursts": bursts}
 
 def main() -> None:
     """Let Essentia hear the sounds and count its frames and patches."""
-    import essentia.standard as standard
+    from essentia import standard
 
     front_end = standard.TensorflowInputMusiCNN()
     arrays: dict[str, NDArray[Any]] = {}
     for name, make in SOUNDS.items():
-        frames = standard.FrameGenerator(
-            make(), frameSize=FRAME_SAMPLES, hopSize=HOP_SAMPLES, startFromZero=False
-        )
+        frames = standard.FrameGenerator(make(), frameSize=FRAME_SAMPLES, hopSize=HOP_SAMPLES, startFromZero=False)
         arrays[name] = np.array([front_end(frame) for frame in frames], np.float32)
 
     arrays["lengths"] = np.array(LENGTHS)

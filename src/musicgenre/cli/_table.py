@@ -11,6 +11,7 @@ from typer import colors
 
 from musicgenre._text import printable
 from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out
+from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.listening.answer import UNSURE, Answer
 from musicgenre.listening.batch import Failure, Result
 from musicgenre.listening.sections import MOST_SECTIONS, find_stretches
@@ -111,10 +112,12 @@ class Table:
 
     def _genre(self, answer: Answer) -> str:
         """Genre, confidence, then as many of candidates and tags as fit."""
-        tags = [printable(tag) for tag in answer.tags][: self._top]
+        tags = [printable(_in_short(tag, answer.genre)) for tag in list(answer.tags)[: self._top]]
         names = [] if answer.is_sure else list(answer.candidates[:_N_CANDIDATES])
         candidates = _with_percents(names, answer.scores)
-        style = "" if answer.is_sure or not answer.style else f"sounds like {printable(answer.style)}"
+        style = ""
+        if answer.style and not answer.is_sure:
+            style = f"sounds like {printable(_in_short(answer.style, answer.genre))}"
 
         # What is said of a genre that is not certain matters more than tags.
         while True:
@@ -249,6 +252,14 @@ class Table:
 
 def _with_percents(names: Iterable[str], scores: Mapping[str, float]) -> list[str]:
     return [f"{printable(name)} {scores[name]:.0%}" for name in names]
+
+
+def _in_short(tag: str, genre: str) -> str:
+    """Write a tag that is a style of a genre, `Rock---Shoegaze`, as people do: its genre only where it is another."""
+    of_genre, mark, style = tag.partition(STYLE_MARK)
+    if not mark:
+        return tag
+    return style if of_genre == genre else f"{style} ({of_genre})"
 
 
 def _clock(time_s: float) -> str:
