@@ -95,7 +95,7 @@ def classify(
     ] = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
     model: Annotated[
-        str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
+        str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
     ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
@@ -128,7 +128,7 @@ def classify(
         check_can_plot()
     line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads)
+    classifier = _load(model, coverage, level, n_threads, quiet=quiet)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -278,9 +278,13 @@ def _check_options(
     return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
 
 
-def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
-    """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
+def _load(model: str, coverage: str | None, level: str | None, threads: int, *, quiet: bool) -> Classifier:
+    """Load the model; offer to fetch the default one where a person can answer, else the error names the command.
+
+    Terms that bind whoever uses its answers are told once.
+    """
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
+    from musicgenre.cli._terminal import say
     from musicgenre.listening.classifier import Classifier
 
     a_person_is_there = sys.stdin.isatty() and sys.stderr.isatty()
@@ -289,7 +293,11 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads, level=level)
+    classifier = Classifier(model, coverage=coverage, threads=threads, level=level)
+    if (card := classifier.model_card) and not quiet:
+        licence = card["licence"].partition(" (")[0]
+        say(f"{card['name']}: no commercial use of its answers ({licence}). {card['notes']}")
+    return classifier
 
 
 def _open_results(

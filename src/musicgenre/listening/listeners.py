@@ -183,6 +183,8 @@ class HeadListener(BundleListener):
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
         self.level = head.level
+        if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
+            self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
         self._head = head
 
     def answer(self, path: str | None, heard: Heard) -> Answer:
