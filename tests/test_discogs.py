@@ -10,6 +10,7 @@ import io
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import onnxruntime
 import pytest
 import soundfile
 from scripts.essentia_arrays import SOUNDS
+from typer.testing import CliRunner
 
 from musicgenre import Classifier
 from musicgenre.audio import load
@@ -24,6 +26,8 @@ from musicgenre.bundle.container import read_sealed
 from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import bundle_path, get_on_terms
+from musicgenre.cli import app
+from musicgenre.data.manifest import read_manifest
 from musicgenre.embedding.embed import Embedder
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.mel.reference import melspectrogram
@@ -157,6 +161,16 @@ def test_nobody_agreed(model: Path) -> None:
     assert not bundle_path("discogs-effnet").exists() and not kept_path(MODEL).exists()
     with pytest.raises(UsageError, match="nobody agreed to the terms"):
         get_on_terms("discogs-effnet", source=model)
+
+
+@pytest.mark.parametrize(("said", "is_got"), [("y", True), ("n", False)])
+def test_a_person_is_asked(said: str, is_got: bool, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("musicgenre.cli.bundles.sys", SimpleNamespace(stdin=terminal, stderr=terminal))
+    done = CliRunner().invoke(app, ["bundles", "get", "discogs-effnet", "--from", str(model)], input=f"{said}\n")
+    assert "CC BY-NC-SA 4.0" in done.output and "Do you agree to these terms? [y/N]" in done.output
+    assert bundle_path("discogs-effnet").is_file() == is_got
+    assert (done.exit_code == 0) == is_got
 
 
 def test_a_server_that_has_it_not(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +316,24 @@ def test_labels_survive_every_format(effnet: Path, track: Path) -> None:
     assert tsv["tags"] == row["tags"]
 
     shown = run(*every, "--format", "table").stdout.decode()
+    in_brackets = shown.partition("[")[2].rpartition("]")[0].split("; ")
     for name in named:
         genre, _, style = name.partition("---")
-        assert (style if genre == whole.genre else f"{style} ({genre})") in shown
+        assert (style if genre == whole.genre else f"{style} ({genre})") in in_brackets
+
+
+def test_genres_with_separators_go_through_options_and_tables(tmp_path: Path) -> None:
+    rows = ["path,label"]
+    for number, genre in enumerate(GENRES):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(800, number / 20), 8_000)
+        rows.append(f'{number}.wav,"{genre}"')
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+
+    wanted = {genre for genre in GENRES if set(genre) & set(",/&")}
+    options = [word for genre in wanted for word in ("--labels", genre)]
+    done = run("data", "index", tmp_path / "table.csv", *options, "--output", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr.decode()
+    assert {track.label for track in read_manifest(tmp_path / "out.csv").tracks} == wanted
 
 
 def test_below_the_threshold_it_is_unsure_and_names_no_style(

@@ -11,18 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from musicgenre.errors import BundleError
 from musicgenre.features.published.essentia.files import kept_path
 from musicgenre.features.published.essentia.network import open_network
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from musicgenre._onnxruntime import Session
     from musicgenre.bundle.card import BundleCard
 
-Float32 = NDArray[np.float32]
+    Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

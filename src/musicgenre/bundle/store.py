@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class CachedBundle:
     path : Path
         Where it is, or would be.
     size_bytes : int or None
-        Its size; None when it is not cached.
+        Its size, with the published files that it needs; None when it is not cached.
     problem : str
         Why it cannot be used, or empty.
     """
@@ -241,7 +241,8 @@ def list_bundles() -> list[CachedBundle]:
     for name in names:
         path = bundle_path(name)
         if path.is_file():
-            bundles.append(CachedBundle(name, path, path.stat().st_size, problem_of(path) or ""))
+            size_bytes = path.stat().st_size + sum(file.stat().st_size for file in _published_files([path]))
+            bundles.append(CachedBundle(name, path, size_bytes, problem_of(path) or ""))
         else:
             bundles.append(CachedBundle(name, path, None))
     return bundles
@@ -293,20 +294,20 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
             path = taught_path(name)
         paths.append(path)
 
-    needed_before = _published_files()
+    needed_before = _published_files(bundles_folder().glob(f"*{_SUFFIX}"))
     for path in paths:
         path.unlink()
-    for path in sorted(needed_before - _published_files()):
+    for path in sorted(needed_before - _published_files(bundles_folder().glob(f"*{_SUFFIX}"))):
         path.unlink(missing_ok=True)
         path.with_suffix(".json").unlink(missing_ok=True)
         paths.append(path)
     return paths
 
 
-def _published_files() -> set[Path]:
-    """The published files that the cached bundles need."""
+def _published_files(bundles: Iterable[Path]) -> set[Path]:
+    """The published files that bundles need, as far as they are there."""
     needed: set[Path] = set()
-    for path in bundles_folder().glob(f"*{_SUFFIX}"):
+    for path in bundles:
         try:
             _, card = read_sealed(path)
         except BundleError:

@@ -123,11 +123,11 @@ class Table:
         while True:
             parts = []
             if candidates:
-                parts.append(f"perhaps {', '.join(candidates)}")
+                parts.append(f"perhaps {_name_list(candidates)}")
             if style:
                 parts.append(style)
             if tags:
-                parts.append(f"[{', '.join(tags)}]")
+                parts.append(f"[{_name_list(tags)}]")
 
             details = "; ".join(parts)
             if self._width is None or cell_len(details) <= self._details_width:
@@ -152,8 +152,8 @@ class Table:
         others = _with_percents(self._others(answer), answer.tags)
 
         while True:
-            in_brackets = f"[{', '.join(others)}]" if others else ""
-            named = ", ".join(chosen)
+            in_brackets = f"[{_name_list(others)}]" if others else ""
+            named = _name_list(chosen)
             fits = self._width is None or cell_len(f"{named} {in_brackets}") <= self._details_width
             if fits or not (others or chosen):
                 break
@@ -184,7 +184,7 @@ class Table:
             bar = block * (right - left)
 
             # What it might be stands beside the bar, where there is room.
-            perhaps = "" if is_sure else f"perhaps {', '.join(map(printable, section.candidates[:_N_CANDIDATES]))}"
+            perhaps = "" if is_sure else f"perhaps {_name_list([*map(printable, section.candidates[:_N_CANDIDATES])])}"
             drawn = " " * left + bar
             if perhaps and right + 1 + cell_len(perhaps) <= width:
                 drawn += f" {perhaps}"
@@ -248,6 +248,11 @@ class Table:
             return folder
         mark = _drawable(_CONTINUES, _PLAIN_CONTINUES)
         return mark + _last_cells(folder, self._width - len(mark))
+
+
+def _name_list(names: Sequence[str]) -> str:
+    """List names with commas, or with semicolons where one of them has a comma of its own."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def _with_percents(names: Iterable[str], scores: Mapping[str, float]) -> list[str]:

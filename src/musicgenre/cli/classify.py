@@ -219,10 +219,11 @@ class _Tally:
 
         by_count = sorted(self.genres.items(), key=lambda pair: (-pair[1], pair[0]))
         counts = [f"{printable(genre)} {n}" for genre, n in by_count if genre not in ("", UNSURE)]
-        named = [shortened(counts, _GENRES_COUNTED)] if counts else []
+        separator = "; " if any("," in count for count in counts) else ", "
+        named = [shortened(counts, _GENRES_COUNTED, separator=separator)] if counts else []
         if self.genres[UNSURE]:
             named.append(f"{UNSURE} {self.genres[UNSURE]}")
-        return f"{summary}\n{', '.join(named)}" if named else summary
+        return f"{summary}\n{separator.join(named)}" if named else summary
 
 
 def _check_options(

@@ -9,14 +9,12 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from musicgenre._files import cache_folder
 from musicgenre._json import parsed_json
 from musicgenre._text import did_you_mean_path, printable
-from musicgenre._transfer import lines, opened, receive, telling
 from musicgenre.errors import BundleError
 from musicgenre.features.published.essentia.published import EFFNET, MODEL_FILE, PublishedFile
 
@@ -89,6 +87,11 @@ def fetch(published: PublishedFile, *, most: int, report: Report) -> bytes:
     BundleError
         When it cannot be had; the message says how it is brought by hand.
     """
+    # Whoever only hears has no need of what speaks to servers.
+    from http.client import HTTPException
+
+    from musicgenre._transfer import lines, opened, receive, telling
+
     sink = io.BytesIO()
     try:
         with telling(report), opened(published.url) as response:
