@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 from musicgenre import Classifier
 from musicgenre.audio import load
 from musicgenre.bundle.container import read_sealed
-from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import bundle_path, get_on_terms
 from musicgenre.cli import app
 from musicgenre.data.manifest import read_manifest
 from musicgenre.embedding.embed import Embedder
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.exporting.export import export_run
 from musicgenre.features.mel.reference import melspectrogram
 from musicgenre.features.published.essentia.files import kept_path, parse_metadata
 from musicgenre.features.published.essentia.network import effnet_ports, front_graph, head_ports

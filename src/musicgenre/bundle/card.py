@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT_VERSION = 3
-_FIRST_VERSION = 1
-# Fields that came later, with the version from which a reader knows them: one that does not would answer for another
-# sound, or not at all. A card that says nothing by them is written as it was before they came, to the byte.
-_LATER = {"level": 2, "stages": 3, "tail_samples": 3}
+_PLAIN_VERSION = 1
+# Fields that came later: the version from which a reader knows them, and what says nothing. One that does not know
+# them would answer for another sound, or not at all; a card without them is written as before, to the byte.
+_LATER: dict[str, tuple[int, Any]] = {
+    "level": (2, {}),
+    "hears": (3, "segments"),
+    "stages": (3, ()),
+    "tail_samples": (3, None),
+}
 
 NON_COMMERCIAL = "CC BY-NC"
 """What the name of a licence holds that forbids commercial use."""
@@ -32,8 +37,9 @@ NON_COMMERCIAL = "CC BY-NC"
 Kind = Literal["embedding", "classifier", "ensemble"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Task = Literal["single_label", "multi_label"]
+Hears = Literal["segments", "whole"]
 
-_CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task}
+_CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task, "hears": Hears}
 _MOST_SAMPLES = 2**31 - 1
 _LARGEST = 1e6
 _SHOWN_CHARACTERS = 80
@@ -60,9 +66,9 @@ class BundleCard:
     sample_rate_hz : int
         Rate of the waveform the bundle hears.
     segment_samples, hop_samples, lead_samples : int
-        Segment `k` covers the samples `[k * hop_samples, k * hop_samples + segment_samples)` of the waveform with
-        `lead_samples` zeros in front and as many zeros behind as needed. Of an ensemble: those of the member whose
-        segments its timeline shows.
+        Segment `k` covers `segment_samples` from the sample `k * hop_samples` on (rounded, where that is no whole
+        number) of the waveform with `lead_samples` zeros in front and as many zeros behind as needed. Of an ensemble:
+        those of the member whose segments its timeline shows.
     tail_samples : int or None
         Zeros behind the waveform, where they are not as many as in front.
     tags : tuple of str
@@ -98,6 +104,9 @@ class BundleCard:
     level : mapping
         What every track is brought to before it is heard, the values of a `musicgenre.audio.Level`, where training
         did the same. Empty: tracks are heard as they are.
+    hears : {"segments", "whole"}
+        Whether a row of the graph is always a segment, or, as training had it, all of a track, however long; then
+        `segment_samples` and `hop_samples` cut tracks of which only a part is heard.
     notes : str
         What else a user should know.
     extra : str
@@ -115,7 +124,7 @@ class BundleCard:
     labels: tuple[str, ...]
     sample_rate_hz: int
     segment_samples: int
-    hop_samples: int
+    hop_samples: float
     lead_samples: int = 0
     tail_samples: int | None = None
     tags: tuple[str, ...] = ()
@@ -137,11 +146,12 @@ class BundleCard:
     mixture: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Mapping[str, Any], ...] = ()
     level: Mapping[str, Any] = field(default_factory=dict)
+    hears: Hears = "segments"
     notes: str = ""
     extra: str = ""
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
-    format_version: int = _FIRST_VERSION
+    format_version: int = _PLAIN_VERSION
 
     def __post_init__(self) -> None:
         """Check what everything else relies on; a `BundleError` names the field, its value and what is valid."""
@@ -152,7 +162,9 @@ class BundleCard:
             self._require(name, check)
 
         # These depend on fields that were looked at above.
-        self._require("hop_samples", _whole_number(ceil(SHORTEST_HOP_S * self.sample_rate_hz), _MOST_SAMPLES))
+        shortest = ceil(SHORTEST_HOP_S * self.sample_rate_hz)
+        kind = _number if isinstance(self.hop_samples, float) and not self.hop_samples.is_integer() else _whole_number
+        self._require("hop_samples", kind(shortest, _MOST_SAMPLES))
         self._require("lead_samples", _whole_number(0, (self.segment_samples - 1) // 2))
         if self.tail_samples is not None:
             self._require("tail_samples", _whole_number(0, self.segment_samples - 1 - self.lead_samples))
@@ -266,11 +278,13 @@ class BundleCard:
     def as_values(self) -> dict[str, Any]:
         """Give the card as plain values, as they stand on the card of an ensemble."""
         values = asdict(self)
-        for name, version in _LATER.items():
-            if values[name] in (None, {}, ()):
+        versions = [_PLAIN_VERSION, *(member.get("format_version", _PLAIN_VERSION) for member in self.members)]
+        for name, (version, nothing) in _LATER.items():
+            if values[name] == nothing:
                 del values[name]
             else:
-                values["format_version"] = max(values["format_version"], version)
+                versions.append(version)
+        values["format_version"] = max(versions)
         return values
 
     def to_json(self) -> str:
@@ -347,8 +361,8 @@ def _whole_number(least: int, most: int) -> _Check:
     )
 
 
-def _number(least: float) -> _Check:
-    return (lambda value: _is_number(value, least), f"a number from {least:g} to {_LARGEST:g}")
+def _number(least: float, most: float = _LARGEST) -> _Check:
+    return (lambda value: _is_number(value, least, most), f"a number from {least:g} to {most:g}")
 
 
 def _numbers(least: float = -_LARGEST) -> _Check:
