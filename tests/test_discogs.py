@@ -459,6 +459,8 @@ def test_a_head_that_names_one_class(effnet: Path, track: Path, tmp_path: Path) 
     assert sum(answer.scores.values()) == pytest.approx(1.0)
     assert set(answer.scores) == {"a", "b, c / d", "e & f"} and answer.unsure_threshold == 0.5
     assert "not calibrated" in answer.model_card["notes"]
+    assert answer.model_card["licence"].startswith("not stated: ask whoever made it. Essentia's own")
+    assert answer.model_card["origin"].startswith("not stated: mine.onnx, a file on this machine")
 
 
 def test_a_head_on_musicnn(track: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,12 @@ class Brought:
 
 def terms_of(name: str) -> str:
     """Say what somebody agrees to who gets a bundle of Essentia's: whose work it is, on which terms."""
-    what = "Discogs-EffNet: 400 styles in 15 genres" if name == EFFNET else f"{name}: a head in Essentia's form"
-    citation = EFFNET_CITATION if name == EFFNET else HEADS_CITATION
-    return f"{what}\n{citation}\nLicence: {LICENCE}"
+    what, citation = f"{name}: a head of Essentia's", HEADS_CITATION
+    if name == EFFNET:
+        what, citation = "Discogs-EffNet: 400 styles in 15 genres", EFFNET_CITATION
+    elif head_files(name) is None:
+        what = f"{name}: a head in Essentia's form"
+    return f"{what}\n{citation}\nLicence: {_licence_of(name)}"
 
 
 def name_of_source(source: Path) -> str:
@@ -201,7 +204,7 @@ def _make_effnet(brought: Brought) -> tuple[bytes, BundleCard]:
         stages=(body.as_values(),),
         citation=EFFNET_CITATION,
         notes=f"A genre is as probable as the likeliest of its styles. {_UNCALIBRATED.format(UNSURE_BELOW)}",
-        **_shared(brought, (MODEL_FILE, METADATA_FILE)),
+        **_shared(EFFNET, brought, (MODEL_FILE, METADATA_FILE)),
         **_effnet_framing(),
     )
     _keep((MODEL_FILE, METADATA_FILE), brought)
@@ -246,11 +249,18 @@ def _make_head(
         stages=tuple(stage.as_values() for stage in [*stages, head]),
         citation=HEADS_CITATION,
         notes=". ".join(note.rstrip(".") for note in notes) + ".",
-        **_shared(brought, files),
+        **_shared(name, brought, files),
         **framing,
     )
     _keep(files, brought)
     return graph, card
+
+
+def _licence_of(name: str) -> str:
+    """The terms of a model; who made a head under a name that is not published is not known."""
+    if name == EFFNET or head_files(name) is not None:
+        return LICENCE
+    return f"not stated: ask whoever made it. Essentia's own, and Discogs-EffNet that such heads stand on: {LICENCE}"
 
 
 def _ears_of(width: int, metadata: Metadata, where: str) -> str:
@@ -314,14 +324,16 @@ def _musicnn_framing() -> dict[str, Any]:
     return _effnet_framing() | {"segment_samples": MUSICNN_SAMPLES, "hop_samples": MUSICNN_HOP_SAMPLES}
 
 
-def _shared(brought: Brought, files: tuple[PublishedFile, PublishedFile]) -> dict[str, Any]:
+def _shared(name: str, brought: Brought, files: tuple[PublishedFile, PublishedFile]) -> dict[str, Any]:
     """What the cards of all of Essentia's networks say: terms, origin, front end, checksums."""
     checksums = {}
     for published, content in zip(files, (brought.model, brought.metadata), strict=True):
         checksums[published.name] = hashlib.sha256(content).hexdigest()
+    is_published = name == EFFNET or head_files(name) is not None
+    maker = "Music Technology Group, Universitat Pompeu Fabra" if is_published else "not stated"
     return {
-        "licence": LICENCE,
-        "origin": f"Music Technology Group, Universitat Pompeu Fabra: {brought.origin}",
+        "licence": _licence_of(name),
+        "origin": f"{maker}: {brought.origin}",
         "front_end": SPEC.as_dict(),
         "source_sha256": checksums,
     }

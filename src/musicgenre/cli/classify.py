@@ -296,8 +296,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int, *, 
 
     classifier = Classifier(model, coverage=coverage, threads=threads, level=level)
     if (card := classifier.model_card) and not quiet:
-        licence = card["licence"].partition(" (")[0]
-        say(f"{card['name']}: no commercial use of its answers ({licence}). {card['notes']}")
+        say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
     return classifier
 
 
