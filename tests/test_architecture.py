@@ -21,6 +21,7 @@ ROOMS = (
             "_npz",
             "_telling",
             "_onnx",
+            "_outputs",
             "_protobuf",
             "_transfer",
             "_weight_files",

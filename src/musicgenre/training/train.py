@@ -101,7 +101,9 @@ def train(
         A folder that holds something else, or a training that failed.
     """
     overrides = list(overrides)
-    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, report=report)
+    chosen = check_request(
+        recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, store=store, report=report
+    )
     # the command that repeats this, without the folders of this machine
     path = data.path if isinstance(data, Manifest) else data
     words = ["musicgenre", "train", chosen.name, "--data", PurePath(path).name if path else "MANIFEST"]
