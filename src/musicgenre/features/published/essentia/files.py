@@ -91,7 +91,7 @@ def fetch(published: PublishedFile, *, most: int, report: Report) -> bytes:
     from http.client import HTTPException
 
     from musicgenre._telling import telling
-from musicgenre._transfer import lines, opened, receive
+    from musicgenre._transfer import lines, opened, receive
 
     sink = io.BytesIO()
     try:
