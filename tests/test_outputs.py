@@ -27,6 +27,7 @@ from tests.toy import RATE_HZ, save_toy, save_toy_ears
 PATHS = {
     ("augment", "manifest"): "input",
     ("augment", "output"): "folder",
+    ("bundles get", "labels"): "input",
     ("bundles get", "source"): "input",
     ("classify", "output"): "file",
     ("classify", "plot"): "file",
