@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from musicgenre._text import printable
+from musicgenre._json import is_plain
+from musicgenre._text import printable, short_repr
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +35,13 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             continue
         try:
             settings[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # brackets without end are text too
             settings[key] = text
+        if not is_plain(settings[key]):
+            raise UsageError(
+                f"--set {key} has the value {short_repr(text)}",
+                valid="text, a number up to 2^64, true, false, null, or a list or mapping of those",
+            )
     return settings
 
 
