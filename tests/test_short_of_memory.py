@@ -35,7 +35,7 @@ def test_a_process_that_may_have_little_says_so_in_one_line(words: list[str], co
     [
         (MemoryError(), None, "there is not enough memory. Close other programs"),
         (MemoryError("Unable to allocate 9 GiB\nfor"), None, "not enough memory (Unable to allocate 9 GiB). Close"),
-        (MemoryError(), 10**9, "this process may have 1000 MB. Valid: 230 MB or more"),
+        (MemoryError(), 10**9, "this process may have 1000 MB. Raise the limit"),
         (ImportError("std::bad_alloc"), 10**9, "this process may have 1000 MB (std::bad_alloc)"),
         (SystemError("error return without exception set"), 10**9, "this process may have 1000 MB (error return"),
     ],
