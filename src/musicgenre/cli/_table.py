@@ -110,15 +110,23 @@ class Table:
             yield from self._genre_timeline(result)
 
     def _genre(self, answer: Answer) -> str:
-        """Genre, confidence, then as many of candidates and tags as fit."""
+        """Genre, confidence, then as many of the reason, candidates and tags as fit."""
         tags = [printable(tag) for tag in answer.tags][: self._top]
         names = [] if answer.is_sure else list(answer.candidates[:_N_CANDIDATES])
         candidates = _with_percents(names, answer.scores)
-        style = "" if answer.is_sure or not answer.style else f"sounds like {printable(answer.style)}"
+
+        style = f"sounds like {printable(answer.style)}" if _says_more(answer) else ""
+        reason: str = answer.reason or ""
+        if reason == "low confidence":  # which is what `unsure` means anyway
+            reason = ""
+        elif reason != "unlike the training music":  # where there is no music, what it may be misleads
+            names, candidates, style = [], [], ""
 
         # What is said of a genre that is not certain matters more than tags.
         while True:
-            parts = []
+            parts: list[str] = []
+            if reason:
+                parts.append(reason)
             if candidates:
                 parts.append(f"perhaps {', '.join(candidates)}")
             if style:
@@ -133,6 +141,10 @@ class Table:
                 tags.pop()
             elif style:
                 style = ""
+            elif reason and candidates:  # the reason says more than the candidates
+                candidates = []
+            elif reason:
+                reason = ""
             elif candidates != names:  # the first one's probability stands beside "unsure" anyway
                 candidates = names = [printable(name) for name in names]
             else:
@@ -245,6 +257,14 @@ class Table:
             return folder
         mark = _drawable(_CONTINUES, _PLAIN_CONTINUES)
         return mark + _last_cells(folder, self._width - len(mark))
+
+
+def _says_more(answer: Answer) -> bool:
+    """Tell whether the style is worth a word: beside a sure genre, where no tag of that name is more probable."""
+    if answer.style is None:
+        return False
+    names = [tag for tag in answer.tags if tag.lower().replace("-", "") == answer.genre.lower().replace("-", "")]
+    return all(answer.tags[answer.style] > answer.tags[tag] for tag in names)
 
 
 def _with_percents(names: Iterable[str], scores: Mapping[str, float]) -> list[str]:

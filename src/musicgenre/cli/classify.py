@@ -38,6 +38,13 @@ class OutputFormat(StrEnum):
     tsv = "tsv"
 
 
+class Rejection(StrEnum):
+    """Who may answer `unsure`."""
+
+    model = "model"
+    none = "none"
+
+
 class Timeline(StrEnum):
     """How much of the timeline is drawn."""
 
@@ -94,6 +101,9 @@ def classify(
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
+    reject: Annotated[
+        Rejection, typer.Option("--reject", help="'none': never unsure, always the most probable genre.")
+    ] = Rejection.model,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
@@ -122,13 +132,9 @@ def classify(
     # What is wrong with the options is told before the model is loaded, which takes a second.
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot)
-    if plot is not None:
-        from musicgenre.listening.plot import check_can_plot, plot_answer
-
-        check_can_plot()
     line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads)
+    classifier = _load(model, coverage, level, reject, n_threads)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -164,6 +170,8 @@ def classify(
                         results.add(record)
 
                 if plot is not None and not isinstance(result, Failure):
+                    from musicgenre.listening.plot import plot_answer
+
                     plot_answer(result, plot)
                     say(f"drew {plot}")
                 update(tally.n_done, len(places))
@@ -268,6 +276,10 @@ def _check_options(
         raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
+    if plot is not None:
+        from musicgenre.listening.plot import check_can_plot
+
+        check_can_plot()
 
     # Where no format was asked for, the output file's name tells it. A person gets a table, another program what it
     # can split at tabs, unless a timeline is to be drawn.
@@ -278,7 +290,7 @@ def _check_options(
     return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
 
 
-def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
+def _load(model: str, coverage: str | None, level: str | None, reject: Rejection, threads: int) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
     from musicgenre.listening.classifier import Classifier
@@ -289,7 +301,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads, level=level)
+    return Classifier(model, coverage=coverage, threads=threads, level=level, reject=reject.value)
 
 
 def _open_results(

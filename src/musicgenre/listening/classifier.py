@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
 from musicgenre._text import printable
 from musicgenre.audio import parse_level
-from musicgenre.errors import AudioError
+from musicgenre.errors import AudioError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
 from musicgenre.listening.hearing import Outputs, Source
@@ -19,6 +19,9 @@ from musicgenre.listening.listeners import load_listener
 
 DEFAULT_COVERAGE_S = 18.0
 """Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve."""
+
+Reject = Literal["model", "none"]
+"""Who may answer `unsure`: the model where it finds a reason, or nobody."""
 
 
 class Classifier:
@@ -37,13 +40,16 @@ class Classifier:
     level : float or `off`, optional
         RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None does what
         the model says.
+    reject : {"model", "none"}
+        `none` answers with the most probable genre always, whatever the sound is.
 
     Raises
     ------
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When `coverage` is neither `full` nor a positive number, or `level` neither `off` nor an RMS.
+        When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, or `reject` neither
+        `model` nor `none`.
 
     Examples
     --------
@@ -60,7 +66,11 @@ class Classifier:
         coverage: float | str | None = None,
         threads: int | None = None,
         level: float | str | None = None,
+        reject: Reject = "model",
     ) -> None:
+        if reject not in get_args(Reject):
+            raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
+        self._reject = reject
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
         self._level = parse_level(level)
         self._listener = load_listener(model, threads=threads)
@@ -73,10 +83,13 @@ class Classifier:
 
     @property
     def model_sha256(self) -> str:
-        """Checksum of the loaded model: one taught again under its name has another, one at an asked-for level too."""
-        if self._level == "model":
-            return self._listener.sha256
-        return hashlib.sha256(f"{self._listener.sha256}{self._level}".encode()).hexdigest()
+        """Checksum of the loaded model: one taught again under its name has another, one asked to differ too."""
+        asked = "" if self._level == "model" else str(self._level)
+        if self._reject != "model":
+            asked += f"reject {self._reject}"
+        return (
+            hashlib.sha256(f"{self._listener.sha256}{asked}".encode()).hexdigest() if asked else self._listener.sha256
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -116,7 +129,7 @@ class Classifier:
             path = name if isinstance(name, str) else None
 
         with np.errstate(invalid="ignore"):  # what comes of it is refused below, without NumPy's warnings
-            answer = self._listener.answer(path, heard)
+            answer = self._listener.answer(path, heard, reject=self._reject == "model")
         if not np.isfinite([*answer.scores.values(), *answer.tags.values()]).all():
             raise AudioError(
                 f"{printable(path) if path else 'the sound'} gives no answer that is a number",

@@ -21,7 +21,7 @@ from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.store import ensure_bundle
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn.published import PUBLISHED
-from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
+from musicgenre.listening.answer import UNSURE, Answer, Reason, TimelineSegment, ranked
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.sections import find_sections
@@ -60,8 +60,8 @@ class Listener(Protocol):
         """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
         ...
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
-        """Answer for a track from all that was heard of it."""
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
+        """Answer for a track from all that was heard of it; without `reject` never with `unsure`."""
         ...
 
 
@@ -160,6 +160,13 @@ class HeadListener(BundleListener):
                 f"the head {head.name} cannot stand on {card.name}, which is a {card.kind}",
                 valid="An embedding bundle such as msd-musicnn",
             )
+        ceilings = set() if head.support is None else set(head.support.ceilings)
+        if not ceilings <= set(card.tags):
+            raise BundleError(
+                f"the head {head.name} asks for the tags {', '.join(sorted(ceilings))}",
+                valid=f"tags of {card.name}",
+                next_step="Get or teach it anew",
+            )
         super().__init__(bundle)
         # A head that was taught again on the same ears is another model, and so is one on other ears.
         self.name = head.name
@@ -168,7 +175,7 @@ class HeadListener(BundleListener):
         self.level = head.level
         self._head = head
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Apply the head to all segments together and to each alone; tell the tags, and a style among them."""
         head = self._head
         segment_tags, embedding = heard.outputs["tags"], heard.outputs["embedding"]
@@ -181,13 +188,19 @@ class HeadListener(BundleListener):
                 style = tag
                 break
 
+        scores = head.score(segment_tags, embedding)
+        unsupported = None
+        if head.support is not None:
+            unsupported = head.support.problem(embedding, tags, int(scores.argmax()))
         return _genre_answer(
             self,
             path,
             heard,
-            head.score(segment_tags, embedding),
+            scores,
             head.timeline(segment_tags, embedding),
             unsure_threshold=head.unsure_threshold,
+            reject=reject,
+            unsupported=unsupported,
             tags=tags,
             style=style,
         )
@@ -223,10 +236,11 @@ class ClassifierListener(BundleListener):
         segments = card.probabilities(heard.outputs["logits"])
         return pool_scores(segments, card.scoring), segments
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did."""
         track, segments = self.probabilities(heard)
-        return _genre_answer(self, path, heard, track, segments, unsure_threshold=self.bundle.card.unsure_threshold)
+        threshold = self.bundle.card.unsure_threshold
+        return _genre_answer(self, path, heard, track, segments, unsure_threshold=threshold, reject=reject)
 
 
 class TagListener(BundleListener):
@@ -240,7 +254,7 @@ class TagListener(BundleListener):
 
     labels: tuple[str, ...] = ()  # its labels are tags
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did; choose the tags above their thresholds."""
         card = self.bundle.card
         if "tags" in heard.outputs:
@@ -300,7 +314,7 @@ class EnsembleListener:
         """Make an ear that hears for every member; members that cut tracks alike, at one level, hear together."""
         return _EnsembleEar(self._members, coverage, level, self._slowest)
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Mix what the members say of the whole track, and what they say of each step of the timeline."""
         steps_s = [self.framing.times_s(index) for index in heard.indices]
         tracks: list[Float64] = []
@@ -325,6 +339,7 @@ class EnsembleListener:
             self._bundle.probabilities(np.stack(tracks))[0],
             self._bundle.probabilities(np.stack(timelines)),
             unsure_threshold=self._bundle.card.unsure_threshold,
+            reject=reject,
         )
 
 
@@ -387,13 +402,25 @@ def _genre_answer(
     segment_scores: Float64,
     *,
     unsure_threshold: float,
+    reject: bool,
+    unsupported: Reason | None = None,
     tags: dict[str, float] | None = None,
     style: str | None = None,
 ) -> Answer:
     """Put an answer together that names a genre: scores of the track (n_labels,) and of its segments (n, n_labels)."""
     by_genre = ranked(listener.labels, scores)
     best, confidence = next(iter(by_genre.items()))
-    is_sure = confidence >= unsure_threshold and not heard.is_too_quiet
+
+    # The reason that says most comes first: what is no music may well be of low confidence, too.
+    reason: Reason | None = None
+    if not reject:
+        unsure_threshold = 0.0
+    elif heard.is_too_quiet:
+        reason = "too quiet"
+    elif unsupported is not None:
+        reason = unsupported
+    elif not confidence >= unsure_threshold:  # neither is one that is no number
+        reason = "low confidence"
 
     timeline = []
     times_s = [listener.framing.times_s(index) for index in heard.indices]
@@ -405,7 +432,8 @@ def _genre_answer(
         path=path,
         duration_s=heard.duration_s,
         heard_s=_heard_s(heard, listener.framing),
-        genre=best if is_sure else UNSURE,
+        genre=best if reason is None else UNSURE,
+        reason=reason,
         confidence=confidence,
         scores=by_genre,
         tags=tags or {},

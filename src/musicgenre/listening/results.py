@@ -31,6 +31,7 @@ _GENRE_COLUMNS = (
     "path",
     "genre",
     "confidence",
+    "reason",
     "candidates",
     "style",
     "tags",

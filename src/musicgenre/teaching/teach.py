@@ -35,6 +35,7 @@ from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, taught_path
 from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
+from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
 from musicgenre.teaching.trial import Trial, choose_settings, cross_validate, join_groups, near_pairs
 
 Float64 = NDArray[np.float64]
@@ -240,13 +241,15 @@ def fit_head(
     truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
 
     # Mean embeddings by view, (n_tracks, width), and the number of segments behind each.
-    views, counts = {}, {}
+    views, counts, heard_by_default = {}, {}, []
     for view, seconds in _VIEWS.items():
         means, n_segments = [], []
         for item in heard:
             chosen = Coverage(seconds).choose(len(item.embedding), hop_s)
             means.append(item.embedding[chosen].mean(axis=0, dtype=np.float64))
             n_segments.append(len(chosen))
+            if view == "default":
+                heard_by_default.append(np.array(chosen, dtype=np.intp))
         views[view] = np.stack(means)
         counts[view] = np.array(n_segments, dtype=np.intp)
 
@@ -275,6 +278,16 @@ def fit_head(
     )
     score = _score_of(trials, truth, counts, temperatures)
 
+    # An answer needs support, too: what is unlike all these tracks gets none.
+    surely_right = []
+    for trial in trials:
+        believed = _believed(trial.logits["default"], counts["default"], temperatures)
+        is_right = trial.tested & (believed.argmax(axis=1) == truth)
+        surely_right.append(is_right & (believed.max(axis=1) >= score.answered.threshold))
+    support = support_of(
+        [item.embedding for item in heard], heard_by_default, [trial.folds for trial in trials], surely_right
+    )
+
     # The head that is kept learns from all tracks.
     settings = choose_settings(views["all"], truth, groups, len(labels), seed=0)
     head = GenreHead(
@@ -288,8 +301,9 @@ def fit_head(
         unsure_threshold=score.answered.threshold,
         style_tags=default.style_tags,
         tag_threshold=default.tag_threshold,
-        card=_card_of(heard, labels, score, default),
+        card=_card_of(heard, labels, score, default, has_support=support is not None),
         level=default.level,
+        support=support,
     )
     return head, score, _warnings_about(heard, pairs, labels, truth, trials, score)
 
@@ -355,11 +369,10 @@ def _score_of(
     trials: Sequence[Trial], truth: Labels, counts: dict[str, Labels], temperatures: tuple[float, float]
 ) -> Score:
     """Score what the trials said of tracks they had not seen, at the temperatures for many segments and for one."""
-    limit, single = temperatures
     believed = {}
     for view in ("all", "default"):
-        temperature = (limit + (single - limit) / counts[view])[:, np.newaxis]
-        believed[view] = np.concatenate([softmax(t.logits[view] / temperature)[t.tested] for t in trials])
+        parts = [_believed(trial.logits[view], counts[view], temperatures)[trial.tested] for trial in trials]
+        believed[view] = np.concatenate(parts)
     tested = np.concatenate([truth[trial.tested] for trial in trials])
     n_tested = int(trials[0].tested.sum())
 
@@ -380,6 +393,12 @@ def _score_of(
         answered=apply_threshold(confidence, right, rounded_threshold(chosen)),
         classes=class_metrics(confusion_matrix(tested, best, n_labels) / len(trials)),
     )
+
+
+def _believed(logits: Float64, counts: Labels, temperatures: tuple[float, float]) -> Float64:
+    """Probabilities, shape (n_tracks, n_labels), at the temperature for so many segments."""
+    limit, single = temperatures
+    return softmax(logits / (limit + (single - limit) / counts)[:, np.newaxis])
 
 
 def _warnings_about(
@@ -414,13 +433,18 @@ def _warnings_about(
     return tuple(warnings)
 
 
-def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead) -> dict[str, Any]:
+def _card_of(
+    heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead, *, has_support: bool
+) -> dict[str, Any]:
     """Write the card of a head: data, protocol, scores and the licence of what it reads."""
     recalls: dict[str, float | None] = dict.fromkeys(labels)
     for number, label in enumerate(labels):
         if score.classes.support[number]:
             recalls[label] = round(float(score.classes.recall[number]), _DIGITS)
 
+    support = "none: too few right answers out of fold to set a limit by"
+    if has_support:
+        support = f"limit of the distance at {RIGHT_ANSWERS_LOST:.0%} loss of right answers out of fold"
     groups = "none given: tracks of one artist may stand on both sides"
     if any(item.lesson.group for item in heard):
         groups = "kept apart"
@@ -432,6 +456,7 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
             "choice": "5-fold cross-validation, regularisation chosen inside each fold",
             "groups": groups,
             "unsure_threshold": f"lowest with {TARGET:.0%} of the answered right out of fold (point estimate)",
+            "support": support,
         },
         "scores": [
             {
