@@ -19,6 +19,7 @@ ROOMS = (
             "_onnxruntime",
             "_locks",
             "_onnx",
+            "_outputs",
             "_protobuf",
             "_transfer",
             "_weight_files",
@@ -35,7 +36,7 @@ ROOMS = (
     ("evaluation",),
     ("bundle",),
     ("listening",),
-    ("embedding", "teaching"),
+    ("exporting", "embedding", "teaching"),
     ("cli",),
     ("__main__",),
 )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import read_sealed
+from musicgenre.bundle.stages import LoadedStage, load_stage
 from musicgenre.errors import BundleError, UsageError, require
-from musicgenre.features.base import TrackSound
+from musicgenre.features.base import TrackSound, fit_length
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 
 if TYPE_CHECKING:
@@ -144,11 +145,18 @@ def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None
     given = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_outputs()}
     feed = "features" if card.extra or "features" in taken else "waveform"
 
+    # What published networks read of it must be there; their outputs count as the graph's.
+    stages = tuple(load_stage(stage, where) for stage in card.published_stages)
+    reads_all = True
+    for stage in stages:
+        reads_all = reads_all and stage.stage.reads in given
+        given |= stage.shapes
+
     # Graph and card must agree, as far as the graph tells sizes: a length may be a name, for any.
     length = (taken.get(feed) or [None])[-1]
     output = "tags" if card.kind == "embedding" else "logits"
     width = (given.get(output) or [None])[-1]
-    fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
+    fits = reads_all and taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
     if feed == "waveform" and isinstance(length, int):
         fits = fits and length == card.segment_samples
     if isinstance(width, int):
@@ -161,7 +169,7 @@ def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None
         )
 
     front_end = PythonFrontEnd(card.front_end, card.name) if feed == "features" else None
-    return Bundle(card, session, usable_cores() if threads is None else threads, front_end, prefix)
+    return Bundle(card, session, usable_cores() if threads is None else threads, front_end, prefix, stages)
 
 
 class Bundle:
@@ -182,6 +190,8 @@ class Bundle:
         Computes what the graph reads, where the graph does not read the waveform itself.
     prefix : str
         Stands before the names of the graph's inputs and outputs, where it is one of an ensemble.
+    stages : tuple of LoadedStage
+        Published networks that what the graph gives goes through.
     """
 
     def __init__(
@@ -191,8 +201,10 @@ class Bundle:
         threads: int = 1,
         front_end: PythonFrontEnd | None = None,
         prefix: str = "",
+        stages: tuple[LoadedStage, ...] = (),
     ) -> None:
         self.card = card
+        self._stages = stages
         self._front_end = front_end
         self._session = session
         self._prefix = prefix
@@ -209,7 +221,17 @@ class Bundle:
 
     @property
     def hears_tracks(self) -> bool:
-        """Whether the front end wants the whole track beside each segment: see `run_track`."""
+        """Whether it wants the whole track, beside each segment or in place of it: see `run_track`."""
+        return self.card.hears == "whole" or self._knows_tracks
+
+    @property
+    def computes_features(self) -> bool:
+        """Whether Python computes what the graph reads."""
+        return self._front_end is not None
+
+    @property
+    def _knows_tracks(self) -> bool:
+        """Whether the front end makes of a track what its segments alone do not tell."""
         return self._front_end is not None and self._front_end.hears_tracks
 
     def run(self, rows: NDArray[np.floating]) -> dict[str, Float32]:
@@ -230,12 +252,14 @@ class Bundle:
         UsageError
             When the rows have another shape.
         """
-        if rows.ndim != 2 or rows.shape[1] != self.card.segment_samples or len(rows) == 0:
+        takes_any_length = self.card.hears == "whole" and rows.size > 0
+        fits = rows.ndim == 2 and (rows.shape[1] == self.card.segment_samples or takes_any_length)
+        if not fits or len(rows) == 0:
             raise UsageError(
                 f"rows of shape {rows.shape} do not fit {self.card.name}",
                 valid=f"(n, {self.card.segment_samples}), n at least 1",
             )
-        if self.hears_tracks:
+        if self._knows_tracks:
             raise UsageError(
                 f"{self.card.name} knows the whole track and cannot be run on segments alone",
                 next_step="Use Bundle.run_track, or musicgenre.Classifier",
@@ -247,7 +271,7 @@ class Bundle:
         return self._run_each(sound, "features", self._front_end.compute)
 
     def run_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> dict[str, Float32]:
-        """Run a model that knows the whole track on some segments of it.
+        """Run a model that hears whole tracks on some segments of one, or on all of it.
 
         Parameters
         ----------
@@ -263,8 +287,17 @@ class Bundle:
         dict of str to float32 ndarray
             As `run`, a row per segment.
         """
-        if self._front_end is None or not self.hears_tracks:
+        if not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
+        if not self._knows_tracks or self._front_end is None:
+            waveform = track.at(self.card.sample_rate_hz)
+            if segment_s is None:
+                return self.run(waveform[None])
+            rows = []
+            for start_s in starts_s:
+                start = round(start_s * self.card.sample_rate_hz)
+                rows.append(fit_length(waveform[start:], self.card.segment_samples))
+            return self.run(np.stack(rows))
         features = self._front_end.compute_track(track, starts_s, segment_s)
         return self._run_each(features, "features", lambda row: row)
 
@@ -272,23 +305,29 @@ class Bundle:
         """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
         from musicgenre._onnxruntime import ERRORS
 
-        def run_row(row: Float32) -> list[Float32]:
+        names = [name.removeprefix(self._prefix) for name in self._outputs]
+
+        def run_row(row: Float32) -> dict[str, Float32]:
             feeds = {f"{self._prefix}{feed}": prepare(row), **self._constant_feeds}
             try:
-                results: list[Float32] = self._session.run(self._outputs, feeds)
+                results = dict(zip(names, self._session.run(self._outputs, feeds), strict=True))
+                for stage in self._stages:
+                    results |= stage.run(results)
             except ERRORS as error:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
+
+            # What one stage hands to the next is large, and no answer.
+            if self._stages:
+                results = {name: results[name] for name in _OUTPUTS[self.card.kind]}
             return results
 
         # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
         if self._threads == 1 or len(single) == 1:
-            by_output = zip(*map(run_row, single), strict=True)
+            by_row = list(map(run_row, single))
         else:
-            by_output = zip(*self._threads_here().map(run_row, single), strict=True)
-
-        names = [name.removeprefix(self._prefix) for name in self._outputs]
-        return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
+            by_row = list(self._threads_here().map(run_row, single))
+        return {name: np.concatenate([results[name] for results in by_row]) for name in by_row[0]}
 
     def _threads_here(self) -> ThreadPoolExecutor:
         """The threads of this process: a forked child has the pool of its parent, but none of the threads in it."""

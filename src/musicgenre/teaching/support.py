@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre.models.support import Support, at_limit, fit_support
+from musicgenre.models.support import LEAST_TAGS, Support, at_limit, fit_support
 
 RIGHT_ANSWERS_LOST = 0.02
 """Share of the right answers that the limit may cost."""
@@ -21,6 +22,8 @@ def support_of(
     heard: Sequence[NDArray[np.intp]],
     folds: Sequence[NDArray[np.intp]],
     right: Sequence[NDArray[np.bool_]],
+    *,
+    least_tags: float = LEAST_TAGS,
 ) -> Support | None:
     """Fit the support on all tracks, its limit out of fold.
 
@@ -34,6 +37,8 @@ def support_of(
         For each seed the fold in which a track is tested; negative: never.
     right : sequence of ndarray of bool, shape (n_tracks,)
         For each seed whether the track, tested, is surely and rightly named.
+    least_tags : float
+        Of the support; 0 for networks other than MSD MusiCNN, whose tags nobody counted.
 
     Returns
     -------
@@ -49,4 +54,5 @@ def support_of(
 
     if len(distances) < FEWEST_RIGHT * len(folds):
         return None
-    return at_limit(fit_support(segments), float(np.quantile(distances, 1 - RIGHT_ANSWERS_LOST)))
+    support = replace(fit_support(segments), least_tags=least_tags)
+    return at_limit(support, float(np.quantile(distances, 1 - RIGHT_ANSWERS_LOST)))
