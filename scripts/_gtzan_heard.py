@@ -115,7 +115,7 @@ def artist_groups(data: Path) -> dict[str, int]:
     for row in rows:
         credited = re.split(r"&|,|/|\band\b", row["artist"], flags=re.IGNORECASE)
         names = {re.sub(r"[^a-z0-9]", "", name.lower()) for name in credited}
-        links += [(own[row["track_id"]], name) for name in names & known]
+        links += [(own[row["track_id"]], name) for name in sorted(names & known)]  # sets have no order of their own
     with (data / "gtzan-tables" / "gtzan_md5.csv").open(encoding="utf-8", newline="") as stream:
         first_with: dict[str, str] = {}
         for track, *_, md5 in csv.reader(stream):

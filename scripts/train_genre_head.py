@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from _gtzan_heard import DEFAULT_DATA, GENRES, Corpus, hear_mini, read_filtered
 from _results_rows import FOLDER, RECORD_VERSION, name_of, records_at_hand, write_records
 from musicgenre._files import write_text_atomic
-from musicgenre._numbers import softmax
+from musicgenre._numbers import sigmoid, softmax
 from musicgenre.audio import Level
 from musicgenre.evaluation.calibration import (
     Answered,
@@ -86,13 +86,12 @@ def heard(corpus: Corpus, view: str) -> list[NDArray[np.intp]]:
     return [np.array(Coverage(VIEWS[view] * HOP_S).choose(len(tags), HOP_S)) for tags in corpus.tags]
 
 
-def pooled(corpus: Corpus, shift: Float64 | float = 0.0) -> Logits:
-    """Mean log-odds of the segments that each view hears, shape (n_tracks, 50), plus the correction."""
+def pooled(corpus: Corpus) -> Logits:
+    """Mean log-odds of the segments that each view hears, shape (n_tracks, 50)."""
     return {
         view: np.stack(
             [log_odds(tags[rows]).mean(axis=0) for tags, rows in zip(corpus.tags, heard(corpus, view), strict=True)]
         )
-        + shift
         for view in VIEWS
     }
 
@@ -383,7 +382,7 @@ def find_support(
             held = fold_of == fold
             above[number, held] = (means[held][:, columns] > ceilings(~held)[best[held]]).any(axis=1)
             others = [part for part, own in zip(embeddings, fold_of[ours], strict=True) if own != fold]
-            known = fit_support(others)
+            known = fit_support(others, n_axes=len(support.axes))
             for track in np.flatnonzero(held[ours]).tolist():
                 far[number, track] = known.distance(embeddings[track][our_rows[track]]) > support.limit
     is_sure, is_right = np.stack(sure), np.stack(right)
@@ -414,7 +413,8 @@ def front_page(
         "",
         f"All {len(corpus.genre)} tracks of GTZAN that the head is fitted on, of {n_artists} artists, by nested"
         f" cross-validation: {N_FOLDS} folds, no artist in two of them, everything chosen again without the fold that"
-        f" is scored, {len(NESTED_SEEDS)} ways to make the folds. 689 were heard by others (published tags), 100 by us.",
+        f" is scored, {len(NESTED_SEEDS)} ways to make the folds. 689 were heard by others (published tags), 100"
+        " by us.",
         "[genre-head.md](genre-head.md) has the protocol. MusiCNN's own training songs may overlap GTZAN. Brackets are"
         " 95 % intervals: Wilson's, which counts tracks, then a bootstrap that counts artists.",
         f"Command: `python scripts/train_genre_head.py`, {datetime.now(UTC):%Y-%m-%d}.",
@@ -563,9 +563,8 @@ def main() -> None:
     compare_sources(train, mini.part(np.isin(mini.track_ids, train.track_ids)), settings)
 
     old = published_ones.part(~np.isin(published_ones.track_ids, levelled.track_ids))
-    corpus = old + levelled
-    first, second = pooled(old, shift), pooled(levelled)
-    views = {view: np.concatenate([first[view], second[view]]) for view in VIEWS}
+    corpus = replace(old, tags=tuple(sigmoid(log_odds(tags) + shift) for tags in old.tags)) + levelled
+    views = pooled(corpus)
     print(f"{len(corpus.track_ids)} tracks of {len(np.unique(corpus.group))} artists")
     print(f"nested cross-validation ({N_FOLDS} folds by artist, {len(NESTED_SEEDS)} seeds):", flush=True)
     hits, confusion = nested(corpus, views)

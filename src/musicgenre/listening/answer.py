@@ -153,7 +153,6 @@ class Answer:
             "heard_s": round(self.heard_s, 3),
             "genre": self.genre or None,
             "confidence": None if self.names_tags else round(self.confidence, 4),
-            "reason": self.reason,
             "candidates": list(self.candidates),
             "style": self.style,
             "scores": _rounded(self.scores),
@@ -165,6 +164,8 @@ class Answer:
         # Readers tell a tagger's records from those of genres by this key.
         if self.names_tags:
             record["chosen"] = list(self.chosen)
+        else:
+            record["reason"] = self.reason
         if self.model_card:
             record["model_card"] = dict(self.model_card)
 

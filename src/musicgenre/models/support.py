@@ -139,20 +139,27 @@ class Support:
         return support
 
 
-def fit_support(segments: Sequence[ArrayLike]) -> Support:
+def n_axes_for(n_tracks: int) -> int:
+    """How many axes so many training tracks give."""
+    return min(MOST_AXES, n_tracks // TRACKS_PER_AXIS)
+
+
+def fit_support(segments: Sequence[ArrayLike], *, n_axes: int | None = None) -> Support:
     """Fit all but the limit, which must come from tracks that the fit has not seen.
 
     Parameters
     ----------
     segments : sequence of array_like, each of shape (n_segments, width)
         Embedding of every training track.
+    n_axes : int, optional
+        As many as so many tracks give, unless said otherwise: distances outside of fewer axes are larger.
     """
     stacked = np.concatenate([np.asarray(part, dtype=np.float64) for part in segments])
     centre, scale = stacked.mean(axis=0), np.maximum(stacked.std(axis=0), _SMALLEST_SCALE)
     standard = (stacked - centre) / scale
 
     # The directions of the largest spread; eigh gives the smallest first.
-    n_axes = min(MOST_AXES, len(segments) // TRACKS_PER_AXIS, standard.shape[1])
+    n_axes = n_axes_for(len(segments)) if n_axes is None else n_axes
     *_, vectors = np.linalg.eigh(standard.T @ standard)
     axes = vectors.T[::-1][:n_axes]
     return Support(centre=centre, scale=scale, axes=axes)

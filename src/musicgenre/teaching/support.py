@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre.models.support import LEAST_TAGS, Support, at_limit, fit_support
+from musicgenre.models.support import LEAST_TAGS, Support, at_limit, fit_support, n_axes_for
 
 RIGHT_ANSWERS_LOST = 0.02
 """Share of the right answers that the limit may cost."""
@@ -45,10 +45,12 @@ def support_of(
     Support or None
         None where too few answers are right.
     """
+    n_axes = n_axes_for(len(segments))  # in the folds as in the end
     distances: list[float] = []
     for fold_of, is_right in zip(folds, right, strict=True):
         for fold in np.unique(fold_of[fold_of >= 0]):
-            known = fit_support([part for part, own in zip(segments, fold_of, strict=True) if own != fold])
+            others = [part for part, own in zip(segments, fold_of, strict=True) if own != fold]
+            known = fit_support(others, n_axes=n_axes)
             for number in np.flatnonzero((fold_of == fold) & is_right).tolist():
                 distances.append(known.distance(np.asarray(segments[number])[heard[number]]))
 
