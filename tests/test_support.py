@@ -151,7 +151,7 @@ def heard(classifier: Classifier, samples: np.ndarray) -> Answer:
     return classifier.classify((0.2 * samples / np.abs(samples).max()).astype(np.float32), sample_rate_hz=RATE_HZ)
 
 
-@pytest.mark.parametrize("pitch_hz", [110, 440, 1_000])
+@pytest.mark.parametrize("pitch_hz", [220, 440, 1_000])
 def test_a_tone_is_no_music(default: Classifier, pitch_hz: int) -> None:
     answer = heard(default, np.sin(2 * np.pi * pitch_hz * np.arange(20 * RATE_HZ) / RATE_HZ))
     assert (answer.genre, answer.reason) == ("unsure", "not music")

@@ -67,9 +67,8 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
         return result.as_dict(top=top, timeline=timeline)
     record = result.as_dict()
     if names_tags:
+        del record["reason"]  # that of a genre
         record["chosen"] = []
-    else:
-        record["reason"] = None
     return record
 
 
