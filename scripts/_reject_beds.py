@@ -82,7 +82,7 @@ _VOICES: dict[Half, tuple[tuple[str, int, int], ...]] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TestSound:
+class BedSound:
     """One sound of the test beds.
 
     Attributes
@@ -104,23 +104,23 @@ class TestSound:
     source: Path | Float32
 
 
-def game_music(root: Path) -> Iterator[TestSound]:
+def game_music(root: Path) -> Iterator[BedSound]:
     """The pieces of every package that is unpacked in `root/PACKAGE`, or installed where `root` is `/`."""
     for package, (place, half, plausible) in GAMES.items():
         folder = (root if root == Path("/") else root / package) / place
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".ogg", ".opus") and path.stat().st_size >= SHORTEST_BYTES:
                 name = f"{package}/{path.stem}"
-                yield TestSound(name, "music", half, PLAUSIBLE.get(name, plausible), path)
+                yield BedSound(name, "music", half, PLAUSIBLE.get(name, plausible), path)
 
 
-def speech() -> Iterator[TestSound]:
+def speech() -> Iterator[BedSound]:
     """The same text by voices of espeak-ng; nothing where it is not installed."""
     if shutil.which("espeak-ng") is None:
         return
     for half, voices in _VOICES.items():
         for voice, words_a_minute, pitch in voices:
-            yield TestSound(f"speech {voice}", "speech", half, (), spoken(voice, words_a_minute, pitch))
+            yield BedSound(f"speech {voice}", "speech", half, (), spoken(voice, words_a_minute, pitch))
 
 
 def spoken(voice: str, words_a_minute: int, pitch: int) -> Float32:
@@ -135,7 +135,7 @@ def spoken(voice: str, words_a_minute: int, pitch: int) -> Float32:
     return np.asarray(soxr.resample(samples, rate_hz, RATE_HZ), dtype=np.float32)
 
 
-def synthetic() -> Iterator[TestSound]:
+def synthetic() -> Iterator[BedSound]:
     """Tones, noise and silence."""
     rng = np.random.default_rng(5)
     n = round(DURATION_S * RATE_HZ)
@@ -206,4 +206,4 @@ def synthetic() -> Iterator[TestSound]:
         for kind, sounds in kinds.items():
             for name, samples in sounds.items():
                 peak = 1.0 if kind == "silence" else 5 * np.abs(samples).max()
-                yield TestSound(name, kind, half, (), (samples / peak).astype(np.float32))
+                yield BedSound(name, kind, half, (), (samples / peak).astype(np.float32))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _reject_beds import GAMES, RATE_HZ, TestSound, game_music, speech, synthetic
+from _reject_beds import GAMES, RATE_HZ, BedSound, game_music, speech, synthetic
 from musicgenre import Answer, Classifier
 from musicgenre.evaluation.metrics import wilson_interval
 from musicgenre.models.head import load_head
@@ -34,14 +34,14 @@ def share(count: int, total: int) -> str:
     return f"{count} of {total}, {count / total:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def bed_of(sound: TestSound) -> str:
+def bed_of(sound: BedSound) -> str:
     """The row of the table that a sound belongs to."""
     if sound.kind != "music":
         return sound.kind
     return "music with a plausible answer" if sound.plausible else "music outside the ten genres"
 
 
-def hear(sounds: list[TestSound], classifier: Classifier) -> list[Answer]:
+def hear(sounds: list[BedSound], classifier: Classifier) -> list[Answer]:
     """Classify every sound."""
     return [
         classifier.classify(sound.source, sample_rate_hz=RATE_HZ)
@@ -51,7 +51,7 @@ def hear(sounds: list[TestSound], classifier: Classifier) -> list[Answer]:
     ]
 
 
-def print_table(sounds: list[TestSound], answers: list[Answer], plain: list[Answer], thresholds: list[float]) -> None:
+def print_table(sounds: list[BedSound], answers: list[Answer], plain: list[Answer], thresholds: list[float]) -> None:
     """Print, by half and kind, what is answered, how plausibly, and why not."""
     print("| half | sound | answered | by confidence alone | plausible of the answered | unsure: reasons |")
     print("|---|---|---|---|---|---|")
@@ -73,7 +73,7 @@ def print_table(sounds: list[TestSound], answers: list[Answer], plain: list[Answ
             )
 
 
-def print_games(sounds: list[TestSound], answers: list[Answer]) -> None:
+def print_games(sounds: list[BedSound], answers: list[Answer]) -> None:
     """Print the same for every game."""
     print("\n| half | package | answered | plausible of the answered |\n|---|---|---|---|")
     for package, (_, half, _) in GAMES.items():

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from musicgenre import Answer, Classifier
+from musicgenre.cli._table import Table
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.head import GenreHead
 from musicgenre.models.support import MOST_AXES, Support, at_limit, fit_support
@@ -205,3 +206,41 @@ def test_the_command_says_the_reason_and_can_be_asked_not_to_reject(
     assert b"perhaps" not in table
     plain = json.loads(run("classify", str(path), "--format", "json", "--reject", "none").stdout)
     assert (plain["genre"], plain["reason"]) == ("classical", None)
+
+
+def answered(**changes: object) -> Answer:
+    parts = {
+        "path": "song.mp3",
+        "duration_s": 30.0,
+        "heard_s": 18.0,
+        "genre": "blues",
+        "confidence": 0.7,
+        "scores": {"blues": 0.7, "jazz": 0.3},
+        "tags": {"folk": 0.4, "blues": 0.2},
+        "style": "folk",
+    }
+    return Answer(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def shown(answer: Answer, capsys: pytest.CaptureFixture[str]) -> str:
+    Table(["song.mp3"], ("blues", "jazz"), top=1, timeline=None).print(answer)
+    return capsys.readouterr().out
+
+
+def test_the_table_names_a_style_beside_a_sure_genre_that_it_says_more_than(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "sounds like folk" in shown(answered(), capsys)
+    named = {"Hip-Hop": 0.5, "folk": 0.4}
+    assert "sounds like" not in shown(answered(genre="hiphop", tags=named), capsys)
+    assert "sounds like" not in shown(answered(style=None), capsys)
+
+
+def test_the_table_says_why_an_answer_is_unsure(capsys: pytest.CaptureFixture[str]) -> None:
+    unlike = shown(answered(genre="unsure", reason="unlike the training music"), capsys)
+    assert "unlike the training music; perhaps blues 70%; sounds like folk; [folk]" in unlike
+    no_music = shown(answered(genre="unsure", reason="not music"), capsys)
+    assert "not music; [folk]" in no_music
+    low = shown(answered(genre="unsure", reason="low confidence"), capsys)
+    assert "low confidence" not in low
+    assert "perhaps blues 70%" in low
