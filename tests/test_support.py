@@ -178,6 +178,14 @@ def test_silence_is_too_quiet(default: Classifier) -> None:
     assert (answer.genre, answer.reason) == ("unsure", "too quiet")
 
 
+def test_less_than_one_segment_is_too_short(default: Classifier) -> None:
+    examples = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.flac"))
+    samples, rate_hz = soundfile.read(examples[0], dtype="float32")
+    one_second = default.classify(samples[5 * rate_hz : 6 * rate_hz], sample_rate_hz=rate_hz)
+    assert (one_second.genre, one_second.reason) == ("unsure", "too short")
+    assert default.classify(samples[5 * rate_hz : 9 * rate_hz], sample_rate_hz=rate_hz).reason != "too short"
+
+
 def test_without_rejection_the_most_probable_genre_is_named(default: Classifier) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(10 * RATE_HZ) / RATE_HZ)
     plain, usual = Classifier(reject="none"), heard(default, tone)

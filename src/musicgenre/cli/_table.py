@@ -122,7 +122,7 @@ class Table:
         reason: str = answer.reason or ""
         if reason == "low confidence":  # which is what `unsure` means anyway
             reason = ""
-        elif reason and reason != "unlike the training music":  # where there is no music, what it may be misleads
+        elif reason in ("not music", "too quiet"):  # what it may be would mislead
             names, candidates, style = [], [], ""
 
         # What is said of a genre that is not certain matters more than tags.

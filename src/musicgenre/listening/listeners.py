@@ -212,8 +212,10 @@ class HeadListener(BundleListener):
                 break
 
         scores = head.score(segment_tags, embedding)
-        unsupported = None
-        if head.support is not None:
+        unsupported: Reason | None = None
+        if head.support is not None and heard.duration_s < self.framing.shortest_samples / self.framing.sample_rate_hz:
+            unsupported = "too short"
+        elif head.support is not None:
             unsupported = head.support.problem(embedding, tags, int(scores.argmax()))
         return _genre_answer(
             self,
