@@ -37,13 +37,16 @@ class Classifier:
     level : float or `off`, optional
         RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None does what
         the model says.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
 
     Raises
     ------
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When `coverage` is neither `full` nor a positive number, or `level` neither `off` nor an RMS.
+        When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, or `max_duration_s`
+        not above 0.
 
     Examples
     --------
@@ -60,8 +63,9 @@ class Classifier:
         coverage: float | str | None = None,
         threads: int | None = None,
         level: float | str | None = None,
+        max_duration_s: float | None = None,
     ) -> None:
-        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
+        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage, max_duration_s)
         self._level = parse_level(level)
         self._listener = load_listener(model, threads=threads)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
@@ -105,7 +109,7 @@ class Classifier:
         Raises
         ------
         AudioError
-            When the source cannot be heard, or an array comes without its rate.
+            When the source cannot be heard or is too long, or an array comes without its rate.
         """
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
         path: str | None
