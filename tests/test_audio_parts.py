@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from array import array
 import os
+from array import array
 from itertools import pairwise
 from math import gcd
 from pathlib import Path

@@ -99,9 +99,9 @@ class SoundfileReader:
     def __init__(self, source: Input) -> None:
         import soundfile
 
+        self._source = source
         self._view: BinaryIO | None = None
-        self._file = soundfile.SoundFile(self._target(source))
-        file = self._file
+        self._file = file = soundfile.SoundFile(self._target(source))
         self.declared_frames: int | None = _promised_frames(file.frames, file.extra_info)
         self.notes: list[str] = []
         layout = wav_layout(source)
@@ -128,10 +128,21 @@ class SoundfileReader:
         start = min(frame, self._frames)
         landing = self._landing(start)
         if not landing <= self.position <= start:
-            self._file.seek(landing)
-            self.position = landing
+            self._jump(landing)
         while self.position < start and len(self.read(min(start - self.position, 1 << 16))):
             pass
+
+    def _jump(self, frame: int) -> None:
+        """Go to a frame; to the beginning where libsndfile cannot jump, as in GSM and G.72x."""
+        import soundfile
+
+        try:
+            self._file.seek(frame)
+            self.position = frame
+        except soundfile.LibsndfileError:
+            self.close()
+            self._file = soundfile.SoundFile(self._target(self._source))
+            self.position = 0
 
     def _landing(self, frame: int) -> int:
         if self._file.format == "OGG":

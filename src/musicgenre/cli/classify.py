@@ -16,6 +16,7 @@ import typer
 import typer.core
 
 from musicgenre._text import printable, shortened
+from musicgenre.cli._options import MaxDuration
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
@@ -94,6 +95,7 @@ def classify(
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
+    max_duration_s: MaxDuration = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
     ] = "default",
@@ -128,7 +130,7 @@ def classify(
         check_can_plot()
     line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads)
+    classifier = _load(model, coverage, level, max_duration_s, n_threads)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -151,8 +153,7 @@ def classify(
             update(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
-            heard = hear_many(missing, classifier.classify, jobs=n_jobs)
-            for result in chain(gathered.failures, heard):
+            for result in chain(gathered.failures, hear_many(missing, classifier.classify, jobs=n_jobs)):
                 tally.add(result)
                 if kind is OutputFormat.table:
                     table.print(result)
@@ -278,7 +279,9 @@ def _check_options(
     return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
 
 
-def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
+def _load(
+    model: str, coverage: str | None, level: str | None, max_duration_s: float | None, threads: int
+) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
     from musicgenre.listening.classifier import Classifier
@@ -289,7 +292,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads, level=level)
+    return Classifier(model, coverage=coverage, threads=threads, level=level, max_duration_s=max_duration_s)
 
 
 def _open_results(

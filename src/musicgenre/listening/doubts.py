@@ -1,4 +1,4 @@
-"""What makes an answer doubtful though the track was heard: too little of it, or a rate at which too little is left."""
+"""What makes an answer doubtful though the track was heard: a track that is too short, or of too low a rate."""
 
 from __future__ import annotations
 

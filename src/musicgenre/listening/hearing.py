@@ -127,10 +127,7 @@ class Ear:
     def _hear_file(self, source: audio.Decoder) -> Heard:
         """Hear a file, first as its header promises; what a header says of the length may be wrong either way."""
         told_s = source.info.duration_s
-        if told_s is None:
-            heard = self._hear_loaded(source, _LOAD_AT_MOST_S)
-        else:
-            heard = self._hear_told(source, told_s)
+        heard = self._hear_loaded(source, _LOAD_AT_MOST_S) if told_s is None else self._hear_told(source, told_s)
         if heard is not None:
             return heard
         if self.coverage.seconds is None:

@@ -122,6 +122,7 @@ def teach(
     overwrite: bool = False,
     coverage: float | str = DEFAULT_TEACH_COVERAGE_S,
     level: float | str | None = None,
+    max_duration_s: float | None = None,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Taught:
@@ -142,6 +143,8 @@ def teach(
     level : float or "off", optional
         RMS in dBFS that every track is brought to, here and whenever the head is used, or "off" for tracks as they
         are. By default that of the default head.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     jobs : int
         Tracks heard at a time.
     progress : callable
@@ -167,7 +170,7 @@ def teach(
     default = GenreHead.load_default()
     default = replace(default, level=choose_level(parse_level(level), default.level))
     bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
-    card, heard_coverage = bundle.card, Coverage.parse(coverage)
+    card, heard_coverage = bundle.card, Coverage.parse(coverage, max_duration_s)
     framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
     ear = _LessonEar(Ear(framing, heard_coverage, bundle.run, level=default.level))
     key = key_of(card.sha256, heard_coverage.seconds, default.level)
