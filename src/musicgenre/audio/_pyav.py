@@ -208,16 +208,16 @@ class PyavReader:
         container = self._kind[0]
         if self._chains_s:
             return self._chains_s, self._chains_s
+        goes_on = container == "matroska" and told_s is not None and self._goes_on_behind(told_s)
         is_true = container == "mov" or (container == "ogg" and self._chains_s is not None)
-        if told_s is not None and container == "matroska":
-            is_true = matroska_is_one(self._source) and not self._goes_on_behind(told_s)
+        is_true |= container == "matroska" and matroska_is_one(self._source) and not goes_on
         is_true |= container == "wv" and wavpack_is_one(self._source)
         if told_s is not None and is_true:
             return told_s, told_s
 
         counted_s = self._counted_s()
-        if counted_s is None:
-            return told_s, told_s
+        if counted_s is None:  # what was refuted is no length
+            return told_s, None if goes_on or container == "ogg" else told_s
         if told_s is None or container in _GUESSED_LENGTH or counted_s > told_s:
             told_s = counted_s
         return told_s, counted_s

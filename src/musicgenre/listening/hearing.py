@@ -136,8 +136,9 @@ class Ear:
         # To spread what is heard over the track its length must be known: it is decoded once more for that.
         true_s, noticed = audio.measure(source)
         heard = self._hear_told(source, true_s)
-        if heard is None:  # all of a long track is wanted
-            heard = self._hear_stream(source)
+        if heard is None:  # all of a long track is wanted, or its times are such that no jump lands where it should
+            n_segments = self.framing.n_segments(round(true_s * self.framing.sample_rate_hz))
+            heard = self._hear_stream(source, self.coverage.choose(n_segments, self.framing.hop_s))
         return replace(heard, warnings=tuple(dict.fromkeys(noticed + heard.warnings)))
 
     def _hear_told(self, source: audio.Decoder, told_s: float) -> Heard | None:
@@ -199,9 +200,10 @@ class Ear:
 
         return Heard(self._run(rows()), chosen, duration_s, warnings, gain.is_too_quiet)
 
-    def _hear_stream(self, source: audio.Decoder) -> Heard:
-        """Hear everything in flat memory, for long tracks and those that do not tell their length."""
+    def _hear_stream(self, source: audio.Decoder, chosen: Sequence[int] | None = None) -> Heard:
+        """Decode everything in flat memory, for long tracks and wrong lengths; hear all of it, or chosen segments."""
         framing = self.framing
+        wanted = None if chosen is None else set(chosen)
         # The gain is known at the end of the track and needed at its beginning: such tracks are decoded twice.
         gain = audio.AS_IT_IS
         if self._level is not None:
@@ -219,8 +221,9 @@ class Ear:
 
         def rows() -> Iterator[Float32]:
             for index, row in framing.rows(blocks()):
-                indices.append(index)
-                yield gain.apply(row)
+                if wanted is None or index in wanted:
+                    indices.append(index)
+                    yield gain.apply(row)
 
         outputs = self._run(rows())
         if not indices:  # shorter than one segment, which is known only now
