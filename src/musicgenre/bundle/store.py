@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import cache_folder
+from musicgenre._locks import folder_lock
 from musicgenre.bundle.container import read_sealed
 from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.bundle.stages import read_stage
@@ -106,10 +108,13 @@ def get_bundles(
         from musicgenre.bundle.musicnn import convert
         from musicgenre.features.published.musicnn.weights import read_variables
 
-        variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
-        for model in missing:
-            report(f"converting {model.name}")
-            save_bundle(bundle_path(model.name), *convert(model, variables[model.name].__getitem__))
+        with folder_lock(bundles_folder(), "'musicgenre bundles get'", wait_s=math.inf):
+            if not force:  # whoever was waited for may have brought them
+                missing = [model for model in missing if problem_of(bundle_path(model.name)) is not None]
+            variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
+            for model in missing:
+                report(f"converting {model.name}")
+                save_bundle(bundle_path(model.name), *convert(model, variables[model.name].__getitem__))
 
     for model in models:
         state = "ready" if model in missing else "already there"

@@ -249,6 +249,7 @@ def embed_tracks(
 
     _refuse_output(output, paths, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
+        _refuse_output(output, paths, resume=resume, overwrite=overwrite)  # again: it may have been written meanwhile
         library = _library_for(output, embedder.settings, resume=resume)
         missing = [path for path in paths if not library.knows(path)]
         done = n_reused = len(paths) - len(missing)

@@ -6,6 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
+from musicgenre._locks import file_lock
 from musicgenre._numbers import softmax
 from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
@@ -167,19 +169,33 @@ def teach(
     BundleError
         When there is no such model, or it gives no embedding.
     """
-    started = time.monotonic()
     path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
     if output is not None:
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
         path = output
-    refuse_overwriting(
-        path,
-        overwrite=overwrite,
-        inputs=[source],
-        option="--name" if output is None else "--output",
-    )
 
+    # held from here on, so that two lessons at once do not both find the name free
+    with ExitStack() as held:
+        with writing_result(path, "Choose another --output"):
+            held.enter_context(file_lock(path, "'musicgenre teach'"))
+        refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
+        return _teach(source, name, path, model=model, coverage=coverage, level=level, jobs=jobs, progress=progress)
+
+
+def _teach(
+    source: Path,
+    name: str,
+    path: Path,
+    *,
+    model: str,
+    coverage: float | str,
+    level: float | str | None,
+    jobs: int,
+    progress: Progress,
+) -> Taught:
+    """Teach a head and save it at `path`, which this process holds; the rest is as for `teach`."""
+    started = time.monotonic()
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
     default = replace(default, level=choose_level(parse_level(level), default.level))

@@ -90,7 +90,8 @@ def fetch(published: PublishedFile, *, most: int, report: Report) -> bytes:
     # Whoever only hears has no need of what speaks to servers.
     from http.client import HTTPException
 
-    from musicgenre._transfer import lines, opened, receive, telling
+    from musicgenre._telling import telling
+    from musicgenre._transfer import lines, opened, receive
 
     sink = io.BytesIO()
     try:
