@@ -233,6 +233,20 @@ def test_embed_and_similar_have_the_limit_too(tmp_path: Path) -> None:
     assert run("similar", long, "--index", index, "--model", ears_file).returncode == 0
 
 
+@pytest.mark.usefixtures("default_bundle_cache")
+def test_teach_has_the_limit_too(tmp_path: Path) -> None:
+    for label in ("ska", "dub"):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for number in range(2):
+            samples = music(4.0, rate_hz=RATE_HZ, channels=1, seed=number + len(label))
+            write(tmp_path / "mine" / label / f"{number}.wav", samples, RATE_HZ)
+    done = run(
+        *("teach", tmp_path / "mine", "--name", "mine", "--output", tmp_path / "mine.json"),
+        *("--max-duration-s", "3.5"),
+    )
+    assert done.returncode == 2 and b"is 4.00 s long" in done.stderr
+
+
 def test_doubts_are_about_short_tracks_and_low_rates() -> None:
     assert doubts(SHORT_S, LOW_RATE_HZ, 44_100) == ()
     assert doubts(60.0, 8_000, 8_000) == (), "a model that hears no more than is there misses nothing"

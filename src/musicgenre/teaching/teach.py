@@ -170,6 +170,7 @@ def teach(
         When there is no such model, or it gives no embedding.
     """
     path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
+    wanted = Coverage.parse(coverage, max_duration_s)
     if output is not None:
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
@@ -180,7 +181,7 @@ def teach(
         with writing_result(path, "Choose another --output"):
             held.enter_context(file_lock(path, "'musicgenre teach'"))
         refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
-        return _teach(source, name, path, model=model, coverage=coverage, level=level, jobs=jobs, progress=progress)
+        return _teach(source, name, path, model=model, coverage=wanted, level=level, jobs=jobs, progress=progress)
 
 
 def _teach(
@@ -189,7 +190,7 @@ def _teach(
     path: Path,
     *,
     model: str,
-    coverage: float | str,
+    coverage: Coverage,
     level: float | str | None,
     jobs: int,
     progress: Progress,
@@ -201,7 +202,7 @@ def _teach(
     default = replace(default, level=choose_level(parse_level(level), default.level))
     # Tracks go side by side, so one thread each.
     bundle = load_bundle(ensure_bundle(default.bundle_name if model == "default" else model), threads=1)
-    card, heard_coverage = bundle.card, Coverage.parse(coverage, max_duration_s)
+    card = bundle.card
     if card.kind != "embedding":
         raise BundleError(
             f"{card.name} gives no embedding to teach on: it is a {card.kind}",
@@ -211,8 +212,8 @@ def _teach(
         default = _on_other_ears(default, card)
 
     framing = Framing.of(card)
-    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run, level=default.level))
-    key = key_of(card.sha256, heard_coverage.seconds, default.level)
+    ear = _LessonEar(Ear(framing, coverage, bundle.run, level=default.level))
+    key = key_of(card.sha256, coverage.seconds, default.level)
     all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
