@@ -109,6 +109,10 @@ def test_no_more_is_loaded_than_was_promised(tmp_path: Path, loaded_s: list[floa
     loaded_s.clear()
     assert len(Ear(FRAMING, Coverage(None), run_rows).hear(path).indices) == 11
     assert max(loaded_s) <= 1.1 + UNTOLD_S
+    loaded_s.clear()
+    heard = TrackEar(FRAMING, Coverage(None), run_track).hear(path)
+    assert len(heard.indices) == 11 and heard.duration_s > 11.0
+    assert loaded_s[0] <= 1.1 + UNTOLD_S, "at first; then it is measured"
 
 
 @pytest.mark.parametrize("kind", ["matroska", "ogg-vorbis", "ogg-opus"])
