@@ -242,7 +242,7 @@ def test_teach_has_the_limit_too(tmp_path: Path) -> None:
     for label in ("ska", "dub"):
         (tmp_path / "mine" / label).mkdir(parents=True)
         for number in range(2):
-            samples = music(4.0, rate_hz=RATE_HZ, channels=1, seed=number + len(label))
+            samples = music(4.0, rate_hz=RATE_HZ, channels=1, seed=len(list(tmp_path.rglob("*.wav"))))
             write(tmp_path / "mine" / label / f"{number}.wav", samples, RATE_HZ)
     done = run(
         *("teach", tmp_path / "mine", "--name", "mine", "--output", tmp_path / "mine.json"),

@@ -19,7 +19,7 @@ from musicgenre._locks import file_lock
 from musicgenre._numbers import softmax
 from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
-from musicgenre.audio import choose_level, parse_level
+from musicgenre.audio import MAX_DURATION_S, choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import load_bundle
@@ -213,7 +213,9 @@ def _teach(
 
     framing = Framing.of(card)
     ear = _LessonEar(Ear(framing, coverage, bundle.run, level=default.level))
-    key = key_of(card.sha256, coverage.seconds, default.level)
+    # Under another limit other tracks can be heard, so what was heard before does not count.
+    limits = () if coverage.max_duration_s == MAX_DURATION_S else (coverage.max_duration_s,)
+    key = key_of(card.sha256, coverage.seconds, default.level, *limits)
     all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
