@@ -17,7 +17,7 @@ import typer.core
 
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
 from musicgenre._text import printable, shortened
-from musicgenre.cli._options import inputs_of
+from musicgenre.cli._options import MaxDuration, inputs_of
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
@@ -108,6 +108,7 @@ def classify(
     reject: Annotated[
         Rejection, typer.Option("--reject", help="'none': never unsure, always the most probable genre.")
     ] = Rejection.model,
+    max_duration_s: MaxDuration = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
     ] = "default",
@@ -138,7 +139,7 @@ def classify(
     _check_outputs(inputs_of(paths, gathered.paths, model), output, plot, resume, overwrite)
     kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot, csv_safe)
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, reject, n_threads, quiet=quiet)
+    classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, quiet=quiet)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -337,7 +338,14 @@ def _check_outputs(inputs: list[Input], output: Path | None, plot: Path | None, 
 
 
 def _load(
-    model: str, coverage: str | None, level: str | None, reject: Rejection, threads: int, *, quiet: bool
+    model: str,
+    coverage: str | None,
+    level: str | None,
+    reject: Rejection,
+    max_duration_s: float | None,
+    threads: int,
+    *,
+    quiet: bool,
 ) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command.
 
@@ -353,7 +361,14 @@ def _load(
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    classifier = Classifier(model, coverage=coverage, threads=threads, level=level, reject=reject.value)
+    classifier = Classifier(
+        model,
+        coverage=coverage,
+        threads=threads,
+        level=level,
+        reject=reject.value,
+        max_duration_s=max_duration_s,
+    )
     if (card := classifier.model_card) and not quiet:
         say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
     return classifier

@@ -88,6 +88,8 @@ class Embedder:
         default of classification.
     threads : int, optional
         Threads that one inference may use; all cores by default.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class Embedder:
         pool: Pool = "mean",
         coverage: float | str | None = None,
         threads: int | None = None,
+        max_duration_s: float | None = None,
     ) -> None:
         for name, value, valid in (("what", what, get_args(What)), ("pool", pool, get_args(Pool))):
             if value not in valid:
@@ -123,7 +126,7 @@ class Embedder:
 
         if coverage is None and not is_network:
             coverage = DEFAULT_COVERAGE_S
-        heard = Coverage.parse(coverage)
+        heard = Coverage.parse(coverage, max_duration_s)
         if is_network:
             self._ear, maker = network_ear(model, options or {}, heard, threads)
         else:

@@ -43,14 +43,16 @@ class Classifier:
         the model says.
     reject : {"model", "none"}
         `none` answers with the most probable genre always, whatever the sound is.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
 
     Raises
     ------
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, or `reject` neither
-        `model` nor `none`.
+        When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, `reject` neither
+        `model` nor `none`, or `max_duration_s` not above 0.
 
     Examples
     --------
@@ -68,11 +70,12 @@ class Classifier:
         threads: int | None = None,
         level: float | str | None = None,
         reject: Reject = "model",
+        max_duration_s: float | None = None,
     ) -> None:
         if reject not in get_args(Reject):
             raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
         self._reject = reject
-        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
+        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage, max_duration_s)
         self._level = parse_level(level)
         self._listener = load_listener(model, threads=threads)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
@@ -124,7 +127,7 @@ class Classifier:
         Raises
         ------
         AudioError
-            When the source cannot be heard, or an array comes without its rate.
+            When the source cannot be heard or is too long, or an array comes without its rate.
         """
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
         path: str | None

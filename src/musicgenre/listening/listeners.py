@@ -448,7 +448,7 @@ class _EnsembleEar:
         shown = members[self._slowest]
         warnings = tuple(dict.fromkeys(warning for part in members for warning in part.warnings))
         too_quiet = any(part.is_too_quiet for part in members)
-        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members)
+        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members, shown.source_rate_hz)
 
 
 class _SideBySide:

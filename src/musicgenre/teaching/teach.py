@@ -19,7 +19,7 @@ from musicgenre._locks import file_lock
 from musicgenre._numbers import softmax
 from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
-from musicgenre.audio import choose_level, parse_level
+from musicgenre.audio import MAX_DURATION_S, choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import load_bundle
@@ -131,6 +131,7 @@ def teach(
     overwrite: bool = False,
     coverage: float | str = DEFAULT_TEACH_COVERAGE_S,
     level: float | str | None = None,
+    max_duration_s: float | None = None,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Taught:
@@ -154,6 +155,8 @@ def teach(
     level : float or "off", optional
         RMS in dBFS that every track is brought to, here and whenever the head is used, or "off" for tracks as they
         are. By default that of the default head.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     jobs : int
         Tracks heard at a time.
     progress : callable
@@ -169,6 +172,7 @@ def teach(
         When there is no such model, or it gives no embedding.
     """
     path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
+    wanted = Coverage.parse(coverage, max_duration_s)
     if output is not None:
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
@@ -179,7 +183,7 @@ def teach(
         with writing_result(path, "Choose another --output"):
             held.enter_context(file_lock(path, "'musicgenre teach'"))
         refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
-        return _teach(source, name, path, model=model, coverage=coverage, level=level, jobs=jobs, progress=progress)
+        return _teach(source, name, path, model=model, coverage=wanted, level=level, jobs=jobs, progress=progress)
 
 
 def _teach(
@@ -188,7 +192,7 @@ def _teach(
     path: Path,
     *,
     model: str,
-    coverage: float | str,
+    coverage: Coverage,
     level: float | str | None,
     jobs: int,
     progress: Progress,
@@ -198,8 +202,9 @@ def _teach(
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
     default = replace(default, level=choose_level(parse_level(level), default.level))
+    # Tracks go side by side, so one thread each.
     bundle = load_bundle(ensure_bundle(default.bundle_name if model == "default" else model), threads=1)
-    card, heard_coverage = bundle.card, Coverage.parse(coverage)  # tracks go side by side, so one thread each
+    card = bundle.card
     if card.kind != "embedding":
         raise BundleError(
             f"{card.name} gives no embedding to teach on: it is a {card.kind}",
@@ -209,8 +214,10 @@ def _teach(
         default = _on_other_ears(default, card)
 
     framing = Framing.of(card)
-    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run, level=default.level))
-    key = key_of(card.sha256, heard_coverage.seconds, default.level)
+    ear = _LessonEar(Ear(framing, coverage, bundle.run, level=default.level))
+    # Under another limit other tracks can be heard, so what was heard before does not count.
+    limits = () if coverage.max_duration_s == MAX_DURATION_S else (coverage.max_duration_s,)
+    key = key_of(card.sha256, coverage.seconds, default.level, *limits)
     all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
