@@ -36,6 +36,7 @@ ROOMS = (
     ("bundle",),
     ("listening",),
     ("embedding", "teaching"),
+    ("library",),
     ("cli",),
     ("__main__",),
 )
