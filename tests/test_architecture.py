@@ -25,7 +25,7 @@ ROOMS = (
             "config",
         ),
     ),
-    ("audio",),
+    ("audio", "filetags"),
     ("data",),
     ("features",),
     ("augment",),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import GENRE, GROUPING, MOOD, Changes, Span, TagFile, damaged, split_custom
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, Span, TagFile, damaged, split_custom
+from musicgenre.filetags.splice import Edit
 
 _HEADER = uuid.UUID("75B22630-668E-11CF-A6D9-00AA0062CE6C").bytes_le
 _FILE_PROPERTIES = uuid.UUID("8CABDCA1-A947-11CF-8EE4-00C00C205365").bytes_le

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import Changes, Span, TagFile, damaged
-from musicgenre.library.tags.vorbis import VorbisComment
+from musicgenre.filetags.base import Changes, Span, TagFile, damaged
+from musicgenre.filetags.splice import Edit
+from musicgenre.filetags.vorbis import VorbisComment
 
 _MAGIC = b"OggS"
 _HEAD = struct.Struct("<4sBBqIIIB")  # magic, version, flags, granule, serial, sequence, checksum, number of segments

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import GENRE, Changes, Span, TagFile, damaged
-from musicgenre.library.tags.id3 import Id3Tag, new_tag, tag_length
-from musicgenre.library.tags.mp3 import ID3_TEXTS
+from musicgenre.filetags.base import GENRE, Changes, Span, TagFile, damaged
+from musicgenre.filetags.id3 import Id3Tag, new_tag, tag_length
+from musicgenre.filetags.mp3 import ID3_TEXTS
+from musicgenre.filetags.splice import Edit
 
 _ID3_NAMES = (b"id3 ", b"ID3 ")
 _UNKNOWN_SIZE = 0xFFFFFFFF  # of a chunk of RF64: another chunk has it

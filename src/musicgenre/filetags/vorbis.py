@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import GENRE, GROUPING, MOOD, Changes, damaged, split_custom
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, damaged, split_custom
+from musicgenre.filetags.splice import Edit
 
 _COUNT = struct.Struct("<I")
 _KEYS = {GENRE: "GENRE", MOOD: "MOOD", GROUPING: "GROUPING"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from musicgenre.errors import LibraryError
-from musicgenre.library.splice import Edit
+from musicgenre.filetags.splice import Edit
 
 GENRE, MOOD, GROUPING = "genre", "mood", "grouping"
 CUSTOM = "custom:"

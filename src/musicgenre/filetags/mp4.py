@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import GENRE, GROUPING, MOOD, Changes, Span, TagFile, damaged, split_custom
-from musicgenre.library.tags.id3 import genre_names
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, Span, TagFile, damaged, split_custom
+from musicgenre.filetags.id3 import genre_names
+from musicgenre.filetags.splice import Edit
 
 _GENRE_NUMBER = b"gnre"  # of an ID3v1 genre, one more than there
 _NAMES = {GENRE: b"\xa9gen", GROUPING: b"\xa9grp"}

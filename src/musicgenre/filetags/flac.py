@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import Changes, Span, TagFile, damaged
-from musicgenre.library.tags.vorbis import VorbisComment, new_comment
+from musicgenre.filetags.base import Changes, Span, TagFile, damaged
+from musicgenre.filetags.splice import Edit
+from musicgenre.filetags.vorbis import VorbisComment, new_comment
 
 _HEADER_BYTES = 4  # of a block: kind, whether it is the last, length
 _LAST = 0x80

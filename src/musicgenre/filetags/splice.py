@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import secrets
 import shutil
 import stat
 import struct
-import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,7 +33,8 @@ _ADVICE = {
     errno.ENAMETOOLONG: "Give it a shorter name",
     errno.ELOOP: "The link leads back to itself: mend it",
 }
-_TEMPORARY_PREFIX = ".musicgenre-"  # short, so that it fits beside a name of 255 bytes
+TEMPORARY_PREFIX = ".musicgenre-"
+"""What the name of a half-written file begins with; short, so that it fits beside a name of 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,18 +206,8 @@ class SplicedView(io.RawIOBase):
 
 
 def temporary_beside(path: Path) -> Path:
-    """Name for a new file in the folder of `path`, taken by nobody; the file is made, empty and private.
-
-    Raises
-    ------
-    LibraryError
-        Nothing can be made in that folder.
-    """
-    target = Path(os.path.realpath(path))
-    with _telling(path):
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    return Path(name)
+    """Choose a name for a new file in the folder of `path`; nothing is made yet."""
+    return Path(os.path.realpath(path)).parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.tmp"
 
 
 def check_replaceable(path: Path, *, break_links: bool = False) -> os.stat_result:
@@ -264,7 +255,7 @@ def replace_spliced(
     splice : Splice
         What changes in it.
     temporary : Path
-        Where the new file is written; from `temporary_beside`. It is gone afterwards, whatever happens but a kill.
+        Where the new file is written; from `temporary_beside`, noted down by whoever must clear up after a kill.
     verify : callable
         Looks at the new file before it takes the old one's place; what it raises leaves the old one there.
     keep_times : bool
@@ -280,7 +271,7 @@ def replace_spliced(
     target = Path(os.path.realpath(path))
     try:
         before = check_replaceable(path, break_links=break_links)
-        with _telling(path), target.open("rb") as old, temporary.open("wb") as new:
+        with _telling(path), target.open("rb") as old, temporary.open("xb") as new:
             shutil.copyfileobj(SplicedView(old, splice), new, _COPIED_BYTES)
             new.flush()
             os.fsync(new.fileno())

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 from mutagen.id3 import TCON
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import CUSTOM, GENRE, GROUPING, MOOD, Changes, damaged, split_custom
+from musicgenre.filetags.base import CUSTOM, GENRE, GROUPING, MOOD, Changes, damaged, split_custom
+from musicgenre.filetags.splice import Edit
 
 HEADER_BYTES = 10
 _SIZE_LIMIT = 1 << 28  # of a tag: 28 bits are kept of it

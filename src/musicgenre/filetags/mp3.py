@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.apev2 import ID3V1_BYTES, ape_at, ape_end
-from musicgenre.library.tags.base import GENRE, Changes, Span, TagFile
-from musicgenre.library.tags.id3 import HEADER_BYTES, Id3Tag, genre_names, new_tag, tag_length
+from musicgenre.filetags.apev2 import ID3V1_BYTES, ape_at, ape_end
+from musicgenre.filetags.base import GENRE, Changes, Span, TagFile
+from musicgenre.filetags.id3 import HEADER_BYTES, Id3Tag, genre_names, new_tag, tag_length
+from musicgenre.filetags.splice import Edit
 
 ID3_TEXTS = {
     "artist": ("TPE1", "TP1"),

@@ -14,16 +14,16 @@ import mutagen
 
 from musicgenre._text import printable
 from musicgenre.errors import LibraryError
-from musicgenre.library.splice import Splice, SplicedView
-from musicgenre.library.tags.apev2 import ApeFile
-from musicgenre.library.tags.asf import AsfFile
-from musicgenre.library.tags.base import GENRE, GROUPING, MOOD, Changes, TagFile
-from musicgenre.library.tags.chunks import ChunkFile, DsfFile
-from musicgenre.library.tags.flac import FlacFile
-from musicgenre.library.tags.id3 import HEADER_BYTES, tag_length
-from musicgenre.library.tags.mp3 import Mp3File
-from musicgenre.library.tags.mp4 import Mp4File
-from musicgenre.library.tags.ogg import OggFile
+from musicgenre.filetags.apev2 import ApeFile
+from musicgenre.filetags.asf import AsfFile
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, TagFile
+from musicgenre.filetags.chunks import ChunkFile, DsfFile
+from musicgenre.filetags.flac import FlacFile
+from musicgenre.filetags.id3 import HEADER_BYTES, tag_length
+from musicgenre.filetags.mp3 import Mp3File
+from musicgenre.filetags.mp4 import Mp4File
+from musicgenre.filetags.ogg import OggFile
+from musicgenre.filetags.splice import Splice, SplicedView
 
 CONTAINERS = (
     *("mp3", "aac", "flac", "ogg-vorbis", "opus", "speex", "ogg-flac", "mp4", "asf", "wavpack", "ape", "musepack"),

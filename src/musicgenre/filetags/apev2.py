@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from musicgenre.library.splice import Edit
-from musicgenre.library.tags.base import GENRE, GROUPING, MOOD, Changes, Span, TagFile, damaged, split_custom
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, Span, TagFile, damaged, split_custom
+from musicgenre.filetags.splice import Edit
 
 FOOTER_BYTES = 32
 ID3V1_BYTES = 128
