@@ -1,1 +1,1 @@
-"""Tags of music files: one file per container reads them and says which bytes a change needs; one writer replaces files."""
+"""Tags of music files: one file per container reads them and says which bytes a change needs."""

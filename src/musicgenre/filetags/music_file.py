@@ -153,10 +153,6 @@ def read_tags(path: Path, *, with_sound: bool = True) -> FileTags:
         The file cannot be read, or its tags cannot be taken apart.
     """
     with opened(path) as file:
-        digest = hashlib.sha256()
-        for offset, length in file.tag_spans():
-            for piece in file.pieces(offset, length):
-                digest.update(piece)
         return FileTags(
             container=file.container,
             id3_version=file.id3_version,
@@ -167,9 +163,18 @@ def read_tags(path: Path, *, with_sound: bool = True) -> FileTags:
             album_artist=file.text("albumartist"),
             album=file.text("album"),
             title=file.text("title"),
-            tags_sha256=digest.hexdigest(),
+            tags_sha256=tags_sha256(file),
             sound_sha256=sound_sha256(file) if with_sound else "",
         )
+
+
+def tags_sha256(file: TagFile) -> str:
+    """Hex SHA-256 of a file's tags as they stand in it."""
+    digest = hashlib.sha256()
+    for offset, length in file.tag_spans():
+        for piece in file.pieces(offset, length):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def sound_sha256(file: TagFile) -> str:
