@@ -166,7 +166,7 @@ def cache_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Folder for what cannot be made again, the journal of changed tags; `MUSICGENRE_DATA` overrides the platform's."""
+    """Folder for what cannot be made again, the journal of changed tags; `MUSICGENRE_DATA` overrides the usual."""
     override = os.environ.get("MUSICGENRE_DATA")
     if override:
         return Path(override)

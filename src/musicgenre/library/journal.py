@@ -51,6 +51,11 @@ CREATE TABLE change (
     written TEXT NOT NULL,
     takes_back INTEGER REFERENCES change (id)
 );
+CREATE TABLE correction (
+    sound_sha256 TEXT PRIMARY KEY,
+    genres TEXT NOT NULL,
+    given TEXT NOT NULL
+);
 CREATE INDEX change_by_path ON change (path, id);
 CREATE INDEX change_by_sound ON change (sound_sha256);
 CREATE INDEX change_by_state ON change (state) WHERE state = 'open';
@@ -280,6 +285,21 @@ class Journal:
             "WHERE path = ? AND state = 'done' AND takes_back IS NULL ORDER BY id DESC LIMIT 1", [os.fsencode(path)]
         )
         return found[0].values_after if found else {}
+
+    def correct(self, sound_sha256: str, genres: Sequence[str]) -> None:
+        """Keep the genres that a person gave a track: they win over every model from now on."""
+        with self._committing():
+            self._database.execute(
+                "INSERT OR REPLACE INTO correction VALUES (?, ?, ?)",
+                (sound_sha256, json.dumps(list(genres), ensure_ascii=False), _now()),
+            )
+
+    def correction(self, sound_sha256: str) -> tuple[str, ...] | None:
+        """Genres that a person gave a track; None where nobody did."""
+        row = self._database.execute(
+            "SELECT genres FROM correction WHERE sound_sha256 = ?", (sound_sha256,)
+        ).fetchone()
+        return None if row is None else tuple(json.loads(row[0]))
 
     def prune(self, before: str) -> int:
         """Forget what was written before a time (UTC, ISO 8601): it cannot be taken back any more. Tell how many."""

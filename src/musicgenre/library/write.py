@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from musicgenre._locks import file_lock
 from musicgenre._text import printable
-from musicgenre.errors import LibraryError
+from musicgenre.errors import DataError, LibraryError
 from musicgenre.filetags.music_file import opened, sound_sha256, splice_for, tag_file, tags_sha256
 from musicgenre.filetags.splice import Splice, SplicedView, check_replaceable, replace_spliced, temporary_beside
 from musicgenre.library.journal import Change, Journal, Values
@@ -73,6 +75,22 @@ class WriteOptions:
     keep_times: bool = True
     break_links: bool = False
     upgrade_id3: bool = False
+
+
+@contextmanager
+def locked(journal: Journal) -> Iterator[None]:
+    """Let one process at a time write into music files.
+
+    Raises
+    ------
+    LibraryError
+        Another one does.
+    """
+    try:
+        with file_lock(journal.path, "run of musicgenre library"):
+            yield
+    except DataError as error:
+        raise LibraryError(error.problem, valid=error.valid, next_step="Wait until it is done") from error
 
 
 def write_files(
@@ -139,7 +157,7 @@ def _write_batch(
 ) -> Iterator[Written | Left]:
     """Prove the changes of a few files, note them all, then make them one by one."""
     outcomes: dict[str, Written | Left] = {}
-    changes: list[tuple[Change, Splice]] = []
+    changes: list[tuple[str, Change, Splice]] = []
     for item in batch:
         try:
             prepared = _prepared(item, options)
@@ -149,13 +167,13 @@ def _write_batch(
         if prepared is None:
             outcomes[item.path] = Left(item.path, "it says so already", is_failure=False)
         else:
-            changes.append(prepared)
+            changes.append((item.path, *prepared))
 
-    numbers = journal.open_changes(run_id, [change for change, _ in changes])
+    numbers = journal.open_changes(run_id, [change for _, change, _ in changes])
     done: list[int] = []
     dropped = list(numbers)  # what has not been begun
     try:
-        for number, (change, splice) in zip(numbers, changes, strict=True):
+        for number, (path, change, splice) in zip(numbers, changes, strict=True):
             # Whatever ends us within the next lines, it stays open, and is settled by looking at the file.
             dropped.remove(number)
             try:
@@ -169,10 +187,10 @@ def _write_batch(
                 )
             except LibraryError as error:
                 dropped.append(number)
-                outcomes[change.path] = Left(change.path, str(error))
+                outcomes[path] = Left(path, str(error))
             else:
                 done.append(number)
-                outcomes[change.path] = Written(change.path, change.values_before, change.values_after)
+                outcomes[path] = Written(path, change.values_before, change.values_after)
     finally:
         journal.settle(done, dropped)
     for item in batch:

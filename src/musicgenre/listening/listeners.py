@@ -47,6 +47,8 @@ class Listener(Protocol):
         What the model is called, and a checksum that changes with it.
     labels : tuple of str
         Genres it can name; none where it names tags.
+    styles : tuple of str
+        What it may name beside a genre; of a tagger, all its tags.
     level : Level or None
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     """
@@ -54,6 +56,7 @@ class Listener(Protocol):
     name: str
     sha256: str
     labels: tuple[str, ...]
+    styles: tuple[str, ...]
     level: Level | None
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
@@ -119,6 +122,7 @@ class BundleListener:
         self.bundle = bundle
         self.name = card.name
         self.sha256 = card.sha256
+        self.styles: tuple[str, ...] = tuple(card.labels) if card.names_tags else ()
         self.level = card.hearing_level
         # MusiCNN heard short tracks repeated when it was trained, exported networks heard them with zeros behind.
         self.framing = Framing(
@@ -165,6 +169,7 @@ class HeadListener(BundleListener):
         self.name = head.name
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
+        self.styles = tuple(head.style_tags)
         self.level = head.level
         self._head = head
 
@@ -289,6 +294,7 @@ class EnsembleListener:
         self.name = card.name
         self.sha256 = card.sha256
         self.labels = tuple(card.labels)
+        self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
