@@ -35,7 +35,7 @@ ROOMS = (
     ("evaluation",),
     ("bundle",),
     ("listening",),
-    ("embedding", "teaching"),
+    ("exporting", "embedding", "teaching"),
     ("library",),
     ("cli",),
     ("__main__",),

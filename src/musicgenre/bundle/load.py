@@ -16,7 +16,7 @@ from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import read_sealed
 from musicgenre.errors import BundleError, UsageError, require
-from musicgenre.features.base import TrackSound
+from musicgenre.features.base import TrackSound, fit_length
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 
 if TYPE_CHECKING:
@@ -209,7 +209,17 @@ class Bundle:
 
     @property
     def hears_tracks(self) -> bool:
-        """Whether the front end wants the whole track beside each segment: see `run_track`."""
+        """Whether it wants the whole track, beside each segment or in place of it: see `run_track`."""
+        return self.card.hears == "whole" or self._knows_tracks
+
+    @property
+    def computes_features(self) -> bool:
+        """Whether Python computes what the graph reads."""
+        return self._front_end is not None
+
+    @property
+    def _knows_tracks(self) -> bool:
+        """Whether the front end makes of a track what its segments alone do not tell."""
         return self._front_end is not None and self._front_end.hears_tracks
 
     def run(self, rows: NDArray[np.floating]) -> dict[str, Float32]:
@@ -230,12 +240,14 @@ class Bundle:
         UsageError
             When the rows have another shape.
         """
-        if rows.ndim != 2 or rows.shape[1] != self.card.segment_samples or len(rows) == 0:
+        takes_any_length = self.card.hears == "whole" and rows.size > 0
+        fits = rows.ndim == 2 and (rows.shape[1] == self.card.segment_samples or takes_any_length)
+        if not fits or len(rows) == 0:
             raise UsageError(
                 f"rows of shape {rows.shape} do not fit {self.card.name}",
                 valid=f"(n, {self.card.segment_samples}), n at least 1",
             )
-        if self.hears_tracks:
+        if self._knows_tracks:
             raise UsageError(
                 f"{self.card.name} knows the whole track and cannot be run on segments alone",
                 next_step="Use Bundle.run_track, or musicgenre.Classifier",
@@ -247,7 +259,7 @@ class Bundle:
         return self._run_each(sound, "features", self._front_end.compute)
 
     def run_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> dict[str, Float32]:
-        """Run a model that knows the whole track on some segments of it.
+        """Run a model that hears whole tracks on some segments of one, or on all of it.
 
         Parameters
         ----------
@@ -263,8 +275,17 @@ class Bundle:
         dict of str to float32 ndarray
             As `run`, a row per segment.
         """
-        if self._front_end is None or not self.hears_tracks:
+        if not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
+        if not self._knows_tracks or self._front_end is None:
+            waveform = track.at(self.card.sample_rate_hz)
+            if segment_s is None:
+                return self.run(waveform[None])
+            rows = []
+            for start_s in starts_s:
+                start = round(start_s * self.card.sample_rate_hz)
+                rows.append(fit_length(waveform[start:], self.card.segment_samples))
+            return self.run(np.stack(rows))
         features = self._front_end.compute_track(track, starts_s, segment_s)
         return self._run_each(features, "features", lambda row: row)
 
