@@ -163,11 +163,20 @@ def _item(key: str, values: Sequence[str]) -> bytes:
 
 def ape_end(file: TagFile) -> int:
     """Where the APE tag at the end of a file ends, were it there: before an ID3v1 tag and lyrics."""
-    end = file.size - ID3V1_BYTES * (file.read(file.size - ID3V1_BYTES, 3) == b"TAG")
+    end = file.size - len(id3v1(file))
     tail = file.read(max(end - 15, 0), 15)
     if tail.endswith(_LYRICS_END) and tail[:6].isdigit():
         end -= 15 + int(tail[:6])
     return end
+
+
+def id3v1(file: TagFile) -> bytes:
+    """The ID3v1 tag at the end of a file; empty where there is none."""
+    begin = file.size - ID3V1_BYTES
+    # `TAG` also stands in the middle of `APETAGEX`, the beginning of an APE tag.
+    if file.read(begin, 3) != b"TAG" or file.read(begin - 3, 8) == _MAGIC:
+        return b""
+    return file.read(begin, ID3V1_BYTES)
 
 
 def ape_at(file: TagFile, end: int) -> ApeTag | None:

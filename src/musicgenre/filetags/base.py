@@ -86,6 +86,8 @@ class TagFile(ABC):
 
     def read(self, offset: int, length: int) -> bytes:
         """Read a stretch of the file, or what there is of it."""
+        if offset < 0 or length < 0:
+            return b""
         self.stream.seek(offset)
         return self.stream.read(length)
 

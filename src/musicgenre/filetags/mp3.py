@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from musicgenre.filetags.apev2 import ID3V1_BYTES, ape_at, ape_end
+from musicgenre.filetags.apev2 import ape_at, ape_end, id3v1
 from musicgenre.filetags.base import GENRE, Changes, Span, TagFile
 from musicgenre.filetags.id3 import HEADER_BYTES, Id3Tag, genre_names, new_tag, tag_length
 from musicgenre.filetags.splice import Edit
@@ -40,8 +40,7 @@ class Mp3File(TagFile):
 
         self._end = ape_end(self)
         self._ape = ape_at(self, self._end)
-        v1 = self.read(self.size - ID3V1_BYTES, ID3V1_BYTES) if self.size >= ID3V1_BYTES else b""
-        self._v1 = v1 if v1.startswith(b"TAG") else b""
+        self._v1 = id3v1(self)
 
     def values(self, field: str) -> tuple[str, ...]:
         """What stands in a field: of the ID3v2 tag, else of the APEv2 tag; an ID3v1 genre counts where it is alone."""
