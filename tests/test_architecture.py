@@ -19,6 +19,7 @@ ROOMS = (
             "_onnxruntime",
             "_locks",
             "_onnx",
+            "_outputs",
             "_protobuf",
             "_transfer",
             "_weight_files",

@@ -13,7 +13,8 @@ import numpy as np
 
 from musicgenre._files import remove_stale, replacing, sha256_of, write_text_atomic, writing_to
 from musicgenre._json import parsed_json
-from musicgenre._locks import LOCK_NAME, folder_lock
+from musicgenre._locks import folder_lock
+from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
 from musicgenre._version import __version__
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Manifest, Track, split_names, write_manifest
@@ -24,7 +25,6 @@ from musicgenre.errors import DataError, UsageError, needing
 FORMAT_VERSION = 1
 INDEX_FILE, MANIFEST_FILE = "index.csv", "manifest.csv"
 _TEMPORARY = (f".{SHARDS_FILE}.*.tmp", f".{INDEX_FILE}.*.tmp", f".{MANIFEST_FILE}.*.tmp", ".*-??????.tar.*.tmp")
-_UNFINISHED = ".unfinished"  # stands in the folder until all is written
 _TAR_BLOCK = 512  # bytes; each file of an archive has a header of one
 _JSON_BYTES = 2 * _TAR_BLOCK  # with its header
 _LARGEST_MB = 1_000_000
@@ -81,10 +81,10 @@ def write_shards(
     with writing_to(folder):
         _check_free(folder)
         with folder_lock(folder, "'musicgenre shard'"):
-            (folder / _UNFINISHED).touch()
+            (folder / UNFINISHED).touch()
             remove_stale(folder, _TEMPORARY)
             shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
-            (folder / _UNFINISHED).unlink()
+            (folder / UNFINISHED).unlink()
             return shards
 
 
@@ -92,16 +92,7 @@ def _check_free(folder: Path) -> None:
     """Refuse a folder that holds anything but an unfinished set of ours."""
     if (folder / SHARDS_FILE).exists():
         raise UsageError(f"{folder} holds shards already", next_step="Give another --output, or delete it first")
-    if not folder.is_dir() or (folder / _UNFINISHED).is_file():
-        return
-
-    held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
-    if held:
-        raise UsageError(
-            f"{folder} is not empty: it holds {held[0]}",
-            valid="A folder that is new, empty, or was left unfinished by 'musicgenre shard'",
-            next_step="Give another --output",
-        )
+    refuse_foreign_folder(folder, lambda folder: False, command="an unfinished 'musicgenre shard'")
 
 
 @dataclass(frozen=True)

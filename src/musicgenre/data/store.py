@@ -7,14 +7,14 @@ files of a store are never changed, only replaced under new names, so that a rea
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import replacing, write_text_atomic
-from musicgenre._json import read_versioned_json
+from musicgenre._json import parsed_json, read_versioned_json
+from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
 from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation, write_npy
@@ -48,8 +49,11 @@ INDEX_COLUMNS = (
 )
 
 # Files of a killed process, as patterns; `remove_stale` takes them.
-TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp")
-_OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
+TEMPORARY = (
+    *(f".{STORE_FILE}.*.tmp", f".{UNFINISHED}.*.tmp"),
+    *(".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp"),
+)
+_OURS = re.compile(r"index-[0-9a-f]{16}\.csv|(([a-z]+-)?fold-\d+|[a-z]+)-[0-9a-f]{16}\.npy")
 _TRUTH = {"true": True, "false": False}
 _AGAIN = "Prepare again into the same folder: what is in the cache is not computed anew"
 
@@ -335,6 +339,17 @@ def is_store(folder: Path) -> bool:
     return (folder / STORE_FILE).is_file()
 
 
+def check_store_folder(folder: Path, option: str = "--output") -> None:
+    """Refuse a folder that holds anything but a store; `option` is what the command line calls it.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    refuse_foreign_folder(folder, _was_written_by_us, command="'musicgenre prepare'", option=option)
+
+
 @dataclass(frozen=True)
 class ReadyTrack:
     """A track whose rows can be had under `key`; `starts_s` (n,) says how many there are.
@@ -383,42 +398,87 @@ def write_store(
         by_part.setdefault("-".join(pieces) or "all", []).append(ready)
     by_part = dict(sorted(by_part.items()))
 
-    shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
-    parts: dict[str, dict[str, Any]] = {}
-    for name, members in by_part.items():
-        path = folder / f"{name}-{_digest([ready.name for ready in members])}.npy"
-        n_rows = sum(len(ready.starts_s) for ready in members)
-        if not path.is_file():  # its name is made of what it holds, so one that is there is the same
-            with replacing(path) as temporary, temporary.open("wb") as stream:
-                write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
-                stream.flush()
-                os.fsync(stream.fileno())
-        parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
-
+    files = {name: f"{name}-{_digest([ready.name for ready in members])}.npy" for name, members in by_part.items()}
     index = format_rows(_index_rows(by_part))
     index_file = f"index-{_digest([index])}.csv"
-    write_text_atomic(folder / index_file, index)
 
-    # the description names all other files, so it is written last: until then a reader has the former state
-    whole = {
-        "format_version": FORMAT_VERSION,
-        **description,
-        "parts": parts,
-        "index": index_file,
-        "normalisation": _training_normalisation(folder, parts, description),
-    }
-    write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
+    shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
+    parts: dict[str, dict[str, Any]] = {}
+    with _listed(folder, {index_file, *files.values()}):
+        for name, members in by_part.items():
+            path = folder / files[name]
+            n_rows = sum(len(ready.starts_s) for ready in members)
+            if not path.is_file():  # its name is made of what it holds, so one that is there is the same
+                with replacing(path) as temporary, temporary.open("wb") as stream:
+                    write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
 
-    kept = {STORE_FILE, index_file, *(part["file"] for part in parts.values())}
-    for path in folder.iterdir():
-        if path.name not in kept and _OURS.fullmatch(path.name):
-            with contextlib.suppress(OSError):  # a reader still maps it (Windows): it stays for next time
-                path.unlink()
+        write_text_atomic(folder / index_file, index)
+
+        # the description names all other files, so it is written last: until then a reader has the former state
+        whole = {
+            "format_version": FORMAT_VERSION,
+            **description,
+            "parts": parts,
+            "index": index_file,
+            "normalisation": _training_normalisation(folder, parts, description),
+        }
+        write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
 
 
 def is_training_part(name: str) -> bool:
     """Whether the rows of a part file are for training: the split says so, in whichever fold."""
     return name == "train" or name.startswith("train-")
+
+
+def _was_written_by_us(folder: Path) -> bool:
+    """Whether a folder that is not empty holds a store, be it damaged, and no other program's `store.json`."""
+    try:
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:  # damaged: its files are still called as only a store calls them
+        return any(_OURS.fullmatch(path.name) for path in folder.iterdir())
+    return isinstance(description, dict) and "format_version" in description
+
+
+@contextmanager
+def _listed(folder: Path, files: set[str]) -> Iterator[None]:
+    """List the names that a block writes, so that they are known as ours however it ends.
+
+    Once it ended well, what is listed and the store names no more is removed; nothing else ever is.
+    """
+    listing = folder / UNFINISHED
+    ours = files | _named_files(folder)
+    with suppress(OSError, ValueError):  # no kill before
+        ours |= {name for name in listing.read_text(encoding="utf-8").splitlines() if _OURS.fullmatch(name)}
+    listing.touch()  # first of all: from here on the folder is ours, whatever a kill leaves in it
+    write_text_atomic(listing, "".join(f"{name}\n" for name in sorted(ours)))
+
+    is_whole = False
+    try:
+        yield
+        is_whole = True
+    finally:
+        others = ours - _named_files(folder)
+        for name in others if is_whole else ():
+            with suppress(OSError):  # a reader still maps it (Windows): it stays on the list for next time
+                (folder / name).unlink(missing_ok=True)
+        if not any((folder / name).exists() for name in others):
+            listing.unlink()
+
+
+def _named_files(folder: Path) -> set[str]:
+    """Names of the parts and the index in `store.json`; none where there is no store, or a damaged one."""
+    names: list[Any] = []
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+        names = [description["index"], *(part["file"] for part in description["parts"].values())]
+
+    # whatever it says, nothing outside the folder is ours
+    return {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
 
 
 def _index_rows(parts: Mapping[str, Sequence[ReadyTrack]]) -> list[list[str]]:

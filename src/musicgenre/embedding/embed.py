@@ -15,6 +15,7 @@ import numpy as np
 from musicgenre._files import sha256_of, writing_result
 from musicgenre._known_files import FileState
 from musicgenre._locks import file_lock
+from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
 from musicgenre.bundle.load import load_bundle
@@ -243,7 +244,7 @@ def embed_tracks(
             raise AudioError(f"{printable(path)} is not a file")
         return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
 
-    _refuse_output(output, resume=resume, overwrite=overwrite)
+    _refuse_output(output, paths, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
         library = _library_for(output, embedder.settings, resume=resume)
         missing = [path for path in paths if not library.knows(path)]
@@ -295,21 +296,14 @@ class _Saver:
             self._library.changed = False
 
 
-def _refuse_output(output: Path, *, resume: bool, overwrite: bool) -> None:
+def _refuse_output(output: Path, paths: Sequence[str], *, resume: bool, overwrite: bool) -> None:
     """Refuse what cannot be written, before anything is heard."""
     check_output(output)
     if resume and overwrite:
         raise UsageError("resuming and overwriting contradict each other", next_step="Give one of them")
     if resume and output.suffix.lower() != ".npz":
         raise UsageError(f"{output} cannot be resumed", valid="Files that end in .npz can")
-    if output.exists() and not output.is_file():
-        raise UsageError(f"{output} is no file", next_step="Choose another --output")
-    if output.exists() and not (resume or overwrite):
-        raise UsageError(
-            f"{output} exists already",
-            valid="A file is never overwritten unasked",
-            next_step="Add --resume to go on with it, or --overwrite to replace it",
-        )
+    refuse_overwriting(output, overwrite=resume or overwrite, inputs=paths, next_step=RESUME_OR_REPLACE)
 
     # Found out now, not after hours of listening.
     with writing_result(output):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
 from musicgenre._numbers import softmax
+from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
 from musicgenre.audio import choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
@@ -160,8 +161,12 @@ def teach(
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
         path = output
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", next_step="Add --overwrite to replace it, or choose another name")
+    refuse_overwriting(
+        path,
+        overwrite=overwrite,
+        inputs=[source],
+        option="--name" if output is None else "--output",
+    )
 
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()

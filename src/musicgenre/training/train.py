@@ -98,7 +98,9 @@ def train(
         A folder that holds something else, or a training that failed.
     """
     overrides = list(overrides)
-    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, report=report)
+    chosen = check_request(
+        recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, store=store, report=report
+    )
     folder = output or free_folder(Path("runs") / chosen.name)
 
     # the command that repeats this, without the folders of this machine
