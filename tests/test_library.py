@@ -335,7 +335,8 @@ class TestPlans:
 class TestMaps:
     def test_labels_become_ones_own(self, tmp_path: Path) -> None:
         (tmp_path / "m.toml").write_text(
-            'casing = "title"\nwrite_parents = true\n[labels]\njazz = "bebop jazz"\npop = []\nrock = ["Rock", "guitar"]\n'
+            'casing = "title"\nwrite_parents = true\n'
+            '[labels]\njazz = "bebop jazz"\npop = []\nrock = ["Rock", "guitar"]\n'
             '[parents]\n"bebop jazz" = "Jazz"\n[ignore.artists]\n"nina*" = ["Rock"]\n[ignore.folders]\nbooks = ["*"]\n'
         )
         made = read_map(tmp_path / "m.toml", ["jazz", "pop", "rock", "soul"])
