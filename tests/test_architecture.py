@@ -18,6 +18,8 @@ ROOMS = (
             "_install",
             "_onnxruntime",
             "_locks",
+            "_npz",
+            "_telling",
             "_onnx",
             "_outputs",
             "_protobuf",

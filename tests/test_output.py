@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from musicgenre.errors import UsageError
+from musicgenre.errors import DataError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Failure
 from musicgenre.listening.results import Format, ResultFile, format_line, header_line
@@ -182,13 +182,15 @@ def test_a_csv_without_its_header_gets_one(tmp_path: Path, track: Path, content:
         assert results.done(str(track)) is not None
 
 
-def test_two_runs_on_one_file_keep_each_others_lines(tmp_path: Path, track: Path) -> None:
+def test_a_second_run_on_one_file_is_refused_and_told_who_writes_it(tmp_path: Path, track: Path) -> None:
     out = tmp_path / "results"
-    with open_file(out) as first, open_file(out) as second:
-        for _ in range(3):
-            first.add(record(track))
-            second.add(record(track))
-    assert [json.loads(line)["genre"] for line in out.read_text().splitlines()] == ["jazz"] * 6
+    with open_file(out) as first:
+        with pytest.raises(DataError, match=rf"process {os.getpid()} on .+ since .+ is writing into"):
+            open_file(out, resume=True)
+        first.add(record(track))
+    with open_file(out, resume=True) as second:
+        assert second.done(str(track)) is not None
+    assert len(out.read_text().splitlines()) == 1 and [path.name for path in tmp_path.glob(".*")] == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")

@@ -7,10 +7,11 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, Protocol
+
+from musicgenre._telling import tell
 
 TIMEOUT_S = 30.0
 """For how long a server may say nothing."""
@@ -19,8 +20,6 @@ _BLOCK_BYTES = 1 << 18
 _WINDOW_S = 60.0  # in which something has to come: all headers, or _LEAST_BYTES of the file
 _LEAST_BYTES = 1 << 16  # in a window: a modem of forty years ago sends as much
 _MB = 1_000_000
-
-_tell: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
 
 
 class Response(Protocol):
@@ -103,28 +102,17 @@ def receive(
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
 
 
-@contextmanager
-def telling(tell: Callable[[str], None]) -> Iterator[None]:
-    """Let downloads that happen on the way in the block say how far they are, a line for every tenth."""
-    token = _tell.set(tell)
-    try:
-        yield
-    finally:
-        _tell.reset(token)
-
-
 def lines(name: str) -> Callable[[int, int], None]:
-    """Progress of the file `name` as lines, where somebody listens (`telling`)."""
+    """Progress of the file `name` as lines, one for every tenth, where somebody listens (`musicgenre._telling`)."""
     said = -1
 
     def progress(done: int, total: int) -> None:
         nonlocal said
-        tell = _tell.get()
         tenth, of_all = done // (10 * _MB), ""  # without a length, a line for every 10 MB
         if total:
             tenth, of_all = 10 * done // total, f"of {total // _MB:,} "
 
-        if tell is not None and tenth > said:
+        if tenth > said:
             said = tenth
             tell(f"downloading {name}: {done // _MB:,} {of_all}MB")
 

@@ -273,7 +273,7 @@ def _write_copy(folder: Path, copy: _Copy) -> _Outcome:
 
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, rate_hz, format="FLAC", subtype="PCM_16")
-    with replacing(folder / name) as temporary:
+    with replacing(folder / name, tidy=False) as temporary:
         temporary.write_bytes(encoded.getvalue())
     return _Outcome(name)
 

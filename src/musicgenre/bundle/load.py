@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from musicgenre._parallel import usable_cores
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import read_sealed
+from musicgenre.bundle.stages import LoadedStage, load_stage
 from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound, fit_length
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
@@ -144,11 +145,18 @@ def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None
     given = {entry.name.removeprefix(prefix): entry.shape for entry in session.get_outputs()}
     feed = "features" if card.extra or "features" in taken else "waveform"
 
+    # What published networks read of it must be there; their outputs count as the graph's.
+    stages = tuple(load_stage(stage, where) for stage in card.published_stages)
+    reads_all = True
+    for stage in stages:
+        reads_all = reads_all and stage.stage.reads in given
+        given |= stage.shapes
+
     # Graph and card must agree, as far as the graph tells sizes: a length may be a name, for any.
     length = (taken.get(feed) or [None])[-1]
     output = "tags" if card.kind == "embedding" else "logits"
     width = (given.get(output) or [None])[-1]
-    fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
+    fits = reads_all and taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
     if feed == "waveform" and isinstance(length, int):
         fits = fits and length == card.segment_samples
     if isinstance(width, int):
@@ -161,7 +169,7 @@ def bundle_of(model: bytes, card: BundleCard, where: str, *, threads: int | None
         )
 
     front_end = PythonFrontEnd(card.front_end, card.name) if feed == "features" else None
-    return Bundle(card, session, usable_cores() if threads is None else threads, front_end, prefix)
+    return Bundle(card, session, usable_cores() if threads is None else threads, front_end, prefix, stages)
 
 
 class Bundle:
@@ -182,6 +190,8 @@ class Bundle:
         Computes what the graph reads, where the graph does not read the waveform itself.
     prefix : str
         Stands before the names of the graph's inputs and outputs, where it is one of an ensemble.
+    stages : tuple of LoadedStage
+        Published networks that what the graph gives goes through.
     """
 
     def __init__(
@@ -191,8 +201,10 @@ class Bundle:
         threads: int = 1,
         front_end: PythonFrontEnd | None = None,
         prefix: str = "",
+        stages: tuple[LoadedStage, ...] = (),
     ) -> None:
         self.card = card
+        self._stages = stages
         self._front_end = front_end
         self._session = session
         self._prefix = prefix
@@ -293,23 +305,29 @@ class Bundle:
         """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
         from musicgenre._onnxruntime import ERRORS
 
-        def run_row(row: Float32) -> list[Float32]:
+        names = [name.removeprefix(self._prefix) for name in self._outputs]
+
+        def run_row(row: Float32) -> dict[str, Float32]:
             feeds = {f"{self._prefix}{feed}": prepare(row), **self._constant_feeds}
             try:
-                results: list[Float32] = self._session.run(self._outputs, feeds)
+                results = dict(zip(names, self._session.run(self._outputs, feeds), strict=True))
+                for stage in self._stages:
+                    results |= stage.run(results)
             except ERRORS as error:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
+
+            # What one stage hands to the next is large, and no answer.
+            if self._stages:
+                results = {name: results[name] for name in _OUTPUTS[self.card.kind]}
             return results
 
         # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
         if self._threads == 1 or len(single) == 1:
-            by_output = zip(*map(run_row, single), strict=True)
+            by_row = list(map(run_row, single))
         else:
-            by_output = zip(*self._threads_here().map(run_row, single), strict=True)
-
-        names = [name.removeprefix(self._prefix) for name in self._outputs]
-        return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
+            by_row = list(self._threads_here().map(run_row, single))
+        return {name: np.concatenate([results[name] for results in by_row]) for name in by_row[0]}
 
     def _threads_here(self) -> ThreadPoolExecutor:
         """The threads of this process: a forked child has the pool of its parent, but none of the threads in it."""

@@ -99,7 +99,7 @@ def classify(
     ] = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
     model: Annotated[
-        str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
+        str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
     ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
@@ -132,7 +132,7 @@ def classify(
 
         check_can_plot()
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads)
+    classifier = _load(model, coverage, level, n_threads, quiet=quiet)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -255,10 +255,11 @@ class _Tally:
 
         by_count = sorted(self.genres.items(), key=lambda pair: (-pair[1], pair[0]))
         counts = [f"{printable(genre)} {n}" for genre, n in by_count if genre not in ("", UNSURE)]
-        named = [shortened(counts, _GENRES_COUNTED)] if counts else []
+        separator = "; " if any("," in count for count in counts) else ", "
+        named = [shortened(counts, _GENRES_COUNTED, separator=separator)] if counts else []
         if self.genres[UNSURE]:
             named.append(f"{UNSURE} {self.genres[UNSURE]}")
-        return f"{summary}\n{', '.join(named)}" if named else summary
+        return f"{summary}\n{separator.join(named)}" if named else summary
 
 
 def _check_options(
@@ -323,9 +324,13 @@ def _check_outputs(inputs: list[Input], output: Path | None, plot: Path | None, 
         refuse_same_outputs([("--output", output), ("--plot", plot)])
 
 
-def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
-    """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
+def _load(model: str, coverage: str | None, level: str | None, threads: int, *, quiet: bool) -> Classifier:
+    """Load the model; offer to fetch the default one where a person can answer, else the error names the command.
+
+    Terms that bind whoever uses its answers are told once.
+    """
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
+    from musicgenre.cli._terminal import say
     from musicgenre.listening.classifier import Classifier
 
     a_person_is_there = sys.stdin.isatty() and sys.stderr.isatty()
@@ -334,7 +339,10 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads, level=level)
+    classifier = Classifier(model, coverage=coverage, threads=threads, level=level)
+    if (card := classifier.model_card) and not quiet:
+        say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
+    return classifier
 
 
 def _open_results(

@@ -101,8 +101,8 @@ def plan(
     What was heard is remembered by its sound: an interrupted plan goes on where it was, moved and renamed files are
     not heard again. Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
-    from musicgenre._files import writing_result
-    from musicgenre.cli._terminal import counting_several, say, say_interrupted
+    from musicgenre._outputs import refuse_overwriting
+    from musicgenre.cli._terminal import counting_several, say_interrupted
     from musicgenre.library.genre_map import GenreMap, read_map
     from musicgenre.library.journal import Journal
     from musicgenre.library.make_plan import PlanOptions, make_plan
@@ -120,15 +120,11 @@ def plan(
     if style and max_genres < 2:
         raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
     kept: dict[str, Row] = {}
-    if output is not None and output.exists():
-        if not (resume or overwrite):
-            raise UsageError(
-                f"{output} exists already",
-                valid="A plan is never overwritten unasked",
-                next_step="Add --resume to keep what you edited in it, or --overwrite to replace it",
-            )
-        if resume:
-            kept = {row.path: row for row in read_plan(output)}
+    if output is not None:
+        advice = "Add --resume to keep what you edited in it, or --overwrite to replace it"
+        refuse_overwriting(output, overwrite=resume or overwrite, inputs=[*gathered.paths, model], next_step=advice)
+    if output is not None and resume and output.exists():
+        kept = {row.path: row for row in read_plan(output)}
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
     classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
     genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
@@ -149,9 +145,8 @@ def plan(
                 report=report,
             )
             for row in made:
-                before = kept.get(row.path)
-                is_same = before is not None and before.tags_sha256 == row.tags_sha256 and row.tags_sha256 != ""
-                rows.append(before if before is not None and is_same else row)
+                before = kept.get(row.path, row)
+                rows.append(before if before.tags_sha256 == row.tags_sha256 else row)
     except KeyboardInterrupt:
         say_interrupted("interrupted: what was heard is remembered; the same command goes on from there")
         raise typer.Exit(_INTERRUPTED) from None
@@ -159,24 +154,10 @@ def plan(
         rows.append(Row(failure.path, write=False, why="failed", note=failure.error))
 
     if output is not None:
-        from musicgenre._files import write_bytes_atomic
-
-        with writing_result(output):
-            text = "".join(row.to_line() for row in rows)
-            write_bytes_atomic(output, text.encode("utf-8", "surrogateescape"))
+        write_plan(rows, output)
     if show_it:
         _show_rows(rows, unsure=False)
-    failed = [row for row in rows if row.why == "failed"]
-    for row in failed[:_MOST_LISTED]:
-        say(f"failed: {printable(row.path)}: {printable(row.note)}")
-    if not quiet:
-        say(_summary(rows))
-        place = printable(output) if output is not None else "plan.jsonl"
-        if output is None:
-            say(f"to keep this plan: the same command with -o {place}")
-        elif any(row.write for row in rows):
-            say(f"nothing was written; to write it: musicgenre library apply {place}")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(_report_plan(rows, output, quiet=quiet))
 
 
 @app.command()
@@ -408,11 +389,11 @@ def map_init(
 ) -> None:
     """Write a commented map with every label of a model, for `plan --map`."""
     from musicgenre._files import write_text_atomic, writing_result
+    from musicgenre._outputs import refuse_overwriting
     from musicgenre.library.genre_map import map_to_begin_with
     from musicgenre.listening.classifier import Classifier
 
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists already", next_step="Add --overwrite to replace it")
+    refuse_overwriting(output, overwrite=overwrite, inputs=[model])
     classifier = Classifier(model)
     with writing_result(output):
         write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model))
@@ -437,10 +418,12 @@ def export_plan(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
 ) -> None:
     """Make a playlist per genre (M3U, or Navidrome's smart playlists), or a table, of a plan."""
+    from musicgenre._outputs import refuse_input
     from musicgenre.library.plan import read_plan
     from musicgenre.library.playlists import write_lists, write_table
 
     rows = list(read_plan(plan_file))
+    refuse_input(output, [plan_file, *(row.path for row in rows)])
     if kind is ListFormat.csv:
         write_table(rows, output, overwrite=overwrite)
         typer.echo(f"wrote {printable(output)}")
@@ -495,6 +478,23 @@ def _summary(rows: Iterable[PlanRow]) -> str:
     if stays:
         text += f"\n{len(rows) - n_written} stay: " + ", ".join(f"{why} {n}" for why, n in stays.most_common())
     return text
+
+
+def _report_plan(rows: list[PlanRow], output: Path | None, *, quiet: bool) -> int:
+    """List what could not be heard, count the rest, name the next command; tell the exit code."""
+    from musicgenre.cli._terminal import say
+
+    failed = [row for row in rows if row.why == "failed"]
+    for row in failed[:_MOST_LISTED]:
+        say(f"failed: {printable(row.path)}: {printable(row.note)}")
+    if not quiet:
+        say(_summary(rows))
+        place = printable(output) if output is not None else "plan.jsonl"
+        if output is None:
+            say(f"to keep this plan: the same command with -o {place}")
+        elif any(row.write for row in rows):
+            say(f"nothing was written; to write it: musicgenre library apply {place}")
+    return 1 if failed else 0
 
 
 def _report(outcomes: Iterable[Written | Left], done: str) -> int:

@@ -135,6 +135,9 @@ def _way(card: WeightCard) -> str:
     """How to get the weights, with a network and without."""
     if card.model.startswith("musicnn"):
         return f"musicgenre bundles get {card.name} (without a network: --from the wheel)"
+    if card.model == "discogs-effnet":
+        file = Path(card.file).name
+        return f"musicgenre bundles get {card.name}, which asks first (without a network: --from {file})"
     if card.model == "transformer":
         return (
             "fetched when first used; without a network save config.json, preprocessor_config.json and "

@@ -78,14 +78,13 @@ def write_shards(
             next_step="Split the manifest (musicgenre data split) and prepare again",
         )
 
-    with writing_to(folder):
+    with writing_to(folder), folder_lock(folder, "'musicgenre shard'"):
         _check_free(folder)
-        with folder_lock(folder, "'musicgenre shard'"):
-            (folder / UNFINISHED).touch()
-            remove_stale(folder, _TEMPORARY)
-            shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
-            (folder / UNFINISHED).unlink()
-            return shards
+        (folder / UNFINISHED).touch()
+        remove_stale(folder, _TEMPORARY)
+        shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
+        (folder / UNFINISHED).unlink()
+        return shards
 
 
 def _check_free(folder: Path) -> None:
@@ -135,6 +134,7 @@ class _Writing:
             manifest = _tracks_of_index(header, lines, self.folder)
         write_manifest(manifest, self.folder / MANIFEST_FILE)
 
+        self.description.pop("sha256", None)  # of the store's own file; earlier versions wrote none
         parts = {name: part["rows"] for name, part in self.description.pop("parts").items()}
         whole = {
             **self.description,
@@ -193,8 +193,7 @@ class _Writing:
         with needing("writing shards", "stream"):
             from webdataset import TarWriter
 
-        part_file = self.store.folder / self.description["parts"][part]["file"]
-        features = np.load(part_file, mmap_mode="r", allow_pickle=False)
+        features = self.store.rows_of_file(part)
         n_rows = 0
         with replacing(self.folder / file) as temporary:
             # without times, so that the same rows make the same bytes

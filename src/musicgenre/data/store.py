@@ -3,6 +3,9 @@
 A store is a folder that `musicgenre.features.prepare` makes. `store.json` says what it holds and names the other
 files: one `.npy` a part (a value of the manifest's split, or a fold) and the index, a CSV with one line a row. The
 files of a store are never changed, only replaced under new names, so that a reader keeps what it opened.
+
+All of it has checksums: `store.json` one of its own content, the index one in its name, and the parts one for every
+row (`musicgenre.data.rows`), which is compared when the row is read first. Stores of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,11 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import replacing, write_text_atomic
-from musicgenre._json import parsed_json, read_versioned_json
+from musicgenre._json import json_sha256, parsed_json, read_versioned_json
 from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
-from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation, write_npy
+from musicgenre.data.rows import (
+    FeatureRows,
+    Features,
+    Normalisation,
+    blocks_of,
+    is_whole,
+    measure_normalisation,
+    write_npy,
+)
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.data.targets import TagRows, Targets
 from musicgenre.errors import DataError
@@ -53,6 +64,7 @@ TEMPORARY = (
     *(f".{STORE_FILE}.*.tmp", f".{UNFINISHED}.*.tmp"),
     *(".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp"),
 )
+_INDEX = re.compile(r"index-[0-9a-f]{16}\.csv")
 _OURS = re.compile(r"index-[0-9a-f]{16}\.csv|(([a-z]+-)?fold-\d+|[a-z]+)-[0-9a-f]{16}\.npy")
 _TRUTH = {"true": True, "false": False}
 _AGAIN = "Prepare again into the same folder: what is in the cache is not computed anew"
@@ -184,6 +196,9 @@ class Store:
                 next_step="Make one: musicgenre prepare",
             ) from error
 
+        if description.get("sha256", sha256_of_rest := _sha256_of_rest(description)) != sha256_of_rest:
+            raise DataError(f"{folder / STORE_FILE} is damaged: it was changed", next_step=_AGAIN)
+
         self.representation: dict[str, Any] = description["representation"]
         self.segment_s: float | None = description["segment_s"]
         self.hop_s: float | None = description["hop_s"]
@@ -198,6 +213,7 @@ class Store:
             self.normalisation = Normalisation.from_dict(description["normalisation"])
 
         self._files = {name: folder / part["file"] for name, part in description["parts"].items()}
+        self._has_checksums = "sha256" in description
         self._check_files(description)
         self._read_index(folder / description["index"])
 
@@ -278,6 +294,21 @@ class Store:
         """Measure the normalisation of some rows: those a model is trained on."""
         return measure_normalisation(part.features, self.row_axis, self.blocks)
 
+    def rows_of_file(self, part: str) -> FeatureRows:
+        """Take all rows of a part file, in the file's order."""
+        features = self.everything.features
+        file_of, row_of = features.places
+        here = np.flatnonzero(file_of == list(self._files).index(part))
+        return features.take(here[np.argsort(row_of[here])])
+
+    @property
+    def _remedy(self) -> str:
+        """What to do about a damaged row; empty in a store without checksums."""
+        if not self._has_checksums:
+            return ""
+        command = f"musicgenre prepare MANIFEST --representation {self.representation['name']} --output {self.folder}"
+        return f"Repair it by the command that made it, such as: {command}"
+
     def _check_files(self, description: dict[str, Any]) -> None:
         """Refuse a store that lost a file, or a piece of one."""
         for name, part in description["parts"].items():
@@ -288,10 +319,12 @@ class Store:
     def _read_index(self, path: Path) -> None:
         """Read what the store knows of its rows, a column at a time."""
         try:
-            with path.open(encoding="utf-8", newline="") as stream:
-                lines = list(csv.DictReader(stream))
+            text = path.read_bytes().decode("utf-8")
         except OSError as error:
             raise DataError(f"the store's index {path} cannot be read ({error})", next_step="Prepare again") from error
+        if _INDEX.fullmatch(path.name) and path.name != _index_name(text):
+            raise DataError(f"the store's index {path} is damaged: its name is its checksum", next_step=_AGAIN)
+        lines = list(csv.DictReader(io.StringIO(text, newline="")))
 
         def column(name: str) -> list[str]:
             return [line[name] for line in lines]
@@ -299,7 +332,7 @@ class Store:
         number_of_file = {name: number for number, name in enumerate(self._files)}
         file_of = np.array([number_of_file[name] for name in column("part")], np.int64)
         row_of = np.array(column("row"), np.int64)
-        features = FeatureRows(list(self._files.values()), self.shape, self.dtype, file_of, row_of)
+        features = FeatureRows(list(self._files.values()), self.shape, self.dtype, file_of, row_of, self._remedy)
 
         self._split = np.array(column("split"), np.str_)
         self._fold = np.array([fold or -1 for fold in column("fold")], np.int64)
@@ -400,7 +433,7 @@ def write_store(
 
     files = {name: f"{name}-{_digest([ready.name for ready in members])}.npy" for name, members in by_part.items()}
     index = format_rows(_index_rows(by_part))
-    index_file = f"index-{_digest([index])}.csv"
+    index_file = _index_name(index)
 
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
@@ -408,11 +441,10 @@ def write_store(
         for name, members in by_part.items():
             path = folder / files[name]
             n_rows = sum(len(ready.starts_s) for ready in members)
-            if not path.is_file():  # its name is made of what it holds, so one that is there is the same
+            # its name is made of what it holds, so one that is there is the same, unless something befell it
+            if not path.is_file() or not is_whole(path, n_rows, shape, dtype):
                 with replacing(path) as temporary, temporary.open("wb") as stream:
                     write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
-                    stream.flush()
-                    os.fsync(stream.fileno())
             parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
 
         write_text_atomic(folder / index_file, index)
@@ -425,6 +457,7 @@ def write_store(
             "index": index_file,
             "normalisation": _training_normalisation(folder, parts, description),
         }
+        whole["sha256"] = _sha256_of_rest(whole)
         write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
 
 
@@ -515,6 +548,16 @@ def _training_normalisation(
         np.concatenate([np.arange(count) for count in counts]),
     )
     return measure_normalisation(rows, description["row_axis"], blocks_of(description)).as_dict()
+
+
+def _index_name(text: str) -> str:
+    """Name an index by its content."""
+    return f"index-{_digest([text])}.csv"
+
+
+def _sha256_of_rest(description: Mapping[str, Any]) -> str:
+    """Checksum of all of a description but the checksum itself."""
+    return json_sha256({key: value for key, value in description.items() if key != "sha256"})
 
 
 def _digest(texts: Sequence[str]) -> str:

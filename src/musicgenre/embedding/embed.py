@@ -19,7 +19,7 @@ from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
 from musicgenre.bundle.load import load_bundle
-from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
+from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle, is_bundle_name
 from musicgenre.embedding.file import (
     EmbeddingSettings,
     Float16,
@@ -47,7 +47,7 @@ _ONE_VECTOR = {
     "transformer": "Take --set pool=model or pool=mean, and --set layers=last or the number of one layer",
     "vggish": "Take --set output=embedding or output=quantised, and --set pool=mean",
 }
-_MODELS = "'default', an embedding bundle such as msd-musicnn, vggish or transformer"
+_MODELS = "'default', an embedding bundle such as msd-musicnn or discogs-effnet, vggish or transformer"
 _TOGETHER_S = 60.0  # of sound given to a representation, which makes its own batches of it
 _SAVE_EVERY_S = 60.0
 _SAVING_SHARE = 20  # and no more than a twentieth of the time is spent on it
@@ -246,6 +246,7 @@ def embed_tracks(
 
     _refuse_output(output, paths, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
+        _refuse_output(output, paths, resume=resume, overwrite=overwrite)  # again: it may have been written meanwhile
         library = _library_for(output, embedder.settings, resume=resume)
         missing = [path for path in paths if not library.knows(path)]
         done = n_reused = len(paths) - len(missing)
@@ -368,9 +369,7 @@ def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ea
         try:
             path = ensure_bundle(name)
         except (BundleError, UsageError):
-            from musicgenre.features.published.musicnn.published import PUBLISHED
-
-            if name in PUBLISHED:  # its weights cannot be had: the error says how they can
+            if is_bundle_name(name):  # its weights cannot be had: the error says how they can
                 raise
             raise _no_bundle(name) from None
 
@@ -378,8 +377,8 @@ def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ea
     card = bundle.card
     if card.kind != "embedding":
         raise BundleError(f"{card.name} gives no embeddings: it is a {card.kind}", valid=_MODELS)
-    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
-    return Ear(framing, coverage, bundle.run), {"model": card.name, "model_sha256": card.sha256}
+    ear = Ear(Framing.of(card), coverage, bundle.run)
+    return ear, {"model": card.name, "model_sha256": card.sha256}
 
 
 def _no_bundle(name: str) -> BundleError:

@@ -245,19 +245,20 @@ class _Work:
         if ready.key in self._in_memory:
             return self._in_memory[ready.key]
 
-        rows: Features | None = None
-        if found := self.cache.read(ready.key):
-            rows = found[1]
-            if ready.only is not None:
-                rows = rows[ready.only : ready.only + 1]
-
-        if rows is None or len(rows) != len(ready.starts_s):
+        for _ in range(2):  # an entry that is damaged is made once more
+            if found := self.cache.read(ready.key):
+                rows = found[1]
+                if ready.only is not None:
+                    rows = rows[ready.only : ready.only + 1]
+                if len(rows) == len(ready.starts_s):
+                    return rows
             self.cache.path_of(ready.key).unlink(missing_ok=True)
-            raise DataError(
-                f"the cached features of {ready.track.track_id} are damaged",
-                next_step="Run the same command again: they are removed and will be computed anew",
-            )
-        return rows
+            make_rows((self.representation, self.cut, self.cache), Job(ready.track.path, None))
+
+        raise DataError(
+            f"the cached features of {ready.track.track_id} are damaged, and its file has changed meanwhile",
+            next_step="Run the same command again: they will be computed anew",
+        )
 
     def _outcomes(self, tracks: Sequence[Track], hashes: ContentHashes, jobs: int) -> list[Outcome]:
         """Say of every track where its rows are, having computed those that were missing."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from musicgenre._files import write_bytes_atomic, writing_result
 from musicgenre._json import parsed_json
 from musicgenre.errors import LibraryError
 from musicgenre.filetags.base import GENRE
@@ -117,6 +118,19 @@ def read_plan(path: Path) -> Iterator[PlanRow]:
             f"the plan {path} cannot be read ({getattr(error, 'strerror', None) or error})",
             next_step="Make one with: musicgenre library plan MUSIC -o plan.jsonl",
         ) from error
+
+
+def write_plan(rows: Sequence[PlanRow], path: Path) -> None:
+    """Write a plan, whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    with writing_result(path):
+        text = "".join(row.to_line() for row in rows)
+        write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"))
 
 
 def decide(

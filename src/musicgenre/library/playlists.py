@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from musicgenre._files import write_bytes_atomic, writing_result
-from musicgenre.errors import UsageError
+from musicgenre._outputs import refuse_overwriting
 from musicgenre.filetags.base import GENRE
 from musicgenre.library.plan import PlanRow
 
@@ -54,7 +54,7 @@ def write_lists(rows: Sequence[PlanRow], folder: Path, *, is_smart: bool, overwr
         genre: folder / f"{_NOT_IN_NAMES.sub('_', genre).strip(' .') or '_'}.{suffix}" for genre in sorted(tracks)
     }
     for path in named.values():
-        _check_free(path, overwrite)
+        refuse_overwriting(path, overwrite=overwrite)
     with writing_result(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for genre, path in named.items():
@@ -80,7 +80,7 @@ def write_table(rows: Sequence[PlanRow], path: Path, *, overwrite: bool) -> None
     UsageError
         The file is there already, or cannot be written.
     """
-    _check_free(path, overwrite)
+    refuse_overwriting(path, overwrite=overwrite)
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(_COLUMNS)
@@ -92,10 +92,3 @@ def write_table(rows: Sequence[PlanRow], path: Path, *, overwrite: bool) -> None
         table.writerow(cells)
     with writing_result(path):
         write_bytes_atomic(path, stream.getvalue().encode("utf-8", "surrogateescape"))
-
-
-def _check_free(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise UsageError(
-            f"{path} exists already", next_step="Add --overwrite to replace it, or choose another --output"
-        )

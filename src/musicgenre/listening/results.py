@@ -8,12 +8,14 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 from musicgenre._files import room_advice, sha256_of, writing_result
 from musicgenre._json import parsed_json
 from musicgenre._known_files import FileState, KnownFiles
+from musicgenre._locks import file_lock
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
@@ -164,25 +166,36 @@ class ResultFile:
         self._settings = dict(settings)
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
         self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
+        self._open_things = ExitStack()
         header = header_line("csv", resumable=True, tags=tags)
 
+        # What stands in the file is read, and judged again, only when no other process adds to it.
+        refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
+        with self._open_things:
+            with writing_result(path):
+                self._open_things.enter_context(file_lock(path, "'musicgenre classify'"))
+            self._open(header, resume=resume, overwrite=overwrite)
+            self._open_things = self._open_things.pop_all()
+
+    def _open(self, header: str, *, resume: bool, overwrite: bool) -> None:
+        """Take in what the file holds, and open it to add to it."""
+        path = self._path
         refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
         if path.exists() and not overwrite:
             self._read_done(header)
 
         # What can be refused was refused: from here on the file is ours.
         with writing_result(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Without a buffer lines are appended whole, even where two runs share a file.
-            self._stream = path.open("ab", buffering=0)
+            # Without a buffer, so that a line that is written is in the file.
+            self._stream = self._open_things.enter_context(path.open("ab", buffering=0))
         if overwrite:
             self._stream.truncate(0)
-        if kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
+        if self._kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
             self._write(header)
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        """Close the file and let others write it."""
+        self._open_things.close()
 
     def __enter__(self) -> ResultFile:
         """Open the file for a `with` block."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import write_text_atomic
+from musicgenre._files import write_text_atomic, writing_result
 from musicgenre._json import pretty_json, read_versioned_json
+from musicgenre._locks import LOCK_NAME
 from musicgenre._text import did_you_mean_path, printable
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest, read_manifest
@@ -408,13 +410,45 @@ def files_of_runs(folder: Path) -> list[Path]:
     return found
 
 
-def free_folder(wanted: Path) -> Path:
-    """Return `wanted`, or the first of `wanted-2`, `wanted-3` ... that does not exist."""
+def new_folder(wanted: Path) -> Path:
+    """Make `wanted`, or the first of `wanted-2`, `wanted-3` ... that does not exist; nobody else gets the same."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = wanted, 1
-    while candidate.exists():
-        number += 1
-        candidate = wanted.with_name(f"{wanted.name}-{number}")
-    return candidate
+    while True:
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            number += 1
+            candidate = wanted.with_name(f"{wanted.name}-{number}")
+        else:
+            return candidate
+
+
+@contextmanager
+def output_folder(output: Path | None, wanted: Path) -> Iterator[Path]:
+    """Yield the folder that a command writes runs into; one that was made here goes again if nothing was.
+
+    Parameters
+    ----------
+    output : Path or None
+        The folder that was asked for; it need not exist.
+    wanted : Path
+        What to call a new one otherwise, with a number behind it where that exists.
+
+    Raises
+    ------
+    UsageError
+        If a new one cannot be made.
+    """
+    is_new = output is None or not output.exists()
+    with writing_result(output or wanted):
+        folder = output or new_folder(wanted)
+    try:
+        yield folder
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds something, or never came to be
+                folder.rmdir()
 
 
 def check_output(folder: Path, resume: bool | None) -> None:
@@ -429,7 +463,7 @@ def check_output(folder: Path, resume: bool | None) -> None:
         raise UsageError(f"{folder} is a file", next_step="Give another --output")
 
     # an empty folder may have been made for the run
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or all(path.name == LOCK_NAME for path in folder.iterdir()):
         return
     if not resume:
         next_step = "Give another --output"
