@@ -28,7 +28,7 @@ ROOMS = (
             "config",
         ),
     ),
-    ("audio",),
+    ("audio", "filetags"),
     ("data",),
     ("features",),
     ("augment",),
@@ -39,6 +39,7 @@ ROOMS = (
     ("bundle",),
     ("listening",),
     ("exporting", "embedding", "teaching"),
+    ("library",),
     ("cli",),
     ("__main__",),
 )

@@ -35,6 +35,7 @@ from musicgenre.cli import (
     ensemble,
     evaluate,
     export,
+    library,
     models,
     prepare,
     recipes,
@@ -57,6 +58,9 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "similar": similar.similar,
         "teach": teach.teach,
         "bundles": bundles.app,
+    },
+    "Write into your library": {
+        "library": library.app,
     },
     "Train a model": {
         "data": data.app,

@@ -101,6 +101,11 @@ class Classifier:
         return self._listener.labels
 
     @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All names that an answer may hold as its genre or style, or, of a tagger, as its tags."""
+        return (*self._listener.labels, *self._listener.styles)
+
+    @property
     def names_tags(self) -> bool:
         """Whether the model is a tagger: it names any number of tags and no genre."""
         return not self._listener.labels

@@ -54,6 +54,8 @@ class Listener(Protocol):
         What the model is called, and a checksum that changes with it.
     labels : tuple of str
         Genres it can name; none where it names tags.
+    styles : tuple of str
+        What it may name beside a genre; of a tagger, all its tags.
     level : Level or None
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     model_card : mapping of str to str
@@ -63,6 +65,7 @@ class Listener(Protocol):
     name: str
     sha256: str
     labels: tuple[str, ...]
+    styles: tuple[str, ...]
     level: Level | None
     model_card: Mapping[str, str]
 
@@ -139,6 +142,7 @@ class BundleListener:
         self.bundle = bundle
         self.name = card.name
         self.sha256 = card.sha256
+        self.styles: tuple[str, ...] = tuple(card.labels) if card.names_tags else ()
         self.level = card.hearing_level
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
@@ -193,6 +197,7 @@ class HeadListener(BundleListener):
         self.name = head.name
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
+        self.styles = tuple(head.style_tags)
         self.level = head.level
         if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
             self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
@@ -372,6 +377,7 @@ class EnsembleListener:
         self.name = card.name
         self.sha256 = card.sha256
         self.labels = tuple(card.labels)
+        self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
         self._bundle = bundle
