@@ -108,7 +108,7 @@ def plan(
     from musicgenre.library.make_plan import PlanOptions, make_plan
     from musicgenre.library.memory import HeardMemory
     from musicgenre.library.plan import PlanRow as Row
-    from musicgenre.library.plan import read_plan
+    from musicgenre.library.plan import read_plan, write_plan
     from musicgenre.listening.batch import plan_threads
     from musicgenre.listening.classifier import Classifier
     from musicgenre.listening.paths import gather_paths
