@@ -18,6 +18,8 @@ ROOMS = (
             "_install",
             "_onnxruntime",
             "_locks",
+            "_npy",
+            "_running",
             "_onnx",
             "_protobuf",
             "_transfer",

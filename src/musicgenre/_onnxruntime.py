@@ -42,6 +42,10 @@ class RunEndedError(Exception):
     """A run that took too long, or was ended with the process."""
 
 
+RUN_ERRORS: tuple[type[Exception], ...] = (*ERRORS, RunEndedError)
+"""What `run_session` raises."""
+
+
 def open_session(graph: bytes) -> Session:
     """Load a graph to run on the CPU, with one thread inside: callers run whole rows side by side instead.
 
@@ -91,10 +95,8 @@ def run_session(
 
     Raises
     ------
-    RunEndedError
-        It was ended.
     Exception
-        One of `ERRORS`, when the graph fails.
+        One of `RUN_ERRORS`.
     """
     options = onnxruntime.RunOptions()
     options.log_severity_level = _FATAL_ONLY

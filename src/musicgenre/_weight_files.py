@@ -18,7 +18,7 @@ from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, remove_stale, replacing, room_advice, sha256_of
 from musicgenre._text import shortened
-from musicgenre._transfer import lines, opened, receive
+from musicgenre._transfer import lines, opened, receive, refuse_unasked
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def cached_or_fetched(published: WeightFile, option: str) -> Path:
     if path.is_file():
         return path
 
+    refuse_unasked(f"the weights {published.file}", published.file)
     remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
     try:
         with replacing(path) as temporary:

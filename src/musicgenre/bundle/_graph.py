@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -354,6 +354,7 @@ def _values_of(name: str, kind: int, shape: list[int], data: dict[int, Buffer]) 
     size = 2 if dtype is None else dtype.itemsize
     number, content = next(iter(data.items()), (9, b""))
 
+    values: Buffer | None
     if number == 9:
         n_found, values = len(content) / size, content
     elif number == _INT32_DATA and kind not in _PACKED:
@@ -422,8 +423,8 @@ def _message(
     message: Any,
     what: str,
     known: Mapping[int, int],
-    many: set[int] = frozenset(),
-    packed: set[int] = frozenset(),  # type: ignore[assignment]
+    many: Collection[int] = (),
+    packed: Collection[int] = (),
 ) -> Iterator[tuple[int, Any]]:
     """Walk the fields of a message, each of them known, of the right wire type and only once where it is one."""
     seen: set[int] = set()

@@ -128,7 +128,8 @@ def _filled(attributes: Mapping[str, Any], shape: Array) -> Array | None:
 def _range(_: Mapping[str, Any], start: Array, limit: Array, step: Array) -> Array | None:
     if start.dtype.kind not in "iu":
         return None
-    return np.arange(int(start.reshape(-1)[0]), int(limit.reshape(-1)[0]), int(step.reshape(-1)[0]), start.dtype)
+    bounds = range(*(int(bound.reshape(-1)[0]) for bound in (start, limit, step)))
+    return np.array(bounds, start.dtype)
 
 
 def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from musicgenre._parallel import usable_cores
 from musicgenre._text import printable, shortened
+from musicgenre._transfer import fetching_nothing
 from musicgenre.bundle._graph import FLOAT, INT64, Graph, GraphError, read_graph
 from musicgenre.bundle._graph_cost import cost_of
 from musicgenre.bundle.card import BundleCard
@@ -237,7 +238,7 @@ class Network:
         Raises
         ------
         Exception
-            One of `musicgenre._onnxruntime.ERRORS`, or `RunEndedError`.
+            One of `musicgenre._onnxruntime.RUN_ERRORS`.
         GraphError
             Something else came out.
         """
@@ -373,13 +374,15 @@ class Bundle:
 
     def _run_each(self, rows: Float32, feed: str, prepare: Callable[[Float32], Float32]) -> dict[str, Float32]:
         """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
-        from musicgenre._onnxruntime import ERRORS, RunEndedError
+        from musicgenre._onnxruntime import RUN_ERRORS
 
         def run_row(row: Float32) -> list[Float32]:
             try:
                 return self._network.run(f"{self._prefix}{feed}", prepare(row))
-            except (*ERRORS, RunEndedError, GraphError) as error:
+            except RUN_ERRORS as error:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
+            except GraphError as error:
+                raise BundleError(f"{self.card.name} cannot be used: {error}", next_step=_GRAPH_ADVICE) from error
 
         # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
@@ -413,7 +416,7 @@ class PythonFrontEnd:
     ------
     BundleError
         When this version of musicgenre does not compute such features, or they need published weights that are not at
-        hand and cannot be fetched.
+        hand: nothing is fetched because a card names it.
 
     Attributes
     ----------
@@ -425,7 +428,11 @@ class PythonFrontEnd:
 
     def __init__(self, settings: Mapping[str, Any], name: str) -> None:
         try:
-            made = self._representation = representation_from_settings(settings)
+            with fetching_nothing(f"the bundle {name}"):
+                made = self._representation = representation_from_settings(settings)
+                self.hears_tracks = made.reads == "track"
+                self.shape = made.shape()
+                made.make_ready()
         except (UsageError, *_OF_OTHER_KINDS) as error:
             next_step = "Update musicgenre, or export the run anew"
             if package := settings.get(PLUGIN_PACKAGE):
@@ -434,10 +441,6 @@ class PythonFrontEnd:
                 f"the bundle {name} reads features that this musicgenre does not compute ({error})",
                 next_step=next_step,
             ) from error
-
-        self.hears_tracks = made.reads == "track"
-        self.shape = made.shape()
-        made.make_ready()
 
     def compute_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Float32:
         """Compute the features of the segments of a track that begin at `starts_s`, (n, *shape)."""

@@ -105,6 +105,7 @@ def classify(
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw one track into this PNG file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
@@ -128,7 +129,7 @@ def classify(
         check_can_plot()
     line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads)
+    classifier = _load(model, coverage, level, n_threads, max_model_mb)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -146,9 +147,8 @@ def classify(
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
-            no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
-            update = stack.enter_context(counting("listening", quiet=no_bar))
-            update(0, len(places))
+            wants_bar = not quiet and len(places) > 1 and sys.stderr.isatty()
+            (update := stack.enter_context(counting("listening", quiet=not wants_bar)))(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
             heard = hear_many(missing, classifier.classify, jobs=n_jobs)
@@ -278,7 +278,7 @@ def _check_options(
     return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
 
 
-def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
+def _load(model: str, coverage: str | None, level: str | None, threads: int, max_model_mb: int) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
     from musicgenre.listening.classifier import Classifier
@@ -289,7 +289,7 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads, level=level)
+    return Classifier(model, coverage=coverage, threads=threads, level=level, max_model_mb=max_model_mb)
 
 
 def _open_results(

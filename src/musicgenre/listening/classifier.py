@@ -11,6 +11,7 @@ import numpy as np
 
 from musicgenre._text import printable
 from musicgenre.audio import parse_level
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.errors import AudioError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
@@ -37,6 +38,9 @@ class Classifier:
     level : float or `off`, optional
         RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None does what
         the model says.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes: models may come from
+        anybody, see docs/bundles.md.
 
     Raises
     ------
@@ -60,10 +64,11 @@ class Classifier:
         coverage: float | str | None = None,
         threads: int | None = None,
         level: float | str | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
         self._level = parse_level(level)
-        self._listener = load_listener(model, threads=threads)
+        self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
 
     @property
@@ -117,7 +122,10 @@ class Classifier:
 
         with np.errstate(invalid="ignore"):  # what comes of it is refused below, without NumPy's warnings
             answer = self._listener.answer(path, heard)
-        if not np.isfinite([*answer.scores.values(), *answer.tags.values()]).all():
+        numbers = [*answer.scores.values(), *answer.tags.values()]
+        for segment in answer.timeline:
+            numbers += [segment.confidence, *segment.tags.values()]
+        if not np.isfinite(numbers).all():
             raise AudioError(
                 f"{printable(path) if path else 'the sound'} gives no answer that is a number",
                 valid="Samples near full scale, which is 1",

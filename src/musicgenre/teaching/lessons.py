@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre._files import cache_folder, sha256_of, write_bytes_atomic
+from musicgenre._npy import check_npz
 from musicgenre._parallel import in_threads
 from musicgenre._text import printable
 from musicgenre.data.labels import notes_on_similar, tidy_label
@@ -227,7 +228,8 @@ def _read_kept(path: Path) -> tuple[Float32, tuple[str, ...]] | None:
     Damage costs only time, so everything that NumPy says of a file that it cannot read is the same here.
     """
     try:
-        with np.load(path) as arrays:
+        check_npz(path)
+        with np.load(path, allow_pickle=False) as arrays:
             embedding, warnings = arrays["embedding"], arrays["warnings"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -16,6 +16,9 @@ PadMode = Literal["constant", "reflect"]
 MelScale = Literal["slaney", "htk"]
 Scaling = Literal["power", "decibel", "log10_1p", "log_offset"]
 
+_LARGEST_FFT = 2**20  # a minute at 16 kHz
+_MOST_WEIGHTS = 2**26  # of the filters, before those that are zero are left out
+
 # fields that came later: left out of `as_dict` at these values, so that settings stored before stay equal to ours
 _LATER = {"frame": "n_fft", "mel_slopes": "hz"}
 
@@ -89,6 +92,11 @@ class MelSpec:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
 
+        if self.n_fft > _LARGEST_FFT or self.n_mels * self.n_fft > _MOST_WEIGHTS:
+            raise UsageError(
+                f"n_fft={self.n_fft}, n_mels={self.n_mels} are too large",
+                valid=f"n_fft up to {_LARGEST_FFT:,}, and n_mels * n_fft up to {_MOST_WEIGHTS:,}",
+            )
         if not 1 <= self.window_length <= self.n_fft:
             raise UsageError(f"win_length={self.win_length} is outside 1..n_fft={self.n_fft}")
         if not 0 <= self.fmin_hz < self.highest_hz <= self.sample_rate_hz / 2:

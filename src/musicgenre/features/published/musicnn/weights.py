@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
+from musicgenre._npy import check_npz
+from musicgenre._transfer import refuse_unasked
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn.checkpoint import Checkpoint
 from musicgenre.features.published.musicnn.published import Family, Published
@@ -255,6 +257,7 @@ def find_weights(source: Path | None, folder: Path, *, allow_network: bool, repo
 
     if not allow_network:
         raise BundleError("the published MusiCNN weights are not on this machine", next_step=THREE_WAYS)
+    refuse_unasked("the published MusiCNN weights", "msd-musicnn")
     report(f"downloading {PACKAGE} {VERSION} ({_WHEEL_MB} MB) with pip")
     return WheelWeights(_download(folder))
 
@@ -299,6 +302,7 @@ def read_checkpoint(weights: Weights, model: Published) -> tuple[bytes, bytes]:
 def _kept_variables(model: Published) -> Variables | None:
     """Take the variables from the cache; `None` where they are absent, damaged or of another checkpoint."""
     try:
+        check_npz(variables_path(model))
         with np.load(variables_path(model), allow_pickle=False) as file:
             if str(file[_CHECKPOINT]) != model.data_sha256:
                 return None
