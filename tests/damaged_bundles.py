@@ -21,20 +21,22 @@ from typing import Any
 import numpy as np
 
 from musicgenre import Classifier
+from musicgenre._onnx import GraphBuilder
 from musicgenre._protobuf import ProtobufError, bytes_field, fields, write_varint
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.container import _checksum, _split, seal
+from musicgenre.bundle.container import _checksum, _split, save_bundle, seal
 from musicgenre.embedding.similar import SimilarityIndex
 from musicgenre.errors import MusicgenreError
+from musicgenre.features.registry import create_representation
 from musicgenre.models.head import GenreHead
 from musicgenre.models.head import _checksum as head_checksum
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 3, 2**31, 2**63, 10**400, -(10**400), 1e308, -0.5, float("nan"), float("inf"), "", "\x1b[31m",
-    "a\nb", "\u202eabc", "x" * 100_000, "../../etc/passwd", "//host/share", "\\\\host\\share", "facebook/nobody", [], {},
-    [[]], ["a"], ["a", "a"], {"name": "picture"}, [1e400], [None] * 3,
+    None, True, -1, 0, 1, 3, 2**31, 2**63, 10**400, -(10**400), 1e308, -0.5, float("nan"), float("inf"), "",
+    "\x1b[31m", "a\nb", "\u202eabc", "x" * 100_000, "../../etc/passwd", "//host/share", "\\\\host\\share",
+    "facebook/nobody", [], {}, [[]], ["a"], ["a", "a"], {"name": "picture"}, [1e400], [None] * 3,
 )  # fmt: skip
 
 
@@ -169,6 +171,16 @@ def _card_entry(bare: bytes, values: Any) -> bytes:
     return bytes_field(14, entry)
 
 
+FRONT_ENDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("melspectrogram", {"segment_s": 1.0, "n_mels": 16}),
+    ("mfcc", {"segment_s": 1.0}),
+    ("picture", {"segment_s": 1.0, "size": 8}),
+    ("waveform", {"segment_s": 1.0}),
+    ("musicnn", {"weights": "none", "segment_s": 3.0}),
+    ("joined", {"parts": [{"name": "table"}, {"name": "waveform", "segment_s": 1.0}]}),
+)
+"""Representations with small options, for bundles whose front end Python computes."""
+
 BUNDLES: tuple[Mutation, ...] = (
     flipped,
     cut,
@@ -248,8 +260,8 @@ def attack(
             ends[f"{name}: answered"] += 1
         except MusicgenreError as error:
             ends[f"{name}: refused"] += 1
-            if not str(error).isprintable() and "\n" in str(error):
-                faults.append(f"{name} {number} of seed {seed}: a message of several lines: {str(error)[:200]!r}")
+            if not str(error).isprintable():
+                faults.append(f"{name} {number} of seed {seed}: a message that cannot be printed: {str(error)[:200]!r}")
         except Exception as error:  # noqa: BLE001 - this is what is looked for
             where = error.__traceback__
             while where is not None and where.tb_next is not None:
@@ -257,6 +269,27 @@ def attack(
             place = "" if where is None else f" in {where.tb_frame.f_code.co_filename}:{where.tb_lineno}"
             faults.append(f"{name} {number} of seed {seed}: {type(error).__name__}: {str(error)[:200]!r}{place}")
     return ends, faults
+
+
+def save_front_end(path: Path, name: str, options: dict[str, Any]) -> Path:
+    """Write a bundle whose front end Python computes: its logits are the mean of the features, twice."""
+    front = create_representation(name, **options)
+    shape = front.shape()
+    graph = GraphBuilder("mean")
+    features = graph.input("features", "float32", ["rows", *shape])
+    mean = graph.op("ReduceMean", graph.reshape(features, [0, -1]), axes=[1], keepdims=1)
+    graph.output(graph.op("Concat", mean, mean, axis=1), "logits", ["rows", 2])
+    card = BundleCard(
+        name=name,
+        kind="classifier",
+        labels=("a", "b"),
+        sample_rate_hz=front.sample_rate_hz,
+        segment_samples=front.sample_rate_hz,
+        hop_samples=front.sample_rate_hz,
+        front_end=front.settings(),
+    )
+    save_bundle(path, graph.build(), card)
+    return path
 
 
 def targets(folder: Path) -> list[tuple[str, bytes, str, tuple[Mutation, ...], Callable[[Path], None]]]:
@@ -272,6 +305,10 @@ def targets(folder: Path) -> list[tuple[str, bytes, str, tuple[Mutation, ...], C
         *((path.stem, path) for path in sorted((Path(__file__).parent / "data" / "before").glob("*.onnx"))),
     ):
         found.append((name, path.read_bytes(), ".onnx", BUNDLES, use_bundle))
+
+    for representation, options in FRONT_ENDS:
+        path = save_front_end(folder / f"{representation}.onnx", representation, options)
+        found.append((f"on {representation}", path.read_bytes(), ".onnx", (odd_front_end, odd_card), use_bundle))
 
     head = replace(GenreHead.load_default(), name="own")
     found.append(("head", head.to_json().encode(), ".json", HEADS, use_head))
@@ -309,9 +346,9 @@ def main() -> None:
             start_s = time.monotonic()
             ends, faults = attack(content, suffix, mutations, use, folder, count=chosen.count, seed=chosen.seed)
             told = ", ".join(f"{end} {n}" for end, n in sorted(ends.items()))
-            print(f"{kind} ({time.monotonic() - start_s:.0f} s): {told}; {len(faults)} faults", flush=True)
-            for fault in faults:
-                print(f"  {fault}", flush=True)
+            lines = [f"{kind} ({time.monotonic() - start_s:.0f} s): {told}; {len(faults)} faults", *faults]
+            sys.stdout.write("\n  ".join(lines) + "\n")
+            sys.stdout.flush()
             n_faults += len(faults)
     sys.exit(1 if n_faults else 0)
 

@@ -438,7 +438,8 @@ class PythonFrontEnd:
             if package := settings.get(PLUGIN_PACKAGE):
                 next_step = f"Install the plugin that brings them, the Python package {package}"
             raise BundleError(
-                f"the bundle {name} reads features that this musicgenre does not compute ({error})",
+                f"the bundle {name} reads features that this musicgenre does not compute "
+                f"({printable(str(error))[:_SHOWN_CHARACTERS]})",
                 next_step=next_step,
             ) from error
 

@@ -46,7 +46,7 @@ def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
     typer.echo(f"{title} ({len(skipped)}):", err=True)
     for skip in skipped[:_LISTED_AT_MOST]:
         where = "" if str(skip.path) in skip.reason else f"{Path(skip.path)}: "  # reasons mostly name the file already
-        typer.echo(f"  {skip.track_id}: {where}{skip.reason}", err=True)
+        typer.echo(f"  {printable(skip.track_id)}: {printable(f'{where}{skip.reason}')}", err=True)
     if len(skipped) > _LISTED_AT_MOST:
         typer.echo(f"  and {len(skipped) - _LISTED_AT_MOST} more", err=True)
 

@@ -377,6 +377,8 @@ def _parse_track(
         refuse("label", f"one of the row's labels ({'; '.join(labels)})")
     elif len(set(labels)) < len(labels):
         refuse("labels", "each label once")
+    if not all(name.isprintable() for name in labels):
+        refuse("labels" if several else label_column, "labels without control characters")
     if allowed is not None:
         for name in labels:
             if name not in allowed:
