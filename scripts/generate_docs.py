@@ -25,7 +25,7 @@ PUBLIC_MODULES = (
     "musicgenre.embedding.similar",
     "musicgenre.audio",
     "musicgenre.bundle.load",
-    "musicgenre.bundle.export: export_run, Exported",
+    "musicgenre.exporting.export: export_run, Exported",
     "musicgenre.bundle.ensemble: load_ensemble, EnsembleBundle",
     "musicgenre.bundle.card",
     "musicgenre.bundle.store",

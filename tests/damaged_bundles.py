@@ -261,7 +261,9 @@ def attack(
         except MusicgenreError as error:
             ends[f"{name}: refused"] += 1
             if not str(error).isprintable():
-                faults.append(f"{name} {number} of seed {seed}: a message that cannot be printed: {str(error)[:200]!r}")
+                faults.append(
+                    f"{name} {number} of seed {seed}: a message that cannot be printed: {str(error)[:200]!r}"
+                )
         except Exception as error:  # noqa: BLE001 - this is what is looked for
             where = error.__traceback__
             while where is not None and where.tb_next is not None:

@@ -37,7 +37,7 @@ ROOMS = (
     ("evaluation",),
     ("bundle",),
     ("listening",),
-    ("embedding", "teaching"),
+    ("exporting", "embedding", "teaching"),
     ("cli",),
     ("__main__",),
 )

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from musicgenre import Classifier
-from musicgenre.bundle.export import export_run
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.exporting.export import export_run
 from musicgenre.runs.folder import open_run, read_description
 from musicgenre.training.recipe_names import list_recipes
 from musicgenre.training.recipes import load_recipe

@@ -11,13 +11,13 @@ import torch
 from typer.testing import CliRunner
 
 from musicgenre import Classifier
-from musicgenre.bundle import _network_graph
-from musicgenre.bundle._network_graph import probabilities, write_graph
-from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import PythonFrontEnd, load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
 from musicgenre.evaluation.calibration import calibrate
+from musicgenre.exporting import network_graph
+from musicgenre.exporting.export import export_run
+from musicgenre.exporting.network_graph import probabilities, write_graph
 from musicgenre.features.published.musicnn.published import published
 from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.features.registry import create_representation
@@ -195,8 +195,8 @@ def test_a_bundle_that_disagrees_is_not_written(
     wanted = tmp_path / "mine.onnx"
     with monkeypatch.context() as patched:
         halved = lambda graph, waveform, spec: graph.op("Mul", add(graph, waveform, spec), graph.floats(0.5))  # noqa: E731
-        add = _network_graph.add_melspectrogram
-        patched.setattr(_network_graph, "add_melspectrogram", halved)
+        add = network_graph.add_melspectrogram
+        patched.setattr(network_graph, "add_melspectrogram", halved)
         with pytest.raises(BundleError, match=r"differs from the training-time model.*at most 0.001"):
             export_run(run, wanted)
     assert not wanted.exists()

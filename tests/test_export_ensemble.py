@@ -16,10 +16,10 @@ import pytest
 from musicgenre import Classifier
 from musicgenre.bundle import BundleCard, load_bundle, load_ensemble, read_card, save_bundle
 from musicgenre.bundle.ensemble import join, taken_out
-from musicgenre.bundle.export import export_run
 from musicgenre.data.manifest import read_manifest
 from musicgenre.errors import BundleError, RunError, UsageError
 from musicgenre.evaluation.ensemble import ensemble
+from musicgenre.exporting.export import export_run
 from musicgenre.runs.predictions import read_predictions
 from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection

@@ -11,8 +11,8 @@ import pytest
 from torch import nn
 
 from musicgenre._files import sha256_of
-from musicgenre.bundle.export import export_run
 from musicgenre.errors import UsageError
+from musicgenre.exporting.export import export_run
 from musicgenre.features.registry import create_representation
 from musicgenre.models import cards
 from musicgenre.models.cards import WeightCard, cards_in_use, find_card, list_cards

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from musicgenre import Classifier
-from musicgenre.bundle._network_graph import write_graph
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
+from musicgenre.exporting.export import export_run
+from musicgenre.exporting.network_graph import write_graph
 from musicgenre.features.registry import create_representation
 from musicgenre.models.registry import create_model, create_to_restore
 from musicgenre.models.transformer import LayerMixture, TransformerNetwork

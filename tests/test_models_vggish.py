@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from musicgenre.bundle._network_graph import write_graph
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.exporting.network_graph import write_graph
 from musicgenre.features.published.vggish import network as _vggish
 from musicgenre.features.representations.vggish import Vggish, samples_of
 from musicgenre.models.network import count_parameters

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from musicgenre import Classifier
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.export import export_run
 from musicgenre.bundle.load import load_bundle, read_card
 from musicgenre.cli import app
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.evaluation.calibration import calibrate_tags, fit_scales
 from musicgenre.evaluation.metrics import fitted_thresholds
+from musicgenre.exporting.export import export_run
 from musicgenre.listening.listeners import ClassifierListener
 from musicgenre.runs.folder import open_run
 from musicgenre.training.train import train

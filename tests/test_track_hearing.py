@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from musicgenre import Classifier, audio
-from musicgenre.bundle.export import Exported, export_run
 from musicgenre.bundle.load import load_bundle
 from musicgenre.errors import AudioError, BundleError, RecipeError, UsageError
+from musicgenre.exporting.export import Exported, export_run
 from musicgenre.features.base import TrackSound
 from musicgenre.features.representations.joined import Joined
 from musicgenre.listening import track_hearing

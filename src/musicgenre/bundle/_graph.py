@@ -21,6 +21,9 @@ from musicgenre._protobuf import ProtobufError, fields, read_varint
 MOST_NODES = 100_000
 """Nodes of a graph, tensors of a graph: the largest networks have some thousands."""
 
+MOST_KNOWN = 65_536
+"""Values of a tensor that is followed: shapes, indices, and what they are computed from."""
+
 _MOST_ENTRIES = 65_536  # of a list in an attribute
 _MOST_RANK = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -115,13 +118,13 @@ class Tensor:
         Its element type, a key of `DTYPES`.
     shape : tuple of int
         Its shape.
-    data : bytes-like or None
-        Its values as they lie in memory; `None` where they stand in the file in another way and are many.
+    data : bytes or None
+        Its values as they lie in memory; `None` where they are many.
     """
 
     kind: int
     shape: tuple[int, ...]
-    data: Buffer | None = field(repr=False)
+    data: bytes | None = field(repr=False)
 
     def values(self) -> NDArray[Any] | None:
         """Give its values, as far as they are at hand."""
@@ -347,8 +350,8 @@ def _read_tensor(message: Buffer) -> tuple[str, Tensor]:
     return name, Tensor(kind, tuple(shape), _values_of(name, kind, shape, data))
 
 
-def _values_of(name: str, kind: int, shape: list[int], data: dict[int, Buffer]) -> Buffer | None:
-    """Give a tensor's values as they lie in memory; they must be as many as its shape says."""
+def _values_of(name: str, kind: int, shape: list[int], data: dict[int, Buffer]) -> bytes | None:
+    """Give a tensor's values as they lie in memory, where they are few; they must be as many as its shape says."""
     count = math.prod(shape)
     dtype = DTYPES[kind]
     size = 2 if dtype is None else dtype.itemsize
@@ -372,7 +375,7 @@ def _values_of(name: str, kind: int, shape: list[int], data: dict[int, Buffer]) 
 
     if n_found != count:
         raise GraphError(f"the tensor {name!r} of shape {tuple(shape)} holds {n_found:g} values")
-    return values
+    return None if values is None or count > MOST_KNOWN else bytes(values)
 
 
 def _read_value(message: Buffer) -> tuple[str, tuple[Dimension, ...] | None]:

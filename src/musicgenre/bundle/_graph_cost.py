@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from musicgenre.bundle._graph import Graph, GraphError
 from musicgenre.bundle._graph_call import Shape, Value
 from musicgenre.bundle._graph_shapes import infer
-from musicgenre.bundle._graph_values import MOST_KNOWN
 
 MOST_WORK = 10**13
 """Multiplications, or values read and written, for one segment: minutes on one core, ten times a large transformer."""
@@ -71,11 +69,7 @@ def cost_of(graph: Graph, feeds: Mapping[str, Shape], values: Mapping[str, NDArr
     tensors: dict[str, Value] = {name: Value(shape) for name, shape in feeds.items()}
     n_constant_bytes = 0
     for name, tensor in graph.constants.items():
-        known = None
-        if name in values:
-            known = np.asarray(values[name])
-        elif math.prod(tensor.shape) <= MOST_KNOWN:
-            known = tensor.values()
+        known = np.asarray(values[name]) if name in values else tensor.values()
         tensors[name] = Value(tensor.shape, tensor.kind, known, is_constant=True)
         n_constant_bytes += tensors[name].n_bytes
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from musicgenre.bundle._graph import BOOL, DTYPES, FLOAT, INT64, GraphError, Node
+from musicgenre.bundle._graph import BOOL, DTYPES, FLOAT, INT64, MOST_KNOWN, GraphError, Node
 from musicgenre.bundle._graph_call import FEWEST_BYTES, Call, Shape, Value
-from musicgenre.bundle._graph_values import MOST_KNOWN, evaluate
+from musicgenre.bundle._graph_values import evaluate
 
 _MOST_RANK = 16
 _MOST_VALUES = 2**40  # beyond it there is no use in counting
@@ -284,8 +284,7 @@ def _constant(call: Call) -> list[Value]:
         raise GraphError("the operator Constant has no single value")
     ((name, value),) = call.node.attributes.items()
     if name == "value":
-        known = value.values() if math.prod(value.shape) <= MOST_KNOWN else None
-        return [Value(value.shape, value.kind, known, is_constant=True)]
+        return [Value(value.shape, value.kind, value.values(), is_constant=True)]
     if name in ("value_float", "value_floats"):
         known = np.array(value, np.float32)
     elif name in ("value_int", "value_ints"):

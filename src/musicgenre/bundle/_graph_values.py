@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.bundle._graph import DTYPES, Node
-
-MOST_KNOWN = 65_536
-"""Values of a tensor that is followed: shapes, indices, and what they are computed from."""
+from musicgenre.bundle._graph import DTYPES, MOST_KNOWN, Node
 
 _NEAR = 1e-4  # a number so near to a whole one might be rounded to another elsewhere
 

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT_VERSION = 2  # the first with a level: a reader that knows none would answer for another sound
-_VERSION_WITHOUT_LEVEL = 1
+FORMAT_VERSION = 3
+# Versions by what a reader must know to answer for the same sound as the model: a level; tracks heard as a whole.
+_PLAIN_VERSION, _LEVEL_VERSION, _WHOLE_VERSION = 1, 2, 3
 
 Kind = Literal["embedding", "classifier", "ensemble"]
 Activation = Literal["softmax", "sigmoid"]
 Task = Literal["single_label", "multi_label"]
+Hears = Literal["segments", "whole"]
 
-_CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task}
+_CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task, "hears": Hears}
 _MOST_SAMPLES = MOST_VALUES
 _MOST_MEMBERS = 100
 _LARGEST = 1e6
@@ -55,9 +57,9 @@ class BundleCard:
     sample_rate_hz : int
         Rate of the waveform the bundle hears.
     segment_samples, hop_samples, lead_samples : int
-        Segment `k` covers the samples `[k * hop_samples, k * hop_samples + segment_samples)` of the waveform with
-        `lead_samples` zeros in front and as many zeros behind as needed. Of an ensemble: those of the member whose
-        segments its timeline shows.
+        Segment `k` covers `segment_samples` from the sample `k * hop_samples` on (rounded, where that is no whole
+        number) of the waveform with `lead_samples` zeros in front and as many zeros behind as needed. Of an ensemble:
+        those of the member whose segments its timeline shows.
     tags : tuple of str
         Names of the tags of an embedding bundle, else empty.
     activation : {"softmax", "sigmoid"}
@@ -88,6 +90,9 @@ class BundleCard:
     level : mapping
         What every track is brought to before it is heard, the values of a `musicgenre.audio.Level`, where training
         did the same. Empty: tracks are heard as they are.
+    hears : {"segments", "whole"}
+        Whether a row of the graph is always a segment, or, as training had it, all of a track, however long; then
+        `segment_samples` and `hop_samples` cut tracks of which only a part is heard.
     notes : str
         What else a user should know.
     extra : str
@@ -105,7 +110,7 @@ class BundleCard:
     labels: tuple[str, ...]
     sample_rate_hz: int
     segment_samples: int
-    hop_samples: int
+    hop_samples: float
     lead_samples: int = 0
     tags: tuple[str, ...] = ()
     activation: Activation = "softmax"
@@ -125,11 +130,12 @@ class BundleCard:
     members: tuple[Mapping[str, Any], ...] = ()
     mixture: Mapping[str, Any] = field(default_factory=dict)
     level: Mapping[str, Any] = field(default_factory=dict)
+    hears: Hears = "segments"
     notes: str = ""
     extra: str = ""
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
-    format_version: int = _VERSION_WITHOUT_LEVEL
+    format_version: int = _PLAIN_VERSION
 
     def __post_init__(self) -> None:
         """Check what everything else relies on; a `BundleError` names the field, its value and what is valid."""
@@ -140,7 +146,9 @@ class BundleCard:
             self._require(name, check)
 
         # These depend on fields that were looked at above.
-        self._require("hop_samples", _whole_number(ceil(SHORTEST_HOP_S * self.sample_rate_hz), _MOST_SAMPLES))
+        shortest = ceil(SHORTEST_HOP_S * self.sample_rate_hz)
+        kind = _number if isinstance(self.hop_samples, float) and not self.hop_samples.is_integer() else _whole_number
+        self._require("hop_samples", kind(shortest, _MOST_SAMPLES))
         self._require("lead_samples", _whole_number(0, (self.segment_samples - 1) // 2))
         n_labels = len(self.labels)
         for name in ("thresholds", "tag_scales", "tag_biases"):
@@ -229,10 +237,16 @@ class BundleCard:
     def as_values(self) -> dict[str, Any]:
         """Give the card as plain values, as they stand on the card of an ensemble."""
         values = asdict(self)
+        version = _PLAIN_VERSION
         if self.level:
-            values["format_version"] = FORMAT_VERSION
+            version = _LEVEL_VERSION
         else:
             del values["level"]  # earlier versions read such a card, and it is what they wrote, to the byte
+        if self.hears == "whole":
+            version = _WHOLE_VERSION
+        else:
+            del values["hears"]
+        values["format_version"] = max(version, *(member.get("format_version", 1) for member in self.members), 1)
         return values
 
     def to_json(self) -> str:
@@ -316,8 +330,8 @@ def _whole_number(least: int, most: int) -> _Check:
     )
 
 
-def _number(least: float) -> _Check:
-    return (lambda value: _is_number(value, least), f"a number from {least:g} to {_LARGEST:g}")
+def _number(least: float, most: float = _LARGEST) -> _Check:
+    return (lambda value: _is_number(value, least, most), f"a number from {least:g} to {most:g}")
 
 
 def _numbers(least: float = -_LARGEST) -> _Check:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from musicgenre._parallel import usable_cores
 from musicgenre._text import printable, shortened
 from musicgenre._transfer import fetching_nothing
 from musicgenre.bundle._graph import FLOAT, INT64, Graph, GraphError, read_graph
-from musicgenre.bundle._graph_cost import cost_of
+from musicgenre.bundle._graph_cost import Cost, cost_of
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import MOST_MODEL_MB, read_sealed
 from musicgenre.errors import BundleError, UsageError, require
-from musicgenre.features.base import TrackSound
+from musicgenre.features.base import TrackSound, fit_length
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _PACKAGES = {
 _OUTPUTS: dict[str, set[str]] = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
 
 _GRAPH_ADVICE = "docs/bundles.md says what the graph of a bundle may hold"
+_KEPT_COSTS = 1_000  # lengths of whole tracks of which it is remembered what they cost
 _SHOWN, _SHOWN_CHARACTERS = 6, 300  # inputs and outputs in a message, and characters of them
 
 _OF_OTHER_KINDS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
@@ -199,11 +201,38 @@ def bundle_of(
         raise _not_running(f"cannot load {where}", error) from error
 
     # Side by side only as many rows as fit.
-    room = max_model_mb * 1_000_000 - cost.n_constant_bytes
-    n_at_a_time = max(1, room // max(1, cost.n_bytes - cost.n_constant_bytes))
-    n_threads = min(usable_cores() if threads is None else threads, n_at_a_time)
-    network = Network(session, {name: cost.shapes[name] for name in names}, constant_feeds, n_at_a_time)
+    room = Room(max_model_mb * 1_000_000 - cost.n_constant_bytes)
+    n_threads = usable_cores() if threads is None else threads
+    network = Network(session, graph, names, constant_feeds, max_model_mb * 1_000_000, room, {(1, *row): cost})
     return Bundle(card, network, n_threads, front_end, prefix)
+
+
+class Room:
+    """Memory that rows share while they are computed side by side.
+
+    Parameters
+    ----------
+    n_bytes : int
+        How much there is.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._n_bytes = n_bytes
+        self._n_taken = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, n_bytes: int) -> Iterator[None]:
+        """Wait until so much is free, or nothing is taken, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._n_taken or self._n_taken + n_bytes <= self._n_bytes)
+            self._n_taken += n_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_taken -= n_bytes
+                self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,23 +243,27 @@ class Network:
     ----------
     session : Session
         The session.
-    shapes : dict
-        Shape of each output of one row, by name.
+    graph : Graph
+        What it was made from.
+    outputs : list of str
+        The outputs to compute.
     constant_feeds : dict
         What is fed beside the row.
-    n_at_a_time : int
-        Rows that fit into memory side by side, whoever asks for them.
+    most_bytes : int
+        Memory that it may need.
+    room : Room
+        What is left of it for rows.
+    costs : dict
+        What rows cost, by their shape.
     """
 
     session: Session
-    shapes: dict[str, tuple[int, ...]]
+    graph: Graph
+    outputs: list[str]
     constant_feeds: dict[str, NDArray[np.int64]]
-    n_at_a_time: int
-    _turns: BoundedSemaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make as many turns as rows fit."""
-        object.__setattr__(self, "_turns", BoundedSemaphore(self.n_at_a_time))
+    most_bytes: int
+    room: Room
+    costs: dict[tuple[int, ...], Cost]
 
     def run(self, name: str, row: Float32) -> list[Float32]:
         """Run one row, and check that what comes out is what was worked out before.
@@ -240,13 +273,21 @@ class Network:
         Exception
             One of `musicgenre._onnxruntime.RUN_ERRORS`.
         GraphError
-            Something else came out.
+            A row of this length costs too much, or something else came out.
         """
         from musicgenre._onnxruntime import run_session
 
-        with self._turns:
-            results: list[Float32] = run_session(self.session, list(self.shapes), {name: row, **self.constant_feeds})
-        for result, (output, shape) in zip(results, self.shapes.items(), strict=True):
+        # Whole tracks have lengths of their own.
+        cost = self.costs.get(row.shape)
+        if cost is None:
+            cost = cost_of(self.graph, {name: row.shape}, self.constant_feeds, self.most_bytes)
+            if len(self.costs) < _KEPT_COSTS:
+                self.costs[row.shape] = cost
+
+        with self.room.taken(cost.n_bytes - cost.n_constant_bytes):
+            results: list[Float32] = run_session(self.session, self.outputs, {name: row, **self.constant_feeds})
+        for result, output in zip(results, self.outputs, strict=True):
+            shape = cost.shapes[output]
             if not isinstance(result, np.ndarray) or result.shape != shape or result.dtype != np.float32:
                 told = f"{result.dtype} of shape {result.shape}" if isinstance(result, np.ndarray) else "no array"
                 raise GraphError(f"its output {output} is {told}, not float32 of shape {shape}")
@@ -313,7 +354,17 @@ class Bundle:
 
     @property
     def hears_tracks(self) -> bool:
-        """Whether the front end wants the whole track beside each segment: see `run_track`."""
+        """Whether it wants the whole track, beside each segment or in place of it: see `run_track`."""
+        return self.card.hears == "whole" or self._knows_tracks
+
+    @property
+    def computes_features(self) -> bool:
+        """Whether Python computes what the graph reads."""
+        return self._front_end is not None
+
+    @property
+    def _knows_tracks(self) -> bool:
+        """Whether the front end makes of a track what its segments alone do not tell."""
         return self._front_end is not None and self._front_end.hears_tracks
 
     def run(self, rows: NDArray[np.floating]) -> dict[str, Float32]:
@@ -334,12 +385,14 @@ class Bundle:
         UsageError
             When the rows have another shape.
         """
-        if rows.ndim != 2 or rows.shape[1] != self.card.segment_samples or len(rows) == 0:
+        takes_any_length = self.card.hears == "whole" and rows.size > 0
+        fits = rows.ndim == 2 and (rows.shape[1] == self.card.segment_samples or takes_any_length)
+        if not fits or len(rows) == 0:
             raise UsageError(
                 f"rows of shape {rows.shape} do not fit {self.card.name}",
                 valid=f"(n, {self.card.segment_samples}), n at least 1",
             )
-        if self.hears_tracks:
+        if self._knows_tracks:
             raise UsageError(
                 f"{self.card.name} knows the whole track and cannot be run on segments alone",
                 next_step="Use Bundle.run_track, or musicgenre.Classifier",
@@ -351,7 +404,7 @@ class Bundle:
         return self._run_each(sound, "features", self._front_end.compute)
 
     def run_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> dict[str, Float32]:
-        """Run a model that knows the whole track on some segments of it.
+        """Run a model that hears whole tracks on some segments of one, or on all of it.
 
         Parameters
         ----------
@@ -367,8 +420,17 @@ class Bundle:
         dict of str to float32 ndarray
             As `run`, a row per segment.
         """
-        if self._front_end is None or not self.hears_tracks:
+        if not self.hears_tracks:
             raise UsageError(f"{self.card.name} hears segments alone", next_step="Use Bundle.run")
+        if not self._knows_tracks or self._front_end is None:
+            waveform = track.at(self.card.sample_rate_hz)
+            if segment_s is None:
+                return self.run(waveform[None])
+            rows = []
+            for start_s in starts_s:
+                start = round(start_s * self.card.sample_rate_hz)
+                rows.append(fit_length(waveform[start:], self.card.segment_samples))
+            return self.run(np.stack(rows))
         features = self._front_end.compute_track(track, starts_s, segment_s)
         return self._run_each(features, "features", lambda row: row)
 
@@ -391,7 +453,7 @@ class Bundle:
         else:
             by_output = zip(*self._threads_here().map(run_row, single), strict=True)
 
-        names = [name.removeprefix(self._prefix) for name in self._network.shapes]
+        names = [name.removeprefix(self._prefix) for name in self._network.outputs]
         return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
 
     def _threads_here(self) -> ThreadPoolExecutor:

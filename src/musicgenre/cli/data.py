@@ -216,7 +216,9 @@ def validate(
             result = checking.validate_manifest(manifest, checksums=given, decode=decode, progress=progress)
 
     for finding in result.findings:
-        typer.echo(f"{finding.kind}\t{printable(finding.track_id or '-')}\t{printable(finding.path)}\t{finding.reason}")
+        typer.echo(
+            f"{finding.kind}\t{printable(finding.track_id or '-')}\t{printable(finding.path)}\t{finding.reason}"
+        )
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))

@@ -21,7 +21,7 @@ def export(
     citation: Annotated[str, typer.Option("--citation", help="Whose work it is, written on the card.")] = "",
 ) -> None:
     """Export a run to a bundle: one ONNX file that 'musicgenre classify --model FILE' takes at once."""
-    from musicgenre.bundle.export import export_run
+    from musicgenre.exporting.export import export_run
 
     exported = export_run(run, output, check=check or None, licence=licence, citation=citation)
     typer.echo(exported.to_text())

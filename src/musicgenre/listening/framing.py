@@ -13,19 +13,21 @@ from musicgenre.errors import UsageError
 
 Float32 = NDArray[np.float32]
 
+_JUST_FITS = 1e-9  # of a hop: a last segment that just fits counts
+
 
 @dataclass(frozen=True, slots=True)
 class Framing:
     """Where a model's segments lie.
 
-    The waveform is padded with `lead_samples` zeros on both sides; segment `k` is the padded samples
-    `[k * hop_samples, k * hop_samples + segment_samples)`. A partial tail is dropped. A track shorter than one
+    The waveform is padded with `lead_samples` zeros on both sides; segment `k` begins at the padded sample
+    `k * hop_samples`, rounded, and has `segment_samples`. A partial tail is dropped. A track shorter than one
     segment is repeated until it fills one (`repeat_short`), or zero-padded at its end.
     """
 
     sample_rate_hz: int
     segment_samples: int
-    hop_samples: int
+    hop_samples: float  # whole or not: starts are rounded one by one, as in training, so that they do not drift
     lead_samples: int = 0
     repeat_short: bool = True
 
@@ -41,11 +43,15 @@ class Framing:
 
     def n_segments(self, n_samples: int) -> int:
         """Whole segments in `n_samples` samples."""
-        return max(0, 1 + (n_samples + 2 * self.lead_samples - self.segment_samples) // self.hop_samples)
+        room = n_samples + 2 * self.lead_samples - self.segment_samples
+        count = 1 + int(room / self.hop_samples + _JUST_FITS) if room >= 0 else 0
+        while count > 1 and self._start(count - 1) > room:  # rounded past the end
+            count -= 1
+        return count
 
     def span(self, index: int, n_samples: int) -> tuple[int, int]:
         """Start and length, in samples of the unpadded waveform, of segment `index`."""
-        start = index * self.hop_samples - self.lead_samples
+        start = self._start(index) - self.lead_samples
         stop = min(start + self.segment_samples, n_samples)
         return max(0, start), stop - max(0, start)
 
@@ -60,6 +66,10 @@ class Framing:
         """Start and end of segment `index` in seconds of the track (its padding left out)."""
         start_s = index * self.hop_samples / self.sample_rate_hz
         return start_s, start_s + min(self.hop_samples, self.segment_samples) / self.sample_rate_hz
+
+    def _start(self, index: int) -> int:
+        """First sample of a segment in the padded waveform."""
+        return round(index * self.hop_samples)
 
     def fill_short(self, waveform: Float32) -> Float32:
         """Bring a waveform that is too short for one segment to exactly that length."""
@@ -81,7 +91,7 @@ class Framing:
             while start + self.segment_samples <= len(buffer):
                 yield index, buffer[start : start + self.segment_samples]
                 index += 1
-                start += self.hop_samples
+                start += self._start(index) - self._start(index - 1)
 
 
 @dataclass(frozen=True, slots=True)

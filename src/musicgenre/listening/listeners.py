@@ -26,7 +26,7 @@ from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.sections import find_sections
-from musicgenre.listening.track_hearing import TrackEar
+from musicgenre.listening.track_hearing import LONGEST_S, TrackEar
 from musicgenre.models.head import list_taught, load_head
 from musicgenre.models.pooling import pool_scores, pool_tag_scores
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from musicgenre.models.head import GenreHead
 
 Float64 = NDArray[np.float64]
+
+# MusiCNN takes some 25 MB for each patch of 3 s, and a graph takes all patches of a row at once.
+_LONGEST_ROW_S = 90.0
 
 
 class Listener(Protocol):
@@ -136,7 +139,8 @@ class BundleListener:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
         wanted = choose_level(level, self.level)
         if self.bundle.hears_tracks:
-            return TrackEar(self.framing, coverage, self.bundle.run_track, level=wanted)
+            at_once_s = _at_once_s(self.bundle)
+            return TrackEar(self.framing, coverage, self.bundle.run_track, level=wanted, at_once_s=at_once_s)
         return Ear(self.framing, coverage, self.bundle.run, level=wanted)
 
 
@@ -337,17 +341,19 @@ class _EnsembleEar:
     def __init__(
         self, members: Sequence[ClassifierListener], coverage: Coverage, level: LevelChoice, slowest: int
     ) -> None:
-        alike: dict[tuple[Framing, Level | None, bool], dict[str, Bundle]] = {}
+        alike: dict[tuple[Framing, Level | None, bool, float], dict[str, Bundle]] = {}
         for number, member in enumerate(members):
-            key = (member.framing, choose_level(level, member.level), member.bundle.hears_tracks)
+            wanted = choose_level(level, member.level)
+            key = (member.framing, wanted, member.bundle.hears_tracks, _at_once_s(member.bundle))
             alike.setdefault(key, {})[str(number)] = member.bundle
 
         self._slowest = slowest
         self._ears: list[Hearer] = []
-        for (framing, wanted, hears_tracks), bundles in alike.items():
+        for (framing, wanted, hears_tracks, at_once_s), bundles in alike.items():
             network = _SideBySide(bundles)
             if hears_tracks:
-                self._ears.append(TrackEar(framing, coverage, network.run_track, level=wanted))
+                ear = TrackEar(framing, coverage, network.run_track, level=wanted, at_once_s=at_once_s)
+                self._ears.append(ear)
             else:
                 self._ears.append(Ear(framing, coverage, network.run, level=wanted))
 
@@ -380,6 +386,13 @@ class _SideBySide:
         return {
             number: bundle.run_track(track, starts_s, segment_s)["logits"] for number, bundle in self._bundles.items()
         }
+
+
+def _at_once_s(bundle: Bundle) -> float:
+    """Up to which length a track is one row: all that stands in memory, or what a network in a graph has room for."""
+    if bundle.card.hears != "whole":
+        return 0.0
+    return LONGEST_S if bundle.computes_features else _LONGEST_ROW_S
 
 
 def _genre_answer(

@@ -1,7 +1,7 @@
 """Hear a track with a model that knows the whole of it: each segment meets what all that is heard says (B9).
 
 With everything heard that is the whole track, as in training. With less, it is the heard pieces, joined end to end:
-the model is told of nothing that was not heard.
+the model is told of nothing that was not heard. Models without segments hear the whole track at once, like training.
 """
 
 from __future__ import annotations
@@ -40,14 +40,25 @@ class TrackEar:
         Runs the network, see `Run`.
     level : Level, optional
         What every track is brought to, by one gain over all that is heard of it.
+    at_once_s : float, optional
+        Tracks up to this length are one row, however long their segments would be; longer ones are cut.
     """
 
-    def __init__(self, framing: Framing, coverage: Coverage, run: Run, *, level: audio.Level | None = None) -> None:
+    def __init__(
+        self,
+        framing: Framing,
+        coverage: Coverage,
+        run: Run,
+        *,
+        level: audio.Level | None = None,
+        at_once_s: float = 0.0,
+    ) -> None:
         self.framing = framing
         self.coverage = coverage
         self._segment_s = framing.segment_samples / framing.sample_rate_hz
         self._run = run
         self._level = level
+        self._at_once_s = at_once_s
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
         """Hear one track; parameters and errors are those of `Ear.hear`."""
@@ -85,7 +96,8 @@ class TrackEar:
             spans_s = self._spans_s(chosen)
             return self._hear_pieces(TrackSound(lambda rate_hz: _cut(track, rate_hz, spans_s)), chosen, length_s)
 
-        n_segments = framing.n_segments(n_samples)
+        is_at_once = length_s <= self._at_once_s
+        n_segments = 1 if is_at_once else framing.n_segments(n_samples)
         indices = list(range(max(1, n_segments)))
         starts_s = [index * framing.hop_s for index in indices]
         # One segment that is the whole track: a model without a segment length hears it as in training.

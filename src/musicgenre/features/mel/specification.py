@@ -92,10 +92,10 @@ class MelSpec:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
 
-        if self.n_fft > _LARGEST_FFT or self.n_mels * self.n_fft > _MOST_WEIGHTS:
+        if max(self.n_fft, self.hop_length) > _LARGEST_FFT or self.n_mels * self.n_fft > _MOST_WEIGHTS:
             raise UsageError(
-                f"n_fft={self.n_fft}, n_mels={self.n_mels} are too large",
-                valid=f"n_fft up to {_LARGEST_FFT:,}, and n_mels * n_fft up to {_MOST_WEIGHTS:,}",
+                f"n_fft={self.n_fft}, hop_length={self.hop_length}, n_mels={self.n_mels} are too large",
+                valid=f"n_fft and hop_length up to {_LARGEST_FFT:,}, and n_mels * n_fft up to {_MOST_WEIGHTS:,}",
             )
         if not 1 <= self.window_length <= self.n_fft:
             raise UsageError(f"win_length={self.win_length} is outside 1..n_fft={self.n_fft}")

@@ -25,7 +25,7 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.members import FITTED, aligned
 from musicgenre.features.base import TrackSound, cut
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
-from musicgenre.models.pooling import mixture_from_settings, pool_scores
+from musicgenre.models.pooling import mixture_from_settings, pool_scores, pool_tag_scores
 from musicgenre.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Exportable(Protocol):
 
     def difference(self, trial: Path, sounds: Sequence[Sound]) -> float:
         """Largest difference in probability between a bundle and the models as training computed them."""
+        ...
+
+    def answer(self, waveform: Float32, sample_rate_hz: int) -> dict[str, float]:
+        """Probability of every label for a track, (n_samples,), as the run itself would have scored it."""
         ...
 
 
@@ -120,7 +124,7 @@ class RunModel:
 
     def graph(self) -> bytes:
         """Write it as an ONNX model."""
-        from musicgenre.bundle._network_graph import write_graph
+        from musicgenre.exporting.network_graph import write_graph
 
         return write_graph(self.network, self.representation)
 
@@ -138,7 +142,7 @@ class RunModel:
 
     def said(self, rows: Float32) -> Float64:
         """Probabilities of segments as training computed them, (n, segment_samples) to (n, n_labels)."""
-        from musicgenre.bundle._network_graph import probabilities
+        from musicgenre.exporting.network_graph import probabilities
 
         features = np.stack([self.representation.compute(row) for row in rows])
         return probabilities(self.network, features, self.card.activation)
@@ -148,6 +152,26 @@ class RunModel:
         rows = np.concatenate([rows for (rows,) in sounds])
         says = _uncalibrated(load_bundle(trial, threads=1), rows)
         return float(np.abs(says - self.said(rows)).max())
+
+    def answer(self, waveform: Float32, sample_rate_hz: int) -> dict[str, float]:
+        """Prepare a track as training did, and score it as the run did."""
+        from musicgenre.exporting.network_graph import probabilities
+
+        representation = self.representation
+        track = TrackSound(lambda rate_hz: audio.from_array(waveform, sample_rate_hz, rate_hz))
+        sound = track.at(representation.sample_rate_hz)
+        hop_s = self.run.info.get("hop_s")
+        starts_s, segments = cut(sound, representation.sample_rate_hz, representation.segment_s, hop_s)
+        if representation.reads == "track":
+            features = representation.compute_track(
+                track, [float(start) for start in starts_s], representation.segment_s
+            )
+        else:
+            features = [representation.compute(segment) for segment in segments]
+
+        scores = probabilities(self.network, np.stack(features), self.card.activation)
+        pool = pool_tag_scores if self.run.is_tagging else pool_scores
+        return dict(zip(self.card.labels, pool(scores, self.card.scoring).tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +251,15 @@ class EnsembleModel:
             largest = max(largest, *(float(np.abs(one - other).max()) for one, other in pairs))
         return largest
 
+    def answer(self, waveform: Float32, sample_rate_hz: int) -> dict[str, float]:
+        """Mix what the runs say of a track, without calibration."""
+        columns = []
+        for member in self.members:
+            said = member.answer(waveform, sample_rate_hz)
+            columns.append([said[label] for label in self.card.labels])
+        mixed = replace(self.card, temperature=1.0).mix(np.array(columns)[:, None])
+        return dict(zip(self.card.labels, mixed[0].tolist(), strict=True))
+
     def _mixed(self, bundle: EnsembleBundle, segments: Sequence[Float64]) -> Float64:
         """Let the members answer together for one track, (n_segments, n_labels) each to (1, n_labels)."""
         scores = []
@@ -252,7 +285,7 @@ def _uncalibrated(bundle: Bundle, rows: Float32) -> Float64:
 
 def _card_of_run(run: Run, representation: Representation, *, licence: str, citation: str) -> BundleCard:
     """Write the card of one run, with calibration and scores where it has them."""
-    from musicgenre.bundle._network_graph import segment_length
+    from musicgenre.exporting.network_graph import segment_length
 
     # The validation part calibrates; the notes say how, or why it could not.
     calibration: dict[str, Any]
@@ -283,10 +316,17 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
             notes.append(f"It hears through published weights ({names}), which must be at hand where it is used")
         if representation.reads == "track":
             notes.append("Each segment meets what all that is heard of the track says")
+    is_whole = representation.segment_s is None
+    if is_whole:
+        notes.append("It hears whole tracks, as it was trained")
 
     segment_samples = segment_length(representation)
     hop_s = run.info.get("hop_s")
-    hop_samples = segment_samples if hop_s is None else max(1, round(hop_s * representation.sample_rate_hz))
+    hop_samples: float = segment_samples
+    if hop_s is not None:
+        # Most are whole numbers, which earlier versions read too.
+        hop_samples = hop_s * representation.sample_rate_hz
+        hop_samples = int(hop_samples) if float(hop_samples).is_integer() else hop_samples
     return BundleCard(
         name=run.recipe,
         kind="classifier",
@@ -302,6 +342,7 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
         citation=citation,
         origin=f"trained by musicgenre {__version__}, recipe {run.recipe} ({', '.join(run.systems)}), seed {run.seed}",
         front_end=settings,
+        hears="whole" if is_whole else "segments",
         scores=_scores_of(run),
         weights=tuple(run.info.get("weights", ())),
         notes=f"{'. '.join(notes)}.",

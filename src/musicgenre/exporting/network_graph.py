@@ -29,7 +29,7 @@ from musicgenre.features.representations import musicnn, picture
 from musicgenre.features.representations.melspectrogram import VGGISH
 
 WHOLE_TRACK_S = 30.0
-"""Length of a row where the representation takes tracks of any length: that of the data sets' clips."""
+"""What is heard at once of a longer track, where the representation has no segments: the data sets' clips have it."""
 
 _SMALLEST_SAMPLE = 1e-7  # keeps silence from being divided by nothing
 _PICTURE_RANGE_DB = 80.0
@@ -46,7 +46,7 @@ def probabilities(
 
 
 def segment_length(representation: Representation) -> int:
-    """Samples of one row of the graph's input."""
+    """Samples of one segment: a row of the graph's input, unless that takes whole tracks."""
     length_s = WHOLE_TRACK_S if representation.segment_s is None else representation.segment_s
     return max(1, round(length_s * representation.sample_rate_hz))
 
@@ -71,7 +71,8 @@ def write_graph(network: nn.Module, representation: Representation) -> bytes:
         return body
 
     graph = GraphBuilder("front_end")
-    waveform = graph.input("waveform", "float32", ["rows", segment_length(representation)])
+    n_samples = "samples" if representation.segment_s is None else segment_length(representation)
+    waveform = graph.input("waveform", "float32", ["rows", n_samples])
     features = _add_front_end(graph, waveform, representation)
     graph.output(features, "features", ["rows", *representation.shape()])
 
@@ -128,11 +129,7 @@ def _add_front_end(graph: GraphBuilder, waveform: str, representation: Any) -> s
             return graph.reshape(frames, [0, *representation.shape()])
 
         case "musicnn":
-            # What is shorter than a patch is repeated, as the representation does.
-            n_samples, wanted = segment_length(representation), musicnn.SHORTEST_SAMPLES
-            if n_samples < wanted:
-                repeated = graph.op("Concat", *[waveform] * -(-wanted // n_samples), axis=1)
-                waveform = graph.slice(repeated, 1, 0, wanted)
+            waveform = _add_repetition(graph, waveform, musicnn.SHORTEST_SAMPLES)
             read = musicnn.network_variables(representation.model, representation.weights).__getitem__
             family = published(representation.model).family
             return add_track_output(graph, waveform, family, read, representation.output)
@@ -158,6 +155,16 @@ def _add_front_end(graph: GraphBuilder, waveform: str, representation: Any) -> s
                 f"the representation {representation.name!r} has no graph here, though it says that it has",
                 valid="graph_front_end = False: Python computes it where the bundle is used",
             )
+
+
+def _add_repetition(graph: GraphBuilder, waveform: str, shortest: int) -> str:
+    """Repeat rows that are shorter than `shortest` samples until they are as long; leave others as they are."""
+    n_samples = graph.op("Slice", graph.op("Shape", waveform), graph.integers([1]), graph.integers([2]))
+    wanted = graph.op("Max", n_samples, graph.integers([shortest]))
+    rounded_up = graph.op("Sub", graph.op("Add", wanted, n_samples), graph.integers([1]))
+    n_times = graph.op("Concat", graph.integers([1]), graph.op("Div", rounded_up, n_samples), axis=0)
+    repeated = graph.op("Tile", waveform, n_times)
+    return graph.op("Slice", repeated, graph.integers([0]), wanted, graph.integers([1]))
 
 
 def _add_picture(graph: GraphBuilder, waveform: str, representation: Any) -> str:
