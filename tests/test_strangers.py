@@ -20,6 +20,7 @@ from musicgenre import Classifier, _running
 from musicgenre._onnxruntime import RunEndedError, open_session, run_session
 from musicgenre._protobuf import bytes_field, read_varint, write_varint
 from musicgenre.bundle import BundleCard, load_bundle, save_bundle
+from musicgenre.data.manifest import read_manifest
 from musicgenre.embedding.similar import SimilarityIndex, similar
 from musicgenre.errors import BundleError, DataError, MusicgenreError, UsageError
 from musicgenre.features.registry import create_representation
@@ -325,6 +326,26 @@ def test_runs_in_all_threads_end_with_the_process(monkeypatch: pytest.MonkeyPatc
 
 
 # What comes out
+
+
+def test_onnxruntime_says_nothing_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An index beyond the end is found as the graph runs; it is told once, by us."""
+    nodes = [
+        NODE("Gather", ["waveform", "far"], ["picked"], axis=1),
+        NODE("Concat", ["picked", "picked"], ["logits"], axis=1),
+    ]
+    bundle = load(tmp_path, model_of(nodes, [integers("far", 10**6)]))
+    with pytest.raises(BundleError, match="cannot run stranger"):
+        bundle.run(np.zeros((1, N), np.float32))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("label", ["\x1b[31mred", "a\u202eb"])
+def test_labels_of_a_manifest_can_be_shown(label: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"path,label\na.wav,{label}\nb.wav,jazz\n", encoding="utf-8")
+    with pytest.raises(DataError, match="without control characters") as caught:
+        read_manifest(tmp_path / "m.csv")
+    assert label not in str(caught.value)
 
 
 @pytest.mark.parametrize(

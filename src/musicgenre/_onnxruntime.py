@@ -5,8 +5,10 @@ It loads for a while, so this is imported inside the functions that need it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import onnxruntime
@@ -75,7 +77,7 @@ def run_session(
 ) -> list[NDArray[Any]]:
     """Run a graph, so that Ctrl-C and a limit of time end it.
 
-    It runs in a thread of its own: the one that waits for it can be interrupted.
+    Called from the main thread it runs in one of its own, so that the main thread can be interrupted.
 
     Parameters
     ----------
@@ -104,22 +106,38 @@ def run_session(
     def end() -> None:
         options.terminate = True
 
-    pool = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
+    def run() -> list[NDArray[Any]]:
+        results: list[NDArray[Any]] = session.run(list(outputs), dict(feeds), options)
+        return results
+
     try:
-        with can_be_ended(end):
-            results: list[NDArray[Any]] = pool.submit(session.run, list(outputs), dict(feeds), options).result(
-                longest_s
-            )
-    except TimeoutError:
-        raise RunEndedError(f"it takes longer than {longest_s:g} s") from None
+        with can_be_ended(end), _ending_later(end, longest_s):
+            if threading.current_thread() is not threading.main_thread():
+                return run()
+
+            # Ctrl-C reaches the main thread alone, and only while it waits.
+            with ThreadPoolExecutor(1, thread_name_prefix="onnxruntime") as pool:
+                try:
+                    return pool.submit(run).result()
+                except BaseException:
+                    end()
+                    raise
     except ERRORS as error:
         if options.terminate:
-            raise RunEndedError("it was ended") from error
+            raise RunEndedError(f"it was ended, or takes longer than {longest_s:g} s") from error
         raise
-    finally:  # whatever happened, Ctrl-C too, nothing runs on
-        end()
-        pool.shutdown(wait=True)
-    return results
+
+
+@contextmanager
+def _ending_later(end: Callable[[], None], after_s: float) -> Iterator[None]:
+    """End what runs in the block when its time is over."""
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def providers() -> list[str]:

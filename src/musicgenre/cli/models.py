@@ -171,7 +171,8 @@ def _way(card: WeightCard) -> str:
         return f"musicgenre bundles get {card.name} (without a network: --from the wheel)"
     if card.model == "transformer":
         return (
-            "fetched when first used; without a network save config.json, preprocessor_config.json and "
+            "fetched with --get, or when you first train or embed with it; without a network save config.json, "
+            "preprocessor_config.json and "
             f"model.safetensors of its page in {_own_place(card)}, or name your folder: "
             "--set model.options.model=FOLDER (representation.options.model=FOLDER where the recipe's representation "
             "is 'transformer')"
@@ -183,7 +184,8 @@ def _way(card: WeightCard) -> str:
     elif card.name == "vggish/published":
         also = " (representation.options.weights=FILE where it is 'vggish')"
     return (
-        f"fetched when first used; without a network put the file in {_own_place(card).parent}, or name it: "
+        "fetched with --get, or when you first train or embed with it; without a network put the file in "
+        f"{_own_place(card).parent}, or name it: "
         f"--set {option}=FILE{also}"
     )
 

@@ -6,7 +6,6 @@ ONNX graph inside a bundle all take the same `MelSpec` and must agree (`tests/te
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,6 +15,7 @@ PadMode = Literal["constant", "reflect"]
 MelScale = Literal["slaney", "htk"]
 Scaling = Literal["power", "decibel", "log10_1p", "log_offset"]
 
+_LARGEST = 1e30  # of a number: its square root, and ten times it, still fit into float32
 _LARGEST_FFT = 2**20  # a minute at 16 kHz
 _MOST_WEIGHTS = 2**26  # of the filters, before those that are zero are left out
 
@@ -155,7 +155,7 @@ def _is_of(value: object, hint: Any) -> bool:
     if get_args(hint):
         return any(_is_of(value, kind) for kind in get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -165,5 +165,10 @@ def _valid_values(hint: Any) -> str:
         return ", ".join(get_args(hint))
     if get_args(hint):
         return " or ".join(_valid_values(kind) for kind in get_args(hint))
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", type(None): "none"}
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "true or false",
+        type(None): "none",
+    }
     return names[hint]
