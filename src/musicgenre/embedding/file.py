@@ -37,6 +37,7 @@ _MAPPED = "embeddings"  # comes first in the file: its data then lie at a multip
 _ARRAYS = (_MAPPED, "card", "paths", "size_bytes", "modified_ns", "sha256")
 _LOCAL_HEADER_BYTES = 30  # of an entry of a zip file, before its name and extra field
 _LENGTHS_AT = 26  # where in that header the lengths of these two stand
+_SHOWN_CHARACTERS = 300  # of what is wrong with a file
 _PARQUET = ".parquet"
 _PARQUET_COLUMNS = ("path", "embedding", "size_bytes", "modified_ns", "sha256")
 _CARD_KEY = b"musicgenre.card"
@@ -175,7 +176,8 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:  # damaged bytes
-        raise DataError(f"{source} is damaged or no file of embeddings ({error})", next_step=_REMEDY) from error
+        reason = printable(str(error))[:_SHOWN_CHARACTERS]
+        raise DataError(f"{source} is damaged or no file of embeddings ({reason})", next_step=_REMEDY) from error
     return tracks
 
 
