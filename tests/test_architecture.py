@@ -20,6 +20,8 @@ ROOMS = (
             "_locks",
             "_npz",
             "_telling",
+            "_npy",
+            "_running",
             "_onnx",
             "_outputs",
             "_protobuf",
