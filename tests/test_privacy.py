@@ -23,6 +23,7 @@ from musicgenre.features.published.musicnn.published import published
 from tests.labelled_music import make_collection
 from tests.make_run import make_run, random_answers
 from tests.outward import watch, watching_library
+from tests.published_effnet import write_effnet
 from tests.published_weights import random_variables
 from tests.toy import save_toy
 
@@ -34,6 +35,7 @@ BUNDLES = "~/.cache/musicgenre/bundles/*.onnx"
 HEARD = "~/.cache/musicgenre/heard/*.npz"
 FEATURES = "~/.cache/musicgenre/features/*.rows"
 CONTENT = "~/.cache/musicgenre/features/content.sqlite"
+PUBLISHED = "~/.cache/musicgenre/weights/essentia/*"
 STORES = "~/.cache/musicgenre/stores/*"
 TAUGHT = "~/.config/musicgenre/heads/*.json"
 FONTS = "~/.cache/matplotlib/fontlist-*.json"
@@ -49,6 +51,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "similar jazz.00000.wav --index music.npz": (),
     "teach lessons --name mine --jobs 2": (TAUGHT, HEARD),
     "bundles get msd-musicnn": (),
+    "bundles get --from discogs-effnet-bsdynamic-1.onnx --accept-licence --unverified": (PUBLISHED,),
     "bundles list": (),
     "bundles verify": (),
     "bundles remove msd-musicnn": (),
@@ -99,6 +102,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variables[name] = np.maximum(values, 0.5)
     save_bundle(folder / "msd-musicnn.onnx", *convert(published("msd-musicnn"), variables.__getitem__))
     save_toy(folder / "toy.onnx")
+    write_effnet(folder)
     make_run(folder / "one", random_answers(1))
     make_run(folder / "other", random_answers(2))
     return folder

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import IO, Any, Protocol
 
+from musicgenre._telling import tell
 from musicgenre.errors import BundleError
 
 TIMEOUT_S = 30.0
@@ -23,7 +24,6 @@ _LEAST_BYTES = 1 << 16  # in a window: a modem of forty years ago sends as much
 _MB = 1_000_000
 
 _file_that_asks: ContextVar[str] = ContextVar("file_that_asks", default="")
-_tell: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
 
 
 class Response(Protocol):
@@ -144,28 +144,17 @@ def receive(
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
 
 
-@contextmanager
-def telling(tell: Callable[[str], None]) -> Iterator[None]:
-    """Let downloads that happen on the way in the block say how far they are, a line for every tenth."""
-    token = _tell.set(tell)
-    try:
-        yield
-    finally:
-        _tell.reset(token)
-
-
 def lines(name: str) -> Callable[[int, int], None]:
-    """Progress of the file `name` as lines, where somebody listens (`telling`)."""
+    """Progress of the file `name` as lines, one for every tenth, where somebody listens (`musicgenre._telling`)."""
     said = -1
 
     def progress(done: int, total: int) -> None:
         nonlocal said
-        tell = _tell.get()
         tenth, of_all = done // (10 * _MB), ""  # without a length, a line for every 10 MB
         if total:
             tenth, of_all = 10 * done // total, f"of {total // _MB:,} "
 
-        if tell is not None and tenth > said:
+        if tenth > said:
             said = tenth
             tell(f"downloading {name}: {done // _MB:,} {of_all}MB")
 

@@ -21,6 +21,7 @@ from musicgenre.bundle._graph import FLOAT, INT64, Graph, GraphError, read_graph
 from musicgenre.bundle._graph_cost import Cost, cost_of
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import MOST_MODEL_MB, read_sealed
+from musicgenre.bundle.stages import LoadedStage, load_stage
 from musicgenre.errors import BundleError, UsageError, require
 from musicgenre.features.base import TrackSound, fit_length
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
@@ -163,15 +164,24 @@ def bundle_of(
     except GraphError as error:
         raise BundleError(f"musicgenre cannot load {where}: {error}", next_step=_GRAPH_ADVICE) from error
     taken = {name.removeprefix(prefix): shape for name, shape in graph.inputs.items()}
-    given = {name.removeprefix(prefix): shape for name, shape in graph.outputs.items()}
+    given: dict[str, Sequence[object] | None] = {}
+    given.update((name.removeprefix(prefix), shape) for name, shape in graph.outputs.items())
 
-    # A front end in Python may need no extra at all: then only the graph tells that there is one. Graph and card must
-    # agree, as far as the graph tells sizes: a length may be a name, for any.
+    # A front end in Python may need no extra at all: then only the graph tells that there is one.
     feed = "features" if card.extra or "features" in taken else "waveform"
+
+    # What published networks read of it must be there; their outputs count as the graph's.
+    stages = tuple(load_stage(stage, where) for stage in card.published_stages)
+    reads_all = True
+    for stage in stages:
+        reads_all = reads_all and stage.stage.reads in given
+        given |= stage.shapes
+
+    # Graph and card must agree, as far as the graph tells sizes: a length may be a name, for any.
     output = "tags" if card.kind == "embedding" else "logits"
     length = (taken.get(feed) or [None])[-1]
     width = (given.get(output) or [None])[-1]
-    fits = taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
+    fits = reads_all and taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
     if feed == "waveform" and isinstance(length, int):
         fits = fits and length == card.segment_samples
     if isinstance(width, int):
@@ -187,10 +197,15 @@ def bundle_of(
         cost = cost_of(graph, {f"{prefix}{feed}": (1, *row)}, constant_feeds, max_model_mb * 1_000_000)
     except GraphError as error:
         raise BundleError(f"musicgenre cannot run {card.name}: {error}", next_step=_GRAPH_ADVICE) from error
-    names = [name for name in graph.outputs if name.removeprefix(prefix) in _OUTPUTS[card.kind]]
+
+    # What the stages read is no answer, and may have any shape; what they give is looked at as they give it.
+    answers = _OUTPUTS[card.kind] - {name for stage in stages for name in stage.shapes}
+    handed_on = {stage.stage.reads for stage in stages}
+    names = [name for name in graph.outputs if name.removeprefix(prefix) in answers | handed_on]
     shapes = {name.removeprefix(prefix): cost.shapes[name] for name in names}
-    are_rows = all(len(shape) == 2 and shape[0] == 1 and shape[1] for shape in shapes.values())
-    if not are_rows or shapes[output] != (1, len(card.labels)) or {cost.kinds[name] for name in names} != {FLOAT}:
+    fits = all(cost.kinds[name] == FLOAT for name in names)
+    fits = fits and all(_is_answer(name, shapes[name], card) for name in answers)
+    if not fits:
         raise _not_as_told(where, card, f"gives {_in_words(shapes)} for a segment")
 
     from musicgenre._onnxruntime import ERRORS, open_session
@@ -204,7 +219,7 @@ def bundle_of(
     room = Room(max_model_mb * 1_000_000 - cost.n_constant_bytes)
     n_threads = usable_cores() if threads is None else threads
     network = Network(session, graph, names, constant_feeds, max_model_mb * 1_000_000, room, {(1, *row): cost})
-    return Bundle(card, network, n_threads, front_end, prefix)
+    return Bundle(card, network, n_threads, front_end, prefix, stages)
 
 
 class Room:
@@ -294,6 +309,12 @@ class Network:
         return results
 
 
+def _is_answer(name: str, shape: Sequence[object], card: BundleCard) -> bool:
+    """Tell whether an output of this shape can answer for one row: `tags` and `logits` have a value a label."""
+    width = shape[1] if len(shape) == 2 and shape[0] == 1 else 0
+    return bool(width) and (name == "embedding" or width == len(card.labels))
+
+
 def _takes_padding(graph: Graph) -> bool:
     """Tell whether a graph cuts whole tracks: it has an optional input `padding`."""
     padding = graph.constants.get("padding")
@@ -334,6 +355,8 @@ class Bundle:
         Computes what the graph reads, where the graph does not read the waveform itself.
     prefix : str
         Stands before the names of the graph's inputs and outputs, where it is one of an ensemble.
+    stages : tuple of LoadedStage
+        Published networks that what the graph gives goes through.
     """
 
     def __init__(
@@ -343,8 +366,10 @@ class Bundle:
         threads: int = 1,
         front_end: PythonFrontEnd | None = None,
         prefix: str = "",
+        stages: tuple[LoadedStage, ...] = (),
     ) -> None:
         self.card = card
+        self._stages = stages
         self._front_end = front_end
         self._network = network
         self._prefix = prefix
@@ -438,23 +463,36 @@ class Bundle:
         """Run rows one by one, several at a time; `prepare` makes of each, (1, ...), what the graph reads."""
         from musicgenre._onnxruntime import RUN_ERRORS
 
-        def run_row(row: Float32) -> list[Float32]:
+        names = [name.removeprefix(self._prefix) for name in self._network.outputs]
+
+        def run_row(row: Float32) -> dict[str, Float32]:
             try:
-                return self._network.run(f"{self._prefix}{feed}", prepare(row))
+                given = self._network.run(f"{self._prefix}{feed}", prepare(row))
+                results = dict(zip(names, given, strict=True))
+                for stage in self._stages:
+                    results |= stage.run(results)
             except RUN_ERRORS as error:
                 raise _not_running(f"cannot run {self.card.name}", error) from error
             except GraphError as error:
                 raise BundleError(f"{self.card.name} cannot be used: {error}", next_step=_GRAPH_ADVICE) from error
 
+            # What one stage hands to the next is large, and no answer.
+            answers = {name: results[name] for name in results if name in _OUTPUTS[self.card.kind]}
+            for name, values in answers.items():
+                if not _is_answer(name, values.shape, self.card) or values.dtype != np.float32:
+                    raise BundleError(
+                        f"{self.card.name} gives {name} of shape {values.shape} for a segment",
+                        valid=f"(1, {len(self.card.labels)}), or (1, width) for an embedding",
+                    )
+            return answers
+
         # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
         if self._threads == 1 or len(single) == 1:
-            by_output = zip(*map(run_row, single), strict=True)
+            by_row = list(map(run_row, single))
         else:
-            by_output = zip(*self._threads_here().map(run_row, single), strict=True)
-
-        names = [name.removeprefix(self._prefix) for name in self._network.outputs]
-        return {name: np.concatenate(parts) for name, parts in zip(names, by_output, strict=True)}
+            by_row = list(self._threads_here().map(run_row, single))
+        return {name: np.concatenate([results[name] for results in by_row]) for name in by_row[0]}
 
     def _threads_here(self) -> ThreadPoolExecutor:
         """The threads of this process: a forked child has the pool of its parent, but none of the threads in it."""

@@ -23,8 +23,8 @@ import typer.core
 
 from musicgenre._files import place_advice
 from musicgenre._running import end_all
+from musicgenre._telling import telling
 from musicgenre._text import printable
-from musicgenre._transfer import telling
 from musicgenre.cli import (
     augment,
     bundles,

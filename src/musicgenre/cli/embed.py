@@ -67,9 +67,10 @@ def embed(
 
     Exit code: 0 all fine, 1 some tracks failed.
     """
+    from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
     from musicgenre._text import printable
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import parse_settings
+    from musicgenre.cli._options import inputs_of, parse_settings
     from musicgenre.cli._terminal import counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
@@ -79,6 +80,12 @@ def embed(
     # A name that cannot be written is refused before thousands of tracks are looked for.
     check_output(output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
+    refuse_overwriting(
+        output,
+        overwrite=resume or overwrite,
+        inputs=inputs_of(paths, wanted.paths, model),
+        next_step=RESUME_OR_REPLACE,
+    )
     n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
     embedder = Embedder(
         model,

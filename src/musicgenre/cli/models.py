@@ -34,30 +34,32 @@ def models(
     from musicgenre._text import nearest_name
     from musicgenre.errors import MissingExtraError, UsageError
     from musicgenre.models.cards import list_cards
+    from musicgenre.models.registry import list_models, model_entry, names_in_files
 
+    # A wrong name is told before torch is loaded. A model comes with the cards of its weights, a card alone.
     cards = list_cards()
-    known: list[dict[str, Any]] = []
-    try:
-        from musicgenre.models.registry import list_models, model_entry
-
-        for entry in map(model_entry, list_models()):
-            facts = {"name": entry.name, "file": entry.file, "dimensions": list(entry.dims)}
-            known.append({**facts, "example_shape": list(entry.tiny_shape), "options": entry.options})
-    except MissingExtraError as error:  # the light install still has the cards
-        typer.echo(f"no models here: {error}", err=True)
-
     if name is not None:
-        # a model comes with the cards of its weights, a card alone
-        names = [*(model["name"] for model in known), *(card.name for card in cards)]
-        known = [model for model in known if model["name"] == name]
+        names = [*sorted(names_in_files()), *(card.name for card in cards)]
         cards = [card for card in cards if name in (card.name, card.model)]
-        if not known and not cards:
+        if name not in names:
             near = nearest_name(name, names)
             raise UsageError(
                 f"there is no model or card named {name!r}",
                 valid=f"Nearest: {near}" if near else "",
                 next_step="'musicgenre models' lists them",
             )
+
+    known: list[dict[str, Any]] = []
+    try:
+        for entry in map(model_entry, list_models()):
+            facts = {"name": entry.name, "file": entry.file, "dimensions": list(entry.dims)}
+            known.append({**facts, "example_shape": list(entry.tiny_shape), "options": entry.options})
+    except MissingExtraError as error:  # the light install still has the cards
+        if not cards:
+            raise
+        typer.echo(f"no models here: {error}", err=True)
+    if name is not None:
+        known = [model for model in known if model["name"] == name]
 
     if output_format is ListFormat.json:
         import json
@@ -169,6 +171,9 @@ def _way(card: WeightCard) -> str:
     """How to get the weights, with a network and without."""
     if card.model.startswith("musicnn"):
         return f"musicgenre bundles get {card.name} (without a network: --from the wheel)"
+    if card.model == "discogs-effnet":
+        file = Path(card.file).name
+        return f"musicgenre bundles get {card.name}, which asks first (without a network: --from {file})"
     if card.model == "transformer":
         return (
             "fetched with --get, or when you first train or embed with it; without a network save config.json, "

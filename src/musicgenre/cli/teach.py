@@ -22,6 +22,9 @@ def teach(
         Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder per genre, or a CSV: path,label[,group].")
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the model, for classify --model.")],
+    model: Annotated[
+        str, typer.Option("--model", help="What hears: 'default', or another embedding bundle, as discogs-effnet.")
+    ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Save it into this .json file instead.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of this name.")] = False,
     coverage: Annotated[
@@ -55,7 +58,7 @@ def teach(
 
     # Where a person can answer, the network is offered; otherwise the error names the command that gets it.
     is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
-    if not is_here and sys.stdin.isatty() and sys.stderr.isatty():
+    if model == "default" and not is_here and sys.stdin.isatty() and sys.stderr.isatty():
         question = "The default model is not here yet (a 29 MB download). Get it now?"
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
@@ -64,6 +67,7 @@ def teach(
         taught = teach_head(
             source,
             name,
+            model=model,
             output=output,
             overwrite=overwrite,
             coverage=coverage,

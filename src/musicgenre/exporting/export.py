@@ -11,13 +11,14 @@ import numpy as np
 
 from musicgenre import audio
 from musicgenre._files import writing_result
+from musicgenre._outputs import refuse_overwriting
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.exporting.exportable import EnsembleModel, Exportable, RunModel, Sound
 from musicgenre.listening.classifier import Classifier
-from musicgenre.runs.folder import Run, open_run
+from musicgenre.runs.folder import Run, files_of_runs, open_run
 
 TOLERANCE = 1e-3
 """Largest difference in probability that an exported bundle may show against the training-time model."""
@@ -98,6 +99,7 @@ def export_run(
     licence: str = "",
     citation: str = "",
     tolerance: float = TOLERANCE,
+    overwrite: bool = False,
 ) -> Exported:
     """Export one run to a bundle: front end, normalisation and network in one ONNX file, with its card.
 
@@ -116,6 +118,8 @@ def export_run(
         Written on the card.
     tolerance : float
         Largest difference in probability that is let pass.
+    overwrite : bool
+        Replace a bundle that exists.
 
     Returns
     -------
@@ -127,6 +131,8 @@ def export_run(
         No run folder, a group of runs, or a damaged one; an ensemble whose members are gone, changed or ensembles.
     BundleError
         The bundle does not agree with the training-time model: nothing is written.
+    UsageError
+        The folder holds several runs, or the bundle exists and is not to be replaced.
     """
     folder = Path(folder)
     if (folder / "group.json").is_file():
@@ -141,6 +147,7 @@ def export_run(
     path = run.folder / f"{run.recipe}.onnx" if output is None else Path(output)
     if path.suffix != ".onnx":
         raise UsageError(f"{path.name} cannot be the name of a bundle", valid="a name that ends in .onnx")
+    refuse_overwriting(path, overwrite=overwrite, inputs=[*files_of_runs(folder), *(check or ())])
 
     model: Exportable
     if "ensemble" in run.info:

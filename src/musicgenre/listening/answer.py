@@ -74,11 +74,13 @@ class Answer:
     confidence : float
         Calibrated probability of the most probable genre, in [0, 1]; 0 from a tagger.
     scores : mapping of str to float
-        Probability of every genre, most probable first; they sum to one. Empty from a tagger.
+        Probability of every genre, most probable first; they sum to one, but from a model of styles
+        (`discogs-effnet`), which may hear several or none. Empty from a tagger.
     tags : mapping of str to float
         Probability of every tag, most probable first; empty for models without tags.
     style : str or None
-        A genre-like tag above the model's tag threshold that says more where the genre is `unsure`.
+        A genre-like tag above the model's tag threshold that says more where the genre is `unsure`; from a model of
+        styles the likeliest of them, where it is as probable as a genre must be.
     timeline : tuple of TimelineSegment
         One entry a heard segment, in order.
     sections : tuple of TimelineSection
@@ -94,6 +96,9 @@ class Answer:
         taggers, which have no thresholds.
     names_tags : bool
         Whether a tagger answered: there is no genre, and nothing to be unsure about.
+    model_card : mapping of str to str
+        Licence, citation, origin and notes of the model that answered, where its terms bind whoever uses the answer
+        (non-commercial weights); empty otherwise.
     """
 
     path: str | None
@@ -111,6 +116,7 @@ class Answer:
     names_tags: bool = False
     sections: tuple[TimelineSection, ...] = ()
     unsure_threshold: float = 0.0
+    model_card: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_sure(self) -> bool:
@@ -152,6 +158,8 @@ class Answer:
         # Readers tell a tagger's records from those of genres by this key.
         if self.names_tags:
             record["chosen"] = list(self.chosen)
+        if self.model_card:
+            record["model_card"] = dict(self.model_card)
 
         if timeline:
             record["timeline"] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -29,8 +30,8 @@ class Classifier:
     ----------
     model : str
         `default` (MusiCNN with the genre head of this package), the name of a taught model, that of a published
-        tagger (`msd-musicnn`, `mtt-musicnn`, `msd-vgg`, `mtt-vgg`), or the path of a bundle (`.onnx`) or
-        taught head (`.json`).
+        tagger (`msd-musicnn`, `mtt-musicnn`, `msd-vgg`, `mtt-vgg`), of another bundle in the cache (`discogs-effnet`),
+        or the path of a bundle (`.onnx`) or taught head (`.json`).
     coverage : float, `full` or None
         Seconds of each track to hear, evenly spread, or `full` for everything. None takes the measured default.
     threads : int, optional
@@ -92,6 +93,11 @@ class Classifier:
     def names_tags(self) -> bool:
         """Whether the model is a tagger: it names any number of tags and no genre."""
         return not self._listener.labels
+
+    @property
+    def model_card(self) -> Mapping[str, str]:
+        """Licence, citation, origin and notes of a model whose terms bind whoever uses its answers; else empty."""
+        return self._listener.model_card
 
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.

@@ -114,6 +114,11 @@ class GenreHead:
                 valid=f"weights (width, {len(self.labels)}), bias ({len(self.labels)},), finite numbers",
             )
 
+    @property
+    def ears_sha256(self) -> str:
+        """Checksum of the published network it was taught on, where that is a file of its own; else empty."""
+        return str(self.card.get("ears_sha256", ""))
+
     @classmethod
     def load_default(cls) -> GenreHead:
         """Load the head of the ten GTZAN genres that comes with this package."""

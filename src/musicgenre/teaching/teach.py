@@ -6,6 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
+from musicgenre._locks import file_lock
 from musicgenre._numbers import softmax
+from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
 from musicgenre.audio import choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
+from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import load_bundle
-from musicgenre.bundle.store import ensure_bundle
-from musicgenre.errors import AudioError, DataError, UsageError
+from musicgenre.bundle.stages import ears_sha256
+from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
+from musicgenre.errors import AudioError, BundleError, DataError, UsageError
 from musicgenre.evaluation.calibration import (
     Answered,
     apply_threshold,
@@ -29,6 +34,7 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
 )
 from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
+from musicgenre.features.published.musicnn.published import published
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear
@@ -118,6 +124,7 @@ def teach(
     source: Path,
     name: str,
     *,
+    model: str = "default",
     output: Path | None = None,
     overwrite: bool = False,
     coverage: float | str = DEFAULT_TEACH_COVERAGE_S,
@@ -133,6 +140,9 @@ def teach(
         A folder with one folder per genre, or a manifest CSV (`path`, `label`, optionally `group`).
     name : str
         Name of the head, for `classify --model`.
+    model : str
+        What hears: `default` (MSD-MusiCNN), or another embedding bundle in the cache, as `discogs-effnet`. The head
+        holds its name, and of a network that is a file of its own the checksum; nothing of the network itself.
     output : Path, optional
         Where to save it instead of the folder of taught heads; ends in `.json`.
     overwrite : bool
@@ -153,22 +163,50 @@ def teach(
         When the tracks do not allow to learn and to test: fewer than two genres, or too few tracks.
     UsageError
         When the name cannot be used, or the head exists.
+    BundleError
+        When there is no such model, or it gives no embedding.
     """
-    started = time.monotonic()
     path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
     if output is not None:
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
         path = output
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", next_step="Add --overwrite to replace it, or choose another name")
 
+    # held from here on, so that two lessons at once do not both find the name free
+    with ExitStack() as held:
+        with writing_result(path, "Choose another --output"):
+            held.enter_context(file_lock(path, "'musicgenre teach'"))
+        refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
+        return _teach(source, name, path, model=model, coverage=coverage, level=level, jobs=jobs, progress=progress)
+
+
+def _teach(
+    source: Path,
+    name: str,
+    path: Path,
+    *,
+    model: str,
+    coverage: float | str,
+    level: float | str | None,
+    jobs: int,
+    progress: Progress,
+) -> Taught:
+    """Teach a head and save it at `path`, which this process holds; the rest is as for `teach`."""
+    started = time.monotonic()
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
     default = replace(default, level=choose_level(parse_level(level), default.level))
-    bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
-    card, heard_coverage = bundle.card, Coverage.parse(coverage)
-    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
+    bundle = load_bundle(ensure_bundle(default.bundle_name if model == "default" else model), threads=1)
+    card, heard_coverage = bundle.card, Coverage.parse(coverage)  # tracks go side by side, so one thread each
+    if card.kind != "embedding":
+        raise BundleError(
+            f"{card.name} gives no embedding to teach on: it is a {card.kind}",
+            valid="an embedding bundle such as msd-musicnn or discogs-effnet",
+        )
+    if card.name != default.bundle_name:
+        default = _on_other_ears(default, card)
+
+    framing = Framing.of(card)
     ear = _LessonEar(Ear(framing, heard_coverage, bundle.run, level=default.level))
     key = key_of(card.sha256, heard_coverage.seconds, default.level)
     all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
@@ -191,6 +229,17 @@ def teach(
         failures=failures,
         seconds=time.monotonic() - started,
     )
+
+
+def _on_other_ears(default: GenreHead, card: BundleCard) -> GenreHead:
+    """Let the default head, which new heads take their surroundings from, stand on another network."""
+    surroundings: dict[str, Any] = {"licences": {f"{card.name} weights": card.licence}}
+    if sha256 := ears_sha256(card):
+        surroundings["ears_sha256"] = sha256
+
+    # Its style tags are those of MSD-MusiCNN, with a threshold for them.
+    tags = default.style_tags if card.tags == published(default.bundle_name).tags else ()
+    return replace(default, bundle_name=card.name, style_tags=tags, card=surroundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +470,8 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
         if score.classes.support[number]:
             recalls[label] = round(float(score.classes.recall[number]), _DIGITS)
 
+    weights = "MusiCNN weights" if default.bundle_name == DEFAULT_BUNDLE else f"{default.bundle_name} weights"
+    licences = {weights: default.card.get("licences", {}).get(weights, "")}
     groups = "none given: tracks of one artist may stand on both sides"
     if any(item.lesson.group for item in heard):
         groups = "kept apart"
@@ -444,5 +495,6 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
                 "recall": recalls,
             }
         ],
-        "licences": {"MusiCNN weights": default.card.get("licences", {}).get("MusiCNN weights", "")},
+        "licences": licences,
+        **({"ears_sha256": default.ears_sha256} if default.ears_sha256 else {}),
     }

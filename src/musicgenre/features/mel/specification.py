@@ -20,7 +20,7 @@ _LARGEST_FFT = 2**20  # a minute at 16 kHz
 _MOST_WEIGHTS = 2**26  # of the filters, before those that are zero are left out
 
 # fields that came later: left out of `as_dict` at these values, so that settings stored before stay equal to ours
-_LATER = {"frame": "n_fft", "mel_slopes": "hz"}
+_LATER = {"frame": "n_fft", "mel_slopes": "hz", "window": "periodic"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,9 @@ class MelSpec:
         Rate of the waveform the front end reads.
     n_fft, hop_length, win_length : int
         Lengths in samples. `win_length` defaults to `n_fft`; a shorter window is centred in the frame.
-        The window is a periodic Hann.
+    window : {"periodic", "symmetric"}
+        The Hann window: one period of the cosine, as in librosa, or one that ends as it begins, at zero, as in
+        Essentia.
     n_mels : int
         Number of mel bands.
     fmin_hz, fmax_hz : float
@@ -62,6 +64,7 @@ class MelSpec:
     hop_length: int
     n_mels: int
     win_length: int | None = None
+    window: Literal["periodic", "symmetric"] = "periodic"
     fmin_hz: float = 0.0
     fmax_hz: float | None = None
     power: float = 2.0

@@ -1,15 +1,20 @@
-"""Look at NumPy's files before NumPy makes room for what they promise: `.npy` headers, and the `.npz` around them."""
+"""Files of NumPy arrays: looked at before room is made for what they promise, and read so that no damage passes."""
 
 from __future__ import annotations
 
+import io
+import lzma
 import math
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 MOST_INFLATION = 20
 """Times its size that a compressed file may hold: numbers of ours shrink to a tenth at the best."""
@@ -18,6 +23,22 @@ ALWAYS_ALLOWED_BYTES = 16_000_000
 """What any file may hold, however small it is."""
 
 _ENCRYPTED = 0x1  # bit of an entry's flags
+
+# What the zip file reader and NumPy say of files that something befell.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,  # encrypted, or of a method that there is not
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +107,21 @@ def check_npz(path: Path) -> None:
                     header = read_npy_header(inside)
                 if header.n_bytes != entry.file_size:
                     raise ValueError(f"the array {entry.filename!r} is of another size than its header says")
+
+
+def read_whole_npz(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Read all arrays of a file; `None` where it is missing or damaged.
+
+    Every member is read to its end, where its checksum is compared: `numpy.load` stops where an array ends that a
+    damaged header makes shorter, and compares nothing then.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        check_npz(path)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                content = io.BytesIO(archive.read(name))
+                arrays[name.removesuffix(".npy")] = np.lib.format.read_array(content, allow_pickle=False)
+    except _DAMAGED:
+        return None
+    return arrays
