@@ -20,7 +20,6 @@ ROOMS = (
             "_locks",
             "_npz",
             "_telling",
-            "_npy",
             "_running",
             "_onnx",
             "_outputs",

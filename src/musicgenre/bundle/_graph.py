@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._protobuf import ProtobufError, fields, read_varint
+from musicgenre._text import printable
 
 MOST_NODES = 100_000
 """Nodes of a graph, tensors of a graph: the largest networks have some thousands."""
@@ -24,6 +25,7 @@ MOST_NODES = 100_000
 MOST_KNOWN = 65_536
 """Values of a tensor that is followed: shapes, indices, and what they are computed from."""
 
+_SHOWN_CHARACTERS = 400  # of what is wrong
 _MOST_ENTRIES = 65_536  # of a list in an attribute
 _MOST_RANK = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -105,7 +107,16 @@ Dimension = int | str | None
 
 
 class GraphError(ValueError):
-    """The graph holds what is refused, is damaged, or would cost too much."""
+    """The graph holds what is refused, is damaged, or would cost too much.
+
+    Parameters
+    ----------
+    reason : str
+        Which of these; names from the file in it are made printable.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason)[:_SHOWN_CHARACTERS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

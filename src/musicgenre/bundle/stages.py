@@ -105,7 +105,11 @@ class LoadedStage:
 
     def run(self, values: Mapping[str, Float32]) -> dict[str, Float32]:
         """Run it on what came before, by name; its own outputs, by ours."""
-        results = self._session.run(list(self.stage.outputs.values()), {self.stage.input: values[self.stage.reads]})
+        from musicgenre._onnxruntime import run_session
+
+        results = run_session(
+            self._session, list(self.stage.outputs.values()), {self.stage.input: values[self.stage.reads]}
+        )
         return dict(zip(self.stage.outputs, results, strict=True))
 
 

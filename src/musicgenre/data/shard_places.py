@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre._json import parsed_json
-from musicgenre._npy import read_npy_header
+from musicgenre._npz import read_npy_header
 from musicgenre._transfer import TooMuchError, opened, receive
 from musicgenre.data.rows import Features
 from musicgenre.errors import DataError, UsageError, needing

@@ -23,7 +23,7 @@ from musicgenre._files import replacing, writing_result
 from musicgenre._install import install_advice
 from musicgenre._json import check_version, parsed_json
 from musicgenre._known_files import FileState, KnownFiles
-from musicgenre._npy import ALWAYS_ALLOWED_BYTES, MOST_INFLATION, check_npz, read_npy_header
+from musicgenre._npz import ALWAYS_ALLOWED_BYTES, MOST_INFLATION, check_npz, read_npy_header
 from musicgenre._text import did_you_mean_path, printable
 from musicgenre.errors import DataError, UsageError
 

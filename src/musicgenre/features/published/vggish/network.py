@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from musicgenre._npy import check_npz
+from musicgenre._npz import check_npz
 from musicgenre._weight_files import UNREADABLE, check_hash, load_strictly
 from musicgenre.errors import BundleError
 from musicgenre.features.base import Float32
