@@ -164,10 +164,10 @@ def bundle_of(
     except GraphError as error:
         raise BundleError(f"musicgenre cannot load {where}: {error}", next_step=_GRAPH_ADVICE) from error
     taken = {name.removeprefix(prefix): shape for name, shape in graph.inputs.items()}
-    given = {name.removeprefix(prefix): shape for name, shape in graph.outputs.items()}
+    given: dict[str, Sequence[object] | None] = {}
+    given.update((name.removeprefix(prefix), shape) for name, shape in graph.outputs.items())
 
-    # A front end in Python may need no extra at all: then only the graph tells that there is one. Graph and card must
-    # agree, as far as the graph tells sizes: a length may be a name, for any.
+    # A front end in Python may need no extra at all: then only the graph tells that there is one.
     feed = "features" if card.extra or "features" in taken else "waveform"
 
     # What published networks read of it must be there; their outputs count as the graph's.
@@ -175,8 +175,9 @@ def bundle_of(
     reads_all = True
     for stage in stages:
         reads_all = reads_all and stage.stage.reads in given
-        given |= {name: tuple(shape) for name, shape in stage.shapes.items()}
+        given |= stage.shapes
 
+    # Graph and card must agree, as far as the graph tells sizes: a length may be a name, for any.
     output = "tags" if card.kind == "embedding" else "logits"
     length = (taken.get(feed) or [None])[-1]
     width = (given.get(output) or [None])[-1]
@@ -196,12 +197,15 @@ def bundle_of(
         cost = cost_of(graph, {f"{prefix}{feed}": (1, *row)}, constant_feeds, max_model_mb * 1_000_000)
     except GraphError as error:
         raise BundleError(f"musicgenre cannot run {card.name}: {error}", next_step=_GRAPH_ADVICE) from error
-    wanted = {stage.stage.reads for stage in stages} | _OUTPUTS[card.kind]
-    names = [name for name in graph.outputs if name.removeprefix(prefix) in wanted]
+
+    # What the stages read is no answer, and may have any shape; what they give is looked at as they give it.
+    answers = _OUTPUTS[card.kind] - {name for stage in stages for name in stage.shapes}
+    handed_on = {stage.stage.reads for stage in stages}
+    names = [name for name in graph.outputs if name.removeprefix(prefix) in answers | handed_on]
     shapes = {name.removeprefix(prefix): cost.shapes[name] for name in names}
-    are_rows = all(len(shape) == 2 and shape[0] == 1 and shape[1] for shape in shapes.values())
-    answers = are_rows and shapes[output] == (1, len(card.labels)) if not stages else bool(names)
-    if not answers or {cost.kinds[name] for name in names} != {FLOAT}:
+    fits = all(cost.kinds[name] == FLOAT for name in names)
+    fits = fits and all(_is_answer(name, shapes[name], card) for name in answers)
+    if not fits:
         raise _not_as_told(where, card, f"gives {_in_words(shapes)} for a segment")
 
     from musicgenre._onnxruntime import ERRORS, open_session
@@ -303,6 +307,12 @@ class Network:
                 told = f"{result.dtype} of shape {result.shape}" if isinstance(result, np.ndarray) else "no array"
                 raise GraphError(f"its output {output} is {told}, not float32 of shape {shape}")
         return results
+
+
+def _is_answer(name: str, shape: Sequence[object], card: BundleCard) -> bool:
+    """Tell whether an output of this shape can answer for one row: `tags` and `logits` have a value a label."""
+    width = shape[1] if len(shape) == 2 and shape[0] == 1 else 0
+    return bool(width) and (name == "embedding" or width == len(card.labels))
 
 
 def _takes_padding(graph: Graph) -> bool:
@@ -457,7 +467,8 @@ class Bundle:
 
         def run_row(row: Float32) -> dict[str, Float32]:
             try:
-                results = dict(zip(names, self._network.run(f"{self._prefix}{feed}", prepare(row)), strict=True))
+                given = self._network.run(f"{self._prefix}{feed}", prepare(row))
+                results = dict(zip(names, given, strict=True))
                 for stage in self._stages:
                     results |= stage.run(results)
             except RUN_ERRORS as error:
@@ -466,9 +477,14 @@ class Bundle:
                 raise BundleError(f"{self.card.name} cannot be used: {error}", next_step=_GRAPH_ADVICE) from error
 
             # What one stage hands to the next is large, and no answer.
-            if self._stages:
-                results = {name: results[name] for name in _OUTPUTS[self.card.kind]}
-            return results
+            answers = {name: results[name] for name in results if name in _OUTPUTS[self.card.kind]}
+            for name, values in answers.items():
+                if not _is_answer(name, values.shape, self.card) or values.dtype != np.float32:
+                    raise BundleError(
+                        f"{self.card.name} gives {name} of shape {values.shape} for a segment",
+                        valid=f"(1, {len(self.card.labels)}), or (1, width) for an embedding",
+                    )
+            return answers
 
         # One row needs no pool; several are worth its hand-over.
         single = [rows[index : index + 1] for index in range(len(rows))]
