@@ -138,7 +138,9 @@ def read_map(path: Path, labels: Sequence[str]) -> GenreMap:
     parents = {}
     for name, parent in broader.items():
         if not isinstance(parent, str):
-            raise UsageError(f"parents.{name} = {short_repr(parent)} in the map {path}", valid="The name of one broader genre")
+            raise UsageError(
+                f"parents.{name} = {short_repr(parent)} in the map {path}", valid="The name of one broader genre"
+            )
         parents[name] = parent
     ignore = content.get("ignore", {})
     if not isinstance(ignore, dict) or set(ignore) - {"artists", "folders"}:
@@ -195,7 +197,9 @@ def _fits(text: str, pattern: str) -> bool:
 def _table(path: Path, key: str, content: Any) -> dict[str, tuple[str, ...]]:
     """Read a table of names."""
     if not isinstance(content, dict):
-        raise UsageError(f"[{key}] in the map {path} is {short_repr(content)}", valid="A table: name = name, or name = [names]")
+        raise UsageError(
+            f"[{key}] in the map {path} is {short_repr(content)}", valid="A table: name = name, or name = [names]"
+        )
     return {name: _names(path, f"{key}.{name}", value) for name, value in content.items()}
 
 
@@ -203,10 +207,14 @@ def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
     """Read a name or a list of names; an empty name is none."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{key} = {short_repr(value)} in the map {path}", valid='A name, or a list of names: ["Jazz", "Soul"]')
+        raise UsageError(
+            f"{key} = {short_repr(value)} in the map {path}", valid='A name, or a list of names: ["Jazz", "Soul"]'
+        )
     for text in texts:
         if any(ord(character) < 32 for character in text):
-            raise UsageError(f"{key} = {short_repr(value)} in the map {path}", valid="Names without control characters")
+            raise UsageError(
+                f"{key} = {short_repr(value)} in the map {path}", valid="Names without control characters"
+            )
     return tuple(text.strip() for text in texts if text.strip())
 
 
