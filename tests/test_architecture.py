@@ -29,7 +29,7 @@ ROOMS = (
             "config",
         ),
     ),
-    ("audio",),
+    ("audio", "filetags"),
     ("data",),
     ("features",),
     ("augment",),
@@ -40,6 +40,7 @@ ROOMS = (
     ("bundle",),
     ("listening",),
     ("exporting", "embedding", "teaching"),
+    ("library",),
     ("cli",),
     ("__main__",),
 )

@@ -27,6 +27,7 @@ from tests.toy import RATE_HZ, save_toy, save_toy_ears
 PATHS = {
     ("augment", "manifest"): "input",
     ("augment", "output"): "folder",
+    ("bundles get", "labels"): "input",
     ("bundles get", "source"): "input",
     ("classify", "output"): "file",
     ("classify", "plot"): "file",
@@ -56,6 +57,15 @@ PATHS = {
     ("export", "check"): "input",
     ("export", "output"): "file",
     ("export", "run"): "input",
+    ("library apply", "plan_file"): "input",
+    ("library export", "output"): "file",
+    ("library export", "plan_file"): "input",
+    ("library map init", "output"): "file",
+    ("library plan", "map_file"): "input",
+    ("library plan", "output"): "file",
+    ("library review", "plan_file"): "input",
+    ("library show", "plan_file"): "input",
+    ("library undo", "path"): "input",
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",
@@ -83,6 +93,9 @@ FILES: dict[tuple[str, str], tuple[str, str, str]] = {
     ("embed", "output"): ("embed a.wav --model ears.onnx --output {}", ".npz", "a.wav"),
     ("evaluate", "output"): ("evaluate run --output {}", ".json", "run/run.json"),
     ("export", "output"): ("export run --output {}", ".onnx", "run/predictions_test.csv"),
+    ("library export", "output"): ("library export plan.jsonl --format csv --output {}", ".csv", "plan.jsonl"),
+    ("library map init", "output"): ("library map init --model toy.onnx --output {}", ".toml", "toy.onnx"),
+    ("library plan", "output"): ("library plan a.wav --model toy.onnx --output {}", ".jsonl", "a.wav"),
     ("show", "output"): ("show a.wav --output {}", ".png", "a.wav"),
     ("show", "sound"): ("show a.wav --output new.png --augment shift --sound {}", ".wav", "a.wav"),
     ("teach", "output"): ("teach m.csv --name mine --output {}", ".json", "m.csv"),
@@ -117,6 +130,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     (folder / "list.csv").write_text("path,label\na.wav,x\nb.wav,y\n")
     (folder / "answers.jsonl").write_text("{}\n")
+    (folder / "plan.jsonl").write_text('{"format": 1, "path": "a.wav", "write": false}\n')
     save_toy(folder / "toy.onnx")
     save_toy_ears(folder / "ears.onnx")
     make_store(folder / "store")

@@ -213,6 +213,16 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("musicgenre", appauthor=False))
 
 
+def data_folder() -> Path:
+    """Folder for what cannot be made again, the journal of changed tags; `MUSICGENRE_DATA` overrides the usual."""
+    override = os.environ.get("MUSICGENRE_DATA")
+    if override:
+        return Path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("musicgenre", appauthor=False))
+
+
 def config_folder() -> Path:
     """Folder for the config file and taught heads; `MUSICGENRE_CONFIG` overrides the platform's own."""
     override = os.environ.get("MUSICGENRE_CONFIG")

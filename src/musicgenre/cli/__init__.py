@@ -22,7 +22,7 @@ import typer
 import typer.core
 
 from musicgenre._files import place_advice
-from musicgenre._running import end_all
+from musicgenre._running import begin_anew, end_all
 from musicgenre._telling import telling
 from musicgenre._text import printable
 from musicgenre.cli import (
@@ -36,6 +36,7 @@ from musicgenre.cli import (
     ensemble,
     evaluate,
     export,
+    library,
     models,
     prepare,
     recipes,
@@ -58,6 +59,9 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "similar": similar.similar,
         "teach": teach.teach,
         "bundles": bundles.app,
+    },
+    "Write into your library": {
+        "library": library.app,
     },
     "Train a model": {
         "data": data.app,
@@ -193,6 +197,7 @@ def main() -> None:
         _drop_output()
         sys.exit(2)
     finally:
+        begin_anew()
         # What is left is Python's own end, where Ctrl-C would leave a traceback of some package.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""Plumbing shared by commands: `--set key=value`, tracks that failed, and playlists."""
+"""Plumbing shared by commands: `--set key=value`, `--max-duration-s`, tracks that failed, and playlists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from musicgenre.features.prepare import Skipped
 
 _LISTED_AT_MOST = 50
+
+MaxDuration = Annotated[
+    float | None,
+    typer.Option("--max-duration-s", help="Seconds of the longest track that is heard; by default 86400, a day."),
+]
+"""The option of every command that hears tracks with a model."""
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -111,17 +111,25 @@ class Table:
             yield from self._genre_timeline(result)
 
     def _genre(self, answer: Answer) -> str:
-        """Genre, confidence, then as many of candidates and tags as fit."""
+        """Genre, confidence, then as many of the reason, candidates and tags as fit."""
         tags = [printable(_in_short(tag, answer.genre)) for tag in list(answer.tags)[: self._top]]
         names = [] if answer.is_sure else list(answer.candidates[:_N_CANDIDATES])
         candidates = _with_percents(names, answer.scores)
+
         style = ""
-        if answer.style and not answer.is_sure:
+        if answer.style and _says_more(answer):
             style = f"sounds like {printable(_in_short(answer.style, answer.genre))}"
+        reason: str = answer.reason or ""
+        if reason == "low confidence":  # which is what `unsure` means anyway
+            reason = ""
+        elif reason in ("not music", "too quiet"):  # what it may be would mislead
+            names, candidates, style = [], [], ""
 
         # What is said of a genre that is not certain matters more than tags.
         while True:
-            parts = []
+            parts: list[str] = []
+            if reason:
+                parts.append(reason)
             if candidates:
                 parts.append(f"perhaps {_name_list(candidates)}")
             if style:
@@ -136,6 +144,10 @@ class Table:
                 tags.pop()
             elif style:
                 style = ""
+            elif reason and candidates:  # the reason says more than the candidates
+                candidates = []
+            elif reason:
+                reason = ""
             elif candidates != names:  # the first one's probability stands beside "unsure" anyway
                 candidates = names = [printable(name) for name in names]
             else:
@@ -248,6 +260,15 @@ class Table:
             return folder
         mark = _drawable(_CONTINUES, _PLAIN_CONTINUES)
         return mark + _last_cells(folder, self._width - len(mark))
+
+
+def _says_more(answer: Answer) -> bool:
+    """Tell whether the style is worth a word: beside a sure genre, where no tag of that name is more probable."""
+    if answer.style is None:
+        return False
+    genre = answer.genre.lower().replace("-", "")
+    names = [tag for tag in answer.tags if tag.lower().replace("-", "") == genre]
+    return all(answer.tags[answer.style] > answer.tags[tag] for tag in names)
 
 
 def _name_list(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ import typer.core
 
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
 from musicgenre._text import printable, shortened
-from musicgenre.cli._options import inputs_of
+from musicgenre.cli._options import MaxDuration, inputs_of
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
@@ -40,6 +40,13 @@ class OutputFormat(StrEnum):
     json = "json"
     csv = "csv"
     tsv = "tsv"
+
+
+class Rejection(StrEnum):
+    """Who may answer `unsure`."""
+
+    model = "model"
+    none = "none"
 
 
 class Timeline(StrEnum):
@@ -98,6 +105,10 @@ def classify(
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
+    reject: Annotated[
+        Rejection, typer.Option("--reject", help="'none': never unsure, always the most probable genre.")
+    ] = Rejection.model,
+    max_duration_s: MaxDuration = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
     ] = "default",
@@ -128,12 +139,8 @@ def classify(
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     _check_outputs(inputs_of(paths, gathered.paths, model), output, plot, resume, overwrite)
     kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot, csv_safe)
-    if plot is not None:
-        from musicgenre.listening.plot import check_can_plot, plot_answer
-
-        check_can_plot()
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads, max_model_mb, quiet=quiet)
+    classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, max_model_mb, quiet=quiet)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -160,6 +167,8 @@ def classify(
                 tally.add(result)
                 rows.write(result)
                 if plot is not None and not isinstance(result, Failure):
+                    from musicgenre.listening.plot import plot_answer
+
                     plot_answer(result, plot)
                     say(f"drew {plot}")
                 update(tally.n_done, len(places))
@@ -296,6 +305,10 @@ def _check_options(
 
     if plot is not None and len(paths) != 1:
         raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
+    if plot is not None:
+        from musicgenre.listening.plot import check_can_plot
+
+        check_can_plot()
 
     # Where no format was asked for, the output file's name tells it. A person gets a table, another program what it
     # can split at tabs, unless a timeline is to be drawn.
@@ -325,7 +338,15 @@ def _check_outputs(inputs: list[Input], output: Path | None, plot: Path | None, 
 
 
 def _load(
-    model: str, coverage: str | None, level: str | None, threads: int, max_model_mb: int, *, quiet: bool
+    model: str,
+    coverage: str | None,
+    level: str | None,
+    reject: Rejection,
+    max_duration_s: float | None,
+    threads: int,
+    max_model_mb: int,
+    *,
+    quiet: bool,
 ) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command.
 
@@ -341,7 +362,15 @@ def _load(
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    classifier = Classifier(model, coverage=coverage, threads=threads, level=level, max_model_mb=max_model_mb)
+    classifier = Classifier(
+        model,
+        coverage=coverage,
+        threads=threads,
+        level=level,
+        reject=reject.value,
+        max_duration_s=max_duration_s,
+        max_model_mb=max_model_mb,
+    )
     if (card := classifier.model_card) and not quiet:
         say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
     return classifier

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import MaxDuration, inputs_of, parse_settings
+
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
 
@@ -50,6 +52,7 @@ def embed(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
+    max_duration_s: MaxDuration = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
     exclude: Annotated[
@@ -70,7 +73,6 @@ def embed(
     from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
     from musicgenre._text import printable
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import inputs_of, parse_settings
     from musicgenre.cli._terminal import counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
@@ -95,6 +97,7 @@ def embed(
         coverage=coverage,
         threads=n_threads,
         max_model_mb=max_model_mb,
+        max_duration_s=max_duration_s,
     )
 
     try:

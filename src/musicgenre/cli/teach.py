@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from musicgenre.cli._options import MaxDuration
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def teach(
     level: Annotated[
         str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: -17.2.")
     ] = None,
+    max_duration_s: MaxDuration = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no report.")] = False,
 ) -> None:
@@ -72,6 +74,7 @@ def teach(
             overwrite=overwrite,
             coverage=coverage,
             level=level,
+            max_duration_s=max_duration_s,
             jobs=jobs or usable_cores(),
             progress=progress,
         )

@@ -91,6 +91,8 @@ class Embedder:
         Threads that one inference may use; all cores by default.
     max_model_mb : int
         How large a bundle's file may be, and how much memory it may need, in millions of bytes.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
 
     Raises
     ------
@@ -112,6 +114,7 @@ class Embedder:
         coverage: float | str | None = None,
         threads: int | None = None,
         max_model_mb: int = MOST_MODEL_MB,
+        max_duration_s: float | None = None,
     ) -> None:
         for name, value, valid in (("what", what, get_args(What)), ("pool", pool, get_args(Pool))):
             if value not in valid:
@@ -127,7 +130,7 @@ class Embedder:
 
         if coverage is None and not is_network:
             coverage = DEFAULT_COVERAGE_S
-        heard = Coverage.parse(coverage)
+        heard = Coverage.parse(coverage, max_duration_s)
         if is_network:
             self._ear, maker = network_ear(model, options or {}, heard, threads)
         else:

@@ -237,6 +237,7 @@ def similar(
     top: int = 10,
     model: str | None = None,
     options: Mapping[str, Any] | None = None,
+    max_duration_s: float | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[Neighbour, ...]:
     """Find the tracks of an index that sound most like a track.
@@ -253,6 +254,8 @@ def similar(
         The model to hear the track with; must be the one the index was made with. By default that one, from the cache.
     options : mapping, optional
         Options of the index's representation in place of its own, such as where its weights lie now.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     report : callable
         Told what was noticed while hearing the track.
 
@@ -281,13 +284,18 @@ def similar(
             next_step=f"{did_you_mean_path(name)}Check the name and the folder",
         )
 
-    heard = _embedder_of(index.settings, model, options).embed(name)
+    heard = _embedder_of(index.settings, model, options, max_duration_s).embed(name)
     for warning in heard.warnings:
         report(warning)
     return index.nearest(heard.vector, top=top)
 
 
-def _embedder_of(settings: EmbeddingSettings, model: str | None, options: Mapping[str, Any] | None) -> Embedder:
+def _embedder_of(
+    settings: EmbeddingSettings,
+    model: str | None,
+    options: Mapping[str, Any] | None,
+    max_duration_s: float | None = None,
+) -> Embedder:
     """Load the model of an index, and make sure that it is the one."""
     name = settings.model if model is None else model
     if name != settings.model and (name in NETWORKS or settings.model in NETWORKS):  # before anything is fetched
@@ -303,7 +311,12 @@ def _embedder_of(settings: EmbeddingSettings, model: str | None, options: Mappin
     try:
         with fetching_nothing("the index"):
             embedder = Embedder(
-                name, options=chosen, what=settings.what, pool=settings.pool, coverage=settings.coverage
+                name,
+                options=chosen,
+                what=settings.what,
+                pool=settings.pool,
+                coverage=settings.coverage,
+                max_duration_s=max_duration_s,
             )
     except BundleError as error:
         if not settings.location:

@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
 from musicgenre._text import printable
 from musicgenre.audio import parse_level
 from musicgenre.bundle.container import MOST_MODEL_MB
-from musicgenre.errors import AudioError
+from musicgenre.errors import AudioError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
 from musicgenre.listening.hearing import Outputs, Source
@@ -21,6 +21,9 @@ from musicgenre.listening.listeners import load_listener
 
 DEFAULT_COVERAGE_S = 18.0
 """Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve."""
+
+Reject = Literal["model", "none"]
+"""Who may answer `unsure`: the model where it finds a reason, or nobody."""
 
 
 class Classifier:
@@ -42,13 +45,18 @@ class Classifier:
     max_model_mb : int
         How large a bundle's file may be, and how much memory it may need, in millions of bytes: models may come from
         anybody, see docs/bundles.md.
+    reject : {"model", "none"}
+        `none` answers with the most probable genre always, whatever the sound is.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
 
     Raises
     ------
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When `coverage` is neither `full` nor a positive number, or `level` neither `off` nor an RMS.
+        When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, `reject` neither
+        `model` nor `none`, or `max_duration_s` not above 0.
 
     Examples
     --------
@@ -66,8 +74,13 @@ class Classifier:
         threads: int | None = None,
         level: float | str | None = None,
         max_model_mb: int = MOST_MODEL_MB,
+        reject: Reject = "model",
+        max_duration_s: float | None = None,
     ) -> None:
-        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
+        if reject not in get_args(Reject):
+            raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
+        self._reject = reject
+        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage, max_duration_s)
         self._level = parse_level(level)
         self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
@@ -79,15 +92,23 @@ class Classifier:
 
     @property
     def model_sha256(self) -> str:
-        """Checksum of the loaded model: one taught again under its name has another, one at an asked-for level too."""
-        if self._level == "model":
-            return self._listener.sha256
-        return hashlib.sha256(f"{self._listener.sha256}{self._level}".encode()).hexdigest()
+        """Checksum of the loaded model: one taught again under its name has another, one asked to differ too."""
+        asked = "" if self._level == "model" else str(self._level)
+        if self._reject != "model":
+            asked += f"reject {self._reject}"
+        return (
+            hashlib.sha256(f"{self._listener.sha256}{asked}".encode()).hexdigest() if asked else self._listener.sha256
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Genres the model can name; none for a tagger."""
         return self._listener.labels
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All names that an answer may hold as its genre or style, or, of a tagger, as its tags."""
+        return (*self._listener.labels, *self._listener.styles)
 
     @property
     def names_tags(self) -> bool:
@@ -116,7 +137,7 @@ class Classifier:
         Raises
         ------
         AudioError
-            When the source cannot be heard, or an array comes without its rate.
+            When the source cannot be heard or is too long, or an array comes without its rate.
         """
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
         path: str | None
@@ -127,7 +148,7 @@ class Classifier:
             path = name if isinstance(name, str) else None
 
         with np.errstate(invalid="ignore"):  # what comes of it is refused below, without NumPy's warnings
-            answer = self._listener.answer(path, heard)
+            answer = self._listener.answer(path, heard, reject=self._reject == "model")
         numbers = [*answer.scores.values(), *answer.tags.values()]
         for segment in answer.timeline:
             numbers += [segment.confidence, *segment.tags.values()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.audio import MAX_DURATION_S
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,21 +124,39 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of a track is heard: `seconds` evenly spread, or all of it where `seconds` is None."""
+    """How much of a track is heard: `seconds` evenly spread, or all of it where `seconds` is None.
+
+    Files of more than `max_duration_s` are refused.
+    """
 
     seconds: float | None
+    max_duration_s: float = MAX_DURATION_S
 
     @classmethod
-    def parse(cls, value: str | float | None) -> Coverage:
+    def parse(cls, value: str | float | None, max_duration_s: float | None = None) -> Coverage:
         """Read `full`, None (full) or a number of seconds.
+
+        Parameters
+        ----------
+        value : str, float or None
+            How much is heard.
+        max_duration_s : float, optional
+            Length of the longest file that is heard, in seconds; `inf` for any.
 
         Raises
         ------
         UsageError
-            When the value is neither, or not a positive finite number.
+            When the value is neither, or not a positive finite number, or the longest file has no length.
         """
+        limit_s = MAX_DURATION_S if max_duration_s is None else max_duration_s
+        if not limit_s > 0:
+            raise UsageError(
+                f"a longest track of {limit_s:g} s leaves nothing to hear",
+                valid="Seconds above 0, such as 3600, or inf for tracks of any length",
+                next_step="Correct --max-duration-s (max_duration_s in Python)",
+            )
         if value is None or value == "full":
-            return cls(None)
+            return cls(None, limit_s)
 
         try:
             seconds = float(value)
@@ -146,7 +165,7 @@ class Coverage:
 
         if not 0 < seconds < float("inf"):
             raise UsageError(f"coverage {value!r} cannot be used", valid="Give 'full' or seconds above 0, such as 12")
-        return cls(seconds)
+        return cls(seconds, limit_s)
 
     def choose(self, n_segments: int, hop_s: float) -> list[int]:
         """Choose the segments to hear: the centres of equal parts of the track.

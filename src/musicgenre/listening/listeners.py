@@ -25,7 +25,7 @@ from musicgenre.bundle.store import ensure_bundle, is_bundle_name
 from musicgenre.errors import BundleError
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.features.published.musicnn.published import PUBLISHED
-from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
+from musicgenre.listening.answer import UNSURE, Answer, Reason, TimelineSegment, ranked
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.sections import find_sections
@@ -55,6 +55,8 @@ class Listener(Protocol):
         What the model is called, and a checksum that changes with it.
     labels : tuple of str
         Genres it can name; none where it names tags.
+    styles : tuple of str
+        What it may name beside a genre; of a tagger, all its tags.
     level : Level or None
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     model_card : mapping of str to str
@@ -64,6 +66,7 @@ class Listener(Protocol):
     name: str
     sha256: str
     labels: tuple[str, ...]
+    styles: tuple[str, ...]
     level: Level | None
     model_card: Mapping[str, str]
 
@@ -71,8 +74,8 @@ class Listener(Protocol):
         """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
         ...
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
-        """Answer for a track from all that was heard of it."""
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
+        """Answer for a track from all that was heard of it; without `reject` never with `unsure`."""
         ...
 
 
@@ -142,6 +145,7 @@ class BundleListener:
         self.bundle = bundle
         self.name = card.name
         self.sha256 = card.sha256
+        self.styles: tuple[str, ...] = tuple(card.labels) if card.names_tags else ()
         self.level = card.hearing_level
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
@@ -184,17 +188,25 @@ class HeadListener(BundleListener):
                 valid=f"the published file with sha256 {head.ears_sha256}",
                 next_step=f"Get that one with: musicgenre bundles get {card.name} --force, or teach the head again",
             )
+        ceilings = set() if head.support is None else set(head.support.ceilings)
+        if not ceilings <= set(card.tags):
+            raise BundleError(
+                f"the head {head.name} asks for the tags {', '.join(sorted(ceilings))}",
+                valid=f"tags of {card.name}",
+                next_step="Get or teach it anew",
+            )
         super().__init__(bundle)
         # A head that was taught again on the same ears is another model, and so is one on other ears.
         self.name = head.name
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
+        self.styles = tuple(head.style_tags)
         self.level = head.level
         if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
             self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
         self._head = head
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Apply the head to all segments together and to each alone; tell the tags, and a style among them."""
         head = self._head
         segment_tags, embedding = heard.outputs["tags"], heard.outputs["embedding"]
@@ -207,13 +219,21 @@ class HeadListener(BundleListener):
                 style = tag
                 break
 
+        scores = head.score(segment_tags, embedding)
+        unsupported: Reason | None = None
+        if head.support is not None and heard.duration_s < self.framing.shortest_samples / self.framing.sample_rate_hz:
+            unsupported = "too short"
+        elif head.support is not None:
+            unsupported = head.support.problem(embedding, tags, int(scores.argmax()))
         return _genre_answer(
             self,
             path,
             heard,
-            head.score(segment_tags, embedding),
+            scores,
             head.timeline(segment_tags, embedding),
             unsure_threshold=head.unsure_threshold,
+            reject=reject,
+            unsupported=unsupported,
             tags=tags,
             style=style,
         )
@@ -249,10 +269,11 @@ class ClassifierListener(BundleListener):
         segments = card.probabilities(heard.outputs["logits"])
         return pool_scores(segments, card.scoring), segments
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did."""
         track, segments = self.probabilities(heard)
-        return _genre_answer(self, path, heard, track, segments, unsure_threshold=self.bundle.card.unsure_threshold)
+        threshold = self.bundle.card.unsure_threshold
+        return _genre_answer(self, path, heard, track, segments, unsure_threshold=threshold, reject=reject)
 
 
 class TagListener(BundleListener):
@@ -266,7 +287,7 @@ class TagListener(BundleListener):
 
     labels: tuple[str, ...] = ()  # its labels are tags
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did; choose the tags above their thresholds."""
         card = self.bundle.card
         if "tags" in heard.outputs:
@@ -320,7 +341,7 @@ class StyleListener(BundleListener):
         self.labels = tuple(dict.fromkeys(genres))
         self._columns = [np.flatnonzero([genre == name for genre in genres]) for name in self.labels]
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Name the genre of the likeliest style of the track; the styles are its tags."""
         card = self.bundle.card
         segments = heard.outputs["tags"].astype(np.float64)
@@ -335,6 +356,7 @@ class StyleListener(BundleListener):
             self._by_genre(track[np.newaxis])[0],
             self._by_genre(segments),
             unsure_threshold=card.unsure_threshold,
+            reject=reject,
             tags=styles,
             style=likeliest if probability >= card.unsure_threshold else None,
         )
@@ -358,6 +380,7 @@ class EnsembleListener:
         self.name = card.name
         self.sha256 = card.sha256
         self.labels = tuple(card.labels)
+        self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
         self._bundle = bundle
@@ -370,7 +393,7 @@ class EnsembleListener:
         """Make an ear that hears for every member; members that cut tracks alike, at one level, hear together."""
         return _EnsembleEar(self._members, coverage, level, self._slowest)
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Mix what the members say of the whole track, and what they say of each step of the timeline."""
         steps_s = [self.framing.times_s(index) for index in heard.indices]
         tracks: list[Float64] = []
@@ -395,6 +418,7 @@ class EnsembleListener:
             self._bundle.probabilities(np.stack(tracks))[0],
             self._bundle.probabilities(np.stack(timelines)),
             unsure_threshold=self._bundle.card.unsure_threshold,
+            reject=reject,
         )
 
 
@@ -433,7 +457,7 @@ class _EnsembleEar:
         shown = members[self._slowest]
         warnings = tuple(dict.fromkeys(warning for part in members for warning in part.warnings))
         too_quiet = any(part.is_too_quiet for part in members)
-        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members)
+        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members, shown.source_rate_hz)
 
 
 class _SideBySide:
@@ -466,13 +490,25 @@ def _genre_answer(
     segment_scores: Float64,
     *,
     unsure_threshold: float,
+    reject: bool,
+    unsupported: Reason | None = None,
     tags: dict[str, float] | None = None,
     style: str | None = None,
 ) -> Answer:
     """Put an answer together that names a genre: scores of the track (n_labels,) and of its segments (n, n_labels)."""
     by_genre = ranked(listener.labels, scores)
     best, confidence = next(iter(by_genre.items()))
-    is_sure = confidence >= unsure_threshold and not heard.is_too_quiet
+
+    # The reason that says most comes first: what is no music may well be of low confidence, too.
+    reason: Reason | None = None
+    if not reject:
+        unsure_threshold = 0.0
+    elif heard.is_too_quiet:
+        reason = "too quiet"
+    elif unsupported is not None:
+        reason = unsupported
+    elif not confidence >= unsure_threshold:  # neither is one that is no number
+        reason = "low confidence"
 
     timeline = []
     times_s = [listener.framing.times_s(index) for index in heard.indices]
@@ -484,7 +520,8 @@ def _genre_answer(
         path=path,
         duration_s=heard.duration_s,
         heard_s=_heard_s(heard, listener.framing),
-        genre=best if is_sure else UNSURE,
+        genre=best if reason is None else UNSURE,
+        reason=reason,
         confidence=confidence,
         scores=by_genre,
         tags=tags or {},

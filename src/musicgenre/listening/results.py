@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ _GENRE_COLUMNS = (
     "path",
     "genre",
     "confidence",
+    "reason",
     "candidates",
     "style",
     "tags",
@@ -43,6 +44,7 @@ _GENRE_COLUMNS = (
     "model",
     "error",
 )
+_COLUMNS_BEFORE = tuple(name for name in _GENRE_COLUMNS if name != "reason")  # of files from before there was one
 # Control characters, which have no place in a cell. A cell that begins as a formula may have apostrophes in front.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FORMULA = re.compile(r"'*[=+\-@]")
@@ -67,11 +69,19 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
         return result.as_dict(top=top, timeline=timeline)
     record = result.as_dict()
     if names_tags:
+        del record["reason"]  # that of a genre
         record["chosen"] = []
     return record
 
 
-def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = False, csv_safe: bool = False) -> str:
+def format_line(
+    record: Mapping[str, Any],
+    kind: Format,
+    *,
+    only_ascii: bool = False,
+    csv_safe: bool = False,
+    columns: Sequence[str] | None = None,
+) -> str:
     """Write one record as one line, newline included.
 
     Tab separated values have the columns of CSV and no quotes, so that `cut` and `awk` can read them. In both, control
@@ -87,12 +97,14 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
         Escape the other characters, in JSON.
     csv_safe : bool
         Put an apostrophe in front of cells that a spreadsheet would take for a formula, in CSV and TSV.
+    columns : sequence of str, optional
+        Of CSV and TSV, those that come before what identifies a file; by default those of the header.
     """
     if kind == "json":
         return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
 
-    columns = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
-    cells = [record.get(name) for name in columns]
+    usual = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
+    cells = [record.get(name) for name in columns or usual]
     cells += [record[name] for name in _RESUMABLE if name in record]
 
     row = []
@@ -162,6 +174,7 @@ class ResultFile:
     ) -> None:
         self._path = path
         self._csv_safe = csv_safe
+        self._columns: Sequence[str] | None = None  # the usual ones
         self._kind = kind
         self._settings = dict(settings)
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
@@ -243,7 +256,7 @@ class ResultFile:
         self._append(whole)
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._write(format_line(record, self._kind, csv_safe=self._csv_safe))
+        self._write(format_line(record, self._kind, csv_safe=self._csv_safe, columns=self._columns))
         self._remember(record)
 
     def _write(self, line: str) -> None:
@@ -285,8 +298,12 @@ class ResultFile:
         whole = content[: content.rfind(b"\n") + 1]
         if content and not whole and not content.startswith(_FIRST_BYTES[self._kind]):
             raise self._not_ours("no whole line in it")
-        if self._kind == "csv" and whole and whole.split(b"\n")[0] + b"\n" != header.encode():
-            raise self._not_ours("its columns are those of another kind of model")
+        if self._kind == "csv" and whole:
+            first_line = whole.split(b"\n")[0] + b"\n"
+            if first_line == header.replace(",reason", "").encode() != header.encode():
+                self._columns = _COLUMNS_BEFORE
+            elif first_line != header.encode():
+                raise self._not_ours("its columns are those of another kind of model")
 
         text = whole.decode("utf-8", "surrogateescape")
         records: Any = csv.DictReader(io.StringIO(text))

@@ -25,9 +25,11 @@ from musicgenre._text import LONGEST_NAME, is_plain_name
 from musicgenre.audio import Level
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.discriminant import Linear
+from musicgenre.models.support import Support
 
 FORMAT = "musicgenre-head"
-FORMAT_VERSION = 2  # the first with a level: a reader that knows none would answer for another sound
+FORMAT_VERSION = 3  # the first with a support: a reader that knows none would answer where it must not
+_VERSION_WITHOUT_SUPPORT = 2  # the first with a level: a reader that knows none would answer for another sound
 _VERSION_WITHOUT_LEVEL = 1
 DEFAULT_HEAD = "default"
 
@@ -75,6 +77,8 @@ class GenreHead:
         Data, protocol, measured scores, licences, citations, notes; JSON values only.
     level : Level, optional
         What every track is brought to before it is heard; without one tracks are heard as they are.
+    support : Support, optional
+        What the training music looks like, for answers to be refused elsewhere; without one confidence alone decides.
     """
 
     name: str
@@ -89,6 +93,7 @@ class GenreHead:
     tag_threshold: float = 1.0
     card: dict[str, Any] = field(default_factory=dict)
     level: Level | None = None
+    support: Support | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -185,7 +190,7 @@ class GenreHead:
         """Write the head as JSON with a checksum of its content."""
         content: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION if self.level else _VERSION_WITHOUT_LEVEL,
+            "format_version": self._format_version(),
             "name": self.name,
             "bundle": self.bundle_name,
             "inputs": self.inputs,
@@ -201,6 +206,8 @@ class GenreHead:
         }
         if self.level:
             content["level"] = self.level.as_values()
+        if self.support:
+            content["support"] = self.support.as_values()
         content["sha256"] = _checksum(content)
 
         lines = [f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items()]
@@ -252,9 +259,20 @@ class GenreHead:
                 tag_threshold=float(content["tag_threshold"]),
                 card=dict(content["card"]),
                 level=Level.from_values(content["level"], where) if "level" in content else None,
+                support=(
+                    Support.from_values(content["support"], where, n_labels=len(content["labels"]))
+                    if "support" in content
+                    else None
+                ),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(where, f"{type(error).__name__}: {error}") from error
+
+    def _format_version(self) -> int:
+        """The oldest version that says all that is in this head."""
+        if self.support:
+            return FORMAT_VERSION
+        return _VERSION_WITHOUT_SUPPORT if self.level else _VERSION_WITHOUT_LEVEL
 
     def _segments(self, tags: ArrayLike, embedding: ArrayLike | None) -> Float64:
         """What the head reads of each segment, shape (n_segments, width)."""
@@ -342,6 +360,9 @@ def _value_text(key: str, value: Any) -> str:
     """One line a row of weights and an indented card, so that the file can be read and compared by people."""
     if key == "weights":
         return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
+    if key == "support":
+        parts = [f"{json.dumps(name)}: {json.dumps(part)}" for name, part in value.items()]
+        return "{\n    " + ",\n    ".join(parts) + "\n  }"
     if key == "card":
         return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")
     return json.dumps(value, ensure_ascii=False)
