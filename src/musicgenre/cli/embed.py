@@ -96,8 +96,8 @@ def embed(
         pool=pool.value,
         coverage=coverage,
         threads=n_threads,
-        max_model_mb=max_model_mb,
         max_duration_s=max_duration_s,
+        max_model_mb=max_model_mb,
     )
 
     try:

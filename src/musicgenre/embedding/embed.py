@@ -89,10 +89,10 @@ class Embedder:
         default of classification.
     threads : int, optional
         Threads that one inference may use; all cores by default.
-    max_model_mb : int
-        How large a bundle's file may be, and how much memory it may need, in millions of bytes.
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes.
 
     Raises
     ------
@@ -113,8 +113,8 @@ class Embedder:
         pool: Pool = "mean",
         coverage: float | str | None = None,
         threads: int | None = None,
-        max_model_mb: int = MOST_MODEL_MB,
         max_duration_s: float | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         for name, value, valid in (("what", what, get_args(What)), ("pool", pool, get_args(Pool))):
             if value not in valid:

@@ -42,13 +42,13 @@ class Classifier:
     level : float or `off`, optional
         RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None does what
         the model says.
-    max_model_mb : int
-        How large a bundle's file may be, and how much memory it may need, in millions of bytes: models may come from
-        anybody, see docs/bundles.md.
     reject : {"model", "none"}
         `none` answers with the most probable genre always, whatever the sound is.
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes: models may come from
+        anybody, see docs/bundles.md.
 
     Raises
     ------
@@ -73,9 +73,9 @@ class Classifier:
         coverage: float | str | None = None,
         threads: int | None = None,
         level: float | str | None = None,
-        max_model_mb: int = MOST_MODEL_MB,
         reject: Reject = "model",
         max_duration_s: float | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         if reject not in get_args(Reject):
             raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
