@@ -188,10 +188,9 @@ def _differences_by_length(trial: Path, model: Exportable, paths: Sequence[str |
     import soundfile
 
     rate_hz = model.card.sample_rate_hz
+    sound = noise(rate_hz, seed=_NOISE_SEED)
     if paths:
         sound = audio.load(Path(paths[0]), rate_hz).waveform
-    else:
-        sound = noise(rate_hz, seed=_NOISE_SEED)
 
     # As any file is heard, but in full: of less the run has no answer.
     classifier = Classifier(str(trial), coverage="full", threads=1, level="off")
