@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musicgenre.cli._options import MaxDuration
+from musicgenre.cli._options import MaxDuration, report_line
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def teach(
             with_curve=with_curve,
             jobs=jobs or usable_cores(),
             progress=progress,
+            report=(lambda line: None) if quiet else report_line,
         )
 
     _list("left out", [f"{path}: {reason}" for path, reason in taught.failures])

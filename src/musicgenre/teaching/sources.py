@@ -9,9 +9,11 @@ from pathlib import Path
 from musicgenre._text import printable
 from musicgenre.audio import find_audio_files
 from musicgenre.errors import DataError
-from musicgenre.teaching.artists import FROM_TAGS, NONE, read_all_tags, refuse_artist_tree, with_artists
+from musicgenre.teaching.artists import FROM_TAGS, NONE, TrackTags, read_all_tags, refuse_artist_tree, with_artists
 from musicgenre.teaching.from_tags import lessons_from_tags
 from musicgenre.teaching.lessons import Lesson, gather_lessons
+
+_MANY_TRACKS = 500  # whose tags take seconds to read
 
 Lessons = tuple[tuple[Lesson, ...], tuple[str, ...]]
 """Tracks with their genres and artists, and what to know of them."""
@@ -57,8 +59,7 @@ class LessonSource:
 
     def _labelled(self, fewest_labels: int, report: Callable[[str], None]) -> Lessons:
         lessons, warnings = gather_lessons(self.place, fewest_labels=fewest_labels)
-        report(f"reading the tags of {len(lessons)} tracks")
-        tags = read_all_tags([lesson.path for lesson in lessons])
+        tags = _tags_of([lesson.path for lesson in lessons], report)
         if self.place.is_dir() and not self.anyway:
             refuse_artist_tree(self.place, lessons, tags)
 
@@ -73,8 +74,7 @@ class LessonSource:
                 f"{printable(self.place)} is no folder of music whose tags could name genres", valid="a folder"
             )
         files = list(find_audio_files(self.place))
-        report(f"reading the tags of {len(files)} tracks")
-        tags = read_all_tags(files)
+        tags = _tags_of(files, report)
         lessons, warnings = lessons_from_tags(self.place, files, tags, fewest_labels=fewest_labels)
         lessons = with_artists(lessons, self.place, self.artists or (FROM_TAGS,), tags, first_level=1)
 
@@ -84,3 +84,10 @@ class LessonSource:
             lessons = tuple(replace(item, group=item.group or printable(item.path.parent)) for item in lessons)
             warnings += (f"the artists of {n_unknown} tracks are not known: those of one folder count as one",)
         return lessons, warnings
+
+
+def _tags_of(paths: Sequence[Path], report: Callable[[str], None]) -> dict[Path, TrackTags]:
+    """Read the tags of tracks; where that takes a while, say so."""
+    if len(paths) >= _MANY_TRACKS:
+        report(f"reading the tags of {len(paths)} tracks")
+    return read_all_tags(paths)
