@@ -39,6 +39,8 @@ PUBLISHED = "~/.cache/musicgenre/weights/essentia/*"
 STORES = "~/.cache/musicgenre/stores/*"
 TAUGHT = "~/.config/musicgenre/heads/*.json"
 KEPT = "~/.config/musicgenre/heads/*.heard.npz"
+SOUNDS = "~/.cache/musicgenre/heard.sqlite"
+JOURNAL = "~/.local/share/musicgenre/library.sqlite"
 FONTS = "~/.cache/matplotlib/fontlist-*.json"
 
 # Command lines, and what each leaves there beside the bundle that was there before.
@@ -81,6 +83,14 @@ JOBS: dict[str, tuple[str, ...]] = {
     "export trained": (FONTS,),
     "models": (),
     "doctor": (),
+    "library plan lessons --model toy.onnx --output plan.jsonl": (SOUNDS, JOURNAL),
+    "library show plan.jsonl": (),
+    "library review plan.jsonl": (),
+    "library export plan.jsonl --output lists": (),
+    "library apply plan.jsonl --yes": (JOURNAL,),
+    "library history": (JOURNAL,),
+    "library undo --last --yes": (JOURNAL,),
+    "library map init --model toy.onnx --output genres.toml": (),
 }
 LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each
 MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
@@ -203,7 +213,7 @@ def test_one_file_alone_imports_onnxruntime() -> None:
 
 def test_the_page_lists_every_file_and_variable() -> None:
     page = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, KEPT, FONTS):
+    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, KEPT, SOUNDS, JOURNAL, FONTS):
         assert f"`{pattern}`" in page
     for name, value in TELEMETRY_OFF.items():
         assert f"`{name}={value}`" in page

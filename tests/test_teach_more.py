@@ -26,6 +26,7 @@ from tests.toy import RATE_HZ, SEGMENT, save_toy, save_toy_ears
 @pytest.fixture
 def music(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders of genres; toy ears beside them, cache and models of their own."""
+    monkeypatch.setattr("musicgenre.teaching.trial._NEAR", 1e-6)  # toy ears cannot tell two recordings apart
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path / "config"))
     save_toy_ears(tmp_path / "ears.onnx")
@@ -182,6 +183,12 @@ def test_a_taught_model_is_listed_and_removed_with_what_was_heard(music: Path) -
     assert run("bundles", "remove", "mine").returncode == 0
     assert list(taught_path("mine").parent.glob("*.json")) == list(taught_path("mine").parent.glob("*.npz")) == []
     assert all(entry.name != "mine" for entry in list_bundles())
+
+
+def test_a_head_of_somebody_else_fetches_no_bundle() -> None:
+    for place in ("//host/share/ears.onnx", "\\\\host\\share\\ears.onnx"):
+        with pytest.raises(BundleError, match="lies on another machine"):
+            load_ears(place)
 
 
 def test_both_musicnns_hear_together(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.bundle.load import Bundle, Float32, load_bundle
 from musicgenre.bundle.store import DEFAULT_NAMES, ensure_bundle
 from musicgenre.errors import BundleError
 
 BOTH = "both"
 """The two MusiCNNs as one: their embeddings one behind the other, the tags of the first."""
+
+_AGAIN = "Get both anew: musicgenre bundles get --force"
 
 
 class BothBundles(Bundle):
@@ -28,17 +31,19 @@ class BothBundles(Bundle):
     Raises
     ------
     BundleError
-        When they cut sound in different ways.
+        When one gives no embedding, or they cut sound in different ways.
     """
 
     def __init__(self, first: Bundle, second: Bundle) -> None:
         cuts = []
         for card in (first.card, second.card):
+            if card.kind != "embedding":
+                raise BundleError(f"{card.name} gives no embedding: it is a {card.kind}", next_step=_AGAIN)
             cuts.append((card.sample_rate_hz, card.segment_samples, card.hop_samples, card.level, card.hears))
         if cuts[0] != cuts[1]:
             raise BundleError(
                 f"{first.card.name} and {second.card.name} hear different segments",
-                next_step="Get both anew: musicgenre bundles get --force",
+                next_step=_AGAIN,
             )
         checksum = hashlib.sha256(f"{first.card.sha256}{second.card.sha256}".encode()).hexdigest()
         self.card = replace(first.card, name=BOTH, sha256=checksum)
@@ -60,15 +65,15 @@ class BothBundles(Bundle):
         return {"tags": first["tags"], "embedding": np.hstack([first["embedding"], second["embedding"]])}
 
 
-def load_ears(name: str, *, threads: int | None = None) -> Bundle:
+def load_ears(name: str, *, threads: int | None = None, max_model_mb: int = MOST_MODEL_MB) -> Bundle:
     """Load what a head hears with.
 
     Parameters
     ----------
     name : str
-        Name of a bundle in the cache, the path of one (`.onnx`), or `both`.
-    threads : int, optional
-        Rows at a time, as `load_bundle` takes them.
+        Name of a bundle in the cache, the path of one (`.onnx`) on this machine, or `both`.
+    threads, max_model_mb
+        As `load_bundle` takes them.
 
     Raises
     ------
@@ -79,4 +84,10 @@ def load_ears(name: str, *, threads: int | None = None) -> Bundle:
         first, second = (load_bundle(ensure_bundle(single), threads=threads) for single in DEFAULT_NAMES)
         return BothBundles(first, second)
     path = Path(name)
-    return load_bundle(path if path.suffix == ".onnx" else ensure_bundle(name), threads=threads)
+    if path.suffix != ".onnx":
+        return load_bundle(ensure_bundle(name), threads=threads)
+    if name.startswith(("//", "\\\\")):  # whose head it is may be a stranger: nothing is fetched because it says so
+        raise BundleError(
+            f"{name} lies on another machine, and a taught model names none there", next_step="Copy it to this one"
+        )
+    return load_bundle(path, threads=threads, max_model_mb=max_model_mb)
