@@ -6,7 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,11 @@ def teach(
     given = {"--model": model, "--coverage": coverage, "--level": level}
     heard_so = Coverage.parse(DEFAULT_TEACH_COVERAGE_S if coverage is None else coverage, max_duration_s)
 
+    # A lesson that comes to nothing leaves no folders behind that were made for it.
+    made = [folder for folder in (path.parent, path.parent.parent) if not folder.exists()]
     # held from here on, so that two lessons at once do not both find the name free
     with ExitStack() as held:
+        held.callback(_remove_empty, made)
         with writing_result(path, "Choose another --output"):
             held.enter_context(file_lock(path, "'musicgenre teach'"))
         inputs = [*wanted.inputs(), *([model] if model else [])]
@@ -217,6 +220,13 @@ def _to_be_added_to(
     old = read_kept(path, head)
     coverage = old.coverage if max_duration_s is None else Coverage.parse(old.coverage.seconds, max_duration_s)
     return old, _Hearing(head.bundle_name, coverage, head.level)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that hold nothing, the innermost first."""
+    for folder in folders:
+        with suppress(OSError):  # it holds something, or was never made
+            folder.rmdir()
 
 
 def _teach(
