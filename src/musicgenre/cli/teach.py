@@ -78,9 +78,7 @@ def teach(
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
     from musicgenre.audio import decoding_apart
-    from musicgenre.bundle.store import bundle_path, ensure_default
     from musicgenre.cli._terminal import counting
-    from musicgenre.models.head import GenreHead
     from musicgenre.teaching.sources import LessonSource
     from musicgenre.teaching.teach import teach as teach_head
 
@@ -93,14 +91,8 @@ def teach(
             next_step=f"{did_you_mean_path(source)}Name a folder of tracks or a manifest CSV",
         )
 
-    # Where a person can answer, the network is offered; otherwise the error names the command that gets it.
-    is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
-    hears_by_default = model in (None, "default") and not update
-    if hears_by_default and not is_here and sys.stdin.isatty() and sys.stderr.isatty():
-        question = "The default model is not here yet (a 29 MB download). Get it now?"
-        if typer.confirm(question, default=True, err=True):
-            ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
-
+    if model in (None, "default") and not update:
+        _offer_default()
     with decoding_apart(), counting("hearing", quiet=quiet) as progress:
         taught = teach_head(
             LessonSource(source, from_tags, tuple(artists or ()), anyway),
@@ -123,6 +115,18 @@ def teach(
         _list("look at this", list(taught.warnings))
         _print_report(taught)
     raise typer.Exit(1 if taught.failures else 0)
+
+
+def _offer_default() -> None:
+    """Offer the default network where it is not here and a person can answer; else the error names what gets it."""
+    from musicgenre.bundle.store import bundle_path, ensure_default
+    from musicgenre.models.head import GenreHead
+
+    is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
+    if not is_here and sys.stdin.isatty() and sys.stderr.isatty():
+        question = "The default model is not here yet (a 29 MB download). Get it now?"
+        if typer.confirm(question, default=True, err=True):
+            ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
 
 def _list(title: str, lines: list[str]) -> None:
