@@ -21,6 +21,7 @@ from musicgenre.listening.batch import Failure, hear_many
 from tests.sounds import music, write
 
 RATE_HZ = 16_000
+SERVE = workers._serve  # a copy of this process finds `serve_badly` in its place
 CRASH, HANG, FAULT = b"CRASH" * 200, b"HANG" * 200, b"FAULT" * 200
 
 
@@ -47,7 +48,7 @@ def serve_badly(connection: object) -> None:
         return choose(self)
 
     _decoder.Decoder._choose = chosen  # type: ignore[method-assign,assignment]
-    workers._serve(connection)  # type: ignore[arg-type]
+    SERVE(connection)  # type: ignore[arg-type]
 
 
 def test_workers_give_the_same_as_this_process(tracks: list[Path]) -> None:
@@ -115,6 +116,8 @@ def test_a_single_track_starts_no_process(tracks: list[Path], monkeypatch: pytes
     monkeypatch.setattr(workers, "_Worker", None)
     with audio.decoding_apart(1):
         assert len(audio.load(tracks[0], RATE_HZ).waveform) == 4 * RATE_HZ
+    monkeypatch.undo()
+    monkeypatch.setattr(workers._Pool, "take", None)
     with audio.decoding_apart():
         assert len(audio.load(io.BytesIO(tracks[0].read_bytes()), RATE_HZ).waveform) == 4 * RATE_HZ
 

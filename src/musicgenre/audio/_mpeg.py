@@ -14,7 +14,7 @@ import numpy as np
 
 from musicgenre.audio._formats import CHUNK_BYTES
 from musicgenre.audio._input import Input, id3_bytes
-from musicgenre.audio._pyav import FrameQueue
+from musicgenre.audio._pyav import FrameQueue, set_log
 from musicgenre.audio._readers import DecodeFailure
 from musicgenre.audio.sound import AudioInfo, Float32
 
@@ -238,7 +238,7 @@ class MpegReader:
         """Begin to decode with one frame, as if it were the first."""
         import av
 
-        av.logging.set_level(None)
+        set_log()
         self._decoder = cast("AudioCodecContext", av.CodecContext.create(self._codec, "r"))
         self._packet_of = av.Packet
         self._error = av.error.FFmpegError

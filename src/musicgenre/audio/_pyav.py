@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre import _debug
 from musicgenre.audio._formats import holds_coded_sound, matroska_is_one, ogg_chains, wavpack_is_one
 from musicgenre.audio._input import Input
 from musicgenre.audio._readers import DecodeFailure, NoSoundError
@@ -171,7 +172,7 @@ class PyavReader:
     def _open(self) -> None:
         import av
 
-        av.logging.set_level(None)
+        set_log()
         self._error = av.error.FFmpegError
         target: Any
         if self._source.start or self._source.stream is not None:
@@ -355,6 +356,16 @@ class PyavReader:
         if self._view is not None:
             self._view.close()
             self._view = None
+
+
+def set_log() -> None:
+    """Let FFmpeg say nothing, or all to the terminal where faults are looked for."""
+    import av
+
+    if _debug.is_wanted():
+        av.logging.restore_default_callback()
+    else:
+        av.logging.set_level(None)
 
 
 def _as_float(block: NDArray[Any]) -> Float32:

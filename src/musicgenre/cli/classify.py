@@ -128,21 +128,21 @@ def classify(
         check_can_plot()
     line_kind = cast("Format", kind.value)  # of records; a table has none
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, n_threads)
 
     tally = _Tally()
     missing = list(gathered.paths)
     try:
         with ExitStack() as stack:
+            # What no decoder survives costs one line, also where it ended the run that is to go on.
+            stack.enter_context(decoding_apart(None if resume else len(missing)))
+            classifier = _load(model, coverage, level, n_threads)
+
             results = None
             if output is not None:
                 results = stack.enter_context(_open_results(output, kind, classifier, coverage, resume, overwrite))
                 missing = [path for path in missing if not tally.knows(results.done(path))]
             elif line_kind in ("csv", "tsv"):  # a file has its header already
                 print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
-
-            # What no decoder survives costs one line.
-            stack.enter_context(decoding_apart(len(missing)))
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
