@@ -1,4 +1,4 @@
-"""What MusiCNN heard of GTZAN: published tags of 443 tracks, and our own hearing of the 100 of gtzan-mini."""
+"""What MusiCNN heard of GTZAN: published tags of 733 tracks, and our own hearing of the 100 of gtzan-mini."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +46,22 @@ class Corpus:
         ids, tags = (tuple(values[i] for i in rows) for values in (self.track_ids, self.tags))
         return Corpus(ids, self.genre[rows], self.group[rows], tags)
 
+    def __add__(self, other: Corpus) -> Corpus:
+        """These tracks, then the others."""
+        return Corpus(
+            self.track_ids + other.track_ids,
+            np.r_[self.genre, other.genre],
+            np.r_[self.group, other.group],
+            self.tags + other.tags,
+        )
 
-def read_filtered(data: Path, first: int = 0) -> Corpus:
-    """The 443 tracks; every third window from ``first`` on, so that segments follow each other as when we hear."""
-    with np.load(data / "gtzan-musicnn-tags" / "train_filtered.npz") as arrays:
+
+def read_filtered(data: Path, first: int = 0, part: Literal["train", "test"] = "train") -> Corpus:
+    """The 443 tracks of the training part, or the 290 of the test part, of the fault-filtered split.
+
+    Every third window from `first` on, so that segments follow each other as when we hear.
+    """
+    with np.load(data / "gtzan-musicnn-tags" / f"{part}_filtered.npz") as arrays:
         windows, genre, names = arrays["X"].astype(np.float64), arrays["Y"], arrays["IDS"]
     ids = np.array([Path(str(name)).stem for name in names])
     order = list(dict.fromkeys(ids.tolist()))
@@ -61,25 +74,31 @@ def read_filtered(data: Path, first: int = 0) -> Corpus:
     )
 
 
-def hear_mini(data: Path, level: audio.Level | None = None) -> Corpus:
-    """The 100 tracks of gtzan-mini as the default bundle hears them, every segment; as they are, or at a level."""
+def hear_mini(data: Path, level: audio.Level | None = None) -> tuple[Corpus, tuple[NDArray[np.float32], ...]]:
+    """The 100 tracks of gtzan-mini as the default bundle hears them, every segment; as they are, or at a level.
+
+    With them the embedding of every track, shape (n_segments, width).
+    """
     bundle = get_default()
     card = bundle.card
     framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
     paths = sorted((data / "gtzan-mini" / "genres").glob("*/*.wav"))
     groups = artist_groups(data)
-    tags = []
+    tags, embeddings = [], []
     for path in paths:
         waveform = audio.load(path, card.sample_rate_hz).waveform
         if level is not None:
             waveform = level.gain([waveform]).apply(waveform)
-        tags.append(bundle.run(np.stack([row for _, row in framing.rows([waveform])]))["tags"].astype(np.float64))
-    return Corpus(
+        outputs = bundle.run(np.stack([row for _, row in framing.rows([waveform])]))
+        tags.append(outputs["tags"].astype(np.float64))
+        embeddings.append(outputs["embedding"])
+    corpus = Corpus(
         tuple(path.stem for path in paths),
         np.array([GENRES.index(path.parent.name) for path in paths], dtype=np.intp),
         np.array([groups[path.stem] for path in paths], dtype=np.intp),
         tuple(tags),
     )
+    return corpus, tuple(embeddings)
 
 
 def artist_groups(data: Path) -> dict[str, int]:
@@ -96,7 +115,7 @@ def artist_groups(data: Path) -> dict[str, int]:
     for row in rows:
         credited = re.split(r"&|,|/|\band\b", row["artist"], flags=re.IGNORECASE)
         names = {re.sub(r"[^a-z0-9]", "", name.lower()) for name in credited}
-        links += [(own[row["track_id"]], name) for name in names & known]
+        links += [(own[row["track_id"]], name) for name in sorted(names & known)]  # sets have no order of their own
     with (data / "gtzan-tables" / "gtzan_md5.csv").open(encoding="utf-8", newline="") as stream:
         first_with: dict[str, str] = {}
         for track, *_, md5 in csv.reader(stream):

@@ -160,7 +160,9 @@ def _commands(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _made(source: Mapping[str, Any]) -> str:
-    """The commands that make a manifest."""
+    """The commands that make a manifest, or where it comes from."""
+    if "origin" in source:
+        return str(source["origin"])
     index = source["index"] + ("" if "--output" in source["index"] else f" --output {source['manifest']}")
     commands = [command.format(source="DATA", root=".") for command in (index, *source.get("then", ()))]
     return ", then ".join(f"`{command.replace('./scripts', 'scripts')}`" for command in commands)

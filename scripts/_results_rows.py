@@ -39,6 +39,7 @@ class Row:
     source: Mapping[str, Any]
     members: tuple[str, ...] = ()
     how: str = "mean"
+    elsewhere: bool = False  # published by others: nothing here trains it
 
     @property
     def record_name(self) -> str:
@@ -105,6 +106,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             source=content["data"][entry["data"]],
             members=tuple(entry.get("members", ())),
             how=entry.get("how", "mean"),
+            elsewhere=entry.get("elsewhere", False),
         )
         for entry in content["row"]
         for protocol in entry["protocols"]

@@ -53,7 +53,7 @@ def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Seque
     failed = []
     measured = records_at_hand()
     for row in rows:
-        if row.record_name in measured or not any(re.search(only, name) for name in _names(row)):
+        if row.elsewhere or row.record_name in measured or not any(re.search(only, name) for name in _names(row)):
             continue
         needed = [other for other in rows if other.run_name in row.command.split()]  # the members of an ensemble
         if not all(_run(one, work, source, extra) for one in (*needed, row)):
@@ -120,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _add(chosen.run, chosen.data, chosen.words, rows)
     if chosen.action == "missing":
         measured = records_at_hand()
-        print("\n".join(dict.fromkeys(row.command for row in rows if row.record_name not in measured)))
+        wanted = [row.command for row in rows if not row.elsewhere and row.record_name not in measured]
+        print("\n".join(dict.fromkeys(wanted)))
         return 0
     if chosen.action == "make":
         return _make(chosen.work, chosen.source, chosen.only, shlex.split(chosen.extra), rows)

@@ -104,3 +104,10 @@ def _track(folder: Path, track_id: str, label: str, split: str) -> Track:
         source_id=track_id,
         columns={},
     )
+
+
+def pair(folder: Path, **second: object) -> tuple[Path, Path]:
+    """Two runs on the same tracks that answer differently."""
+    one = make_run(folder / "one", random_answers(1, right=0.6), recipe="first")
+    other = make_run(folder / "other", random_answers(2, right=0.6), recipe="second", **second)  # type: ignore[arg-type]
+    return one, other

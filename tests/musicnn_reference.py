@@ -36,7 +36,7 @@ def musicnn(patch: Float64, read: Read) -> tuple[Float64, Float64]:
 
 
 def outputs(patch: Float64, read: Read) -> dict[str, Float64]:
-    """Tags (50,), embedding (200,), mean (753,) and max (753,) of one patch (187, 96)."""
+    """Tags (50,), embedding and dense (200,), mean and max (753,) of one patch (187, 96)."""
     normed = batch_norm(patch[..., None], read, 0)
     padded = np.pad(normed, ((3, 3), (0, 0), (0, 0)))
     front = [convolution(padded, read, f"conv2d{suffix}", norm).max(axis=1) for suffix, norm in (("", 1), ("_1", 2))]
@@ -55,7 +55,8 @@ def outputs(patch: Float64, read: Read) -> dict[str, Float64]:
     dense = batch_norm(pooled, read, 9) @ read("dense/kernel") + read("dense/bias")
     embedding = batch_norm(np.maximum(dense, 0.0), read, 10)
     tags = sigmoid(embedding @ read("dense_1/kernel") + read("dense_1/bias"))
-    return {"tags": tags, "embedding": embedding, "mean": everything.mean(axis=0), "max": everything.max(axis=0)}
+    pools = {"mean": everything.mean(axis=0), "max": everything.max(axis=0)}
+    return {"tags": tags, "embedding": embedding, "dense": dense, **pools}
 
 
 def vgg(patch: Float64, read: Read) -> tuple[Float64, Float64]:

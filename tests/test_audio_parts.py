@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from array import array
 from itertools import pairwise
 from math import gcd
 from pathlib import Path
@@ -128,6 +129,6 @@ def test_any_first_bytes_are_survived(content: bytes) -> None:
         assert isinstance(suits_libsndfile(source), bool)
         assert isinstance(ogg_ends_early(source), bool)
         assert isinstance(starts_as_mpeg(source.head), bool)
-        assert isinstance(find_frames(source).offsets, list)
+        assert isinstance(find_frames(source).offsets, array)
         for look in (flac_total_is_true, wav_layout, matroska_is_one, wavpack_is_one, ogg_chains):
             look(source)

@@ -28,7 +28,13 @@ def test_get_list_verify_remove(wheel: Path, tmp_path: Path) -> None:
     path = tmp_path / "cache" / "bundles" / "msd-vgg.onnx"
     assert path.is_file()
     listed = run(app, ["bundles", "list"]).output.splitlines()
-    assert [line.split("\t")[0] for line in listed] == ["msd-musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg"]
+    assert [line.split("\t")[0] for line in listed] == [
+        "msd-musicnn",
+        "mtt-musicnn",
+        "msd-vgg",
+        "mtt-vgg",
+        "discogs-effnet",
+    ]
     assert listed[2].split("\t")[1].endswith(" MB")
     assert listed[3].split("\t")[1] == "not cached"
     assert run(app, ["bundles", "verify"]).output == "msd-vgg\tfine\n"

@@ -56,7 +56,7 @@ def test_force_converts_again(wheel: Path) -> None:
 
 
 def test_list_verify_remove(wheel: Path) -> None:
-    assert [entry.is_cached for entry in list_bundles()] == [False] * 4
+    assert [entry.is_cached for entry in list_bundles()] == [False] * 5
     (path,) = get_bundles(["msd-vgg"], source=wheel)
     (path.parent / "mine.onnx").write_bytes(b"not a model")
     listed = {entry.name: entry for entry in list_bundles()}

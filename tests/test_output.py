@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from musicgenre.errors import UsageError
+from musicgenre.errors import DataError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Failure
 from musicgenre.listening.results import Format, ResultFile, format_line, header_line
@@ -180,13 +182,15 @@ def test_a_csv_without_its_header_gets_one(tmp_path: Path, track: Path, content:
         assert results.done(str(track)) is not None
 
 
-def test_two_runs_on_one_file_keep_each_others_lines(tmp_path: Path, track: Path) -> None:
+def test_a_second_run_on_one_file_is_refused_and_told_who_writes_it(tmp_path: Path, track: Path) -> None:
     out = tmp_path / "results"
-    with open_file(out) as first, open_file(out) as second:
-        for _ in range(3):
-            first.add(record(track))
-            second.add(record(track))
-    assert [json.loads(line)["genre"] for line in out.read_text().splitlines()] == ["jazz"] * 6
+    with open_file(out) as first:
+        with pytest.raises(DataError, match=rf"process {os.getpid()} on .+ since .+ is writing into"):
+            open_file(out, resume=True)
+        first.add(record(track))
+    with open_file(out, resume=True) as second:
+        assert second.done(str(track)) is not None
+    assert len(out.read_text().splitlines()) == 1 and [path.name for path in tmp_path.glob(".*")] == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
@@ -202,3 +206,47 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path, resume: bool, overwrite: bool
 def test_csv_columns_match_the_header() -> None:
     line = format_line(record("x.wav"), "csv")
     assert len(line.split(",")) == len(header_line("csv", resumable=False).split(","))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_no_control_character_of_a_name_reaches_a_cell(kind: Format) -> None:
+    held = {**record("a\x1b[31m\x07\x7f\x9b.wav"), "genre": "ja\x1b]0;x\tzz", "error": "no\r\nsound\0"}
+    line = format_line(held, kind)
+    assert line.endswith("\n") and all(char.isprintable() or char == "\t" for char in line[:-1])
+    assert r"a\x1b[31m\x07\x7f\x9b.wav" in line and r"ja\x1b]0;x\tzz" in line and r"no\r\nsound\x00" in line
+    assert line.count("\t") == (0 if kind == "csv" else len(header_line("tsv", resumable=False).split("\t")) - 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be written there")
+def test_a_name_with_control_characters_is_recognised_when_resumed(tmp_path: Path) -> None:
+    track = tmp_path / "a\x1b[31m\tb.wav"
+    track.write_bytes(b"sound")
+    with open_file(tmp_path / "out", "csv") as results:
+        results.add(record(track))
+    with open_file(tmp_path / "out", "csv") as results:
+        assert results.done(str(track)) is not None
+
+
+@pytest.mark.parametrize("name", ["=1+1.wav", "+a.wav", "-b.wav", "@c.wav", "'=d.wav", "e.wav", "'f.wav"])
+def test_csv_safe_cells_are_no_formulas_and_can_be_resumed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"sound")
+    for kind in ("csv", "tsv"):
+        plain, safe = (format_line(record(name), kind, csv_safe=csv_safe) for csv_safe in (False, True))
+        assert plain.startswith(name) and safe == ("'" if name[0] in "=+-@" or name[:2] == "'=" else "") + plain
+    assert format_line(record(name), "json", csv_safe=True) == format_line(record(name), "json")
+
+    # written with or without, resumed with or without; a file that was touched is written again
+    for before, after in ((True, True), (True, False), (False, True)):
+        out = tmp_path / f"{before}{after}"
+        with ResultFile(out, "csv", SETTINGS, resume=True, overwrite=False, csv_safe=before) as results:
+            results.add(record(name))
+        os.utime(name, (1, 1))
+        with ResultFile(out, "csv", SETTINGS, resume=True, overwrite=False, csv_safe=after) as results:
+            assert results.done(name) is not None
+        *_, first, last = csv.DictReader(io.StringIO(out.read_text()))
+        written = [format_line(record(name), "csv", csv_safe=csv_safe).split(",")[0] for csv_safe in (before, after)]
+        assert [first["path"], last["path"]] == written
+        os.utime(name)

@@ -211,21 +211,27 @@ def test_a_full_disk_is_a_clear_error_and_shows_nothing_half_written(
 
 
 def fill_disk(patch: pytest.MonkeyPatch, suffix: str) -> None:
-    """Let writes of the features' header into files for ``suffix`` fail as on a full disk."""
-    true_write = np.lib.format.write_array_header_1_0
+    """Let writes of features into files for ``suffix`` fail as on a full disk: of a header, or of all at once."""
+    true_write, true_write_bytes = np.lib.format.write_array_header_1_0, Path.write_bytes
 
     def write(stream: object, header: dict[str, object]) -> None:
         if suffix in str(getattr(stream, "name", "")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         true_write(stream, header)  # type: ignore[arg-type]
 
+    def write_bytes(path: Path, data: bytes) -> int:
+        if suffix in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return true_write_bytes(path, data)
+
     patch.setattr(np.lib.format, "write_array_header_1_0", write)
+    patch.setattr(Path, "write_bytes", write_bytes)
 
 
 def test_two_preparations_at_once_into_one_store(manifest: Manifest, tmp_path: Path) -> None:
     with (
         folder_lock(tmp_path / "store", "preparation"),
-        pytest.raises(DataError, match=rf"another preparation \(process {os.getpid()}\)"),
+        pytest.raises(DataError, match=rf"another preparation \(process {os.getpid()} on "),
     ):
         run(manifest, tmp_path)
     assert run(manifest, tmp_path).n_tracks == 8
@@ -250,6 +256,15 @@ def test_a_damaged_cache_entry_is_made_again(manifest: Manifest, tmp_path: Path)
     shutil.rmtree(tmp_path / "store")
     done = run(manifest, tmp_path)
     assert (done.n_tracks, done.computed) == (8, 8)
+
+
+def test_a_changed_byte_in_a_cache_entry_is_noticed_and_made_again(manifest: Manifest, tmp_path: Path) -> None:
+    whole = run(manifest, tmp_path).open().everything.features[:]
+    for entry in (tmp_path / "cache").rglob("*.rows"):
+        content = entry.read_bytes()
+        entry.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    shutil.rmtree(tmp_path / "store")
+    np.testing.assert_array_equal(run(manifest, tmp_path).open().everything.features[:], whole)
 
 
 def test_a_broken_memory_of_hashes_costs_nothing_but_time(manifest: Manifest, tmp_path: Path) -> None:

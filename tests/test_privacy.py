@@ -23,6 +23,7 @@ from musicgenre.features.published.musicnn.published import published
 from tests.labelled_music import make_collection
 from tests.make_run import make_run, random_answers
 from tests.outward import watch, watching_library
+from tests.published_effnet import write_effnet
 from tests.published_weights import random_variables
 from tests.toy import save_toy
 
@@ -34,8 +35,11 @@ BUNDLES = "~/.cache/musicgenre/bundles/*.onnx"
 HEARD = "~/.cache/musicgenre/heard/*.npz"
 FEATURES = "~/.cache/musicgenre/features/*.rows"
 CONTENT = "~/.cache/musicgenre/features/content.sqlite"
+PUBLISHED = "~/.cache/musicgenre/weights/essentia/*"
 STORES = "~/.cache/musicgenre/stores/*"
 TAUGHT = "~/.config/musicgenre/heads/*.json"
+SOUNDS = "~/.cache/musicgenre/heard.sqlite"
+JOURNAL = "~/.local/share/musicgenre/library.sqlite"
 FONTS = "~/.cache/matplotlib/fontlist-*.json"
 
 # Command lines, and what each leaves there beside the bundle that was there before.
@@ -49,6 +53,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "similar jazz.00000.wav --index music.npz": (),
     "teach lessons --name mine --jobs 2": (TAUGHT, HEARD),
     "bundles get msd-musicnn": (),
+    "bundles get --from discogs-effnet-bsdynamic-1.onnx --accept-licence --unverified": (PUBLISHED,),
     "bundles list": (),
     "bundles verify": (),
     "bundles remove msd-musicnn": (),
@@ -77,6 +82,14 @@ JOBS: dict[str, tuple[str, ...]] = {
     "export trained": (FONTS,),
     "models": (),
     "doctor": (),
+    "library plan lessons --model toy.onnx --output plan.jsonl": (SOUNDS, JOURNAL),
+    "library show plan.jsonl": (),
+    "library review plan.jsonl": (),
+    "library export plan.jsonl --output lists": (),
+    "library apply plan.jsonl --yes": (JOURNAL,),
+    "library history": (JOURNAL,),
+    "library undo --last --yes": (JOURNAL,),
+    "library map init --model toy.onnx --output genres.toml": (),
 }
 LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each
 MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
@@ -99,6 +112,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variables[name] = np.maximum(values, 0.5)
     save_bundle(folder / "msd-musicnn.onnx", *convert(published("msd-musicnn"), variables.__getitem__))
     save_toy(folder / "toy.onnx")
+    write_effnet(folder)
     make_run(folder / "one", random_answers(1))
     make_run(folder / "other", random_answers(2))
     return folder
@@ -198,7 +212,7 @@ def test_one_file_alone_imports_onnxruntime() -> None:
 
 def test_the_page_lists_every_file_and_variable() -> None:
     page = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, FONTS):
+    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, SOUNDS, JOURNAL, FONTS):
         assert f"`{pattern}`" in page
     for name, value in TELEMETRY_OFF.items():
         assert f"`{name}={value}`" in page

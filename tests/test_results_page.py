@@ -198,6 +198,8 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
     assert len({row.record_name for row in rows}) == len(rows)
     known = {(row.recipe, row.data, row.protocol) for row in rows}
     for row in rows:
+        if row.elsewhere or row.recipe == "default-head":  # nothing that `musicgenre train` makes
+            continue
         if row.members:
             assert all((member, row.data, row.protocol) in known for member in row.members)
             assert row.recipe.startswith("ensemble") and row.recipe not in list_recipes()

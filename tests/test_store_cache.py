@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -121,7 +122,8 @@ def test_a_lock_names_its_holder_and_falls_with_it(tmp_path: Path) -> None:
     holder.kill()
     holder.communicate(timeout=GUARD_S)
     with folder_lock(tmp_path, "preparation"):
-        assert (tmp_path / ".lock").read_text("utf-8") == str(os.getpid())
+        assert f"process {os.getpid()} on {platform.node()} since " in (tmp_path / ".lock").read_text("utf-8")
+    assert not list(tmp_path.iterdir()), "the lock goes with the work"
 
 
 def test_a_lock_can_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicgenre._transfer import telling
+from musicgenre._telling import telling
 from musicgenre._weight_files import WeightFile, cached_or_fetched, load_strictly, read_weights
 from musicgenre.data.download import download
 from musicgenre.data.sets.registry import Archive

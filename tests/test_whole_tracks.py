@@ -11,13 +11,18 @@ import soundfile
 
 from musicgenre import Classifier
 from musicgenre._numbers import log_probabilities, softmax
+from musicgenre.audio import load
 from musicgenre.bundle.container import read_sealed, save_bundle
 from musicgenre.bundle.load import load_bundle
+from musicgenre.data.index import index_folder
+from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.exporting import export
 from musicgenre.exporting.export import Exported, export_run
 from musicgenre.exporting.exportable import RunModel
+from musicgenre.exporting.network_graph import probabilities
+from musicgenre.features.prepare import prepare
 from musicgenre.listening.framing import Framing
 from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions
@@ -30,6 +35,7 @@ RUNS = {
     "regression": ("table-logistic-regression-30s",),
     "musicnn": ("musicnn-svm", "representation.options.weights=none"),
 }
+QUICK = ["training.epochs=1", "training.batch_size=8"]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +83,35 @@ def test_what_pads_short_tracks_is_refused(runs: Path, tmp_path: Path, monkeypat
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_segments_are_held_against_the_run_on_tracks_shorter_and_longer_than_one(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train("mfcc-cnn", runs / "music" / "music.csv", output=tmp_path / "run", overrides=[*SPLIT, *QUICK])
+    exported = export_run(folder, tmp_path / "model.onnx")
+    segment_s = exported.card.segment_samples / exported.card.sample_rate_hz
+    assert list(exported.by_length) == [segment_s / 2, 5.0, 20.0] and max(exported.by_length.values()) <= 1e-3
+
+    # A Classifier that repeats short tracks is no door to a run that padded them, though its segments are all right.
+    monkeypatch.setattr(Framing, "of", _repeating(Framing.of))
+    with pytest.raises(BundleError, match=f"on a track of {segment_s / 2:g} s"):
+        export_run(folder, tmp_path / "other.onnx")
+
+
+def _repeating(of):  # type: ignore[no-untyped-def]
+    return lambda card: dataclasses.replace(of(card), repeat_short=True)
+
+
+@pytest.mark.parametrize(
+    ("segment_s", "lengths_s"), [(3.0, [1.5, 5.0, 20.0]), (10.0, [5.0, 20.0]), (30.0, [5.0, 20.0, 45.0])]
+)
+def test_some_length_is_shorter_and_some_is_longer_than_a_segment(
+    exports: dict[str, Exported], segment_s: float, lengths_s: list[float]
+) -> None:
+    whole = exports["forest"].card
+    card = dataclasses.replace(whole, hears="segments", segment_samples=round(segment_s * whole.sample_rate_hz))
+    assert export._lengths_to_hear_s(card) == lengths_s
+
+
 def _padding(of_run):  # type: ignore[no-untyped-def]
     def made(*arguments, **keywords):  # type: ignore[no-untyped-def]
         model = of_run(*arguments, **keywords)
@@ -92,7 +127,7 @@ def test_an_ensemble_is_held_against_its_runs_at_every_length(
     exported = export_run(made, tmp_path / "both.onnx")
     assert list(exported.by_length) == [5.0, 20.0, 29.0, 30.0, 90.0] and max(exported.by_length.values()) <= 1e-3
     monkeypatch.setattr(RunModel, "of_run", _padding(RunModel.of_run))
-    monkeypatch.setattr(export, "_LENGTHS_S", {"segments": (5.0,), "whole": (5.0,)})
+    monkeypatch.setattr(export, "_SEGMENTS_S", (5.0,))
     with pytest.raises(BundleError, match="on a track of 5 s"):
         export_run(made, tmp_path / "padded.onnx")
 
@@ -114,6 +149,43 @@ def test_a_card_from_before_is_heard_as_before(exports: dict[str, Exported], tmp
     assert [answer.scores[label] for label in LABELS] == pytest.approx(
         card.probabilities(logits)[0].tolist(), abs=1e-3
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["forest", "regression"])
+def test_on_clips_of_real_tracks_the_file_is_right_as_often_as_the_run(
+    shared_data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """20 test tracks, cut: the run prepares the clips as it prepares any tracks, the Classifier hears the files."""
+    folder = tmp_path_factory.mktemp(name)
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    music = index_folder(shared_data / "gtzan-mini" / "genres").manifest
+    split = [*SPLIT[:-1], "protocol.options={test_size: 0.2, validation_size: 0.1}"]
+    run = open_run(train(RUNS[name][0], music, output=folder / "run", overrides=split, jobs=2))
+    model = RunModel.of_run(run)
+    classifier = Classifier(str(export_run(run.folder, folder / "model.onnx").path))
+
+    tested = set(run.predictions("test").track_ids)
+    for length_s in (5.0, 20.0):
+        (folder / f"{length_s:g}").mkdir()
+        clips = []
+        for track in music.tracks:
+            if track.track_id in tested:
+                clip = folder / f"{length_s:g}" / f"{track.track_id}.wav"
+                soundfile.write(clip, load(track.path, 22_050).waveform[: round(length_s * 22_050)], 22_050)
+                clips.append(Track(track.track_id, clip, track.label))
+        assert len(clips) == 20
+
+        store = folder / f"store-{length_s:g}"
+        rows = prepare(Manifest(None, tuple(clips)), model.representation, store).open().everything
+        said = probabilities(model.network, rows.features[:])
+        answers = {clip.track_id: classifier.classify(clip.path).scores for clip in clips}
+        given = np.array([[answers[track_id][label] for label in run.labels] for track_id in rows.track_ids])
+        assert np.abs(given - said).max() < 1e-3
+
+        truth = np.array([run.labels.index(track_id.split(".")[0]) for track_id in rows.track_ids])
+        n_right = int((said.argmax(1) == truth).sum())
+        assert int((given.argmax(1) == truth).sum()) == n_right and n_right >= 8
 
 
 def test_rows_of_any_length_and_none(exports: dict[str, Exported]) -> None:

@@ -1,43 +1,89 @@
-"""Plumbing for files: atomic writes, checksums and the folders we keep things in."""
+"""Plumbing for files: atomic writes, checksums and the folders we keep things in.
+
+What is written lies beside its place first, under a temporary name. A process holds a lock on that until it has its
+final one, so a temporary file without one is what a killed process left, and the next that writes there deletes it.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from musicgenre._locks import close_locked, try_lock
 from musicgenre.errors import DataError, MusicgenreError, UsageError
 
 _READ_BYTES = 1 << 20  # at a time, while hashing
+_MARK = "mg-"  # in the name of what is temporary and held: earlier versions wrote without both
+_STALE_S = 24 * 3600.0  # where it cannot be told who holds a file: none is under way for a day
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Numbers of the errors of a full disk."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well."""
+def replacing(path: Path, *, tidy: bool = True, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well.
+
+    What a killed process left of `path` is deleted, except without `tidy`, for folders of so many files that they are
+    tidied by `remove_stale` once. Without `durable` nobody waits for the disk: for what has a checksum and can be made
+    anew.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if tidy:
+        _remove_stale_of(path)
     with naming(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+        temporary, descriptor = _temporary_file(path)
 
     try:
         with naming(path):
             yield temporary
-        if os.name == "posix":  # mkstemp makes it private: give it the mode that a plain `open` would have given
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
+            if durable:
+                with temporary.open("rb+") as stream:  # a crash after the renaming would else leave an empty file
+                    os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private: give it the mode that a plain `open` gives
+        if os.name == "nt":  # which renames no open file
+            os.close(descriptor)
+            descriptor = -1
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        if descriptor >= 0:
+            close_locked(descriptor)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`, which must be new or empty; it takes its place if the block ends well.
+
+    What a killed process left of it is deleted.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale_of(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{_MARK}", suffix=".tmp", dir=folder.parent))
+    descriptor = None
+    if os.name == "posix":
+        descriptor = os.open(temporary, os.O_RDONLY)
+        with suppress(OSError):  # no locks here: then it is told by its age
+            try_lock(descriptor)
+
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if os.name == "nt" and folder.is_dir():  # elsewhere an empty folder is replaced, and nobody comes in between
+            folder.rmdir()
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor is not None:
+            close_locked(descriptor)
 
 
 @contextmanager
@@ -63,23 +109,25 @@ def room_advice(error: OSError) -> str:
 
 
 def remove_stale(folder: Path, patterns: Sequence[str], *, older_than_s: float = 0.0) -> None:
-    """Delete the temporary files of a killed process: what `replacing` made for names of these patterns."""
-    limit = time.time() - older_than_s
+    """Delete the temporary files of killed processes: what `replacing` made for names of these patterns.
+
+    Files that a living process holds stay. Those of earlier versions, which held none, go when they are older than
+    `older_than_s`.
+    """
     for pattern in patterns:
         for path in folder.glob(pattern):
-            try:
-                if path.stat().st_mtime <= limit:
+            if _MARK in path.name:
+                _remove_if_stale(path)
+                continue
+            with suppress(OSError):  # another process was quicker, or holds it open: not ours to worry about
+                if time.time() - path.stat().st_mtime >= older_than_s:
                     path.unlink()
-            except OSError:
-                continue  # another process was quicker, or holds it open: not ours to worry about
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either the old or the new content, never a part."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())  # a crash after the renaming would otherwise leave an empty file
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -165,6 +213,16 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("musicgenre", appauthor=False))
 
 
+def data_folder() -> Path:
+    """Folder for what cannot be made again, the journal of changed tags; `MUSICGENRE_DATA` overrides the usual."""
+    override = os.environ.get("MUSICGENRE_DATA")
+    if override:
+        return Path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("musicgenre", appauthor=False))
+
+
 def config_folder() -> Path:
     """Folder for the config file and taught heads; `MUSICGENRE_CONFIG` overrides the platform's own."""
     override = os.environ.get("MUSICGENRE_CONFIG")
@@ -173,6 +231,68 @@ def config_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_config_dir("musicgenre", appauthor=False))
+
+
+def _temporary_file(path: Path) -> tuple[Path, int]:
+    """Make the temporary file of `path` and hold it."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.{_MARK}", suffix=".tmp", dir=path.parent)
+        if os.name == "nt":  # whose locks keep even ourselves from writing; what is open is not deleted there
+            return Path(name), descriptor
+
+        with suppress(OSError):  # no locks here: then it is told by its age
+            if not try_lock(descriptor) or not os.fstat(descriptor).st_nlink:
+                close_locked(descriptor)  # it was taken for stale before it was locked
+                continue
+        return Path(name), descriptor
+
+
+def _remove_stale_of(path: Path) -> None:
+    """Delete what killed processes left of one file or folder."""
+    ours = re.compile(re.escape(f".{path.name}.{_MARK}") + r"[a-z0-9_]+\.tmp")
+    with os.scandir(path.parent) as entries:
+        stale = [entry.path for entry in entries if ours.fullmatch(entry.name)]
+    for name in stale:
+        _remove_if_stale(Path(name))
+
+
+def _remove_if_stale(path: Path) -> None:
+    """Delete a temporary file or folder unless a living process holds it."""
+    with suppress(OSError):  # another process was quicker
+        if os.name == "nt":
+            if time.time() - path.stat().st_mtime >= _STALE_S:
+                _remove(path)
+            return
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if _is_free(descriptor):
+                _remove(path)  # while it is held, so that its owner, if it is a moment old, sees that it went
+        finally:
+            close_locked(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    """Hold what no living process holds; whatever is older than a day, where the file system has no locks."""
+    try:
+        return try_lock(descriptor)
+    except OSError:
+        return time.time() - os.fstat(descriptor).st_mtime >= _STALE_S
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, or a folder with all in it."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+def _umask() -> int:
+    """What is taken from the modes of new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -41,13 +41,18 @@ class Registry(Generic[Entry]):
         The package whose modules register entries, `musicgenre.models`; names that begin with `_` are left out.
     asks : bool, optional
         Whether a message about an unknown name asks for the nearest one, before it lists all.
+    without : tuple of str, optional
+        Modules of the package that register nothing here and take long to import.
     """
 
-    def __init__(self, kind: str, plural: str, package: str, *, asks: bool = False) -> None:
+    def __init__(
+        self, kind: str, plural: str, package: str, *, asks: bool = False, without: tuple[str, ...] = ()
+    ) -> None:
         self._kind = kind
         self._plural = plural
         self._package = package
         self._asks = asks
+        self._without = without
         self._entries: dict[str, Entry] = {}
         self._plugin_of: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -91,6 +96,10 @@ class Registry(Generic[Entry]):
 
         names = list(self._entries)  # a copy: another thread may add one meanwhile
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+
+    def names_so_far(self) -> set[str]:
+        """Names that are known by now; the folder is not scanned for them."""
+        return set(self._entries)
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, by name."""
@@ -138,7 +147,8 @@ class Registry(Generic[Entry]):
     def _modules(self) -> set[str]:
         """Names of the package's modules, plumbing left out."""
         package = importlib.import_module(self._package)
-        return {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+        names = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+        return names.difference(self._without)
 
 
 _loading: ContextVar[str] = ContextVar("_loading", default="")

@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import IO, Any, Protocol
 
+from musicgenre._telling import tell
+from musicgenre.errors import BundleError
+
 TIMEOUT_S = 30.0
 """For how long a server may say nothing."""
 
@@ -20,7 +23,7 @@ _WINDOW_S = 60.0  # in which something has to come: all headers, or _LEAST_BYTES
 _LEAST_BYTES = 1 << 16  # in a window: a modem of forty years ago sends as much
 _MB = 1_000_000
 
-_tell: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
+_file_that_asks: ContextVar[str] = ContextVar("file_that_asks", default="")
 
 
 class Response(Protocol):
@@ -35,6 +38,44 @@ class Response(Protocol):
 
 class TooMuchError(ConnectionError):
     """A server sends more than the file can have: what came is of no use."""
+
+
+@contextmanager
+def fetching_nothing(asking: str) -> Iterator[None]:
+    """Refuse every download in the block: a file asks for it, and no person.
+
+    Parameters
+    ----------
+    asking : str
+        The file, for the message: `the bundle rock`.
+    """
+    token = _file_that_asks.set(asking)
+    try:
+        yield
+    finally:
+        _file_that_asks.reset(token)
+
+
+def refuse_unasked(what: str, name: str) -> None:
+    """Refuse to fetch something inside of `fetching_nothing`.
+
+    Parameters
+    ----------
+    what : str
+        What it is.
+    name : str
+        The name under which `musicgenre models NAME --get` fetches it.
+
+    Raises
+    ------
+    BundleError
+        Only a file asked for it.
+    """
+    if asking := _file_that_asks.get():
+        raise BundleError(
+            f"{asking} needs {what}, which is not on this machine, and nothing is fetched because a file says so",
+            next_step=f"If you want it, get it with: musicgenre models {name} --get",
+        )
 
 
 def opened(address: str, headers: dict[str, str] | None = None) -> Any:
@@ -103,28 +144,17 @@ def receive(
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
 
 
-@contextmanager
-def telling(tell: Callable[[str], None]) -> Iterator[None]:
-    """Let downloads that happen on the way in the block say how far they are, a line for every tenth."""
-    token = _tell.set(tell)
-    try:
-        yield
-    finally:
-        _tell.reset(token)
-
-
 def lines(name: str) -> Callable[[int, int], None]:
-    """Progress of the file `name` as lines, where somebody listens (`telling`)."""
+    """Progress of the file `name` as lines, one for every tenth, where somebody listens (`musicgenre._telling`)."""
     said = -1
 
     def progress(done: int, total: int) -> None:
         nonlocal said
-        tell = _tell.get()
         tenth, of_all = done // (10 * _MB), ""  # without a length, a line for every 10 MB
         if total:
             tenth, of_all = 10 * done // total, f"of {total // _MB:,} "
 
-        if tell is not None and tenth > said:
+        if tenth > said:
             said = tenth
             tell(f"downloading {name}: {done // _MB:,} {of_all}MB")
 

@@ -6,6 +6,7 @@ tensors and plain values alone (`weights_only=True`).
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import struct
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, is_zipfile
 
 from musicgenre._files import cache_folder, remove_stale, replacing, room_advice, sha256_of
+from musicgenre._locks import file_lock
 from musicgenre._text import shortened
-from musicgenre._transfer import lines, opened, receive
+from musicgenre._transfer import lines, opened, receive, refuse_unasked
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
@@ -90,7 +92,16 @@ def cached_or_fetched(published: WeightFile, option: str) -> Path:
     if path.is_file():
         return path
 
-    remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
+    refuse_unasked(f"the weights {published.file}", published.file)
+    with file_lock(path, "download of the same weights", wait_s=math.inf):
+        if not path.is_file():  # whoever was waited for may have brought it
+            remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file
+            _fetch(published, path, option)
+    return path
+
+
+def _fetch(published: WeightFile, path: Path, option: str) -> None:
+    """Fetch a published file to `path`."""
     try:
         with replacing(path) as temporary:
             with opened(published.url) as response, temporary.open("wb") as sink:
@@ -108,7 +119,6 @@ def cached_or_fetched(published: WeightFile, option: str) -> Path:
             f"the weights {published.file} are not in {path.parent} and could not be downloaded ({error})",
             next_step=advice or by_hand + set_option(option),
         ) from error
-    return path
 
 
 def check_hash(path: Path) -> None:

@@ -58,6 +58,10 @@ class RunError(MusicgenreError):
     """A run folder that is missing, damaged, from a newer version, or whose training failed."""
 
 
+class LibraryError(MusicgenreError):
+    """A music file whose tags cannot be read, written or taken back, or a plan or journal that cannot be used."""
+
+
 class UsageError(MusicgenreError):
     """A request that contradicts itself or names something that does not exist."""
 

@@ -9,14 +9,15 @@ from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio._readers import as_audio_error
 from musicgenre.audio.level import AS_IT_IS, Gain, Level, LevelChoice, choose_level, level_db, parse_level
-from musicgenre.audio.load import SoundStream, from_array, load, load_spans, open_source, probe, stream
-from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
+from musicgenre.audio.load import SoundStream, from_array, load, load_spans, measure, open_source, probe, stream
+from musicgenre.audio.sound import MAX_DURATION_S, AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
 from musicgenre.audio.workers import decoding_apart, naming
 
 __all__ = [
     "AS_IT_IS",
     "AUDIO_SUFFIXES",
+    "MAX_DURATION_S",
     "AudioInfo",
     "Decoder",
     "Float32",
@@ -35,6 +36,7 @@ __all__ = [
     "level_db",
     "load",
     "load_spans",
+    "measure",
     "naming",
     "open_source",
     "parse_level",

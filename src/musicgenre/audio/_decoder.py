@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -18,12 +19,14 @@ from musicgenre.audio._readers import (
     SoundfileReader,
     as_decode_failure,
 )
-from musicgenre.audio.sound import AudioInfo, Float32, Source
+from musicgenre.audio.sound import MAX_DURATION_S, AudioInfo, Float32, Source
 from musicgenre.errors import AudioError
 
 # A file that ends this much before its promise is called truncated; codec padding stays below.
 _MISSING_S = 0.1
 _LOW_RATE_HZ = 8_000
+# One that goes on this much behind its promise has a header that is wrong; rounded times stay below.
+_UNTOLD_S = 1.0
 _DISGUISE_CHANNELS = 2
 _INT16_SCALE = 32_768.0
 # Frames of one read where damage is looked for.
@@ -41,17 +44,23 @@ class Decoder:
         What to decode.
     alive : callable, optional
         Called again and again while it works, so that who waits in another process knows.
+    max_duration_s : float
+        Seconds that may be decoded.
 
     Raises
     ------
     AudioError
-        When it cannot be opened, or no decoder makes sense of it.
+        When it cannot be opened, no decoder makes sense of it, or it is longer than it may be.
     """
 
-    def __init__(self, source: Source, *, alive: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, source: Source, *, alive: Callable[[], None] | None = None, max_duration_s: float = MAX_DURATION_S
+    ) -> None:
         self.source = source
+        self.max_duration_s = max_duration_s
         self._input = Input(source)
         self._input.alive = alive or self._input.alive
+        self._input.max_duration_s = max_duration_s
         self._notes: list[str] = []
         self._tally = Tally()
         self.is_closed = False
@@ -62,6 +71,7 @@ class Decoder:
         self.info: AudioInfo = self._reader.info
         self._block = max(1 << 10, _READ_BYTES // (4 * self.info.channels))
         self._check_rate()
+        self._check_told_length()
         if ogg_ends_early(self._input):
             self._notes.append("truncated: the page that ends an Ogg stream is missing")
 
@@ -102,6 +112,27 @@ class Decoder:
         if rate < _LOW_RATE_HZ:
             self._notes.append(f"sample rate of only {rate} Hz: little of the music is left in it")
 
+    def _check_told_length(self) -> None:
+        """Refuse what is too long; where a header alone says so, its length counts as not known."""
+        told_s = self.info.duration_s
+        if told_s is None or told_s <= self.max_duration_s:
+            return
+
+        found = False
+        try:
+            with as_decode_failure():
+                self._reader.seek(int(self.max_duration_s * self.rate_hz))
+                found = len(self._reader.read(1)) > 0
+        except DecodeFailure:
+            pass
+        self._reader.close()
+        if found:
+            self.is_closed = True
+            self._input.restore()
+            self._input.check_duration(told_s, is_all=True)
+        self._reader = self._choose()
+        self.info = replace(self.info, duration_s=None)
+
     def pieces(self, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
         """Decode pieces, each (first sample, number of samples; None: to the end) at `rate_hz`; shape (n,) each."""
         pieces: list[Float32] = [np.zeros(0, dtype=np.float32) for _ in spans]
@@ -122,6 +153,17 @@ class Decoder:
         while len(block := self.read(stop)):
             yield resampler.push(block)
         yield resampler.push(np.zeros(0, dtype=np.float32), last=True)
+
+    def measure(self) -> tuple[float, tuple[str, ...]]:
+        """Decode from here to the end and keep nothing: the true length in seconds, and what was odd on the way.
+
+        How it sounds is left to those who hear it. The source is closed then.
+        """
+        n_frames = 0
+        while len(block := self.read()):
+            n_frames += len(block)
+        self._tally = Tally()
+        return n_frames / self.rate_hz, self.finish()
 
     @property
     def rate_hz(self) -> int:
@@ -144,6 +186,7 @@ class Decoder:
 
         self._input.alive()
         block = self._read_block(wanted)
+        self._input.check_duration(self._reader.position / self.rate_hz - _MISSING_S)
         if not len(block):
             self._note_end()
         elif self._is_first_block:
@@ -197,18 +240,19 @@ class Decoder:
         except DecodeFailure:
             return
 
-    def _is_short(self) -> bool:
-        declared = self._reader.declared_frames
-        return declared is not None and self._reader.position < declared - _MISSING_S * self.rate_hz
-
     def _note_end(self) -> None:
         if self._ended:
             return
         self._ended = True
         declared = self._reader.declared_frames
-        if declared is not None and self._is_short():
-            heard_s, promised_s = self._reader.position / self.rate_hz, declared / self.rate_hz
+        if declared is None:
+            return
+
+        heard_s, promised_s = self._reader.position / self.rate_hz, declared / self.rate_hz
+        if heard_s < promised_s - _MISSING_S:
             self._notes.append(f"truncated: it ends after {heard_s:.1f} s of the {promised_s:.1f} s it promises")
+        elif heard_s > promised_s + _UNTOLD_S:
+            self._notes.append(f"its header is wrong: {heard_s:.1f} s are in it, not {promised_s:.1f} s")
 
     def finish(self) -> tuple[str, ...]:
         """Close the source and tell what was odd.

@@ -37,6 +37,8 @@ _OGG_LARGEST_HEADER_BYTES = _OGG_HEADER_BYTES + 255 + 64  # with the segment tab
 _OGG_BEGINS, _OGG_ENDS = 0x02, 0x04
 _OGG_NO_TIME = (1 << 64) - 1
 _OPUS_RATE_HZ = 48_000
+# Ticks from one page to the next, at most: 255 packets of the longest kind, Vorbis' 8192.
+_OGG_LARGEST_STEP = 255 * 8192
 # A stream recorded on its way begins at a late time; one that begins sooner than this begins at 0.
 _OGG_LATE_S = 10
 
@@ -196,10 +198,11 @@ def ogg_chains(source: Input) -> float | None:
     -------
     float or None
         0 for a single stream, whose length its own reader tells well; the length in seconds of several together;
-        None where they cannot be told apart (an unknown codec, damage).
+        None where they cannot be told apart (an unknown codec, damage), and where a page's time cannot be true.
     """
     seconds, n_chains = 0.0, 0
     rate_hz, skip, first, last = 0, 0, -1, 0
+    is_odd = False
     serial = b""
     at = source.start
     chunk, chunk_at = b"", 0
@@ -223,11 +226,13 @@ def ogg_chains(source: Input) -> float | None:
         elif page[14:18] == serial and 0 < ticks < _OGG_NO_TIME:
             if first < 0:
                 first = ticks if ticks > _OGG_LATE_S * rate_hz else 0
+            elif not last <= ticks <= last + _OGG_LARGEST_STEP:
+                is_odd = True
             last = ticks
         at += begin + sum(page[_OGG_HEADER_BYTES:begin])
 
     if n_chains <= 1:
-        return 0.0 if n_chains else None
+        return 0.0 if n_chains and not is_odd else None
     return seconds + max(0, last - max(first, 0) - skip) / rate_hz
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import stat
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 4096
 ID3_HEADER_BYTES = 10
 _ID3_FOOTER = 0x10
+_HOUR_S = 3_600.0
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -47,6 +49,8 @@ class Input:
         The first `HEAD_BYTES` behind them.
     alive : callable
         Called between the steps of a long task, so that who waits knows that it goes on.
+    max_duration_s : float
+        Seconds of sound that may be in it.
 
     Raises
     ------
@@ -63,6 +67,7 @@ class Input:
             self._take_stream(source)
 
         self.alive: Callable[[], None] = _nobody_waits
+        self.max_duration_s = inf
         self.start = 0
         self.head = self.read_at(0, HEAD_BYTES)
         while (n_bytes := id3_bytes(self.head)) and self.start + n_bytes < self.size:
@@ -167,6 +172,31 @@ class Input:
             "BinaryIO", _View(own or cast("BinaryIO", self.stream), own is not None, self.start, n_bytes, head)
         )
 
+    def check_duration(self, found_s: float, *, is_all: bool = False) -> None:
+        """Refuse a sound of more seconds than it may have.
+
+        Parameters
+        ----------
+        found_s : float
+            Seconds that were found in it so far.
+        is_all : bool
+            Whether that is all of it.
+
+        Raises
+        ------
+        AudioError
+            When they are too many.
+        """
+        limit_s = self.max_duration_s
+        if found_s <= limit_s:
+            return
+        length = _duration_text(found_s) if is_all else f"more than {_duration_text(limit_s)}"
+        raise AudioError(
+            f"{self.name} is {length} long",
+            valid=f"Up to {limit_s:.15g} s",
+            next_step="Allow more with --max-duration-s (max_duration_s in Python), or cut it",
+        )
+
     def changed(self) -> bool:
         """Tell whether the file is another one now than it was at the start."""
         if self.path is None:
@@ -245,6 +275,11 @@ def id3_bytes(head: bytes) -> int:
 
 def _nobody_waits() -> None:
     """Stand in for a sign of life where nobody waits for one."""
+
+
+def _duration_text(seconds: float) -> str:
+    """Write a length for a person: hours where there are some."""
+    return f"{seconds / _HOUR_S:.2f} hours" if seconds >= _HOUR_S else f"{seconds:.2f} s"
 
 
 def _state_of(status: os.stat_result) -> tuple[int, ...]:

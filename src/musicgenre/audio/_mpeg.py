@@ -6,6 +6,7 @@ headers go along. So the header of every frame is read (1 ms a minute), and FFmp
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, cast
@@ -64,8 +65,8 @@ class FrameTable:
 
     kind: Kind = (0, 0, 0)
     channels: int = 0
-    offsets: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    lengths: array[int] = field(default_factory=lambda: array("H"))
     is_mixed: bool = False
     n_lost_bytes: int = 0
     told_frames: int = 0
@@ -134,6 +135,9 @@ def find_frames(source: Input) -> FrameTable:
             if inside + _HEADER_BYTES < len(chunk):
                 table.n_lost_bytes += inside - lost_from
         at = base + max(inside, 1)
+        if table.offsets:  # before more of them stand in memory
+            version, layer, rate_hz = table.kind
+            source.check_duration(len(table.offsets) * _SAMPLES[version, layer] / rate_hz)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,7 +55,12 @@ _PLAIN_FORMATS = frozenset(f"{name}{planes}" for name in ("u8", "s16", "s32", "f
 # Channels in an order of their own break PyAV's memory as soon as a frame is decoded: such are these.
 _UNSAFE_CHANNELS = 7
 _UNSAFE_CONTAINERS = frozenset({"mov", "caf"})
-_CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+_CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)")
+# A packet that lasts longer has its length from a time that is wrong.
+_LONGEST_PACKET_S = 60
+# Packets this much behind the end that a container tells show that it tells wrong; so many are looked at.
+_UNTOLD_S = 1.0
+_LOOKED_AT = 1000
 
 
 class FrameQueue:
@@ -203,49 +209,67 @@ class PyavReader:
         container = self._kind[0]
         if self._chains_s:
             return self._chains_s, self._chains_s
+        goes_on = container == "matroska" and told_s is not None and self._goes_on_behind(told_s)
         is_true = container == "mov" or (container == "ogg" and self._chains_s is not None)
-        is_true |= container == "matroska" and matroska_is_one(self._source)
+        is_true |= container == "matroska" and matroska_is_one(self._source) and not goes_on
         is_true |= container == "wv" and wavpack_is_one(self._source)
         if told_s is not None and is_true:
             return told_s, told_s
 
         counted_s = self._counted_s()
-        if counted_s is None:
-            return told_s, told_s
+        if counted_s is None:  # what was refuted is no length
+            return told_s, None if goes_on or container == "ogg" else told_s
         if told_s is None or container in _GUESSED_LENGTH or counted_s > told_s:
             told_s = counted_s
         return told_s, counted_s
+
+    def _goes_on_behind(self, told_s: float) -> bool:
+        """Tell whether packets come behind the end that the container tells. Leaves the container at its start."""
+        clock = self._stream.time_base or Fraction(1)
+        start = self._stream.start_time or 0
+        end = int((told_s + _UNTOLD_S) / clock) + start
+        found = False
+        try:
+            self._container.seek(end, stream=self._stream, backward=True)
+            for packet in islice(self._container.demux(self._stream), _LOOKED_AT):
+                if packet.pts is not None and packet.pts > end:
+                    found = True
+                    break
+        except (self._error, OverflowError):  # nothing is there to go to
+            pass
+        self._reopen()
+        return found
 
     def _told_s(self) -> float | None:
         """Length in seconds by the container, without padding where that is known."""
         stream, container = self._stream, self._container
         tagged = _clock(stream.metadata.get("DURATION") or stream.metadata.get("DURATION-eng") or "")
+        length_s = 0.0
         if stream.duration and stream.time_base:
             length_s = float(stream.duration * stream.time_base)
-        elif tagged is not None:
+        elif tagged:
             length_s = tagged
         elif container.duration:
             length_s = container.duration / 1e6
-        else:
-            return None
         extradata = stream.codec_context.extradata or b""
         if self._kind[1] == "opus" and self._kind[0] in {"ogg", "matroska"} and extradata[:8] == b"OpusHead":
             length_s -= int.from_bytes(extradata[_OPUS_PRESKIP], "little") / _OPUS_RATE_HZ
-        return max(length_s, 0.0)
+        return length_s if length_s > 0 else None
 
     def _counted_s(self) -> float | None:
         """Length by counting packets, undecoded; None where some tell none. Leaves the container at its start."""
         ticks, is_known = 0, True
+        longest = _LONGEST_PACKET_S / (self._stream.time_base or 1)
         try:
             for packet in self._container.demux(self._stream):
                 self._source.alive()
                 ticks += packet.duration or 0
-                is_known &= bool(packet.duration) or not packet.size
+                is_known &= 0 < (packet.duration or 0) < longest or not packet.size
         except self._error:
             self.notes.append("damaged near the end")
         length_s = float(ticks * (self._stream.time_base or 0))
         self._reopen()
-        return length_s if length_s and is_known else None
+        return length_s if length_s > 0 and is_known else None
 
     def seek(self, frame: int) -> None:
         """Go to a frame by the container's index where that is exact, else by decoding up to it."""
@@ -381,6 +405,6 @@ def _as_float(block: NDArray[Any]) -> Float32:
 
 
 def _clock(text: str) -> float | None:
-    """Seconds of a time such as 00:04:00.023."""
+    """Seconds of a time such as 00:04:00.023; None where the text is none, or has more digits than any time."""
     found = _CLOCK.match(text)
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None

@@ -18,6 +18,11 @@ from musicgenre.errors import AudioError, MusicgenreError
 
 # libsndfile misplaces a jump into the last page of an Ogg stream: jump before it (255 packets of 1024) and read on.
 _OGG_LAST_PAGE_FRAMES = 255 * 1024
+# The most frames that a byte can hold, by the beginning of how they are stored; plain samples need a byte and more.
+_FRAMES_A_BYTE = {"GSM": 5, "IMA_ADPCM": 4, "MS_ADPCM": 4, "NMS_ADPCM": 4, "VOX_ADPCM": 4, "G72": 4, "DWVW": 8}
+# Those that pack silence into next to nothing: FLAC's largest block in its smallest frame, rounded up.
+_PACKED_FRAMES_A_BYTE = 8192
+_PACKED_FORMATS = frozenset({"FLAC", "OGG", "MPEG"})
 _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
 
 
@@ -113,23 +118,28 @@ class SoundfileReader:
     def __init__(self, source: Input) -> None:
         import soundfile
 
+        self._source = source
         self._view: BinaryIO | None = None
-        self._file = soundfile.SoundFile(self._target(source))
-        file = self._file
+        self._file = file = soundfile.SoundFile(self._target(source))
         self.declared_frames: int | None = _promised_frames(file.frames, file.extra_info)
         self.notes: list[str] = []
         layout = wav_layout(source)
         if layout is not None and layout.n_behind:
             self.notes.append(f"another file is joined behind it: {layout.n_behind} bytes were left unheard")
         self.position = 0
-        self._frames = int(file.frames)
+
+        # libsndfile goes on to give zeros as long as a header wants it to.
+        is_packed = file.format in _PACKED_FORMATS or file.subtype.startswith("ALAC")
+        most = source.size * (_PACKED_FRAMES_A_BYTE if is_packed else _frames_a_byte(file.subtype))
+        self._frames = min(int(file.frames), most)
+        is_known = file.samplerate > 0 and not (is_packed and file.frames > most)
         self.info = AudioInfo(
             source.name,
             file.format.lower(),
             file.subtype.lower(),
             file.samplerate,
             file.channels,
-            file.frames / file.samplerate if file.samplerate > 0 else None,
+            self._frames / file.samplerate if is_known else None,
         )
 
     def seek(self, frame: int) -> None:
@@ -137,10 +147,21 @@ class SoundfileReader:
         start = min(frame, self._frames)
         landing = self._landing(start)
         if not landing <= self.position <= start:
-            self._file.seek(landing)
-            self.position = landing
+            self._jump(landing)
         while self.position < start and len(self.read(min(start - self.position, 1 << 16))):
             pass
+
+    def _jump(self, frame: int) -> None:
+        """Go to a frame; to the beginning where libsndfile cannot jump, as in GSM and G.72x."""
+        import soundfile
+
+        try:
+            self._file.seek(frame)
+            self.position = frame
+        except soundfile.LibsndfileError:
+            self.close()
+            self._file = soundfile.SoundFile(self._target(self._source))
+            self.position = 0
 
     def _landing(self, frame: int) -> int:
         if self._file.format == "OGG":
@@ -149,6 +170,7 @@ class SoundfileReader:
 
     def read(self, n_frames: int) -> Float32:
         """Give the next frames, shape (n, channels)."""
+        n_frames = max(0, min(n_frames, self._frames - self.position))
         block: Float32 = self._file.read(n_frames, dtype="float32", always_2d=True)
         self.position += len(block)
         return block
@@ -173,6 +195,11 @@ class SoundfileReader:
             return self._view
         path = source.path or ""
         return path if os.name == "nt" else os.fsencode(path)
+
+
+def _frames_a_byte(subtype: str) -> int:
+    """The most frames that a byte of this kind of samples can hold."""
+    return next((most for start, most in _FRAMES_A_BYTE.items() if subtype.startswith(start)), 1)
 
 
 def _promised_frames(frames: int, log: str) -> int | None:

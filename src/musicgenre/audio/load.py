@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from math import inf
 from operator import index
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from musicgenre.audio._convert import Resampler, Tally, to_rate
 from musicgenre.audio._decoder import Decoder
-from musicgenre.audio.sound import AudioInfo, Float32, Sound, Source, Spans
+from musicgenre.audio.sound import MAX_DURATION_S, AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.workers import open_decoder
 from musicgenre.errors import AudioError
 
@@ -18,13 +19,16 @@ from musicgenre.errors import AudioError
 _MAX_CHANNELS = 64
 
 
-def open_source(source: Source | Decoder) -> Decoder:
+def open_source(source: Source | Decoder, *, max_duration_s: float = MAX_DURATION_S) -> Decoder:
     """Open a source once, to ask it (`info`) and then to hear it.
 
     Parameters
     ----------
     source : str, path-like, BinaryIO or Decoder
-        As in `load`, or what this function gave before.
+        As in `load`, or what this function gave before, which keeps its limit.
+    max_duration_s : float
+        Longest track that is decoded, in seconds; `inf` for any. A header that tells more than is there is not
+        believed, and where none tells the length decoding ends at the limit, with the same error.
 
     Returns
     -------
@@ -35,11 +39,11 @@ def open_source(source: Source | Decoder) -> Decoder:
     Raises
     ------
     AudioError
-        When the source cannot be opened or decoded.
+        When the source cannot be opened or decoded, or is longer than `max_duration_s`.
     """
     if not isinstance(source, Decoder):
-        return open_decoder(source)
-    return open_decoder(source.source) if source.is_closed else source
+        return open_decoder(source, max_duration_s)
+    return open_decoder(source.source, source.max_duration_s) if source.is_closed else source
 
 
 def probe(source: Source) -> AudioInfo:
@@ -61,8 +65,32 @@ def probe(source: Source) -> AudioInfo:
     AudioError
         When the source is missing, not a regular file, empty, not audio, or has an impossible sample rate.
     """
-    with open_decoder(source) as decoder:
+    with open_decoder(source, inf) as decoder:
         return decoder.info
+
+
+def measure(source: Source | Decoder) -> tuple[float, tuple[str, ...]]:
+    """Decode a source to its end and keep nothing, where no header can be believed.
+
+    Parameters
+    ----------
+    source : str, path-like or BinaryIO
+        As in `load`.
+
+    Returns
+    -------
+    duration_s : float
+        Its length in seconds.
+    warnings : tuple of str
+        What was odd about the file; how it sounds is not judged.
+
+    Raises
+    ------
+    AudioError
+        When the source cannot be opened or decoded.
+    """
+    with open_source(source) as decoder:
+        return decoder.measure()
 
 
 def load(
@@ -73,7 +101,8 @@ def load(
     Parameters
     ----------
     source : str, path-like or BinaryIO
-        A path, or a seekable file object opened in binary mode (read from its beginning, put back afterwards).
+        A path, or a seekable file object opened in binary mode (read from its beginning, put back afterwards); what
+        lasts longer than a day only as `open_source(source, max_duration_s=...)`.
     sample_rate_hz : int
         Rate of the result, 1000 to 768000.
     start_s, duration_s : float

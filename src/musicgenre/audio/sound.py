@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Float32: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO
 
+MAX_DURATION_S = 86_400.0
+"""Longest track that is heard unless more is asked for, in seconds: 24 hours."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:

@@ -28,7 +28,7 @@ from musicgenre._parallel import die_with_parent, one_thread_each, start_method,
 from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio._readers import DecodeFailure, as_decode_failure
-from musicgenre.audio.sound import AudioInfo, Float32, Source
+from musicgenre.audio.sound import MAX_DURATION_S, AudioInfo, Float32, Source
 from musicgenre.errors import AudioError
 
 # A decoder gives a sign of life every few seconds of sound; after so long without one it hangs.
@@ -79,8 +79,8 @@ def decoding_apart(n_tracks: int | None = None, *, silence_s: float = SILENCE_S)
         pool.close()
 
 
-def open_decoder(source: Source) -> Decoder:
-    """Open a source, in a worker process where `decoding_apart` asks for that.
+def open_decoder(source: Source, max_duration_s: float = MAX_DURATION_S) -> Decoder:
+    """Open a source, in a worker process where `decoding_apart` asks for that; parameters are those of `open_source`.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def open_decoder(source: Source) -> Decoder:
     """
     pool = _pool
     if pool is None or pool.process_id != os.getpid() or not isinstance(source, (str, os.PathLike)):
-        return Decoder(source)
-    return _DistantDecoder(source, pool)
+        return Decoder(source, max_duration_s=max_duration_s)
+    return _DistantDecoder(source, pool, max_duration_s)
 
 
 def naming(path: str, function: Callable[[], Result]) -> Result:
@@ -115,13 +115,14 @@ def _call(function: Callable[[], Result]) -> Result:
 class _DistantDecoder(Decoder):
     """A `Decoder` whose work is done by a worker."""
 
-    def __init__(self, source: str | os.PathLike[str], pool: _Pool) -> None:
+    def __init__(self, source: str | os.PathLike[str], pool: _Pool, max_duration_s: float) -> None:
         self.source = source
+        self.max_duration_s = max_duration_s
         self.name = printable(os.fspath(source))
         self.is_closed = False
         self._pool = pool
         self._worker = pool.take()
-        self.info: AudioInfo = self._ask("open", os.fspath(source))
+        self.info: AudioInfo = self._ask("open", os.fspath(source), max_duration_s)
 
     def pieces(self, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
         lengths: list[int] = self._ask("pieces", rate_hz, list(spans))
@@ -131,6 +132,11 @@ class _DistantDecoder(Decoder):
         self._ask("begin", rate_hz, stop)
         while (length := self._ask("next")) is not None:
             yield self._receive(length)
+
+    def measure(self) -> tuple[float, tuple[str, ...]]:
+        duration_s, notes = self._ask("measure")
+        self.close()
+        return duration_s, notes
 
     def finish(self) -> tuple[str, ...]:
         notes: tuple[str, ...] = self._ask("finish")
@@ -330,13 +336,15 @@ class _Desk:
                 self._decoder.close()
                 self._decoder = None
             self.name = printable(values[0])
-            self._decoder = Decoder(values[0], alive=self._give_sign)
+            self._decoder = Decoder(values[0], alive=self._give_sign, max_duration_s=values[1])
             return [], self._decoder.info
 
         assert self._decoder is not None
         if task == "pieces":
             pieces = self._decoder.pieces(*values)
             return pieces, [len(piece) for piece in pieces]
+        if task == "measure":
+            return [], self._decoder.measure()
         if task == "begin":
             self._blocks = self._decoder.resampled(*values)
             return [], None

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from musicgenre._files import remove_stale, replacing, sha256_of, writing_to
 from musicgenre._json import json_sha256, parsed_json
 from musicgenre._locks import folder_lock
+from musicgenre._outputs import UNFINISHED, refuse_foreign_folder, refuse_input
 from musicgenre._parallel import run_jobs
 from musicgenre.augment.waveform import Chain, Drawn, apply, load_transforms
 from musicgenre.data.manifest import Manifest, Track, write_manifest
@@ -100,7 +101,8 @@ def augment(
     chain : Chain
         What may happen; see `get_chain`.
     folder : Path
-        Gets `audio/` (FLAC, 16 bit, the original's rate) and `manifest.csv`.
+        Gets `audio/` (FLAC, 16 bit, the original's rate) and `manifest.csv`; new, empty, or of an earlier
+        augmentation, whose manifest is replaced and whose copies are kept.
     copies : int
         Copies of every track.
     seed : int
@@ -116,12 +118,20 @@ def augment(
     -------
     Augmentation
         Counts, and the manifest.
+
+    Raises
+    ------
+    UsageError
+        The folder holds something else, or a number is not possible.
+    DataError
+        The manifest has no training part, the folder takes no more, or another augmentation writes into it.
     """
     started = time.monotonic()
     if copies < 1 or jobs < 1 or seed < 0:
         raise UsageError(f"copies={copies}, jobs={jobs}, seed={seed}", valid="1 copy, 1 process, seed 0 at least")
 
     folder = folder.absolute()
+    check_output(folder, manifest)
     wanted: list[_Copy] = []
     for track in _training_tracks(manifest):
         for number in range(copies):
@@ -131,6 +141,7 @@ def augment(
         progress(0, len(wanted))
 
     with writing_to(folder), folder_lock(folder, "augmentation", wait_s=wait_s):
+        (folder / UNFINISHED).touch()
         remove_stale(folder, _TEMPORARY)
         outcomes: dict[str, _Outcome] = {}
         for index, outcome in run_jobs(_write_copy, folder / AUDIO_FOLDER, wanted, jobs, load_transforms):
@@ -141,6 +152,7 @@ def augment(
         # Last of all: whoever is stopped before finds the copies again, but no manifest that names missing ones.
         whole = Manifest(folder / MANIFEST_FILE, _rows(manifest, wanted, outcomes, folder / AUDIO_FOLDER))
         write_manifest(whole, folder / MANIFEST_FILE)
+        (folder / UNFINISHED).unlink()
 
     skipped: list[Skipped] = []
     for copy in wanted:
@@ -150,6 +162,20 @@ def augment(
     reused = sum(outcome.reused for outcome in outcomes.values())
     written = len(outcomes) - len(skipped) - reused
     return Augmentation(whole, written, reused, tuple(skipped), time.monotonic() - started)
+
+
+def check_output(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder that holds anything but an augmentation, or in which the manifest that is read is linked.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    refuse_foreign_folder(folder, _holds_copies, command="'musicgenre augment'")
+    own = folder.absolute() / MANIFEST_FILE
+    if manifest.path is not None and manifest.path != own:  # an augmentation's own manifest can be augmented in place
+        refuse_input(own, [manifest.path])
 
 
 def drawn_of(track: Track) -> Drawn:
@@ -196,6 +222,17 @@ def seed_of(seed: int, track_id: str, number: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
+def _holds_copies(folder: Path) -> bool:
+    """Whether the folder has copies, and a manifest with the column that augmentation adds."""
+    if not (folder / AUDIO_FOLDER).is_dir():
+        return False
+    try:
+        with (folder / MANIFEST_FILE).open(encoding="utf-8", errors="replace") as stream:
+            return AUGMENTATION_COLUMN in stream.readline().strip().split(",")
+    except OSError:
+        return False
+
+
 def _training_tracks(manifest: Manifest) -> list[Track]:
     """Originals of the training part; with folds and no split all of them, for each trains in some fold."""
     originals = [track for track in manifest.tracks if not track.augmented]
@@ -239,7 +276,7 @@ def _write_copy(folder: Path, copy: _Copy) -> _Outcome:
 
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, rate_hz, format="FLAC", subtype="PCM_16")
-    with replacing(folder / name) as temporary:
+    with replacing(folder / name, tidy=False) as temporary:
         temporary.write_bytes(encoded.getvalue())
     return _Outcome(name)
 

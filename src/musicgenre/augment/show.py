@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre._files import replacing, write_bytes_atomic, writing_result
+from musicgenre._outputs import refuse_overwriting, refuse_same_outputs
 from musicgenre.augment.waveform import Chain, Drawn, apply
 from musicgenre.errors import AudioError, UsageError, require
 from musicgenre.features.mel.reference import melspectrogram
@@ -50,6 +51,7 @@ def show_track(
     seed: int = 0,
     sound: Path | None = None,
     duration_s: float = 30.0,
+    overwrite: bool = False,
 ) -> Drawn | None:
     """Draw a track into a PNG file; with a chain, draw it changed beside it and write the changed sound.
 
@@ -58,7 +60,7 @@ def show_track(
     path : Path
         The track.
     picture : Path
-        The picture, replaced if it exists.
+        The picture.
     chain : Chain, optional
         The augmentation; see `get_chain`.
     seed : int, optional
@@ -67,17 +69,35 @@ def show_track(
         Where the changed sound goes, mono at the track's own rate: `.wav` or `.flac`.
     duration_s : float, optional
         How much of the track is drawn and changed, from its beginning.
+    overwrite : bool, optional
+        Replace a picture and a sound that exist.
 
     Returns
     -------
     dict or None
         What was drawn from the chain, for `musicgenre.augment.waveform.apply`.
+
+    Raises
+    ------
+    UsageError
+        The picture or the sound exists, is the track, or cannot be written.
+    AudioError
+        The track cannot be heard, or is too short.
+    MissingExtraError
+        Without matplotlib.
     """
     if sound is not None and (chain is None or sound.suffix.lower() not in _SOUND_FORMATS):
         raise UsageError(
             f"the changed sound cannot be written to {sound}",
             valid=f"A name that ends in {' or '.join(_SOUND_FORMATS)}, together with an augmentation",
         )
+
+    outputs = [("--output", picture)]
+    if sound is not None:
+        outputs.append(("--sound", sound))
+    refuse_same_outputs(outputs)
+    for option, output in outputs:
+        refuse_overwriting(output, overwrite=overwrite, inputs=[path], option=option)
 
     require("drawing a track", "plot", "matplotlib")
     rate_hz, waveform = audio.naming(str(path), lambda: _beginning(path, duration_s))

@@ -212,7 +212,9 @@ def _seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-_CHAINS: Registry[Chain] = Registry("augmentation chain", "augmentation chains", "musicgenre.augment")
+_CHAINS: Registry[Chain] = Registry(
+    "augmentation chain", "augmentation chains", "musicgenre.augment", without=("online",)
+)
 
 A3 = register_chain(
     Chain(

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import sigmoid, softmax
+from musicgenre._text import LONGEST_NAME, is_plain_name
 from musicgenre.audio import Level
+from musicgenre.bundle.stages import Stage
 from musicgenre.errors import BundleError, DataError
-from musicgenre.features.base import SHORTEST_HOP_S
+from musicgenre.features.base import MOST_VALUES, SHORTEST_HOP_S
 from musicgenre.models.pooling import Mixture, Pooling, mixture_from_settings
 
 if TYPE_CHECKING:
@@ -20,16 +22,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT_VERSION = 3
-# Versions by what a reader must know to answer for the same sound as the model: a level; tracks heard as a whole.
-_PLAIN_VERSION, _LEVEL_VERSION, _WHOLE_VERSION = 1, 2, 3
+_PLAIN_VERSION = 1
+# Fields that came later: the version from which a reader knows them, and what says nothing. One that does not know
+# them would answer for another sound, or not at all; a card without them is written as before, to the byte.
+_LATER: dict[str, tuple[int, Any]] = {
+    "level": (2, {}),
+    "hears": (3, "segments"),
+    "stages": (3, ()),
+    "tail_samples": (3, None),
+}
+
+NON_COMMERCIAL = "CC BY-NC"
+"""What the name of a licence holds that forbids commercial use."""
 
 Kind = Literal["embedding", "classifier", "ensemble"]
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "none"]
 Task = Literal["single_label", "multi_label"]
 Hears = Literal["segments", "whole"]
 
 _CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task, "hears": Hears}
-_MOST_SAMPLES = 2**31 - 1
+_MOST_SAMPLES = MOST_VALUES
+_MOST_MEMBERS = 100
 _LARGEST = 1e6
 _SHOWN_CHARACTERS = 80
 _REMEDY = "Get or export it anew"
@@ -58,10 +71,12 @@ class BundleCard:
         Segment `k` covers `segment_samples` from the sample `k * hop_samples` on (rounded, where that is no whole
         number) of the waveform with `lead_samples` zeros in front and as many zeros behind as needed. Of an ensemble:
         those of the member whose segments its timeline shows.
+    tail_samples : int or None
+        Zeros behind the waveform, where they are not as many as in front.
     tags : tuple of str
         Names of the tags of an embedding bundle, else empty.
-    activation : {"softmax", "sigmoid"}
-        What turns `logits / temperature` into probabilities.
+    activation : {"softmax", "sigmoid", "none"}
+        What turns `logits / temperature` into probabilities; `none`: they are probabilities already.
     temperature, unsure_threshold : float
         Calibration of a classifier: below the threshold the answer is "unsure".
     scoring : {"mean", "max", "vote"}
@@ -85,6 +100,9 @@ class BundleCard:
         Cards of the classifiers of an ensemble, in order.
     mixture : mapping
         How they answer together: settings of a `musicgenre.models.pooling`.
+    stages : tuple of mapping
+        Published networks, each a file of its own and unaltered, that what the graph gives goes through, in order:
+        settings of `musicgenre.bundle.stages.Stage`.
     level : mapping
         What every track is brought to before it is heard, the values of a `musicgenre.audio.Level`, where training
         did the same. Empty: tracks are heard as they are.
@@ -110,6 +128,7 @@ class BundleCard:
     segment_samples: int
     hop_samples: float
     lead_samples: int = 0
+    tail_samples: int | None = None
     tags: tuple[str, ...] = ()
     activation: Activation = "softmax"
     temperature: float = 1.0
@@ -127,6 +146,7 @@ class BundleCard:
     weights: tuple[Mapping[str, Any], ...] = ()
     members: tuple[Mapping[str, Any], ...] = ()
     mixture: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Mapping[str, Any], ...] = ()
     level: Mapping[str, Any] = field(default_factory=dict)
     hears: Hears = "segments"
     notes: str = ""
@@ -148,6 +168,8 @@ class BundleCard:
         kind = _number if isinstance(self.hop_samples, float) and not self.hop_samples.is_integer() else _whole_number
         self._require("hop_samples", kind(shortest, _MOST_SAMPLES))
         self._require("lead_samples", _whole_number(0, (self.segment_samples - 1) // 2))
+        if self.tail_samples is not None:
+            self._require("tail_samples", _whole_number(0, self.segment_samples - 1 - self.lead_samples))
         n_labels = len(self.labels)
         for name in ("thresholds", "tag_scales", "tag_biases"):
             self._require(name, (lambda values: len(values) in (0, n_labels), "none, or a number a label"))
@@ -163,6 +185,7 @@ class BundleCard:
             )
 
         self.hearing_level  # noqa: B018 - refuses a level that is none
+        self.published_stages  # noqa: B018 - and stages that are none
         if self.kind == "ensemble":
             self._check_ensemble()
 
@@ -173,10 +196,7 @@ class BundleCard:
         if holds(value):
             return
 
-        shown = repr(value)
-        if len(shown) > _SHOWN_CHARACTERS:
-            shown = f"{shown[: _SHOWN_CHARACTERS - 3]}..."
-        raise BundleError(f"the card of {self.name!r} says {name}={shown}", valid=valid)
+        raise BundleError(f"the card of {_in_short(self.name)} says {name}={_in_short(value)}", valid=valid)
 
     def _check_ensemble(self) -> None:
         """Refuse members that cannot answer together."""
@@ -185,12 +205,15 @@ class BundleCard:
             if isinstance(member, Mapping) and member.get("kind") == "ensemble":
                 raise BundleError(f"the card of {self.name!r} has an ensemble among its members", valid="classifiers")
 
+        if len(self.members) > _MOST_MEMBERS:
+            raise BundleError(f"the card has {len(self.members):,} members", valid=f"{_MOST_MEMBERS} at most")
         cards = self.member_cards
         if len(cards) < 2:
             raise BundleError(f"the card of {self.name!r} has {len(cards)} members", valid="two or more")
         for card in cards:
             said = (card.kind, card.task, card.activation)
-            if said != ("classifier", "single_label", "softmax") or set(card.labels) != set(self.labels):
+            alike = said == ("classifier", "single_label", "softmax") and set(card.labels) == set(self.labels)
+            if not alike or card.stages:
                 raise BundleError(
                     f"the member {card.name!r} of {self.name!r} is a {card.kind} of {', '.join(card.labels)} "
                     f"({card.task}, {card.activation})",
@@ -212,6 +235,20 @@ class BundleCard:
         return Level.from_values(self.level, f"the card of {self.name!r}") if self.level else None
 
     @property
+    def published_stages(self) -> tuple[Stage, ...]:
+        """The published networks behind the graph."""
+        return tuple(Stage.from_values(values, f"the card of {self.name!r}") for values in self.stages)
+
+    @property
+    def terms(self) -> str:
+        """The licence that forbids commercial use of the model, its own or that of weights in it; mostly empty."""
+        licences = [self.licence, *(str(weights.get("licence", "")) for weights in self.weights)]
+        for licence in licences:
+            if NON_COMMERCIAL in licence:
+                return licence
+        return ""
+
+    @property
     def member_cards(self) -> tuple[BundleCard, ...]:
         """Cards of the classifiers of an ensemble."""
         return tuple(_card_from(member, f"a member of {self.name!r}") for member in self.members)
@@ -231,21 +268,24 @@ class BundleCard:
         values = logits.astype(np.float64) / self.temperature
         if self.tag_scales:
             values = values * np.array(self.tag_scales) + np.array(self.tag_biases)
-        return sigmoid(values) if self.activation == "sigmoid" else softmax(values)
+        match self.activation:
+            case "sigmoid":
+                return sigmoid(values)
+            case "softmax":
+                return softmax(values)
+            case "none":
+                return np.asarray(values)
 
     def as_values(self) -> dict[str, Any]:
         """Give the card as plain values, as they stand on the card of an ensemble."""
         values = asdict(self)
-        version = _PLAIN_VERSION
-        if self.level:
-            version = _LEVEL_VERSION
-        else:
-            del values["level"]  # earlier versions read such a card, and it is what they wrote, to the byte
-        if self.hears == "whole":
-            version = _WHOLE_VERSION
-        else:
-            del values["hears"]
-        values["format_version"] = max(version, *(member.get("format_version", 1) for member in self.members), 1)
+        versions = [_PLAIN_VERSION, *(member.get("format_version", _PLAIN_VERSION) for member in self.members)]
+        for name, (version, nothing) in _LATER.items():
+            if values[name] == nothing:
+                del values[name]
+            else:
+                versions.append(version)
+        values["format_version"] = max(versions)
         return values
 
     def to_json(self) -> str:
@@ -295,6 +335,15 @@ def _is_number(value: object, least: float = -_LARGEST, most: float = _LARGEST) 
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
+def _in_short(value: object) -> str:
+    """Show a value that may be anything in a message."""
+    try:
+        shown = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of thousands of digits"
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -309,9 +358,7 @@ def _is_list_of(values: object, holds: Callable[[Any], bool]) -> bool:
 
 def _are_names(values: Any) -> bool:
     """Tell names that differ and can be shown on a line from anything else."""
-    can_be_shown = _is_list_of(
-        values, lambda name: isinstance(name, str) and name.isprintable() and bool(name.strip())
-    )
+    can_be_shown = _is_list_of(values, is_plain_name)
     return can_be_shown and len(set(values)) == len(values)
 
 
@@ -337,7 +384,7 @@ _TEXT: _Check = (_is_text, "text")
 _MAPPING: _Check = (_is_mapping, "names with values")
 _MAPPINGS: _Check = (lambda values: _is_list_of(values, _is_mapping), "a list of names with values")
 _CHECKS: dict[str, _Check] = {
-    "name": (lambda value: _is_text(value) and bool(value.strip()), "a name"),
+    "name": (is_plain_name, f"a printable name of up to {LONGEST_NAME} characters"),
     "labels": (lambda value: bool(value) and _are_names(value), "printable names that differ, one at least"),
     "tags": (_are_names, "printable names that differ"),
     "sample_rate_hz": _whole_number(1_000, 768_000),  # what audio is decoded to
@@ -349,5 +396,5 @@ _CHECKS: dict[str, _Check] = {
     "tag_biases": _numbers(),
     **dict.fromkeys(("licence", "citation", "origin", "notes", "extra", "sha256"), _TEXT),
     **dict.fromkeys(("front_end", "level", "source_sha256"), _MAPPING),
-    **dict.fromkeys(("scores", "weights"), _MAPPINGS),
+    **dict.fromkeys(("scores", "stages", "weights"), _MAPPINGS),
 }

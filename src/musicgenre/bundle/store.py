@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from musicgenre._files import cache_folder
+from musicgenre._locks import folder_lock
 from musicgenre.bundle.container import read_sealed
 from musicgenre.bundle.load import Bundle, load_bundle
+from musicgenre.bundle.stages import read_stage
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.models.head import list_taught, taught_path
+from musicgenre.features.published.essentia.published import EFFNET, head_files
+from musicgenre.models.head import DEFAULT_HEAD, list_taught, taught_path
 
 DEFAULT_BUNDLE = "msd-musicnn"
 DEFAULT_NAMES = ("msd-musicnn", "mtt-musicnn")
@@ -29,7 +33,7 @@ class CachedBundle:
     path : Path
         Where it is, or would be.
     size_bytes : int or None
-        Its size; None when it is not cached.
+        Its size, with the published files that it needs; None when it is not cached.
     problem : str
         Why it cannot be used, or empty.
     """
@@ -104,15 +108,86 @@ def get_bundles(
         from musicgenre.bundle.musicnn import convert
         from musicgenre.features.published.musicnn.weights import read_variables
 
-        variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
-        for model in missing:
-            report(f"converting {model.name}")
-            save_bundle(bundle_path(model.name), *convert(model, variables[model.name].__getitem__))
+        with folder_lock(bundles_folder(), "'musicgenre bundles get'", wait_s=math.inf):
+            if not force:  # whoever was waited for may have brought them
+                missing = [model for model in missing if problem_of(bundle_path(model.name)) is not None]
+            variables = read_variables(missing, source=source, allow_network=allow_network, report=report)
+            for model in missing:
+                report(f"converting {model.name}")
+                save_bundle(bundle_path(model.name), *convert(model, variables[model.name].__getitem__))
 
     for model in models:
         state = "ready" if model in missing else "already there"
         report(f"{model.name} is {state}: {bundle_path(model.name)}")
     return [bundle_path(model.name) for model in models]
+
+
+def get_on_terms(
+    name: str,
+    *,
+    accept_licence: bool = False,
+    source: Path | None = None,
+    labels: Path | None = None,
+    unverified: bool = False,
+    force: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Provide a network of Essentia's, whose terms somebody has to agree to; one that is whole is left alone.
+
+    Parameters
+    ----------
+    name : str
+        `discogs-effnet`, a published head, or with `source` a name for a head of one's own.
+    accept_licence : bool
+        Whether somebody agreed to `musicgenre.bundle.essentia.terms_of`.
+    source, labels, unverified, report
+        As `musicgenre.bundle.essentia.make_bundle` takes them.
+    force : bool
+        Whether to get again what is there.
+
+    Returns
+    -------
+    Path
+        The bundle.
+
+    Raises
+    ------
+    BundleError
+        When the files cannot be had, are others than published, or have another form.
+    UsageError
+        When nobody agreed, or there is no such name.
+    """
+    path = bundle_path(name)
+    if name == DEFAULT_HEAD:
+        raise UsageError(f"{name!r} is the name of the model that comes with musicgenre", next_step="Choose another")
+    if source is None and not force and path.is_file() and problem_of(path) is None:
+        report(f"{name} is already there: {path}")
+        return path
+
+    from musicgenre.bundle.container import save_bundle
+    from musicgenre.bundle.essentia import make_bundle, terms_of
+
+    if not accept_licence:
+        brought = f" --from {source}" if source is not None else ""
+        raise UsageError(
+            f"nobody agreed to the terms of {name} yet: {terms_of(name).splitlines()[-1]}",
+            next_step=f"If you do: musicgenre bundles get {name}{brought} --accept-licence",
+        )
+    save_bundle(path, *make_bundle(name, source=source, labels=labels, unverified=unverified, report=report))
+    report(f"{name} is ready: {path}")
+    return path
+
+
+def is_bundle_name(name: str) -> bool:
+    """Tell whether a name is that of a published bundle, there or not, or of one in the cache."""
+    from musicgenre.features.published.musicnn.published import PUBLISHED
+
+    if name in PUBLISHED or name == EFFNET or head_files(name) is not None:
+        return True
+    try:
+        return bundle_path(name).is_file()
+    except UsageError:
+        return False
 
 
 def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str], None] = lambda _: None) -> Path:
@@ -138,6 +213,11 @@ def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str
     path = bundle_path(name)
     if path.is_file():
         return path
+    if name == EFFNET or head_files(name) is not None:
+        raise BundleError(
+            f"{name} is not on this machine",
+            next_step=f"musicgenre bundles get {name} shows its terms and gets it; it is never fetched unasked",
+        )
     if name not in PUBLISHED:
         raise BundleError(f"there is no bundle {name!r}", next_step="musicgenre bundles list shows what there is")
     return get_bundles([name], allow_network=allow_fetch, report=report)[0]
@@ -157,16 +237,17 @@ def list_bundles() -> list[CachedBundle]:
     """List the published bundles, cached or not, and whatever else lies in the cache."""
     from musicgenre.features.published.musicnn.published import PUBLISHED
 
-    names = list(PUBLISHED)
+    names = [*PUBLISHED, EFFNET]
     for path in sorted(bundles_folder().glob(f"*{_SUFFIX}")):
-        if path.stem not in PUBLISHED and not path.name.startswith("."):
+        if path.stem not in names and not path.name.startswith("."):
             names.append(path.stem)
 
     bundles = []
     for name in names:
         path = bundle_path(name)
         if path.is_file():
-            bundles.append(CachedBundle(name, path, path.stat().st_size, problem_of(path) or ""))
+            size_bytes = path.stat().st_size + sum(file.stat().st_size for file in _published_files([path]))
+            bundles.append(CachedBundle(name, path, size_bytes, problem_of(path) or ""))
         else:
             bundles.append(CachedBundle(name, path, None))
     return bundles
@@ -175,7 +256,9 @@ def list_bundles() -> list[CachedBundle]:
 def problem_of(path: Path) -> str | None:
     """Say why a bundle cannot be used, or None when it is whole."""
     try:
-        read_sealed(path)
+        _, card = read_sealed(path)
+        for stage in card.published_stages:
+            read_stage(stage, card.name)
     except BundleError as error:
         return str(error)
     return None
@@ -199,6 +282,8 @@ def verify_bundles(names: Sequence[str] = ()) -> list[CachedBundle]:
 def remove_bundles(names: Sequence[str]) -> list[Path]:
     """Delete cached bundles and taught models; of a bundle and a taught model of one name, the bundle.
 
+    Published files that a bundle needs go with the last one that needs them.
+
     Raises
     ------
     BundleError
@@ -214,9 +299,26 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
             path = taught_path(name)
         paths.append(path)
 
+    needed_before = _published_files(bundles_folder().glob(f"*{_SUFFIX}"))
     for path in paths:
         path.unlink()
+    for path in sorted(needed_before - _published_files(bundles_folder().glob(f"*{_SUFFIX}"))):
+        path.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        paths.append(path)
     return paths
+
+
+def _published_files(bundles: Iterable[Path]) -> set[Path]:
+    """The published files that bundles need, as far as they are there."""
+    needed: set[Path] = set()
+    for path in bundles:
+        try:
+            _, card = read_sealed(path)
+        except BundleError:
+            continue  # what a damaged one needed is not known
+        needed |= {stage.path for stage in card.published_stages if stage.path.is_file()}
+    return needed
 
 
 def _not_cached(name: str) -> BundleError:

@@ -21,8 +21,9 @@ import typer.core
 
 from musicgenre import _debug
 from musicgenre._files import place_advice
+from musicgenre._running import begin_anew, end_all
+from musicgenre._telling import telling
 from musicgenre._text import printable
-from musicgenre._transfer import telling
 from musicgenre.cli import (
     augment,
     bundles,
@@ -34,6 +35,7 @@ from musicgenre.cli import (
     ensemble,
     evaluate,
     export,
+    library,
     models,
     prepare,
     recipes,
@@ -56,6 +58,9 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "similar": similar.similar,
         "teach": teach.teach,
         "bundles": bundles.app,
+    },
+    "Write into your library": {
+        "library": library.app,
     },
     "Train a model": {
         "data": data.app,
@@ -218,6 +223,7 @@ def main() -> None:
         _drop_output()
         sys.exit(2)
     finally:
+        begin_anew()
         # What is left is Python's own end, where Ctrl-C would leave a traceback of some package.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -228,6 +234,7 @@ def _note_interrupts() -> list[int]:
 
     def note(number: int, frame: FrameType | None) -> NoReturn:
         presses.append(number)
+        end_all()  # threads that compute, which this error does not reach
         signal.default_int_handler(number, frame)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -1,12 +1,12 @@
-"""Plumbing shared by commands: `--set key=value`, tracks that failed, and playlists."""
+"""Plumbing shared by commands: `--set key=value`, `--max-duration-s`, tracks that failed, and playlists."""
 
 from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,16 @@ from musicgenre._text import printable
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
+    from musicgenre._outputs import Input
     from musicgenre.features.prepare import Skipped
 
 _LISTED_AT_MOST = 50
+
+MaxDuration = Annotated[
+    float | None,
+    typer.Option("--max-duration-s", help="Seconds of the longest track that is heard; by default 86400, a day."),
+]
+"""The option of every command that hears tracks with a model."""
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -38,6 +45,21 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[Input]:
+    """List what a command that hears tracks reads: the tracks, the list on standard input, and the model's file."""
+    inputs: list[Input] = [*words, *tracks]
+    if "-" in words:
+        inputs.append(0)
+    if Path(model).suffix:  # else it is a name
+        inputs.append(model)
+    return inputs
+
+
+def report_line(text: str) -> None:
+    """Tell a line on standard error; what cannot be printed in it, of a track's name for one, is escaped."""
+    typer.echo(printable(text), err=True)
+
+
 def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
     """List tracks with their reasons on standard error."""
     if not skipped:
@@ -46,7 +68,7 @@ def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:
     typer.echo(f"{title} ({len(skipped)}):", err=True)
     for skip in skipped[:_LISTED_AT_MOST]:
         where = "" if str(skip.path) in skip.reason else f"{Path(skip.path)}: "  # reasons mostly name the file already
-        typer.echo(f"  {skip.track_id}: {where}{skip.reason}", err=True)
+        report_line(f"  {skip.track_id}: {where}{skip.reason}")
     if len(skipped) > _LISTED_AT_MOST:
         typer.echo(f"  and {len(skipped) - _LISTED_AT_MOST} more", err=True)
 

@@ -11,6 +11,7 @@ from typer import colors
 
 from musicgenre._text import printable
 from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out
+from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.listening.answer import UNSURE, Answer
 from musicgenre.listening.batch import Failure, Result
 from musicgenre.listening.sections import MOST_SECTIONS, find_stretches
@@ -110,21 +111,31 @@ class Table:
             yield from self._genre_timeline(result)
 
     def _genre(self, answer: Answer) -> str:
-        """Genre, confidence, then as many of candidates and tags as fit."""
-        tags = [printable(tag) for tag in answer.tags][: self._top]
+        """Genre, confidence, then as many of the reason, candidates and tags as fit."""
+        tags = [printable(_in_short(tag, answer.genre)) for tag in list(answer.tags)[: self._top]]
         names = [] if answer.is_sure else list(answer.candidates[:_N_CANDIDATES])
         candidates = _with_percents(names, answer.scores)
-        style = "" if answer.is_sure or not answer.style else f"sounds like {printable(answer.style)}"
+
+        style = ""
+        if answer.style and _says_more(answer):
+            style = f"sounds like {printable(_in_short(answer.style, answer.genre))}"
+        reason: str = answer.reason or ""
+        if reason == "low confidence":  # which is what `unsure` means anyway
+            reason = ""
+        elif reason in ("not music", "too quiet"):  # what it may be would mislead
+            names, candidates, style = [], [], ""
 
         # What is said of a genre that is not certain matters more than tags.
         while True:
-            parts = []
+            parts: list[str] = []
+            if reason:
+                parts.append(reason)
             if candidates:
-                parts.append(f"perhaps {', '.join(candidates)}")
+                parts.append(f"perhaps {_name_list(candidates)}")
             if style:
                 parts.append(style)
             if tags:
-                parts.append(f"[{', '.join(tags)}]")
+                parts.append(f"[{_name_list(tags)}]")
 
             details = "; ".join(parts)
             if self._width is None or cell_len(details) <= self._details_width:
@@ -133,6 +144,10 @@ class Table:
                 tags.pop()
             elif style:
                 style = ""
+            elif reason and candidates:  # the reason says more than the candidates
+                candidates = []
+            elif reason:
+                reason = ""
             elif candidates != names:  # the first one's probability stands beside "unsure" anyway
                 candidates = names = [printable(name) for name in names]
             else:
@@ -149,8 +164,8 @@ class Table:
         others = _with_percents(self._others(answer), answer.tags)
 
         while True:
-            in_brackets = f"[{', '.join(others)}]" if others else ""
-            named = ", ".join(chosen)
+            in_brackets = f"[{_name_list(others)}]" if others else ""
+            named = _name_list(chosen)
             fits = self._width is None or cell_len(f"{named} {in_brackets}") <= self._details_width
             if fits or not (others or chosen):
                 break
@@ -181,7 +196,7 @@ class Table:
             bar = block * (right - left)
 
             # What it might be stands beside the bar, where there is room.
-            perhaps = "" if is_sure else f"perhaps {', '.join(map(printable, section.candidates[:_N_CANDIDATES]))}"
+            perhaps = "" if is_sure else f"perhaps {_name_list([*map(printable, section.candidates[:_N_CANDIDATES])])}"
             drawn = " " * left + bar
             if perhaps and right + 1 + cell_len(perhaps) <= width:
                 drawn += f" {perhaps}"
@@ -247,8 +262,30 @@ class Table:
         return mark + _last_cells(folder, self._width - len(mark))
 
 
+def _says_more(answer: Answer) -> bool:
+    """Tell whether the style is worth a word: beside a sure genre, where no tag of that name is more probable."""
+    if answer.style is None:
+        return False
+    genre = answer.genre.lower().replace("-", "")
+    names = [tag for tag in answer.tags if tag.lower().replace("-", "") == genre]
+    return all(answer.tags[answer.style] > answer.tags[tag] for tag in names)
+
+
+def _name_list(names: Sequence[str]) -> str:
+    """List names with commas, or with semicolons where one of them has a comma of its own."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
+
+
 def _with_percents(names: Iterable[str], scores: Mapping[str, float]) -> list[str]:
     return [f"{printable(name)} {scores[name]:.0%}" for name in names]
+
+
+def _in_short(tag: str, genre: str) -> str:
+    """Write a tag that is a style of a genre, `Rock---Shoegaze`, as people do: its genre only where it is another."""
+    of_genre, mark, style = tag.partition(STYLE_MARK)
+    if not mark:
+        return tag
+    return style if of_genre == genre else f"{style} ({of_genre})"
 
 
 def _clock(time_s: float) -> str:

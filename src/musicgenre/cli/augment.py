@@ -35,6 +35,8 @@ def augment(
     from musicgenre.data.manifest import read_manifest
 
     tracks = read_manifest(manifest)  # first, since the chains load for seconds
+    if output is not None:
+        offline.check_output(output, tracks)
     chosen = get_chain(chain).only(only or [])
     folder = output or manifest.with_name(f"{manifest.stem}-{chosen.name}")
     with decoding_apart(), counting("augmenting", quiet=quiet) as advance:

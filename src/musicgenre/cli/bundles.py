@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from musicgenre.errors import UsageError
 
 app = typer.Typer(
     help="Provide, list, check and remove model bundles; list and remove models you taught.", no_args_is_help=True
@@ -19,15 +22,44 @@ def get(
     names: _Names = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="The published wheel, or a folder with its checkpoints."),
+        typer.Option("--from", metavar="FILE", help="The published wheel, a folder with its files, or a model.onnx."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Convert again what is cached already.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="FILE", help="The .json of a model.onnx, unless beside it.")
+    ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Agree to the terms of a model that asks for it.")
+    ] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take discogs-effnet with another checksum than the published one.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Get or convert again what is cached already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
 ) -> None:
-    """Provide the published MusiCNN models (both by default): once 29 MB over the network, 6 MB on disk each."""
+    """Provide models: by default the two published MusiCNNs, once 29 MB over the network, 6 MB on disk each.
+
+    `discogs-effnet` and Essentia's heads show their terms and ask first.
+    """
     from rich.console import Console
 
-    from musicgenre.bundle.store import DEFAULT_NAMES, get_bundles
+    from musicgenre.bundle.store import DEFAULT_NAMES, get_bundles, get_on_terms
+    from musicgenre.features.published.musicnn.published import PUBLISHED
+
+    wanted = list(names or DEFAULT_NAMES)
+    if not names and source is not None and source.suffix == ".onnx":
+        from musicgenre.bundle.essentia import name_of_source
+
+        wanted = [name_of_source(source)]
+    on_terms = [name for name in wanted if name not in PUBLISHED]
+    if source is not None and on_terms and len(wanted) > 1:
+        raise UsageError(f"--from {source} cannot be {len(wanted)} models", next_step="Name one")
+    if not on_terms and (labels is not None or unverified):
+        raise UsageError("--labels and --unverified go with discogs-effnet and heads", next_step="Leave them out")
+
+    # Asked before anything is fetched, and before a status line would be drawn over the question.
+    for name in on_terms:
+        if not accept_licence:
+            _ask_for(name, again=force or source is not None)
 
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     with console.status("looking for the weights") as status:
@@ -36,7 +68,37 @@ def get(
             status.update(line)
             console.print(line, markup=False)
 
-        get_bundles(names or DEFAULT_NAMES, source=source, force=force, report=report)
+        for name in on_terms:
+            get_on_terms(
+                name,
+                accept_licence=True,
+                source=source,
+                labels=labels,
+                unverified=unverified,
+                force=force,
+                report=report,
+            )
+        if published := [name for name in wanted if name in PUBLISHED]:
+            get_bundles(published, source=source, force=force, report=report)
+
+
+def _ask_for(name: str, *, again: bool) -> None:
+    """Show the terms of a model that is not here yet, and ask whether to go on; refuse where nobody can answer."""
+    from musicgenre.bundle.essentia import terms_of
+    from musicgenre.bundle.store import bundle_path, problem_of
+
+    if not again and bundle_path(name).is_file() and problem_of(bundle_path(name)) is None:
+        return
+
+    typer.echo(terms_of(name), err=True)
+    line = f"musicgenre bundles get {name} --accept-licence"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            f"{name} has terms that somebody must agree to, and nobody can be asked here",
+            next_step=f"If you agree to them: {line} (with the other options you gave)",
+        )
+    if not typer.confirm("Do you agree to these terms?", default=False, err=True):
+        raise UsageError(f"{name} was not fetched: nobody agreed to its terms", next_step=f"If you do: {line}")
 
 
 @app.command("list")

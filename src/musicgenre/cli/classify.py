@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 import typer.core
 
+from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
 from musicgenre._text import printable, shortened
+from musicgenre.cli._options import MaxDuration, inputs_of
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
 if TYPE_CHECKING:
+    from musicgenre._outputs import Input
+    from musicgenre.cli._table import Table
     from musicgenre.listening.batch import Failure, Result
     from musicgenre.listening.classifier import Classifier
     from musicgenre.listening.results import FileFormat, Format, ResultFile
@@ -36,6 +40,13 @@ class OutputFormat(StrEnum):
     json = "json"
     csv = "csv"
     tsv = "tsv"
+
+
+class Rejection(StrEnum):
+    """Who may answer `unsure`."""
+
+    model = "model"
+    none = "none"
 
 
 class Timeline(StrEnum):
@@ -94,17 +105,23 @@ def classify(
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
+    reject: Annotated[
+        Rejection, typer.Option("--reject", help="'none': never unsure, always the most probable genre.")
+    ] = Rejection.model,
+    max_duration_s: MaxDuration = None,
     model: Annotated[
-        str, typer.Option("--model", help="'default', a taught model, a tagger (mtt-musicnn), or a bundle file.")
+        str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
     ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output and --plot if they exist.")] = False,
+    csv_safe: Annotated[bool, typer.Option("--csv-safe", help="In CSV and TSV, let no cell be a formula.")] = False,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw one track into this PNG file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
@@ -114,19 +131,14 @@ def classify(
     """
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._table import Table
-    from musicgenre.cli._terminal import counting, is_unicode, print_out, say, say_interrupted
+    from musicgenre.cli._terminal import counting, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
     from musicgenre.listening.paths import gather_paths
-    from musicgenre.listening.results import format_line, header_line, record_of
 
     # What is wrong with the options is told before the model is loaded, which takes a second.
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
-    kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot)
-    if plot is not None:
-        from musicgenre.listening.plot import check_can_plot, plot_answer
-
-        check_can_plot()
-    line_kind = cast("Format", kind.value)  # of records; a table has none
+    _check_outputs(inputs_of(paths, gathered.paths, model), output, plot, resume, overwrite)
+    kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot, csv_safe)
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
 
     tally = _Tally()
@@ -135,35 +147,28 @@ def classify(
         with ExitStack() as stack:
             # What no decoder survives costs one line, also where it ended the run that is to go on.
             stack.enter_context(decoding_apart(None if resume else len(missing)))
-            classifier = _load(model, coverage, level, n_threads)
+            classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, max_model_mb, quiet=quiet)
 
             results = None
             if output is not None:
-                results = stack.enter_context(_open_results(output, kind, classifier, coverage, resume, overwrite))
+                results = _open_results(output, kind, classifier, coverage, resume, overwrite, csv_safe)
+                stack.enter_context(results)
                 missing = [path for path in missing if not tally.knows(results.done(path))]
-            elif line_kind in ("csv", "tsv"):  # a file has its header already
-                print_out(header_line(line_kind, resumable=False, tags=classifier.names_tags), newline=False)
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
-            no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
-            update = stack.enter_context(counting("listening", quiet=no_bar))
-            update(0, len(places))
+            wants_bar = not quiet and len(places) > 1 and sys.stderr.isatty()
+            (update := stack.enter_context(counting("listening", quiet=not wants_bar)))(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
+            rows = _Rows(kind, table, results, top, bool(timeline), classifier.names_tags, csv_safe)
             heard = hear_many(missing, classifier.classify, jobs=n_jobs)
             for result in chain(gathered.failures, heard):
                 tally.add(result)
-                if kind is OutputFormat.table:
-                    table.print(result)
-                else:
-                    record = record_of(result, top=top, timeline=bool(timeline), names_tags=classifier.names_tags)
-                    if results is None:
-                        print_out(format_line(record, line_kind, only_ascii=not is_unicode()), newline=False)
-                    else:
-                        results.add(record)
-
+                rows.write(result)
                 if plot is not None and not isinstance(result, Failure):
+                    from musicgenre.listening.plot import plot_answer
+
                     plot_answer(result, plot)
                     say(f"drew {plot}")
                 update(tally.n_done, len(places))
@@ -177,6 +182,46 @@ def classify(
     if not quiet and (tally.n_done + tally.n_before > 1 or tally.failures):
         say(tally.summary())
     raise typer.Exit(1 if tally.failures else 0)
+
+
+class _Rows:
+    """Where results go: the table or the lines on standard output, or a file."""
+
+    def __init__(
+        self,
+        kind: OutputFormat,
+        table: Table,
+        results: ResultFile | None,
+        top: int,
+        timeline: bool,
+        names_tags: bool,
+        csv_safe: bool,
+    ) -> None:
+        from musicgenre.cli._terminal import print_out
+        from musicgenre.listening.results import header_line
+
+        self._table = table if kind is OutputFormat.table else None
+        self._kind = cast("Format", kind.value)  # of lines; a table has none
+        self._results, self._csv_safe = results, csv_safe
+        self._top, self._timeline, self._names_tags = top, timeline, names_tags
+        if results is None and self._kind in ("csv", "tsv"):  # a file has its header already
+            print_out(header_line(self._kind, resumable=False, tags=names_tags), newline=False)
+
+    def write(self, result: Result) -> None:
+        """Write what became of a track."""
+        from musicgenre.cli._terminal import is_unicode, print_out
+        from musicgenre.listening.results import format_line, record_of
+
+        if self._table is not None:
+            self._table.print(result)
+            return
+
+        record = record_of(result, top=self._top, timeline=self._timeline, names_tags=self._names_tags)
+        if self._results is not None:
+            self._results.add(record)
+            return
+        line = format_line(record, self._kind, only_ascii=not is_unicode(), csv_safe=self._csv_safe)
+        print_out(line, newline=False)
 
 
 @dataclass
@@ -219,10 +264,11 @@ class _Tally:
 
         by_count = sorted(self.genres.items(), key=lambda pair: (-pair[1], pair[0]))
         counts = [f"{printable(genre)} {n}" for genre, n in by_count if genre not in ("", UNSURE)]
-        named = [shortened(counts, _GENRES_COUNTED)] if counts else []
+        separator = "; " if any("," in count for count in counts) else ", "
+        named = [shortened(counts, _GENRES_COUNTED, separator=separator)] if counts else []
         if self.genres[UNSURE]:
             named.append(f"{UNSURE} {self.genres[UNSURE]}")
-        return f"{summary}\n{', '.join(named)}" if named else summary
+        return f"{summary}\n{separator.join(named)}" if named else summary
 
 
 def _check_options(
@@ -233,28 +279,21 @@ def _check_options(
     resume: bool,
     overwrite: bool,
     plot: Path | None,
+    csv_safe: bool,
 ) -> OutputFormat:
-    """Refuse options that contradict each other, and an output that is one of the tracks; tell the format to write."""
+    """Refuse options that contradict each other; tell the format to write."""
     from musicgenre.cli._terminal import is_screen
 
     if chosen in (OutputFormat.table, OutputFormat.tsv) and output is not None:
         raise UsageError(
             f"--format {chosen} goes to standard output only", valid="Use --format json or csv with --output"
         )
-    if (resume or overwrite) and output is None:
+    if (resume or (overwrite and plot is None)) and output is None:
         raise UsageError("--resume and --overwrite need --output", next_step="Add --output FILE")
     if output == Path("-"):
         raise UsageError("--output - names no file", next_step="Leave --output out to have results on standard output")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", next_step="Give one of them")
-
-    if overwrite and output is not None and output.exists():
-        for path in paths:
-            with suppress(OSError):  # a track that cannot be found is not the output
-                if output.samefile(path):
-                    raise UsageError(
-                        f"--output {output} is one of the tracks", next_step="Give --output a name of its own"
-                    )
 
     # A name that promises something else, a playlist say, gets results only where a format was asked for.
     if chosen is None and output is not None and output.suffix.lower() not in _OUTPUT_SUFFIXES:
@@ -266,21 +305,55 @@ def _check_options(
 
     if plot is not None and len(paths) != 1:
         raise UsageError(f"--plot draws one track, not {len(paths)}", next_step="Give a single file with --plot")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
+    if plot is not None:
+        from musicgenre.listening.plot import check_can_plot
+
+        check_can_plot()
 
     # Where no format was asked for, the output file's name tells it. A person gets a table, another program what it
     # can split at tabs, unless a timeline is to be drawn.
     if chosen is not None:
-        return chosen
+        kind = chosen
+    elif output is not None:
+        kind = OutputFormat.csv if output.suffix.lower() == ".csv" else OutputFormat.json
+    else:
+        kind = OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
+
+    if csv_safe and kind not in (OutputFormat.csv, OutputFormat.tsv):
+        raise UsageError(f"--csv-safe changes nothing in {kind}", next_step="Add --format csv, or leave it out")
+    return kind
+
+
+def _check_outputs(inputs: list[Input], output: Path | None, plot: Path | None, resume: bool, overwrite: bool) -> None:
+    """Refuse a picture of another name, and outputs that replace what is not to be replaced."""
     if output is not None:
-        return OutputFormat.csv if output.suffix.lower() == ".csv" else OutputFormat.json
-    return OutputFormat.table if is_screen() or timeline is not None else OutputFormat.tsv
+        replaces = resume or overwrite
+        refuse_overwriting(output, overwrite=replaces, inputs=inputs, next_step=RESUME_OR_REPLACE)
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot} cannot be the name of a picture", valid="A name that ends in .png")
+    if plot is not None:
+        refuse_overwriting(plot, overwrite=overwrite, inputs=inputs, option="--plot")
+    if output is not None and plot is not None:
+        refuse_same_outputs([("--output", output), ("--plot", plot)])
 
 
-def _load(model: str, coverage: str | None, level: str | None, threads: int) -> Classifier:
-    """Load the model; offer to fetch the default one where a person can answer, else the error names the command."""
+def _load(
+    model: str,
+    coverage: str | None,
+    level: str | None,
+    reject: Rejection,
+    max_duration_s: float | None,
+    threads: int,
+    max_model_mb: int,
+    *,
+    quiet: bool,
+) -> Classifier:
+    """Load the model; offer to fetch the default one where a person can answer, else the error names the command.
+
+    Terms that bind whoever uses its answers are told once.
+    """
     from musicgenre.bundle.store import DEFAULT_BUNDLE, bundle_path, ensure_default
+    from musicgenre.cli._terminal import say
     from musicgenre.listening.classifier import Classifier
 
     a_person_is_there = sys.stdin.isatty() and sys.stderr.isatty()
@@ -289,11 +362,28 @@ def _load(model: str, coverage: str | None, level: str | None, threads: int) -> 
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    return Classifier(model, coverage=coverage, threads=threads, level=level)
+    classifier = Classifier(
+        model,
+        coverage=coverage,
+        threads=threads,
+        level=level,
+        reject=reject.value,
+        max_duration_s=max_duration_s,
+        max_model_mb=max_model_mb,
+    )
+    if (card := classifier.model_card) and not quiet:
+        say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
+    return classifier
 
 
 def _open_results(
-    output: Path, kind: OutputFormat, classifier: Classifier, coverage: str | None, resume: bool, overwrite: bool
+    output: Path,
+    kind: OutputFormat,
+    classifier: Classifier,
+    coverage: str | None,
+    resume: bool,
+    overwrite: bool,
+    csv_safe: bool,
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
     from musicgenre.listening.results import ResultFile
@@ -311,4 +401,5 @@ def _open_results(
         resume=resume,
         overwrite=overwrite,
         tags=classifier.names_tags,
+        csv_safe=csv_safe,
     )

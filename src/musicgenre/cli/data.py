@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from musicgenre._outputs import refuse_input, refuse_overwriting
 from musicgenre._text import printable
 from musicgenre.cli import _tag_lists as tag_lists
-from musicgenre.errors import DataError, UsageError
+from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.data.index import Index
@@ -92,7 +93,8 @@ def index(
     from musicgenre.cli._terminal import counting
     from musicgenre.data import index as indexing
 
-    _refuse_overwrite(output, overwrite)
+    inputs = [path for path in (source, artists, clips, *_files_of_labels(labels)) if path is not None]
+    refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
     asked = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by, clips, files)
     chosen = _names_of_labels(labels)
     found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
@@ -158,7 +160,8 @@ def get(
     options = tag_lists.Asked(tags, merge_synonyms, drop_untagged, group_by).options(data_set, labels)
     folder = folder or Path("data") / name
     target = output or folder / "manifest.csv"
-    _refuse_overwrite(target, overwrite)
+    inputs = [path for path in (source, artists, *_files_of_labels(labels)) if path is not None]
+    refuse_overwriting(target, overwrite=overwrite, inputs=inputs)
 
     typer.echo(data_set.card())
     whole = source is not None and source.is_file() and len(data_set.archives) == 1
@@ -216,7 +219,8 @@ def validate(
             result = checking.validate_manifest(manifest, checksums=given, decode=decode, progress=progress)
 
     for finding in result.findings:
-        typer.echo(f"{finding.kind}\t{finding.track_id or '-'}\t{printable(finding.path)}\t{finding.reason}")
+        of_track = f"{finding.kind}\t{printable(finding.track_id or '-')}\t{printable(finding.path)}"
+        typer.echo(f"{of_track}\t{printable(finding.reason)}")
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))
@@ -229,13 +233,16 @@ def targets(
     manifest: Annotated[Path, typer.Argument(help="The manifest.")],
     answers: Annotated[Path, typer.Argument(help="JSON lines that `musicgenre classify` wrote with a tagger.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of into it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
 ) -> None:
     """Add what a tagger says of each track as soft targets (columns target:TAG), to train another model on them."""
     from musicgenre.data.manifest import read_manifest, write_manifest
     from musicgenre.data.targets import TARGET_PREFIX, with_teacher
 
-    taught = with_teacher(read_manifest(manifest), answers)
-    written = write_manifest(taught, output or manifest)
+    before = read_manifest(manifest)
+    target = _manifest_to_write(before, output, overwrite, answers)
+    taught = with_teacher(before, answers)
+    written = write_manifest(taught, target)
     n_tags = sum(name.startswith(TARGET_PREFIX) for name in taught.extra_columns)
     typer.echo(f"{printable(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
 
@@ -269,6 +276,7 @@ def split(
         typer.Option("--set", metavar="KEY=VALUE", help="Any option of the protocol by its name. May be repeated."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
 ) -> None:
     """Split tracks under a named protocol; identical files and copies stay on one side."""
     from musicgenre.cli._options import parse_settings
@@ -294,8 +302,10 @@ def split(
         if value is not None:
             options[name] = value
 
-    done = split_manifest(read_manifest(manifest), protocol, seed=seed, **options)
-    written = write_manifest(done, output or manifest)
+    before = read_manifest(manifest)
+    target = _manifest_to_write(before, output, overwrite)
+    done = split_manifest(before, protocol, seed=seed, **options)
+    written = write_manifest(done, target)
 
     if chosen.leaky:
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
@@ -330,7 +340,7 @@ def audit(
     for ids in found.duplicates:
         where = ", in different parts: A LEAK" if ids in found.copies_across else ""
         label = ", with different labels" if ids in found.conflicts else ""
-        typer.echo(f"same content: {', '.join(ids)}{label}{where}")
+        typer.echo(printable(f"same content: {', '.join(ids)}{label}{where}"))
 
     _echo_first([f"group on several sides: {name} ({', '.join(at)})" for name, at in found.groups_across.items()])
     _echo_first([f"song on several sides: {name} ({', '.join(at)})" for name, at in found.songs_across.items()])
@@ -341,10 +351,10 @@ def audit(
         )
 
     for track_id in found.augmented_outside_train:
-        typer.echo(f"augmented outside train: {track_id}")
+        typer.echo(f"augmented outside train: {printable(track_id)}")
     _echo_first([f"missing: {track_id}" for track_id in found.missing])
     for warning in found.warnings:
-        typer.echo(f"note: {warning}")
+        typer.echo(f"note: {printable(warning)}")
 
     typer.echo("no leak, no contradiction found" if found.ok else "look at the lines above before trusting a result")
     raise typer.Exit(0 if found.ok else 1)
@@ -373,10 +383,21 @@ def info(
             typer.echo(f"  options   {options}\n")
 
 
-def _refuse_overwrite(path: Path, overwrite: bool) -> None:
-    """Stop before any work where the manifest must not be replaced."""
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} is there already", next_step="Give --overwrite, or another --output")
+def _manifest_to_write(manifest: Manifest, output: Path | None, overwrite: bool, *also_read: Path) -> Path:
+    """Say where a changed manifest goes: into itself by default, else where nothing is lost."""
+    assert manifest.path is not None, "it was read from a file"
+    if output is None or output.absolute() == manifest.path:
+        refuse_input(manifest.path, also_read)
+        return manifest.path
+
+    inputs = [manifest.path, *also_read, *(track.path for track in manifest.tracks)]
+    refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
+    return output
+
+
+def _files_of_labels(given: Sequence[str] | None) -> list[Path]:
+    """Files that `--labels @FILE` names."""
+    return [Path(text[1:]) for text in given or () if text.startswith("@")]
 
 
 def _names_of_labels(given: Sequence[str] | None) -> list[str] | None:
@@ -443,7 +464,7 @@ def _echo_balance(manifest: Manifest) -> None:
 def _echo_first(lines: Sequence[str]) -> None:
     """Print the first lines of one kind and count the others."""
     for line in lines[:_SHOWN_LINES]:
-        typer.echo(line)
+        typer.echo(printable(line))
     if (more := len(lines) - _SHOWN_LINES) > 0:
         typer.echo(f"{lines[0].partition(':')[0]}: {more} more")
 
@@ -452,17 +473,18 @@ def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
     """Write the manifest, say what was left out and what is in it, and exit."""
     from musicgenre.data.manifest import write_manifest
 
+    refuse_input(output, [track.path for track in found.manifest.tracks])
     written = write_manifest(found.manifest, output)
 
     left_out = [*found.expected, *found.skipped]
     for path, reason in left_out:
-        typer.echo(f"left out: {printable(path)}: {reason}", err=True)
+        typer.echo(f"left out: {printable(path)}: {printable(reason)}", err=True)
     if len(left_out) > 1:
         reasons = Counter(re.sub(r"^line \d+ of", "a line of", reason) for _, reason in left_out)
-        most = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS))
+        most = printable("; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS)))
         typer.echo(f"left out: {len(left_out)} in all ({most})", err=True)
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {printable(note)}", err=True)
 
     # A few labels stand in order of their names, of many the most frequent are shown.
     counts = found.manifest.counts()

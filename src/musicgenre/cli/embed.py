@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import MaxDuration, inputs_of, parse_settings
+
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
 
@@ -51,6 +53,7 @@ def embed(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
+    max_duration_s: MaxDuration = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
     exclude: Annotated[
@@ -58,6 +61,7 @@ def embed(
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
     output_format: Annotated[
         SummaryFormat, typer.Option("--format", help="How the summary is printed.")
     ] = SummaryFormat.table,
@@ -67,9 +71,9 @@ def embed(
 
     Exit code: 0 all fine, 1 some tracks failed.
     """
+    from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
     from musicgenre._text import printable
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import parse_settings
     from musicgenre.cli._terminal import counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
@@ -79,6 +83,12 @@ def embed(
     # A name that cannot be written is refused before thousands of tracks are looked for.
     check_output(output)
     wanted = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
+    refuse_overwriting(
+        output,
+        overwrite=resume or overwrite,
+        inputs=inputs_of(paths, wanted.paths, model),
+        next_step=RESUME_OR_REPLACE,
+    )
     n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
 
     try:
@@ -92,6 +102,8 @@ def embed(
                 pool=pool.value,
                 coverage=coverage,
                 threads=n_threads,
+                max_duration_s=max_duration_s,
+                max_model_mb=max_model_mb,
             )
             progress = stack.enter_context(counting("listening", quiet=quiet))
             report = embed_tracks(

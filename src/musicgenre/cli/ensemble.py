@@ -34,14 +34,14 @@ def ensemble(
     """Let finished runs answer together. The last line is the new run, for 'evaluate' and 'compare'."""
     from musicgenre.evaluation.ensemble import ensemble as ensemble_of
     from musicgenre.evaluation.study import write_reports
-    from musicgenre.runs.folder import free_folder
+    from musicgenre.runs.folder import output_folder
 
-    folder = output or free_folder(Path("runs") / (name or f"ensemble-{mixture.value}"))
     # the record names runs, not the folders of this machine
     words = ["musicgenre", "ensemble", *(run.name for run in runs), "--how", mixture.value]
     if name:
         words += ["--name", name]
-    answer = ensemble_of(runs, folder, mixture=mixture.value, name=name, command=shlex.join(words))
+    with output_folder(output, Path("runs") / (name or f"ensemble-{mixture.value}")) as folder:
+        answer = ensemble_of(runs, folder, mixture=mixture.value, name=name, command=shlex.join(words))
     typer.echo(f"{mixture.value} of {len(answer.members)} runs:\n{answer.to_text()}", err=True)
 
     reports = write_reports(folder)

@@ -52,15 +52,21 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the report here (.txt, .json or .html).")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
 ) -> None:
     """Score a run with 95 % intervals: accuracy and confusion matrix, or areas and decisions tag by tag."""
     from musicgenre._json import pretty_json
+    from musicgenre._outputs import refuse_overwriting
+    from musicgenre.runs.folder import files_of_runs, is_study
+
+    kind = _choose_format(output_format, output)
+    if output is not None:
+        refuse_overwriting(output, overwrite=overwrite, inputs=files_of_runs(run))
+
     from musicgenre.evaluation.evaluate import evaluate as evaluate_run
     from musicgenre.evaluation.html import render_html
     from musicgenre.evaluation.study import evaluate_study
-    from musicgenre.runs.folder import is_study
 
-    kind = _choose_format(output_format, output)
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
     if is_study(run):
         study = evaluate_study(run, part=part.value, pooling=chosen)

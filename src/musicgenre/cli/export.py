@@ -19,9 +19,10 @@ def export(
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="Licence of the weights, written on the card.")] = "",
     citation: Annotated[str, typer.Option("--citation", help="Whose work it is, written on the card.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle if it exists.")] = False,
 ) -> None:
     """Export a run to a bundle: one ONNX file that 'musicgenre classify --model FILE' takes at once."""
     from musicgenre.exporting.export import export_run
 
-    exported = export_run(run, output, check=check or None, licence=licence, citation=citation)
+    exported = export_run(run, output, check=check or None, licence=licence, citation=citation, overwrite=overwrite)
     typer.echo(exported.to_text())

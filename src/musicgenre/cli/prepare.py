@@ -51,15 +51,18 @@ def prepare(
     from musicgenre.cli._options import parse_settings, report_skipped
     from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
+    from musicgenre.data.store import check_store_folder
     from musicgenre.features import prepare as preparation
     from musicgenre.features.registry import create_representation
+
+    folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
+    check_store_folder(folder)
 
     options = parse_settings(settings or [])
     if segment is not None:
         options["segment_s"] = segment
     front_end = create_representation(representation, **options)
 
-    folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
     with decoding_apart(), counting("preparing", quiet=quiet) as advance:
         done = preparation.prepare(
             read_manifest(manifest),

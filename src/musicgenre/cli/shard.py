@@ -28,18 +28,16 @@ def shard(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    from functools import partial
-
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
     from musicgenre.audio import decoding_apart
+    from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.data.shards import write_shards
     from musicgenre.data.store import is_store, open_store
     from musicgenre.errors import UsageError, needing
     from musicgenre.training.request import check_request
 
-    report = partial(typer.echo, err=True)  # standard output holds the result alone
     holds_features = is_store(source)
     if holds_features and (recipe is not None or settings):
         raise UsageError(f"{source} is a store: it is written as it is", next_step="Leave --recipe and --set out")
@@ -56,10 +54,12 @@ def shard(
             store = open_store(source)
         else:
             # the store that the recipe would train from; a store by itself needs no training package
-            wanted = check_request(recipe, settings or [], data=source, report=report)
+            wanted = check_request(recipe, settings or [], data=source, report=report_line)
             with needing("recipes", "train"):
                 from musicgenre.training.material import gather_material
-            material = gather_material(wanted, source, jobs=jobs or usable_cores(), report=report, progress=advance)
+            material = gather_material(
+                wanted, source, jobs=jobs or usable_cores(), report=report_line, progress=advance
+            )
             store, manifest = material.store, material.manifest
 
         shards = write_shards(
@@ -73,7 +73,7 @@ def shard(
 
     if manifest is None:  # else they were named while features were prepared
         for skip in store.skipped:
-            report(f"skipped {skip['track_id']}: {skip['reason']}")
+            report_line(f"skipped {skip['track_id']}: {skip['reason']}")
     n_rows = sum(shard.n_rows for shard in shards)
     n_mb = sum(shard.n_bytes for shard in shards) / 2**20
     typer.echo(f"{n_rows} rows in {len(shards)} shards, {n_mb:.1f} MiB, in {output}")

@@ -21,13 +21,16 @@ def show(
     duration: Annotated[
         float, typer.Option("--duration", min=0.1, max=3600.0, help="Seconds from the beginning.")
     ] = 30.0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --output and --sound if they exist.")
+    ] = False,
 ) -> None:
     """Draw waveform, log-mel and MFCC of a track, before and after an augmentation."""
     from musicgenre.augment.show import describe, show_track
     from musicgenre.augment.waveform import get_chain
 
     chain = None if augment is None else get_chain(augment)
-    drawn = show_track(track, output, chain=chain, seed=seed, sound=sound, duration_s=duration)
+    drawn = show_track(track, output, chain=chain, seed=seed, sound=sound, duration_s=duration, overwrite=overwrite)
     if drawn is not None:
         typer.echo(f"{drawn['chain']}, seed {seed}: {describe(drawn)}")
     typer.echo(f"wrote {output}" + (f" and {sound}" if sound is not None else ""))

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import MaxDuration, parse_settings, print_playlist
+
 
 class ListFormat(StrEnum):
     """How the tracks are printed."""
@@ -28,13 +30,13 @@ def similar(
         list[str] | None,
         typer.Option("--set", help="A setting of vggish or transformer in place of the index's, key=value."),
     ] = None,
+    max_duration_s: MaxDuration = None,
     output_format: Annotated[
         ListFormat, typer.Option("--format", help="How they are printed; m3u8 is a playlist.")
     ] = ListFormat.table,
 ) -> None:
     """Find the tracks of an index that sound most like a track, by the cosine of their embeddings."""
     from musicgenre._text import printable
-    from musicgenre.cli._options import parse_settings, print_playlist
     from musicgenre.embedding.similar import SimilarityIndex, similar
 
     library = SimilarityIndex.open(index)
@@ -44,6 +46,7 @@ def similar(
         top=top,
         model=model,
         options=parse_settings(settings or []),
+        max_duration_s=max_duration_s,
         report=lambda warning: typer.echo(f"note: {printable(warning)}", err=True),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from musicgenre.cli._options import MaxDuration
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def teach(
         Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder per genre, or a CSV: path,label[,group].")
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the model, for classify --model.")],
+    model: Annotated[
+        str, typer.Option("--model", help="What hears: 'default', or another embedding bundle, as discogs-effnet.")
+    ] = "default",
     output: Annotated[Path | None, typer.Option("--output", help="Save it into this .json file instead.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of this name.")] = False,
     coverage: Annotated[
@@ -30,6 +34,7 @@ def teach(
     level: Annotated[
         str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: -17.2.")
     ] = None,
+    max_duration_s: MaxDuration = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no report.")] = False,
 ) -> None:
@@ -55,7 +60,7 @@ def teach(
 
     # Where a person can answer, the network is offered; otherwise the error names the command that gets it.
     is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
-    if not is_here and sys.stdin.isatty() and sys.stderr.isatty():
+    if model == "default" and not is_here and sys.stdin.isatty() and sys.stderr.isatty():
         question = "The default model is not here yet (a 29 MB download). Get it now?"
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
@@ -64,10 +69,12 @@ def teach(
         taught = teach_head(
             source,
             name,
+            model=model,
             output=output,
             overwrite=overwrite,
             coverage=coverage,
             level=level,
+            max_duration_s=max_duration_s,
             jobs=jobs or usable_cores(),
             progress=progress,
         )

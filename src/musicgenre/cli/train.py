@@ -40,15 +40,14 @@ def train(
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
     import warnings
-    from functools import partial
 
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
+    from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing
     from musicgenre.training.request import check_request
 
-    report = partial(typer.echo, err=True)  # standard output holds the result alone
     checked = check_request(
         recipe,
         settings or [],
@@ -57,14 +56,15 @@ def train(
         folds=folds,
         output=output,
         resume=resume,
-        report=report,
+        store=store,
+        report=report_line,
     )
     with needing("training", "train"):
         from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
 
     # a warning is a line like any other, without the place in the code
-    warnings.showwarning = lambda message, *_, **__: report(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
     with decoding_apart(), counting_several(quiet=quiet) as advance:
         folder = train_recipe(
             checked,
@@ -77,7 +77,7 @@ def train(
             hardware=Hardware(accelerator, devices, precision),
             store=store,
             jobs=jobs or usable_cores(),
-            report=report,
+            report=report_line,
             progress=advance,
         )
 
@@ -85,9 +85,9 @@ def train(
     from musicgenre.runs.folder import read_description
 
     for scores in write_reports(folder):
-        report(f"{scores.recipe}: {scores.short} ({scores.setting})")
+        report_line(f"{scores.recipe}: {scores.short} ({scores.setting})")
         for warning in scores.warnings:
-            report(f"! {warning}.")
+            report_line(f"! {warning}.")
 
     # of all runs of a group or study: several of them skip the same track, which is named once
     skipped: dict[str, str] = {}
@@ -95,7 +95,7 @@ def train(
         for skip in read_description(description.parent)["skipped"]:
             skipped[skip["track_id"]] = skip["reason"]
     for track_id, reason in skipped.items():
-        report(f"failed: {track_id} was skipped: {reason}")
+        report_line(f"failed: {track_id} was skipped: {reason}")
 
     typer.echo(folder)
     raise typer.Exit(1 if skipped else 0)

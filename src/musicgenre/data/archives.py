@@ -12,10 +12,8 @@ import errno
 import io
 import lzma
 import os
-import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +23,7 @@ from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
+from musicgenre._files import replacing_folder
 from musicgenre.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,24 +91,15 @@ def unpack(
         raise DataError(f"{folder} is there already and not empty", next_step="Choose another folder or remove it")
 
     # All goes into a folder beside the one that is wanted, which takes its name at the very end.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     pieces = [archive] if isinstance(archive, Path) else list(archive)
     name = pieces[0]
     try:
-        with _members(pieces) as members:
+        with replacing_folder(folder) as temporary, _members(pieces) as members:
             _check(name, members, max_bytes, max_files, sum(piece.stat().st_size for piece in pieces))
             _write_all(name, members, temporary, progress)
-
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise DataError(f"{name} cannot be unpacked into {folder}: {reason}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
     return folder
 

@@ -1,30 +1,42 @@
 """Plumbing of the feature cache: rows found by what they were computed from, and content hashes remembered.
 
 An entry's name is the hash of everything that decides its values, so an entry is never wrong and never changed. The
-folder may be deleted at any time: only time is lost.
+folder may be deleted at any time: only time is lost. An entry has checksums, and one that does not agree with them is
+as good as none.
+
+    MCR1 | bytes of the starts, uint32 | their CRC-32 | starts, .npy | CRC-32 of the rows | rows, .npy
+
+Entries of earlier versions begin with the starts and have no checksums.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import sqlite3
+import struct
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
-from musicgenre.data.rows import Features, write_npy
+from musicgenre.data.rows import Features
 
 # Part of every key: raise it when decoding or cutting changes the values of unchanged settings.
 CACHE_VERSION = 1
 TEMPORARY = ("[0-9a-f][0-9a-f]/.*.rows.*.tmp",)
+_MAGIC = b"MCR1"
+_HEAD = struct.Struct("<4sII")
+_CHECKSUM = struct.Struct("<I")
+_OLD_MAGIC = b"\x93NUM"  # of a .npy file
 _BUSY_S = 10.0  # how long to wait for another process that is writing the hashes
 _SETTLED_S = 2.0  # a file younger than this may change again within its time stamp's precision
 
@@ -38,6 +50,10 @@ def entry_key(content_sha256: str, settings: Mapping[str, Any]) -> str:
     """Name the rows made from one file's content under `settings` (plain JSON values)."""
     text = json.dumps([CACHE_VERSION, content_sha256, settings], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+# What is missing, cut short or changed raises one of these.
+_DAMAGED = (FileNotFoundError, ValueError, EOFError, struct.error)
 
 
 class RowCache:
@@ -55,26 +71,29 @@ class RowCache:
 
     def write(self, key: str, starts_s: NDArray[np.float64], rows: Features) -> None:
         """Put an entry in place, whole or not at all."""
-        with replacing(self.path_of(key)) as temporary, temporary.open("wb") as stream:
-            np.lib.format.write_array(stream, starts_s, allow_pickle=False)
-            write_npy(stream, [rows], rows.shape, rows.dtype)
+        starts, values = _npy(starts_s), _npy(rows)
+        head = _HEAD.pack(_MAGIC, len(starts), zlib.crc32(starts))
+        with replacing(self.path_of(key), tidy=False, durable=False) as temporary:
+            temporary.write_bytes(b"".join((head, starts, _CHECKSUM.pack(zlib.crc32(values)), values)))
 
     def read(self, key: str) -> tuple[NDArray[np.float64], Features] | None:
         """Take an entry out; `None` if it is not there or damaged."""
         try:
             with self.path_of(key).open("rb") as stream:
-                starts_s = np.lib.format.read_array(stream, allow_pickle=False)
-                rows = np.lib.format.read_array(stream, allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):
+                starts_s, is_checked = _read_starts(stream)
+                if not is_checked:
+                    return starts_s, np.lib.format.read_array(stream, allow_pickle=False)
+                expected = _CHECKSUM.unpack(stream.read(_CHECKSUM.size))[0]
+                return starts_s, _array(stream.read(), expected)
+        except _DAMAGED:
             return None
-        return starts_s, rows
 
     def read_starts(self, key: str) -> NDArray[np.float64] | None:
         """Take only the starts out; `None` as in `read`."""
         try:
             with self.path_of(key).open("rb") as stream:
-                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-        except (FileNotFoundError, ValueError, EOFError):
+                return _read_starts(stream)[0]
+        except _DAMAGED:
             return None
 
 
@@ -139,6 +158,33 @@ class ContentHashes:
     def close(self) -> None:
         """Let the file go."""
         self._connection.close()
+
+
+def _npy(values: NDArray[Any]) -> bytes:
+    """Write an array as the content of a `.npy` file."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, values, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _array(content: bytes, checksum: int) -> NDArray[Any]:
+    """Read the content of a `.npy` file that has this CRC-32; raises ValueError for another one."""
+    if zlib.crc32(content) != checksum:
+        raise ValueError("its checksum is another one")
+    return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
+
+
+def _read_starts(stream: IO[bytes]) -> tuple[NDArray[np.float64], bool]:
+    """Read the starts, and say whether the entry has checksums; the stream stands behind them then."""
+    head = stream.read(_HEAD.size)
+    if head.startswith(_OLD_MAGIC):
+        stream.seek(0)
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False)), False
+
+    magic, n_bytes, checksum = _HEAD.unpack(head)
+    if magic != _MAGIC:
+        raise ValueError("it is no entry")
+    return _array(stream.read(n_bytes), checksum), True
 
 
 def _memory(path: Path | str) -> sqlite3.Connection:

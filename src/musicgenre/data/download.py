@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import urllib.error
@@ -12,7 +13,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from musicgenre._files import replacing, room_advice
+from musicgenre._files import replacing, room_advice, writing_to
+from musicgenre._locks import file_lock
 from musicgenre._transfer import Response, TooMuchError, opened, receive
 from musicgenre.data.archives import is_archive, unpack
 from musicgenre.data.sets.registry import Archive, DataSet
@@ -76,16 +78,22 @@ def fetch_data_set(
 
     unpacked = partial(progress, "unpack") if progress else None
     if data_set.joined:
-        target = folder / _stem(data_set.joined)
-        if not target.exists():
-            unpack(archives, target, progress=unpacked)
+        _unpack_once(archives, folder / _stem(data_set.joined), unpacked)
         return folder
 
     targets = [folder / _stem(archive.name) for archive in archives]
     for archive, target in zip(archives, targets, strict=True):
-        if not target.exists():
-            unpack(archive, target, progress=unpacked)
+        _unpack_once([archive], target, unpacked)
     return folder if len(targets) > 1 else targets[0]
+
+
+def _unpack_once(archives: list[Path], target: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Unpack an archive, or the pieces of one, unless that was done; another process that does it is waited for."""
+    if target.exists():
+        return
+    with file_lock(target, "unpacking of the same archive", wait_s=math.inf):
+        if not target.exists():
+            unpack(archives, target, progress=progress)
 
 
 def download(archive: Archive, folder: Path, *, most: int | None = None, progress: Progress | None = None) -> Path:
@@ -107,6 +115,12 @@ def download(archive: Archive, folder: Path, *, most: int | None = None, progres
     Path
         The complete file.
     """
+    with writing_to(folder), file_lock(folder / archive.filename, "download of the same file", wait_s=math.inf):
+        return _retrieve(archive, folder, most, progress)
+
+
+def _retrieve(archive: Archive, folder: Path, most: int | None, progress: Progress | None) -> Path:
+    """Download a file that this process holds, from the first of its addresses that has it."""
     with needing(f"downloading {archive.filename}", "train"):
         import pooch
 

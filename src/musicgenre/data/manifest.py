@@ -260,7 +260,7 @@ def parse_tracks(
 
 
 def write_manifest(manifest: Manifest, path: Path | str) -> Path:
-    """Write a manifest atomically, with paths relative to its new place.
+    """Write a manifest atomically, with paths relative to its new place; a file that is there is replaced.
 
     Cells are written as they are: a text that begins with `=`, `+`, `-` or `@` may be taken for a formula by a
     spreadsheet, and escaping it would change features and names.
@@ -377,6 +377,8 @@ def _parse_track(
         refuse("label", f"one of the row's labels ({'; '.join(labels)})")
     elif len(set(labels)) < len(labels):
         refuse("labels", "each label once")
+    if not all(name.isprintable() for name in labels):
+        refuse("labels" if several else label_column, "labels without control characters")
     if allowed is not None:
         for name in labels:
             if name not in allowed:

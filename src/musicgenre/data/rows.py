@@ -1,9 +1,14 @@
-"""Rows of features on disk: memory-mapped, chosen and ordered without a copy."""
+"""Rows of features on disk: memory-mapped, chosen and ordered without a copy, each with a checksum.
+
+A file of rows is a `.npy` file with the CRC-32 of every row behind the array, where other readers of such files do not
+look. Files of earlier versions have none. A row is compared the first time that a process reads it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +17,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.errors import DataError
+
 _CHUNK_BYTES = 16 << 20  # of float64, read at a time while measuring
 _SMALLEST_STD = 1e-8  # of the mean, or of 1: below is what rounding leaves of a constant
+
+_CHECKSUM = np.dtype("<u4")
 
 Features = NDArray[np.float16] | NDArray[np.float32]
 Change = Callable[[NDArray[np.float32], NDArray[np.int64], int], NDArray[np.float32]]
@@ -36,6 +45,8 @@ class FeatureRows:
         Type of the values on disk.
     file_of, row_of : ndarray of int, shape (n_rows,)
         Which row of which file each row is.
+    remedy : str
+        What to do about a row that is damaged; empty for files without checksums, whose rows are believed.
     """
 
     def __init__(
@@ -45,13 +56,15 @@ class FeatureRows:
         dtype: np.dtype[Any],
         file_of: NDArray[np.int64],
         row_of: NDArray[np.int64],
+        remedy: str = "",
     ) -> None:
         self.files = tuple(files)
         self.row_shape = shape
         self.dtype = dtype
         self._file_of = file_of
         self._row_of = row_of
-        self._maps: dict[int, Features] = {}
+        self._remedy = remedy
+        self._maps: dict[int, _RowFile] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,13 +82,14 @@ class FeatureRows:
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]) -> Features:
         file_of, row_of = self._file_of[index], self._row_of[index]
         if isinstance(index, int | np.integer):
-            return self._map(int(file_of))[row_of].copy()  # the caller's own, not a window into the file
+            row: Features = self._map(int(file_of)).read(np.array([row_of]))[0]
+            return row
 
         # file by file, so that each is asked once however the rows are mixed
         gathered: Features = np.empty((len(row_of), *self.row_shape), self.dtype)
         for number in np.unique(file_of):
             here = file_of == number
-            gathered[here] = self._map(int(number))[row_of[here]]
+            gathered[here] = self._map(int(number)).read(row_of[here])
         return gathered
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -87,13 +101,76 @@ class FeatureRows:
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> FeatureRows:
         """Choose rows without reading them."""
-        return FeatureRows(self.files, self.row_shape, self.dtype, self._file_of[rows], self._row_of[rows])
+        chosen = self._file_of[rows], self._row_of[rows]
+        taken = FeatureRows(self.files, self.row_shape, self.dtype, *chosen, self._remedy)
+        taken._maps = self._maps  # what was compared for one is compared for all
+        return taken
 
-    def _map(self, number: int) -> Features:
-        """Values of a file, still on disk, shape (rows of the file, *row_shape)."""
+    def _map(self, number: int) -> _RowFile:
+        """Open a file, its values still on disk."""
         if number not in self._maps:
-            self._maps[number] = np.load(self.files[number], mmap_mode="r", allow_pickle=False)
+            self._maps[number] = _RowFile(self.files[number], self.row_shape, self.dtype, self._remedy)
         return self._maps[number]
+
+
+class _RowFile:
+    """One mapped file of rows, each compared with its checksum when it is read first.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], remedy: str) -> None:
+        self._path = path
+        self._remedy = remedy
+        try:
+            self._values: Features = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise self._damaged(f"is damaged ({error})") from error
+        if self._values.shape[1:] != shape or self._values.dtype != dtype or not self._values.flags.c_contiguous:
+            raise self._damaged(f"is damaged: its rows are {self._values.dtype} of shape {self._values.shape[1:]}")
+
+        self._checksums: NDArray[np.uint32] | None = None
+        if remedy:
+            self._checksums = _read_checksums(path, len(self._values))
+            if self._checksums is None:
+                raise self._damaged("is damaged: it has not one checksum a row")
+        self._is_compared = np.zeros(len(self._values), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def read(self, numbers: NDArray[np.int64]) -> Features:
+        """Copy rows out, shape (n, *row_shape)."""
+        if len(numbers) and numbers.max() >= len(self):
+            raise self._damaged(f"is damaged: it has {len(self)} rows, and number {numbers.max()} is asked for")
+        rows: Features = self._values[numbers]
+        if self._checksums is None:
+            return rows
+
+        for place in np.flatnonzero(~self._is_compared[numbers]):
+            number = numbers[place]
+            if zlib.crc32(rows[place].tobytes()) != self._checksums[number]:
+                raise self._damaged(f"is damaged in row {number}")
+        self._is_compared[numbers] = True
+        return rows
+
+    def _damaged(self, problem: str) -> DataError:
+        return DataError(f"{self._path} {problem}", next_step=self._remedy or "Make it again")
+
+
+def is_whole(path: Path, n_rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether a file holds so many rows, every one as it was written; it is read from front to back."""
+    step = max(1, _CHUNK_BYTES // max(1, math.prod(shape) * dtype.itemsize))
+    try:
+        file = _RowFile(path, shape, dtype, "Make it again")
+        for start in range(0, n_rows, step):
+            file.read(np.arange(start, min(start + step, n_rows)))
+    except (DataError, OSError):
+        return False
+    return len(file) == n_rows
 
 
 def read_rows(
@@ -108,7 +185,7 @@ def read_rows(
 
 
 def write_npy(stream: IO[bytes], pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Write pieces one after the other as the one `.npy` array that they are together.
+    """Write pieces one after the other as the one `.npy` array that they are together; a checksum a row follows.
 
     These are plain writes: a full disk is an error then, where a mapped write would be a crash.
 
@@ -117,7 +194,7 @@ def write_npy(stream: IO[bytes], pieces: Iterable[NDArray[Any]], shape: tuple[in
     stream : binary file object
         Where to.
     pieces : iterable of ndarray
-        They fill the array in C order; one at a time is in memory.
+        Some rows each; one at a time is in memory.
     shape : tuple of int
         Shape of the whole.
     dtype : dtype
@@ -125,8 +202,26 @@ def write_npy(stream: IO[bytes], pieces: Iterable[NDArray[Any]], shape: tuple[in
     """
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
+    checksums = []
     for piece in pieces:
-        stream.write(np.ascontiguousarray(piece, dtype).reshape(-1).view(np.uint8).data)
+        for row in np.ascontiguousarray(piece, dtype):
+            content = row.tobytes()
+            checksums.append(zlib.crc32(content))
+            stream.write(content)
+    stream.write(np.array(checksums, _CHECKSUM).tobytes())
+
+
+def _read_checksums(path: Path, n_rows: int) -> NDArray[np.uint32] | None:
+    """Read the checksums behind the rows of a file; `None` if they are not there, or more is."""
+    with path.open("rb") as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):  # as `write_npy` writes it
+            return None
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        stream.seek(math.prod(shape) * dtype.itemsize, 1)
+        content = stream.read()
+    if len(content) != n_rows * _CHECKSUM.itemsize:
+        return None
+    return np.frombuffer(content, _CHECKSUM)
 
 
 def draw_example(seed: int, track_id: str, count: int) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 
 from musicgenre._files import remove_stale, replacing, sha256_of, write_text_atomic, writing_to
 from musicgenre._json import parsed_json
-from musicgenre._locks import LOCK_NAME, folder_lock
+from musicgenre._locks import folder_lock
+from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
 from musicgenre._version import __version__
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Manifest, Track, split_names, write_manifest
@@ -24,7 +25,6 @@ from musicgenre.errors import DataError, UsageError, needing
 FORMAT_VERSION = 1
 INDEX_FILE, MANIFEST_FILE = "index.csv", "manifest.csv"
 _TEMPORARY = (f".{SHARDS_FILE}.*.tmp", f".{INDEX_FILE}.*.tmp", f".{MANIFEST_FILE}.*.tmp", ".*-??????.tar.*.tmp")
-_UNFINISHED = ".unfinished"  # stands in the folder until all is written
 _TAR_BLOCK = 512  # bytes; each file of an archive has a header of one
 _JSON_BYTES = 2 * _TAR_BLOCK  # with its header
 _LARGEST_MB = 1_000_000
@@ -78,30 +78,20 @@ def write_shards(
             next_step="Split the manifest (musicgenre data split) and prepare again",
         )
 
-    with writing_to(folder):
+    with writing_to(folder), folder_lock(folder, "'musicgenre shard'"):
         _check_free(folder)
-        with folder_lock(folder, "'musicgenre shard'"):
-            (folder / _UNFINISHED).touch()
-            remove_stale(folder, _TEMPORARY)
-            shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
-            (folder / _UNFINISHED).unlink()
-            return shards
+        (folder / UNFINISHED).touch()
+        remove_stale(folder, _TEMPORARY)
+        shards = _Writing(store, folder, round(shard_mb * 2**20), seed, progress).run(manifest)
+        (folder / UNFINISHED).unlink()
+        return shards
 
 
 def _check_free(folder: Path) -> None:
     """Refuse a folder that holds anything but an unfinished set of ours."""
     if (folder / SHARDS_FILE).exists():
         raise UsageError(f"{folder} holds shards already", next_step="Give another --output, or delete it first")
-    if not folder.is_dir() or (folder / _UNFINISHED).is_file():
-        return
-
-    held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
-    if held:
-        raise UsageError(
-            f"{folder} is not empty: it holds {held[0]}",
-            valid="A folder that is new, empty, or was left unfinished by 'musicgenre shard'",
-            next_step="Give another --output",
-        )
+    refuse_foreign_folder(folder, lambda folder: False, command="an unfinished 'musicgenre shard'")
 
 
 @dataclass(frozen=True)
@@ -144,6 +134,7 @@ class _Writing:
             manifest = _tracks_of_index(header, lines, self.folder)
         write_manifest(manifest, self.folder / MANIFEST_FILE)
 
+        self.description.pop("sha256", None)  # of the store's own file; earlier versions wrote none
         parts = {name: part["rows"] for name, part in self.description.pop("parts").items()}
         whole = {
             **self.description,
@@ -202,8 +193,7 @@ class _Writing:
         with needing("writing shards", "stream"):
             from webdataset import TarWriter
 
-        part_file = self.store.folder / self.description["parts"][part]["file"]
-        features = np.load(part_file, mmap_mode="r", allow_pickle=False)
+        features = self.store.rows_of_file(part)
         n_rows = 0
         with replacing(self.folder / file) as temporary:
             # without times, so that the same rows make the same bytes

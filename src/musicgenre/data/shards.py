@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import cache_folder, replacing, write_bytes_atomic, write_text_atomic, writing_to
-from musicgenre._json import check_version, parsed_json
+from musicgenre._files import cache_folder, replacing, sha256_of, write_bytes_atomic, write_text_atomic, writing_to
+from musicgenre._json import check_version, json_sha256, parsed_json
 from musicgenre._locks import folder_lock
 from musicgenre.data.manifest import Manifest, read_manifest
-from musicgenre.data.rows import Normalisation, write_npy
+from musicgenre.data.rows import Normalisation, is_whole, write_npy
 from musicgenre.data.shard_places import (
     SHARDS_FILE,
     Place,
@@ -41,10 +42,9 @@ from musicgenre.errors import DataError, UsageError
 
 __all__ = ["Shard", "ShardSet", "looks_like_shards", "open_shards", "read_or_fail", "write_shards"]
 
-_COPY_WAIT_S = 600.0  # another process may be fetching the same set
 _REMEDY = "Write the shards again"
 # of the description: what its copy, which is a store, does without
-_SHARDS_ALONE = frozenset({"shards", "manifest", "index_sha256", "manifest_sha256"})
+_SHARDS_ALONE = frozenset({"shards", "manifest", "index_sha256", "manifest_sha256", "sha256"})
 _PART = re.compile(r"[a-z]+(-fold-\d+)?")
 _TYPES: dict[str, type] = {
     "shards": list,
@@ -140,6 +140,11 @@ class ShardSet(Store):
             positions[name][row_of[here]] = here
         return positions
 
+    @property
+    def _remedy(self) -> str:
+        """What to do about a damaged row."""
+        return "Run the same command again: the copy is looked at and fetched anew"
+
     def _check_files(self, description: dict[str, Any]) -> None:
         """Only count the rows: the training part has no file here, and the others were checked when they came."""
         self._n_rows = {name: int(part["rows"]) for name, part in description["parts"].items()}
@@ -183,8 +188,8 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
 
     # the copy is named by the description, which holds the checksums of all the rest
     folder = (cache or cache_folder() / "shards") / hashlib.sha256(content).hexdigest()[:20]
-    with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=_COPY_WAIT_S):
-        if not (folder / STORE_FILE).is_file():
+    with writing_to(folder), folder_lock(folder, "copy of the same shards", wait_s=math.inf):
+        if not _is_whole_copy(folder, description):
             _copy(place, description, shards, folder)
 
     try:
@@ -236,6 +241,31 @@ def _check_description(description: dict[str, Any]) -> None:
         raise ValueError("its shards do not hold the rows of its parts")
 
 
+def _is_whole_copy(folder: Path, description: dict[str, Any]) -> bool:
+    """Whether a copy is there, every byte of it as it was written."""
+    try:
+        if (folder / STORE_FILE).read_bytes() != _store_text(description).encode("utf-8"):
+            return False
+        if any(sha256_of(folder / f"{name}.csv") != description[f"{name}_sha256"] for name in ("index", "manifest")):
+            return False
+    except OSError:
+        return False
+
+    shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
+    for name, n_rows in description["parts"].items():
+        if not is_training_part(name) and not is_whole(folder / f"{name}.npy", n_rows, shape, dtype):
+            return False
+    return True
+
+
+def _store_text(description: dict[str, Any]) -> str:
+    """Describe the copy of a set, which is a store."""
+    parts = {name: {"file": f"{name}.npy", "rows": n_rows} for name, n_rows in description["parts"].items()}
+    store = {key: value for key, value in description.items() if key not in _SHARDS_ALONE}
+    store |= {"format_version": STORE_VERSION, "parts": parts, "index": "index.csv"}
+    return json.dumps({**store, "sha256": json_sha256(store)}, indent=1) + "\n"
+
+
 def _copy(place: Place, description: dict[str, Any], shards: Sequence[Shard], folder: Path) -> None:
     """Bring everything but the training shards here; the description last, so that a copy with it is whole."""
     for name in ("index", "manifest"):
@@ -243,9 +273,7 @@ def _copy(place: Place, description: dict[str, Any], shards: Sequence[Shard], fo
         write_bytes_atomic(folder / f"{name}.csv", content)
 
     shape, dtype = tuple(description["shape"]), description["dtype"]
-    parts = {}
     for name, n_rows in description["parts"].items():
-        parts[name] = {"file": f"{name}.npy", "rows": n_rows}
         if is_training_part(name):
             continue
         own = [shard for shard in shards if shard.part == name]
@@ -253,6 +281,4 @@ def _copy(place: Place, description: dict[str, Any], shards: Sequence[Shard], fo
         with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as stream:
             write_npy(stream, pieces, (n_rows, *shape), np.dtype(dtype))
 
-    store = {key: value for key, value in description.items() if key not in _SHARDS_ALONE}
-    store |= {"format_version": STORE_VERSION, "parts": parts, "index": "index.csv"}
-    write_text_atomic(folder / STORE_FILE, json.dumps(store, indent=1) + "\n")
+    write_text_atomic(folder / STORE_FILE, _store_text(description))

@@ -3,18 +3,21 @@
 A store is a folder that `musicgenre.features.prepare` makes. `store.json` says what it holds and names the other
 files: one `.npy` a part (a value of the manifest's split, or a fold) and the index, a CSV with one line a row. The
 files of a store are never changed, only replaced under new names, so that a reader keeps what it opened.
+
+All of it has checksums: `store.json` one of its own content, the index one in its name, and the parts one for every
+row (`musicgenre.data.rows`), which is compared when the row is read first. Stores of earlier versions have none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import hashlib
+import io
 import json
-import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import replacing, write_text_atomic
-from musicgenre._json import read_versioned_json
+from musicgenre._json import json_sha256, parsed_json, read_versioned_json
+from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
-from musicgenre.data.rows import FeatureRows, Features, Normalisation, blocks_of, measure_normalisation, write_npy
+from musicgenre.data.rows import (
+    FeatureRows,
+    Features,
+    Normalisation,
+    blocks_of,
+    is_whole,
+    measure_normalisation,
+    write_npy,
+)
 from musicgenre.data.splits.segment_leaky import segment_leaky_parts
 from musicgenre.data.targets import TagRows, Targets
 from musicgenre.errors import DataError
@@ -48,8 +60,12 @@ INDEX_COLUMNS = (
 )
 
 # Files of a killed process, as patterns; `remove_stale` takes them.
-TEMPORARY = (f".{STORE_FILE}.*.tmp", ".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp")
-_OURS = re.compile(r"(index-[0-9a-f]{16}\.csv|[a-z]+(-fold-\d+)?-[0-9a-f]{16}\.npy)")
+TEMPORARY = (
+    *(f".{STORE_FILE}.*.tmp", f".{UNFINISHED}.*.tmp"),
+    *(".index-????????????????.csv.*.tmp", ".*-????????????????.npy.*.tmp"),
+)
+_INDEX = re.compile(r"index-[0-9a-f]{16}\.csv")
+_OURS = re.compile(r"index-[0-9a-f]{16}\.csv|(([a-z]+-)?fold-\d+|[a-z]+)-[0-9a-f]{16}\.npy")
 _TRUTH = {"true": True, "false": False}
 _AGAIN = "Prepare again into the same folder: what is in the cache is not computed anew"
 
@@ -180,6 +196,9 @@ class Store:
                 next_step="Make one: musicgenre prepare",
             ) from error
 
+        if description.get("sha256", sha256_of_rest := _sha256_of_rest(description)) != sha256_of_rest:
+            raise DataError(f"{folder / STORE_FILE} is damaged: it was changed", next_step=_AGAIN)
+
         self.representation: dict[str, Any] = description["representation"]
         self.segment_s: float | None = description["segment_s"]
         self.hop_s: float | None = description["hop_s"]
@@ -194,6 +213,7 @@ class Store:
             self.normalisation = Normalisation.from_dict(description["normalisation"])
 
         self._files = {name: folder / part["file"] for name, part in description["parts"].items()}
+        self._has_checksums = "sha256" in description
         self._check_files(description)
         self._read_index(folder / description["index"])
 
@@ -274,6 +294,21 @@ class Store:
         """Measure the normalisation of some rows: those a model is trained on."""
         return measure_normalisation(part.features, self.row_axis, self.blocks)
 
+    def rows_of_file(self, part: str) -> FeatureRows:
+        """Take all rows of a part file, in the file's order."""
+        features = self.everything.features
+        file_of, row_of = features.places
+        here = np.flatnonzero(file_of == list(self._files).index(part))
+        return features.take(here[np.argsort(row_of[here])])
+
+    @property
+    def _remedy(self) -> str:
+        """What to do about a damaged row; empty in a store without checksums."""
+        if not self._has_checksums:
+            return ""
+        command = f"musicgenre prepare MANIFEST --representation {self.representation['name']} --output {self.folder}"
+        return f"Repair it by the command that made it, such as: {command}"
+
     def _check_files(self, description: dict[str, Any]) -> None:
         """Refuse a store that lost a file, or a piece of one."""
         for name, part in description["parts"].items():
@@ -284,10 +319,12 @@ class Store:
     def _read_index(self, path: Path) -> None:
         """Read what the store knows of its rows, a column at a time."""
         try:
-            with path.open(encoding="utf-8", newline="") as stream:
-                lines = list(csv.DictReader(stream))
+            text = path.read_bytes().decode("utf-8")
         except OSError as error:
             raise DataError(f"the store's index {path} cannot be read ({error})", next_step="Prepare again") from error
+        if _INDEX.fullmatch(path.name) and path.name != _index_name(text):
+            raise DataError(f"the store's index {path} is damaged: its name is its checksum", next_step=_AGAIN)
+        lines = list(csv.DictReader(io.StringIO(text, newline="")))
 
         def column(name: str) -> list[str]:
             return [line[name] for line in lines]
@@ -295,7 +332,7 @@ class Store:
         number_of_file = {name: number for number, name in enumerate(self._files)}
         file_of = np.array([number_of_file[name] for name in column("part")], np.int64)
         row_of = np.array(column("row"), np.int64)
-        features = FeatureRows(list(self._files.values()), self.shape, self.dtype, file_of, row_of)
+        features = FeatureRows(list(self._files.values()), self.shape, self.dtype, file_of, row_of, self._remedy)
 
         self._split = np.array(column("split"), np.str_)
         self._fold = np.array([fold or -1 for fold in column("fold")], np.int64)
@@ -333,6 +370,17 @@ def open_store(folder: Path | str) -> Store:
 def is_store(folder: Path) -> bool:
     """Whether the folder holds a store."""
     return (folder / STORE_FILE).is_file()
+
+
+def check_store_folder(folder: Path, option: str = "--output") -> None:
+    """Refuse a folder that holds anything but a store; `option` is what the command line calls it.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    refuse_foreign_folder(folder, _was_written_by_us, command="'musicgenre prepare'", option=option)
 
 
 @dataclass(frozen=True)
@@ -383,42 +431,87 @@ def write_store(
         by_part.setdefault("-".join(pieces) or "all", []).append(ready)
     by_part = dict(sorted(by_part.items()))
 
+    files = {name: f"{name}-{_digest([ready.name for ready in members])}.npy" for name, members in by_part.items()}
+    index = format_rows(_index_rows(by_part))
+    index_file = _index_name(index)
+
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
     parts: dict[str, dict[str, Any]] = {}
-    for name, members in by_part.items():
-        path = folder / f"{name}-{_digest([ready.name for ready in members])}.npy"
-        n_rows = sum(len(ready.starts_s) for ready in members)
-        if not path.is_file():  # its name is made of what it holds, so one that is there is the same
-            with replacing(path) as temporary, temporary.open("wb") as stream:
-                write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
-                stream.flush()
-                os.fsync(stream.fileno())
-        parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
+    with _listed(folder, {index_file, *files.values()}):
+        for name, members in by_part.items():
+            path = folder / files[name]
+            n_rows = sum(len(ready.starts_s) for ready in members)
+            # its name is made of what it holds, so one that is there is the same, unless something befell it
+            if not path.is_file() or not is_whole(path, n_rows, shape, dtype):
+                with replacing(path) as temporary, temporary.open("wb") as stream:
+                    write_npy(stream, map(rows_of, members), (n_rows, *shape), dtype)
+            parts[name] = {"file": path.name, "rows": n_rows, "bytes": path.stat().st_size}
 
-    index = format_rows(_index_rows(by_part))
-    index_file = f"index-{_digest([index])}.csv"
-    write_text_atomic(folder / index_file, index)
+        write_text_atomic(folder / index_file, index)
 
-    # the description names all other files, so it is written last: until then a reader has the former state
-    whole = {
-        "format_version": FORMAT_VERSION,
-        **description,
-        "parts": parts,
-        "index": index_file,
-        "normalisation": _training_normalisation(folder, parts, description),
-    }
-    write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
-
-    kept = {STORE_FILE, index_file, *(part["file"] for part in parts.values())}
-    for path in folder.iterdir():
-        if path.name not in kept and _OURS.fullmatch(path.name):
-            with contextlib.suppress(OSError):  # a reader still maps it (Windows): it stays for next time
-                path.unlink()
+        # the description names all other files, so it is written last: until then a reader has the former state
+        whole = {
+            "format_version": FORMAT_VERSION,
+            **description,
+            "parts": parts,
+            "index": index_file,
+            "normalisation": _training_normalisation(folder, parts, description),
+        }
+        whole["sha256"] = _sha256_of_rest(whole)
+        write_text_atomic(folder / STORE_FILE, json.dumps(whole, indent=1) + "\n")
 
 
 def is_training_part(name: str) -> bool:
     """Whether the rows of a part file are for training: the split says so, in whichever fold."""
     return name == "train" or name.startswith("train-")
+
+
+def _was_written_by_us(folder: Path) -> bool:
+    """Whether a folder that is not empty holds a store, be it damaged, and no other program's `store.json`."""
+    try:
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:  # damaged: its files are still called as only a store calls them
+        return any(_OURS.fullmatch(path.name) for path in folder.iterdir())
+    return isinstance(description, dict) and "format_version" in description
+
+
+@contextmanager
+def _listed(folder: Path, files: set[str]) -> Iterator[None]:
+    """List the names that a block writes, so that they are known as ours however it ends.
+
+    Once it ended well, what is listed and the store names no more is removed; nothing else ever is.
+    """
+    listing = folder / UNFINISHED
+    ours = files | _named_files(folder)
+    with suppress(OSError, ValueError):  # no kill before
+        ours |= {name for name in listing.read_text(encoding="utf-8").splitlines() if _OURS.fullmatch(name)}
+    listing.touch()  # first of all: from here on the folder is ours, whatever a kill leaves in it
+    write_text_atomic(listing, "".join(f"{name}\n" for name in sorted(ours)))
+
+    is_whole = False
+    try:
+        yield
+        is_whole = True
+    finally:
+        others = ours - _named_files(folder)
+        for name in others if is_whole else ():
+            with suppress(OSError):  # a reader still maps it (Windows): it stays on the list for next time
+                (folder / name).unlink(missing_ok=True)
+        if not any((folder / name).exists() for name in others):
+            listing.unlink()
+
+
+def _named_files(folder: Path) -> set[str]:
+    """Names of the parts and the index in `store.json`; none where there is no store, or a damaged one."""
+    names: list[Any] = []
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        description = parsed_json((folder / STORE_FILE).read_text(encoding="utf-8"))
+        names = [description["index"], *(part["file"] for part in description["parts"].values())]
+
+    # whatever it says, nothing outside the folder is ours
+    return {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
 
 
 def _index_rows(parts: Mapping[str, Sequence[ReadyTrack]]) -> list[list[str]]:
@@ -455,6 +548,16 @@ def _training_normalisation(
         np.concatenate([np.arange(count) for count in counts]),
     )
     return measure_normalisation(rows, description["row_axis"], blocks_of(description)).as_dict()
+
+
+def _index_name(text: str) -> str:
+    """Name an index by its content."""
+    return f"index-{_digest([text])}.csv"
+
+
+def _sha256_of_rest(description: Mapping[str, Any]) -> str:
+    """Checksum of all of a description but the checksum itself."""
+    return json_sha256({key: value for key, value in description.items() if key != "sha256"})
 
 
 def _digest(texts: Sequence[str]) -> str:

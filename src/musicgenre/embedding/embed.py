@@ -15,10 +15,12 @@ import numpy as np
 from musicgenre._files import sha256_of, writing_result
 from musicgenre._known_files import FileState
 from musicgenre._locks import file_lock
+from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.bundle.load import load_bundle
-from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
+from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle, is_bundle_name
 from musicgenre.embedding.file import (
     EmbeddingSettings,
     Float16,
@@ -46,7 +48,7 @@ _ONE_VECTOR = {
     "transformer": "Take --set pool=model or pool=mean, and --set layers=last or the number of one layer",
     "vggish": "Take --set output=embedding or output=quantised, and --set pool=mean",
 }
-_MODELS = "'default', an embedding bundle such as msd-musicnn, vggish or transformer"
+_MODELS = "'default', an embedding bundle such as msd-musicnn or discogs-effnet, vggish or transformer"
 _TOGETHER_S = 60.0  # of sound given to a representation, which makes its own batches of it
 _SAVE_EVERY_S = 60.0
 _SAVING_SHARE = 20  # and no more than a twentieth of the time is spent on it
@@ -87,6 +89,10 @@ class Embedder:
         default of classification.
     threads : int, optional
         Threads that one inference may use; all cores by default.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes.
 
     Raises
     ------
@@ -107,6 +113,8 @@ class Embedder:
         pool: Pool = "mean",
         coverage: float | str | None = None,
         threads: int | None = None,
+        max_duration_s: float | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         for name, value, valid in (("what", what, get_args(What)), ("pool", pool, get_args(Pool))):
             if value not in valid:
@@ -122,11 +130,11 @@ class Embedder:
 
         if coverage is None and not is_network:
             coverage = DEFAULT_COVERAGE_S
-        heard = Coverage.parse(coverage)
+        heard = Coverage.parse(coverage, max_duration_s)
         if is_network:
             self._ear, maker = network_ear(model, options or {}, heard, threads)
         else:
-            self._ear, maker = _bundle_ear(model, heard, threads)
+            self._ear, maker = _bundle_ear(model, heard, threads, max_model_mb)
 
         written_coverage = "full" if heard.seconds is None else f"{heard.seconds:.12g}"
         self._settings = EmbeddingSettings(**maker, what=what, pool=pool, coverage=written_coverage)
@@ -243,8 +251,9 @@ def embed_tracks(
             raise AudioError(f"{printable(path)} is not a file")
         return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
 
-    _refuse_output(output, resume=resume, overwrite=overwrite)
+    _refuse_output(output, paths, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
+        _refuse_output(output, paths, resume=resume, overwrite=overwrite)  # again: it may have been written meanwhile
         library = _library_for(output, embedder.settings, resume=resume)
         missing = [path for path in paths if not library.knows(path)]
         done = n_reused = len(paths) - len(missing)
@@ -295,21 +304,14 @@ class _Saver:
             self._library.changed = False
 
 
-def _refuse_output(output: Path, *, resume: bool, overwrite: bool) -> None:
+def _refuse_output(output: Path, paths: Sequence[str], *, resume: bool, overwrite: bool) -> None:
     """Refuse what cannot be written, before anything is heard."""
     check_output(output)
     if resume and overwrite:
         raise UsageError("resuming and overwriting contradict each other", next_step="Give one of them")
     if resume and output.suffix.lower() != ".npz":
         raise UsageError(f"{output} cannot be resumed", valid="Files that end in .npz can")
-    if output.exists() and not output.is_file():
-        raise UsageError(f"{output} is no file", next_step="Choose another --output")
-    if output.exists() and not (resume or overwrite):
-        raise UsageError(
-            f"{output} exists already",
-            valid="A file is never overwritten unasked",
-            next_step="Add --resume to go on with it, or --overwrite to replace it",
-        )
+    refuse_overwriting(output, overwrite=resume or overwrite, inputs=paths, next_step=RESUME_OR_REPLACE)
 
     # Found out now, not after hours of listening.
     with writing_result(output):
@@ -365,7 +367,7 @@ def _in_words(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, st
     return words
 
 
-def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ear, dict[str, Any]]:
+def _bundle_ear(model: str, coverage: Coverage, threads: int | None, max_model_mb: int) -> tuple[Ear, dict[str, Any]]:
     """Load a bundle; with it what the settings say of it."""
     if Path(model).suffix == ".onnx":
         path = Path(model)
@@ -374,18 +376,16 @@ def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ea
         try:
             path = ensure_bundle(name)
         except (BundleError, UsageError):
-            from musicgenre.features.published.musicnn.published import PUBLISHED
-
-            if name in PUBLISHED:  # its weights cannot be had: the error says how they can
+            if is_bundle_name(name):  # its weights cannot be had: the error says how they can
                 raise
             raise _no_bundle(name) from None
 
-    bundle = load_bundle(path, threads=threads)
+    bundle = load_bundle(path, threads=threads, max_model_mb=max_model_mb)
     card = bundle.card
     if card.kind != "embedding":
         raise BundleError(f"{card.name} gives no embeddings: it is a {card.kind}", valid=_MODELS)
-    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
-    return Ear(framing, coverage, bundle.run), {"model": card.name, "model_sha256": card.sha256}
+    ear = Ear(Framing.of(card), coverage, bundle.run)
+    return ear, {"model": card.name, "model_sha256": card.sha256}
 
 
 def _no_bundle(name: str) -> BundleError:

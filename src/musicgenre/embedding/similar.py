@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from musicgenre._files import sha256_of
 from musicgenre._parallel import in_threads, usable_cores
 from musicgenre._text import did_you_mean_path, printable
+from musicgenre._transfer import fetching_nothing
 from musicgenre.audio import naming
 from musicgenre.embedding.embed import NETWORKS, Embedder, difference
 from musicgenre.embedding.file import EmbeddingSettings, Float16, TrackEmbeddings, read_embeddings
 from musicgenre.errors import BundleError, DataError, UsageError
+from musicgenre.features.registry import check_places
 
 Float32 = NDArray[np.float32]
 
@@ -236,6 +238,7 @@ def similar(
     top: int = 10,
     model: str | None = None,
     options: Mapping[str, Any] | None = None,
+    max_duration_s: float | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[Neighbour, ...]:
     """Find the tracks of an index that sound most like a track.
@@ -252,6 +255,8 @@ def similar(
         The model to hear the track with; must be the one the index was made with. By default that one, from the cache.
     options : mapping, optional
         Options of the index's representation in place of its own, such as where its weights lie now.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     report : callable
         Told what was noticed while hearing the track.
 
@@ -280,14 +285,19 @@ def similar(
             next_step=f"{did_you_mean_path(name)}Check the name and the folder",
         )
 
-    embedder = _embedder_of(index.settings, model, options)
+    embedder = _embedder_of(index.settings, model, options, max_duration_s)
     heard = naming(name, lambda: embedder.embed(name))
     for warning in heard.warnings:
         report(warning)
     return index.nearest(heard.vector, top=top)
 
 
-def _embedder_of(settings: EmbeddingSettings, model: str | None, options: Mapping[str, Any] | None) -> Embedder:
+def _embedder_of(
+    settings: EmbeddingSettings,
+    model: str | None,
+    options: Mapping[str, Any] | None,
+    max_duration_s: float | None = None,
+) -> Embedder:
     """Load the model of an index, and make sure that it is the one."""
     name = settings.model if model is None else model
     if name != settings.model and (name in NETWORKS or settings.model in NETWORKS):  # before anything is fetched
@@ -298,9 +308,18 @@ def _embedder_of(settings: EmbeddingSettings, model: str | None, options: Mappin
     if settings.model in NETWORKS:
         chosen = {key: value for key, value in settings.options.items() if key != "version"}
         chosen |= {**settings.location, "weights_sha256": settings.model_sha256}
+    check_places(chosen)
     chosen |= options or {}
     try:
-        embedder = Embedder(name, options=chosen, what=settings.what, pool=settings.pool, coverage=settings.coverage)
+        with fetching_nothing("the index"):
+            embedder = Embedder(
+                name,
+                options=chosen,
+                what=settings.what,
+                pool=settings.pool,
+                coverage=settings.coverage,
+                max_duration_s=max_duration_s,
+            )
     except BundleError as error:
         if not settings.location:
             raise

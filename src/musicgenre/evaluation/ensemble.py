@@ -7,7 +7,6 @@ row a track. Weights and stacking are fitted to the members' validation tracks, 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._files import naming
+from musicgenre._files import naming, replacing_folder
+from musicgenre._locks import file_lock
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.errors import UsageError
 from musicgenre.evaluation.members import (
@@ -126,7 +126,8 @@ def ensemble(
     answers = [_mix(members, mixture) for members in zip(*groups, strict=True)]
     root = Path(folders[0])
     children = [run.folder.relative_to(root).as_posix() for run in groups[0]]
-    with _whole_or_none(output) as temporary:
+    with file_lock(output, "'musicgenre ensemble'"), _whole_or_none(output) as temporary:
+        check_output(output, resume=None)  # again: another ensemble may have been written meanwhile
         for one, child in zip(answers, children, strict=True):
             _write(one, temporary / child, title, mixture, command)
         if len(answers) > 1:
@@ -148,27 +149,17 @@ def ensemble(
 @contextmanager
 def _whole_or_none(output: Path) -> Iterator[Path]:
     """Yield a folder beside `output` that takes its place at the end; what is relative to one fits both."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        naming(output),
-        tempfile.TemporaryDirectory(
-            prefix=f".{output.name}.", suffix=".tmp", dir=output.parent, ignore_cleanup_errors=True
-        ) as name,
-    ):
-        temporary = Path(name)
-        yield temporary
-
-        temporary.chmod(output.parent.stat().st_mode & 0o777)  # mkdtemp makes it private
-        try:
-            if output.is_dir():
-                output.rmdir()
-            temporary.rename(output)
-        except OSError as error:
-            raise UsageError(
-                f"the folder {output} cannot be written ({error.strerror})",
-                valid="A folder that is new or empty, and stays so meanwhile",
-                next_step="Give another --output",
-            ) from error
+    try:
+        with naming(output), replacing_folder(output) as temporary:
+            yield temporary
+    except OSError as error:
+        if str(error.filename2) != str(output):  # anything else than that it cannot take its place
+            raise
+        raise UsageError(
+            f"the folder {output} cannot be written ({error.strerror})",
+            valid="A folder that is new or empty, and stays so meanwhile",
+            next_step="Give another --output",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,25 @@ import numpy as np
 
 from musicgenre import audio
 from musicgenre._files import writing_result
+from musicgenre._outputs import refuse_overwriting
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.exporting.exportable import EnsembleModel, Exportable, RunModel, Sound
 from musicgenre.listening.classifier import Classifier
-from musicgenre.runs.folder import Run, open_run
+from musicgenre.runs.folder import Run, files_of_runs, open_run
 
 TOLERANCE = 1e-3
 """Largest difference in probability that an exported bundle may show against the training-time model."""
 
 # Lengths at which a bundle is heard through the Classifier and held against the run, in seconds: around the clips that
-# models of whole tracks learn from; shorter and longer than a segment for the others.
-_LENGTHS_S = {"whole": (5.0, 20.0, 29.0, 30.0, 90.0), "segments": (5.0, 20.0)}
+# models of whole tracks learn from. For the others fewer will do, for networks such as transformers take their time;
+# yet always one that is shorter than a segment and one that is longer.
+_WHOLE_TRACKS_S = (5.0, 20.0, 29.0, 30.0, 90.0)
+_SEGMENTS_S = (5.0, 20.0)
+_SHORTER, _LONGER = 0.5, 1.5  # of a segment
+_SHORTEST_S = 0.1  # what a resampler can make something of
 _N_CHECKED_TRACKS = 5
 _N_NOISE_ROWS = 8
 _NOISE_SEED = 20_002
@@ -98,6 +103,7 @@ def export_run(
     licence: str = "",
     citation: str = "",
     tolerance: float = TOLERANCE,
+    overwrite: bool = False,
 ) -> Exported:
     """Export one run to a bundle: front end, normalisation and network in one ONNX file, with its card.
 
@@ -116,6 +122,8 @@ def export_run(
         Written on the card.
     tolerance : float
         Largest difference in probability that is let pass.
+    overwrite : bool
+        Replace a bundle that exists.
 
     Returns
     -------
@@ -127,6 +135,8 @@ def export_run(
         No run folder, a group of runs, or a damaged one; an ensemble whose members are gone, changed or ensembles.
     BundleError
         The bundle does not agree with the training-time model: nothing is written.
+    UsageError
+        The folder holds several runs, or the bundle exists and is not to be replaced.
     """
     folder = Path(folder)
     if (folder / "group.json").is_file():
@@ -141,6 +151,7 @@ def export_run(
     path = run.folder / f"{run.recipe}.onnx" if output is None else Path(output)
     if path.suffix != ".onnx":
         raise UsageError(f"{path.name} cannot be the name of a bundle", valid="a name that ends in .onnx")
+    refuse_overwriting(path, overwrite=overwrite, inputs=[*files_of_runs(folder), *(check or ())])
 
     model: Exportable
     if "ensemble" in run.info:
@@ -174,7 +185,9 @@ def export_run(
 
 
 def _differences_by_length(trial: Path, model: Exportable, paths: Sequence[str | Path]) -> dict[float, float]:
-    """Let the Classifier hear tracks of several lengths, and the run; the first track is repeated or cut, or noise."""
+    """Let the Classifier hear files of several lengths, and the run; the first track is repeated or cut, or noise."""
+    import soundfile
+
     rate_hz = model.card.sample_rate_hz
     if paths:
         sound = audio.load(Path(paths[0]), rate_hz).waveform
@@ -184,16 +197,34 @@ def _differences_by_length(trial: Path, model: Exportable, paths: Sequence[str |
 
     # As any file is heard, but in full: of less the run has no answer.
     classifier = Classifier(str(trial), coverage="full", threads=1, level="off")
-    cards = model.card.member_cards if model.card.kind == "ensemble" else (model.card,)
-    is_whole = any(card.hears == "whole" for card in cards)
+    file = trial.with_name("trial.wav")
     differences = {}
-    for length_s in _LENGTHS_S["whole" if is_whole else "segments"]:
+    for length_s in _lengths_to_hear_s(model.card):
         waveform = np.resize(sound, round(length_s * rate_hz))
-        answer = classifier.classify(waveform, sample_rate_hz=rate_hz)
+        soundfile.write(file, waveform, rate_hz, subtype="FLOAT")
+        answer = classifier.classify(file)
+
         said = model.answer(waveform, rate_hz)
         given = answer.tags if answer.names_tags else answer.scores
         differences[length_s] = max(abs(given[label] - probability) for label, probability in said.items())
     return differences
+
+
+def _lengths_to_hear_s(card: BundleCard) -> list[float]:
+    """Lengths of the tracks that show whether a bundle answers as its run, in seconds, shortest first."""
+    cards = card.member_cards if card.kind == "ensemble" else (card,)
+    lengths_s = set(_SEGMENTS_S)
+    for member in cards:
+        if member.hears == "whole":
+            lengths_s.update(_WHOLE_TRACKS_S)
+            continue
+
+        segment_s = member.segment_samples / member.sample_rate_hz
+        if segment_s <= min(_SEGMENTS_S):
+            lengths_s.add(max(_SHORTEST_S, _SHORTER * segment_s))
+        if segment_s >= max(_SEGMENTS_S):
+            lengths_s.add(_LONGER * segment_s)
+    return sorted(lengths_s)
 
 
 def _sounds_to_check(

@@ -27,7 +27,7 @@ from musicgenre.data.cache import ContentHashes, RowCache, default_cache
 from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.rows import Features, draw_example
-from musicgenre.data.store import ReadyTrack, Store, open_store, write_store
+from musicgenre.data.store import ReadyTrack, Store, check_store_folder, open_store, write_store
 from musicgenre.errors import DataError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.jobs import (
@@ -118,7 +118,7 @@ def prepare(
     representation : Representation
         What to compute; see `create_representation`.
     folder : Path
-        The store; made, or brought up to date.
+        The store; made, or brought up to date. Of what is in it, only files of its own are replaced or removed.
     segment_s, hop_s : float, optional
         Cut tracks into segments this long and this far apart. The representation's own length, without overlap, by
         default; another length than its own is an error.
@@ -144,6 +144,8 @@ def prepare(
 
     Raises
     ------
+    UsageError
+        If the folder holds anything but a store, or an option has an impossible value.
     DataError
         If another preparation writes this store, the disk is full, or no track at all can be prepared.
     """
@@ -158,6 +160,7 @@ def prepare(
     in_use = [track for track in manifest.tracks if track.split or track.fold is not None]
     tracks = in_use or list(manifest.tracks)
 
+    check_store_folder(folder)
     with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):
         remove_stale(folder, row_store.TEMPORARY)
         work = _Work(representation, cut, cache or default_cache(), progress, one_example_seed)
@@ -242,19 +245,20 @@ class _Work:
         if ready.key in self._in_memory:
             return self._in_memory[ready.key]
 
-        rows: Features | None = None
-        if found := self.cache.read(ready.key):
-            rows = found[1]
-            if ready.only is not None:
-                rows = rows[ready.only : ready.only + 1]
-
-        if rows is None or len(rows) != len(ready.starts_s):
+        for _ in range(2):  # an entry that is damaged is made once more
+            if found := self.cache.read(ready.key):
+                rows = found[1]
+                if ready.only is not None:
+                    rows = rows[ready.only : ready.only + 1]
+                if len(rows) == len(ready.starts_s):
+                    return rows
             self.cache.path_of(ready.key).unlink(missing_ok=True)
-            raise DataError(
-                f"the cached features of {ready.track.track_id} are damaged",
-                next_step="Run the same command again: they are removed and will be computed anew",
-            )
-        return rows
+            make_rows((self.representation, self.cut, self.cache), Job(ready.track.path, None))
+
+        raise DataError(
+            f"the cached features of {ready.track.track_id} are damaged, and its file has changed meanwhile",
+            next_step="Run the same command again: they will be computed anew",
+        )
 
     def _outcomes(self, tracks: Sequence[Track], hashes: ContentHashes, jobs: int) -> list[Outcome]:
         """Say of every track where its rows are, having computed those that were missing."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 UNSURE = "unsure"
+Reason = Literal["low confidence", "unlike the training music", "not music", "too short", "too quiet"]
+"""Why an answer is `unsure`."""
+
 _CANDIDATES_SHARE = 0.5  # a candidate has at least this share of the best score
 
 
@@ -69,16 +72,20 @@ class Answer:
     heard_s : float
         How much of it was heard, in seconds.
     genre : str
-        The most probable genre, or `unsure` below the model's threshold and where there is too little sound; empty
-        from a tagger, which names none.
+        The most probable genre, or `unsure` for one of the reasons below; empty from a tagger, which names none.
+    reason : str or None
+        Why the genre is `unsure`: `low confidence` (below the model's threshold), `unlike the training music`,
+        `not music`, `too short` (less than one segment of the model) or `too quiet`. None where it is not.
     confidence : float
         Calibrated probability of the most probable genre, in [0, 1]; 0 from a tagger.
     scores : mapping of str to float
-        Probability of every genre, most probable first; they sum to one. Empty from a tagger.
+        Probability of every genre, most probable first; they sum to one, but from a model of styles
+        (`discogs-effnet`), which may hear several or none. Empty from a tagger.
     tags : mapping of str to float
         Probability of every tag, most probable first; empty for models without tags.
     style : str or None
-        A genre-like tag above the model's tag threshold that says more where the genre is `unsure`.
+        A genre-like tag above the model's tag threshold that says more than the genre, or another thing; from a model
+        of styles the likeliest of them, where it is as probable as a genre must be.
     timeline : tuple of TimelineSegment
         One entry a heard segment, in order.
     sections : tuple of TimelineSection
@@ -94,6 +101,9 @@ class Answer:
         taggers, which have no thresholds.
     names_tags : bool
         Whether a tagger answered: there is no genre, and nothing to be unsure about.
+    model_card : mapping of str to str
+        Licence, citation, origin and notes of the model that answered, where its terms bind whoever uses the answer
+        (non-commercial weights); empty otherwise.
     """
 
     path: str | None
@@ -111,6 +121,8 @@ class Answer:
     names_tags: bool = False
     sections: tuple[TimelineSection, ...] = ()
     unsure_threshold: float = 0.0
+    reason: Reason | None = None
+    model_card: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_sure(self) -> bool:
@@ -152,6 +164,10 @@ class Answer:
         # Readers tell a tagger's records from those of genres by this key.
         if self.names_tags:
             record["chosen"] = list(self.chosen)
+        else:
+            record["reason"] = self.reason
+        if self.model_card:
+            record["model_card"] = dict(self.model_card)
 
         if timeline:
             record["timeline"] = []

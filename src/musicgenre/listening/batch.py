@@ -34,6 +34,7 @@ class Failure:
             "warnings": [],
             "model": None,
             "error": self.error,
+            "reason": None,
         }
 
 

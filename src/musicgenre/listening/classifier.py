@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
 from musicgenre._text import printable
 from musicgenre.audio import parse_level
-from musicgenre.errors import AudioError
+from musicgenre.bundle.container import MOST_MODEL_MB
+from musicgenre.errors import AudioError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
 from musicgenre.listening.hearing import Outputs, Source
@@ -19,6 +21,9 @@ from musicgenre.listening.listeners import load_listener
 
 DEFAULT_COVERAGE_S = 18.0
 """Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve."""
+
+Reject = Literal["model", "none"]
+"""Who may answer `unsure`: the model where it finds a reason, or nobody."""
 
 
 class Classifier:
@@ -28,8 +33,8 @@ class Classifier:
     ----------
     model : str
         `default` (MusiCNN with the genre head of this package), the name of a taught model, that of a published
-        tagger (`msd-musicnn`, `mtt-musicnn`, `msd-vgg`, `mtt-vgg`), or the path of a bundle (`.onnx`) or
-        taught head (`.json`).
+        tagger (`msd-musicnn`, `mtt-musicnn`, `msd-vgg`, `mtt-vgg`), of another bundle in the cache (`discogs-effnet`),
+        or the path of a bundle (`.onnx`) or taught head (`.json`).
     coverage : float, `full` or None
         Seconds of each track to hear, evenly spread, or `full` for everything. None takes the measured default.
     threads : int, optional
@@ -37,13 +42,21 @@ class Classifier:
     level : float or `off`, optional
         RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None does what
         the model says.
+    reject : {"model", "none"}
+        `none` answers with the most probable genre always, whatever the sound is.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes: models may come from
+        anybody, see docs/bundles.md.
 
     Raises
     ------
     BundleError
         When the model is missing, damaged or too new.
     UsageError
-        When `coverage` is neither `full` nor a positive number, or `level` neither `off` nor an RMS.
+        When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, `reject` neither
+        `model` nor `none`, or `max_duration_s` not above 0.
 
     Examples
     --------
@@ -60,10 +73,16 @@ class Classifier:
         coverage: float | str | None = None,
         threads: int | None = None,
         level: float | str | None = None,
+        reject: Reject = "model",
+        max_duration_s: float | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
-        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage)
+        if reject not in get_args(Reject):
+            raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
+        self._reject = reject
+        self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage, max_duration_s)
         self._level = parse_level(level)
-        self._listener = load_listener(model, threads=threads)
+        self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
 
     @property
@@ -73,10 +92,13 @@ class Classifier:
 
     @property
     def model_sha256(self) -> str:
-        """Checksum of the loaded model: one taught again under its name has another, one at an asked-for level too."""
-        if self._level == "model":
-            return self._listener.sha256
-        return hashlib.sha256(f"{self._listener.sha256}{self._level}".encode()).hexdigest()
+        """Checksum of the loaded model: one taught again under its name has another, one asked to differ too."""
+        asked = "" if self._level == "model" else str(self._level)
+        if self._reject != "model":
+            asked += f"reject {self._reject}"
+        return (
+            hashlib.sha256(f"{self._listener.sha256}{asked}".encode()).hexdigest() if asked else self._listener.sha256
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -84,9 +106,19 @@ class Classifier:
         return self._listener.labels
 
     @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All names that an answer may hold as its genre or style, or, of a tagger, as its tags."""
+        return (*self._listener.labels, *self._listener.styles)
+
+    @property
     def names_tags(self) -> bool:
         """Whether the model is a tagger: it names any number of tags and no genre."""
         return not self._listener.labels
+
+    @property
+    def model_card(self) -> Mapping[str, str]:
+        """Licence, citation, origin and notes of a model whose terms bind whoever uses its answers; else empty."""
+        return self._listener.model_card
 
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.
@@ -105,7 +137,7 @@ class Classifier:
         Raises
         ------
         AudioError
-            When the source cannot be heard, or an array comes without its rate.
+            When the source cannot be heard or is too long, or an array comes without its rate.
         """
         heard = self._ear.hear(source, sample_rate_hz=sample_rate_hz)
         path: str | None
@@ -116,8 +148,11 @@ class Classifier:
             path = name if isinstance(name, str) else None
 
         with np.errstate(invalid="ignore"):  # what comes of it is refused below, without NumPy's warnings
-            answer = self._listener.answer(path, heard)
-        if not np.isfinite([*answer.scores.values(), *answer.tags.values()]).all():
+            answer = self._listener.answer(path, heard, reject=self._reject == "model")
+        numbers = [*answer.scores.values(), *answer.tags.values()]
+        for segment in answer.timeline:
+            numbers += [segment.confidence, *segment.tags.values()]
+        if not np.isfinite(numbers).all():
             raise AudioError(
                 f"{printable(path) if path else 'the sound'} gives no answer that is a number",
                 valid="Samples near full scale, which is 1",

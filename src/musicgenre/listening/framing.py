@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre.audio import MAX_DURATION_S
 from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.bundle.card import BundleCard
 
 Float32 = NDArray[np.float32]
 
@@ -20,9 +25,10 @@ _JUST_FITS = 1e-9  # of a hop: a last segment that just fits counts
 class Framing:
     """Where a model's segments lie.
 
-    The waveform is padded with `lead_samples` zeros on both sides; segment `k` begins at the padded sample
-    `k * hop_samples`, rounded, and has `segment_samples`. A partial tail is dropped. A track shorter than one
-    segment is repeated until it fills one (`repeat_short`), or zero-padded at its end.
+    The waveform is padded with `lead_samples` zeros in front and `tail_samples` behind (as many as in front unless
+    given); segment `k` begins at the padded sample `k * hop_samples`, rounded, and has `segment_samples`. A partial
+    tail is dropped. A track shorter than one segment is repeated until it fills one (`repeat_short`), or zero-padded
+    at its end.
     """
 
     sample_rate_hz: int
@@ -30,6 +36,28 @@ class Framing:
     hop_samples: float  # whole or not: starts are rounded one by one, as in training, so that they do not drift
     lead_samples: int = 0
     repeat_short: bool = True
+    tail_samples: int | None = None
+
+    @classmethod
+    def of(cls, card: BundleCard) -> Framing:
+        """Cut tracks as a bundle's card says.
+
+        MusiCNN heard short tracks repeated when it was trained, and so do other published networks here; exported
+        networks heard them with zeros behind.
+        """
+        return cls(
+            card.sample_rate_hz,
+            card.segment_samples,
+            card.hop_samples,
+            card.lead_samples,
+            repeat_short=card.kind == "embedding" or bool(card.stages),
+            tail_samples=card.tail_samples,
+        )
+
+    @property
+    def behind_samples(self) -> int:
+        """Zeros behind the waveform."""
+        return self.lead_samples if self.tail_samples is None else self.tail_samples
 
     @property
     def hop_s(self) -> float:
@@ -39,11 +67,11 @@ class Framing:
     @property
     def shortest_samples(self) -> int:
         """Samples that one whole segment needs, its zero padding left out."""
-        return self.segment_samples - 2 * self.lead_samples
+        return self.segment_samples - self.lead_samples - self.behind_samples
 
     def n_segments(self, n_samples: int) -> int:
         """Whole segments in `n_samples` samples."""
-        room = n_samples + 2 * self.lead_samples - self.segment_samples
+        room = n_samples - self.shortest_samples
         count = 1 + int(room / self.hop_samples + _JUST_FITS) if room >= 0 else 0
         while count > 1 and self._start(count - 1) > room:  # rounded past the end
             count -= 1
@@ -79,11 +107,11 @@ class Framing:
 
     def rows(self, blocks: Iterable[Float32]) -> Iterator[tuple[int, Float32]]:
         """Cut a stream of blocks into (index, segment) pairs, holding little more than one block."""
-        lead = np.zeros(self.lead_samples, dtype=np.float32)
-        buffer = lead
+        buffer = np.zeros(self.lead_samples, dtype=np.float32)
+        behind = np.zeros(self.behind_samples, dtype=np.float32)
         index = start = 0  # of the next segment; its start is a place in the buffer
 
-        for block in chain(blocks, [lead]):  # the padding behind the track is as long as that before it
+        for block in chain(blocks, [behind]):
             dropped = min(start, len(buffer))  # a hop longer than the segment may reach past the buffer
             buffer = np.concatenate((buffer[dropped:], block))
             start -= dropped
@@ -96,21 +124,39 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of a track is heard: `seconds` evenly spread, or all of it where `seconds` is None."""
+    """How much of a track is heard: `seconds` evenly spread, or all of it where `seconds` is None.
+
+    Files of more than `max_duration_s` are refused.
+    """
 
     seconds: float | None
+    max_duration_s: float = MAX_DURATION_S
 
     @classmethod
-    def parse(cls, value: str | float | None) -> Coverage:
+    def parse(cls, value: str | float | None, max_duration_s: float | None = None) -> Coverage:
         """Read `full`, None (full) or a number of seconds.
+
+        Parameters
+        ----------
+        value : str, float or None
+            How much is heard.
+        max_duration_s : float, optional
+            Length of the longest file that is heard, in seconds; `inf` for any.
 
         Raises
         ------
         UsageError
-            When the value is neither, or not a positive finite number.
+            When the value is neither, or not a positive finite number, or the longest file has no length.
         """
+        limit_s = MAX_DURATION_S if max_duration_s is None else max_duration_s
+        if not limit_s > 0:
+            raise UsageError(
+                f"a longest track of {limit_s:g} s leaves nothing to hear",
+                valid="Seconds above 0, such as 3600, or inf for tracks of any length",
+                next_step="Correct --max-duration-s (max_duration_s in Python)",
+            )
         if value is None or value == "full":
-            return cls(None)
+            return cls(None, limit_s)
 
         try:
             seconds = float(value)
@@ -119,7 +165,7 @@ class Coverage:
 
         if not 0 < seconds < float("inf"):
             raise UsageError(f"coverage {value!r} cannot be used", valid="Give 'full' or seconds above 0, such as 12")
-        return cls(seconds)
+        return cls(seconds, limit_s)
 
     def choose(self, n_segments: int, hop_s: float) -> list[int]:
         """Choose the segments to hear: the centres of equal parts of the track.

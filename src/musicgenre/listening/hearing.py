@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO, Protocol, cast
 
@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
+from musicgenre.features.base import MOST_VALUES
+from musicgenre.listening.doubts import doubts
 from musicgenre.listening.framing import Coverage, Float32, Framing
 
 _ROWS_AT_ONCE = 10  # a network takes them one by one: more would only stand in memory
 _LOAD_AT_MOST_S = 600.0  # longer tracks are streamed when all of them is wanted
 _ROUNDED_LENGTH_S = 0.1  # some containers tell their length this roughly
+UNTOLD_S = 1.0
+"""Seconds behind the length that a file tells which are loaded; one that has more tells its length wrong."""
 
 Outputs = dict[str, Float32]
 """What a network says of the heard segments, one row each, by name."""
@@ -44,6 +48,8 @@ class Heard:
         Whether there is too little sound to answer; never where the model has no level.
     members : tuple of Heard
         What each model of an ensemble heard on its own; empty for a single model.
+    source_rate_hz : int
+        Sample rate of the track itself.
     """
 
     outputs: Outputs
@@ -52,6 +58,7 @@ class Heard:
     warnings: tuple[str, ...]
     is_too_quiet: bool = False
     members: tuple[Heard, ...] = ()
+    source_rate_hz: int = 0
 
 
 class Hearer(Protocol):
@@ -92,7 +99,7 @@ class Ear:
         self.coverage = coverage
         self._run_rows = run
         self._level = level
-        self._rows_at_once = rows_at_once
+        self._rows_at_once = max(1, min(rows_at_once, MOST_VALUES // framing.segment_samples))
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
         """Hear one track.
@@ -111,36 +118,60 @@ class Ear:
         """
         given = as_array(source, sample_rate_hz)
         if given is not None:
-            return self._hear_sound(audio.from_array(*given, self.framing.sample_rate_hz))
+            heard = self._hear_sound(audio.from_array(*given, self.framing.sample_rate_hz))
+            return with_doubts(heard, given[1], self.framing.sample_rate_hz)
 
-        with audio.open_source(cast("FileSource", source)) as opened:
-            return self._hear_file(opened)
+        limit_s = self.coverage.max_duration_s
+        with audio.open_source(cast("FileSource", source), max_duration_s=limit_s) as opened:
+            return with_doubts(self._hear_file(opened), opened.rate_hz, self.framing.sample_rate_hz)
 
     def _hear_file(self, source: audio.Decoder) -> Heard:
-        """Decode only the chosen segments where that saves work, and everything where it does not."""
-        framing = self.framing
-        duration_s = source.info.duration_s
-        if duration_s is None:
+        """Hear a file, first as its header promises; what a header says of the length may be wrong either way."""
+        told_s = source.info.duration_s
+        heard = self._hear_loaded(source, _LOAD_AT_MOST_S) if told_s is None else self._hear_told(source, told_s)
+        if heard is not None:
+            return heard
+        if self.coverage.seconds is None:
             return self._hear_stream(source)
 
+        # To spread what is heard over the track its length must be known: it is decoded once more for that.
+        true_s, noticed = audio.measure(source)
+        heard = self._hear_told(source, true_s)
+        if heard is None:  # all of a long track is wanted, or its times are such that no jump lands where it should
+            n_segments = self.framing.n_segments(round(true_s * self.framing.sample_rate_hz))
+            heard = self._hear_stream(source, self.coverage.choose(n_segments, self.framing.hop_s))
+        return replace(heard, warnings=tuple(dict.fromkeys(noticed + heard.warnings)))
+
+    def _hear_told(self, source: audio.Decoder, told_s: float) -> Heard | None:
+        """Decode only the chosen segments where that saves work, and everything where it does not.
+
+        None where a file of the length that is told cannot be heard so: it is shorter or longer, or too long to load.
+        """
+        framing = self.framing
+
         # Seconds are compared before samples are counted: a damaged file may claim thousands of years.
-        if self.coverage.seconds is not None and self.coverage.seconds < duration_s:
-            n_samples = round(duration_s * framing.sample_rate_hz)
+        if self.coverage.seconds is not None and self.coverage.seconds < told_s:
+            n_samples = round(told_s * framing.sample_rate_hz)
             n_segments = framing.n_segments(n_samples)
             chosen = self.coverage.choose(n_segments, framing.hop_s)
 
             if len(chosen) < n_segments:
                 spans = [framing.span(index, n_samples) for index in chosen]
                 pieces = audio.load_spans(source, framing.sample_rate_hz, spans)
-                if not ends_early(pieces, spans):
-                    gain = self._gain(pieces.waveforms)
-                    rows = map(framing.row, chosen, map(gain.apply, pieces.waveforms))
-                    warnings = pieces.warnings + gain.warnings
-                    return Heard(self._run(rows), chosen, duration_s, warnings, gain.is_too_quiet)
+                if ends_early(pieces, spans):
+                    return None
+                gain = self._gain(pieces.waveforms)
+                rows = map(framing.row, chosen, map(gain.apply, pieces.waveforms))
+                warnings = pieces.warnings + gain.warnings
+                return Heard(self._run(rows), chosen, told_s, warnings, gain.is_too_quiet)
 
-        if duration_s > _LOAD_AT_MOST_S:
-            return self._hear_stream(source)
-        return self._hear_sound(audio.load(source, framing.sample_rate_hz))
+        return self._hear_loaded(source, told_s + UNTOLD_S) if told_s <= _LOAD_AT_MOST_S else None
+
+    def _hear_loaded(self, source: audio.Decoder, at_most_s: float) -> Heard | None:
+        """Hear a file in memory as a whole; None where there is more of it than may be loaded."""
+        sound = audio.load(source, self.framing.sample_rate_hz, duration_s=at_most_s)
+        is_all = len(sound.waveform) < round(at_most_s * self.framing.sample_rate_hz)
+        return self._hear_sound(sound) if is_all else None
 
     def _hear_sound(self, sound: audio.Sound) -> Heard:
         """Hear a track that is in memory as a whole."""
@@ -170,9 +201,10 @@ class Ear:
 
         return Heard(self._run(rows()), chosen, duration_s, warnings, gain.is_too_quiet)
 
-    def _hear_stream(self, source: audio.Decoder) -> Heard:
-        """Hear everything in flat memory, for long tracks and those that do not tell their length."""
+    def _hear_stream(self, source: audio.Decoder, chosen: Sequence[int] | None = None) -> Heard:
+        """Decode everything in flat memory, for long tracks and wrong lengths; hear all of it, or chosen segments."""
         framing = self.framing
+        wanted = None if chosen is None else set(chosen)
         # The gain is known at the end of the track and needed at its beginning: such tracks are decoded twice.
         gain = audio.AS_IT_IS
         if self._level is not None:
@@ -190,8 +222,9 @@ class Ear:
 
         def rows() -> Iterator[Float32]:
             for index, row in framing.rows(blocks()):
-                indices.append(index)
-                yield gain.apply(row)
+                if wanted is None or index in wanted:
+                    indices.append(index)
+                    yield gain.apply(row)
 
         outputs = self._run(rows())
         if not indices:  # shorter than one segment, which is known only now
@@ -238,6 +271,12 @@ def as_array(source: Source, sample_rate_hz: int | None) -> tuple[NDArray[np.gen
             next_step="Leave sample_rate_hz out, or pass numpy.asarray(samples)",
         )
     return None
+
+
+def with_doubts(heard: Heard, source_rate_hz: int, model_rate_hz: int) -> Heard:
+    """Add the rate of the track itself to what was heard of it, and warn where that makes no answer to trust."""
+    warnings = heard.warnings + doubts(heard.duration_s, source_rate_hz, model_rate_hz)
+    return replace(heard, warnings=warnings, source_rate_hz=source_rate_hz)
 
 
 def ends_early(pieces: audio.Spans, spans: Sequence[tuple[int, int]]) -> bool:

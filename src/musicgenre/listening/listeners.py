@@ -1,13 +1,14 @@
 """The kinds of models that listen: each hears a track and builds its answer from what its networks said.
 
-`HeadListener` (MusiCNN with a genre head), `ClassifierListener` (an exported network) and `EnsembleListener` (several
-of them) name one genre; `TagListener` names any number of tags. `load_listener` knows which a model is.
+`HeadListener` (MusiCNN with a genre head), `ClassifierListener` (an exported network), `EnsembleListener` (several
+of them) and `StyleListener` (Discogs-EffNet) name one genre; `TagListener` names any number of tags. `load_listener`
+knows which a model is.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.audio import Level, LevelChoice, choose_level
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.bundle.ensemble import load_ensemble
 from musicgenre.bundle.load import load_bundle, open_bundle
-from musicgenre.bundle.store import ensure_bundle
+from musicgenre.bundle.stages import ears_sha256
+from musicgenre.bundle.store import ensure_bundle, is_bundle_name
 from musicgenre.errors import BundleError
+from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.features.published.musicnn.published import PUBLISHED
-from musicgenre.listening.answer import UNSURE, Answer, TimelineSegment, ranked
+from musicgenre.listening.answer import UNSURE, Answer, Reason, TimelineSegment, ranked
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.sections import find_sections
@@ -30,6 +34,7 @@ from musicgenre.models.head import list_taught, load_head
 from musicgenre.models.pooling import pool_scores, pool_tag_scores
 
 if TYPE_CHECKING:
+    from musicgenre.bundle.card import BundleCard
     from musicgenre.bundle.ensemble import EnsembleBundle
     from musicgenre.bundle.load import Bundle
     from musicgenre.features.base import TrackSound
@@ -50,25 +55,31 @@ class Listener(Protocol):
         What the model is called, and a checksum that changes with it.
     labels : tuple of str
         Genres it can name; none where it names tags.
+    styles : tuple of str
+        What it may name beside a genre; of a tagger, all its tags.
     level : Level or None
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
+    model_card : mapping of str to str
+        What whoever uses its answers must know of it, terms that bind them above all; mostly nothing.
     """
 
     name: str
     sha256: str
     labels: tuple[str, ...]
+    styles: tuple[str, ...]
     level: Level | None
+    model_card: Mapping[str, str]
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
         ...
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
-        """Answer for a track from all that was heard of it."""
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
+        """Answer for a track from all that was heard of it; without `reject` never with `unsure`."""
         ...
 
 
-def load_listener(model: str, *, threads: int | None = None) -> Listener:
+def load_listener(model: str, *, threads: int | None = None, max_model_mb: int = MOST_MODEL_MB) -> Listener:
     """Load a model by name or path.
 
     Parameters
@@ -78,6 +89,8 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
         file.
     threads : int, optional
         Threads one inference may use; all cores by default.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes.
 
     Raises
     ------
@@ -86,26 +99,36 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
     """
     path = Path(model)
     if path.suffix == ".onnx":
-        file = open_bundle(path)
+        file = open_bundle(path, max_model_mb=max_model_mb)
         if file.card.kind == "ensemble":
-            return EnsembleListener(load_ensemble(file, threads=threads))
-        bundle = load_bundle(file, threads=threads)
-        return TagListener(bundle) if bundle.card.names_tags else ClassifierListener(bundle)
+            return EnsembleListener(load_ensemble(file, threads=threads, max_model_mb=max_model_mb))
+        return _listener_of(load_bundle(file, threads=threads, max_model_mb=max_model_mb))
 
     # A head that somebody taught under the name of a published tagger is what they mean by that name.
-    if model in PUBLISHED and model not in list_taught():
+    if is_bundle_name(model) and model not in list_taught():
         try:
             path = ensure_bundle(model)
         except BundleError as error:
+            if model not in PUBLISHED:  # its terms come first: the error says so
+                raise
             raise BundleError(
                 error.problem,
                 valid=error.valid,
                 next_step=f"Get it with: musicgenre bundles get {model}. {error.next_step}",
             ) from error
-        return TagListener(load_bundle(path, threads=threads))
+        return _listener_of(load_bundle(path, threads=threads))
 
     head = load_head(model)
     return HeadListener(load_bundle(ensure_bundle(head.bundle_name), threads=threads), head)
+
+
+def _listener_of(bundle: Bundle) -> Listener:
+    """Choose how a bundle of one model answers."""
+    if not bundle.card.names_tags:
+        return ClassifierListener(bundle)
+    if all(STYLE_MARK in label for label in bundle.card.labels):
+        return StyleListener(bundle)
+    return TagListener(bundle)
 
 
 class BundleListener:
@@ -122,15 +145,10 @@ class BundleListener:
         self.bundle = bundle
         self.name = card.name
         self.sha256 = card.sha256
+        self.styles: tuple[str, ...] = tuple(card.labels) if card.names_tags else ()
         self.level = card.hearing_level
-        # MusiCNN heard short tracks repeated when it was trained, exported networks heard them with zeros behind.
-        self.framing = Framing(
-            card.sample_rate_hz,
-            card.segment_samples,
-            card.hop_samples,
-            card.lead_samples,
-            repeat_short=card.kind == "embedding",
-        )
+        self.framing = Framing.of(card)
+        self.model_card: Mapping[str, str] = _card_to_show(card)
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
@@ -164,15 +182,31 @@ class HeadListener(BundleListener):
                 f"the head {head.name} cannot stand on {card.name}, which is a {card.kind}",
                 valid="An embedding bundle such as msd-musicnn",
             )
+        if head.ears_sha256 and head.ears_sha256 != ears_sha256(card):
+            raise BundleError(
+                f"the head {head.name} was taught on another {card.name} than the one here",
+                valid=f"the published file with sha256 {head.ears_sha256}",
+                next_step=f"Get that one with: musicgenre bundles get {card.name} --force, or teach the head again",
+            )
+        ceilings = set() if head.support is None else set(head.support.ceilings)
+        if not ceilings <= set(card.tags):
+            raise BundleError(
+                f"the head {head.name} asks for the tags {', '.join(sorted(ceilings))}",
+                valid=f"tags of {card.name}",
+                next_step="Get or teach it anew",
+            )
         super().__init__(bundle)
         # A head that was taught again on the same ears is another model, and so is one on other ears.
         self.name = head.name
         self.sha256 = hashlib.sha256(f"{card.sha256}{head.to_json()}".encode()).hexdigest()
         self.labels = tuple(head.labels)
+        self.styles = tuple(head.style_tags)
         self.level = head.level
+        if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
+            self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
         self._head = head
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Apply the head to all segments together and to each alone; tell the tags, and a style among them."""
         head = self._head
         segment_tags, embedding = heard.outputs["tags"], heard.outputs["embedding"]
@@ -185,13 +219,21 @@ class HeadListener(BundleListener):
                 style = tag
                 break
 
+        scores = head.score(segment_tags, embedding)
+        unsupported: Reason | None = None
+        if head.support is not None and heard.duration_s < self.framing.shortest_samples / self.framing.sample_rate_hz:
+            unsupported = "too short"
+        elif head.support is not None:
+            unsupported = head.support.problem(embedding, tags, int(scores.argmax()))
         return _genre_answer(
             self,
             path,
             heard,
-            head.score(segment_tags, embedding),
+            scores,
             head.timeline(segment_tags, embedding),
             unsure_threshold=head.unsure_threshold,
+            reject=reject,
+            unsupported=unsupported,
             tags=tags,
             style=style,
         )
@@ -227,10 +269,11 @@ class ClassifierListener(BundleListener):
         segments = card.probabilities(heard.outputs["logits"])
         return pool_scores(segments, card.scoring), segments
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did."""
         track, segments = self.probabilities(heard)
-        return _genre_answer(self, path, heard, track, segments, unsure_threshold=self.bundle.card.unsure_threshold)
+        threshold = self.bundle.card.unsure_threshold
+        return _genre_answer(self, path, heard, track, segments, unsure_threshold=threshold, reject=reject)
 
 
 class TagListener(BundleListener):
@@ -244,7 +287,7 @@ class TagListener(BundleListener):
 
     labels: tuple[str, ...] = ()  # its labels are tags
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did; choose the tags above their thresholds."""
         card = self.bundle.card
         if "tags" in heard.outputs:
@@ -276,7 +319,51 @@ class TagListener(BundleListener):
             timeline=tuple(timeline),
             warnings=heard.warnings,
             model=self.name,
+            model_card=self.model_card,
         )
+
+
+class StyleListener(BundleListener):
+    """A published network of styles that belong to genres (Discogs-EffNet): its labels are `Genre---Style`.
+
+    A genre is as probable as the likeliest of its styles. That is the least that "any of its styles" can be; the usual
+    formula for it takes styles for independent, and a genre of a hundred styles would win by their number alone.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Gives `tags` (n, n_styles), probabilities.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        genres = [style.partition(STYLE_MARK)[0] for style in bundle.card.labels]
+        self.labels = tuple(dict.fromkeys(genres))
+        self._columns = [np.flatnonzero([genre == name for genre in genres]) for name in self.labels]
+
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
+        """Name the genre of the likeliest style of the track; the styles are its tags."""
+        card = self.bundle.card
+        segments = heard.outputs["tags"].astype(np.float64)
+        track = segments.mean(axis=0)
+        styles = ranked(card.labels, track)
+        likeliest, probability = next(iter(styles.items()))
+
+        return _genre_answer(
+            self,
+            path,
+            heard,
+            self._by_genre(track[np.newaxis])[0],
+            self._by_genre(segments),
+            unsure_threshold=card.unsure_threshold,
+            reject=reject,
+            tags=styles,
+            style=likeliest if probability >= card.unsure_threshold else None,
+        )
+
+    def _by_genre(self, styles: Float64) -> Float64:
+        """Probabilities of the genres, (n, n_styles) to (n, n_genres)."""
+        return np.stack([styles[:, columns].max(axis=1) for columns in self._columns], axis=1)
 
 
 class EnsembleListener:
@@ -293,7 +380,9 @@ class EnsembleListener:
         self.name = card.name
         self.sha256 = card.sha256
         self.labels = tuple(card.labels)
+        self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
+        self.model_card: Mapping[str, str] = _card_to_show(card)
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
@@ -304,7 +393,7 @@ class EnsembleListener:
         """Make an ear that hears for every member; members that cut tracks alike, at one level, hear together."""
         return _EnsembleEar(self._members, coverage, level, self._slowest)
 
-    def answer(self, path: str | None, heard: Heard) -> Answer:
+    def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Mix what the members say of the whole track, and what they say of each step of the timeline."""
         steps_s = [self.framing.times_s(index) for index in heard.indices]
         tracks: list[Float64] = []
@@ -329,6 +418,7 @@ class EnsembleListener:
             self._bundle.probabilities(np.stack(tracks))[0],
             self._bundle.probabilities(np.stack(timelines)),
             unsure_threshold=self._bundle.card.unsure_threshold,
+            reject=reject,
         )
 
 
@@ -367,7 +457,7 @@ class _EnsembleEar:
         shown = members[self._slowest]
         warnings = tuple(dict.fromkeys(warning for part in members for warning in part.warnings))
         too_quiet = any(part.is_too_quiet for part in members)
-        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members)
+        return Heard({}, shown.indices, shown.duration_s, warnings, too_quiet, members, shown.source_rate_hz)
 
 
 class _SideBySide:
@@ -393,20 +483,32 @@ def _at_once_s(bundle: Bundle) -> float:
 
 
 def _genre_answer(
-    listener: HeadListener | ClassifierListener | EnsembleListener,
+    listener: HeadListener | ClassifierListener | EnsembleListener | StyleListener,
     path: str | None,
     heard: Heard,
     scores: Float64,
     segment_scores: Float64,
     *,
     unsure_threshold: float,
+    reject: bool,
+    unsupported: Reason | None = None,
     tags: dict[str, float] | None = None,
     style: str | None = None,
 ) -> Answer:
     """Put an answer together that names a genre: scores of the track (n_labels,) and of its segments (n, n_labels)."""
     by_genre = ranked(listener.labels, scores)
     best, confidence = next(iter(by_genre.items()))
-    is_sure = confidence >= unsure_threshold and not heard.is_too_quiet
+
+    # The reason that says most comes first: what is no music may well be of low confidence, too.
+    reason: Reason | None = None
+    if not reject:
+        unsure_threshold = 0.0
+    elif heard.is_too_quiet:
+        reason = "too quiet"
+    elif unsupported is not None:
+        reason = unsupported
+    elif not confidence >= unsure_threshold:  # neither is one that is no number
+        reason = "low confidence"
 
     timeline = []
     times_s = [listener.framing.times_s(index) for index in heard.indices]
@@ -418,7 +520,8 @@ def _genre_answer(
         path=path,
         duration_s=heard.duration_s,
         heard_s=_heard_s(heard, listener.framing),
-        genre=best if is_sure else UNSURE,
+        genre=best if reason is None else UNSURE,
+        reason=reason,
         confidence=confidence,
         scores=by_genre,
         tags=tags or {},
@@ -428,7 +531,16 @@ def _genre_answer(
         unsure_threshold=unsure_threshold,
         warnings=heard.warnings,
         model=listener.name,
+        model_card=listener.model_card,
     )
+
+
+def _card_to_show(card: BundleCard) -> dict[str, str]:
+    """What is told with every answer of a model whose terms bind whoever uses its answers; else nothing."""
+    if not card.terms:
+        return {}
+    shown = {"name": card.name, "sha256": card.sha256, "licence": card.terms, "citation": card.citation}
+    return shown | {"origin": card.origin, "notes": card.notes}
 
 
 def _heard_s(heard: Heard, framing: Framing) -> float:

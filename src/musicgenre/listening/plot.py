@@ -106,7 +106,8 @@ def _spectrogram(path: str, duration_s: float) -> tuple[Float64, float]:
 
     blocks = []
     n_samples = 0
-    for block in audio.stream(path, _SPEC.sample_rate_hz, block_s=block_s):
+    sound = audio.open_source(path, max_duration_s=math.inf)  # whoever heard it has settled how long it may be
+    for block in audio.stream(sound, _SPEC.sample_rate_hz, block_s=block_s):
         # The frame that is centred on the end of a block is the next block's first one.
         decibels = melspectrogram(block, _SPEC)[:, : max(1, len(block) // _SPEC.hop_length)]
         cuts = np.arange(0, decibels.shape[1], per_column)

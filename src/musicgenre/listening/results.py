@@ -6,14 +6,17 @@ import csv
 import io
 import json
 import os
-import stat
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 from musicgenre._files import room_advice, sha256_of, writing_result
 from musicgenre._json import parsed_json
 from musicgenre._known_files import FileState, KnownFiles
+from musicgenre._locks import file_lock
+from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Result
@@ -31,6 +34,7 @@ _GENRE_COLUMNS = (
     "path",
     "genre",
     "confidence",
+    "reason",
     "candidates",
     "style",
     "tags",
@@ -40,6 +44,10 @@ _GENRE_COLUMNS = (
     "model",
     "error",
 )
+_COLUMNS_BEFORE = tuple(name for name in _GENRE_COLUMNS if name != "reason")  # of files from before there was one
+# Control characters, which have no place in a cell. A cell that begins as a formula may have apostrophes in front.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FORMULA = re.compile(r"'*[=+\-@]")
 _TAG_COLUMNS = ("path", "chosen", "tags", "duration_s", "heard_s", "warnings", "model", "error")
 
 
@@ -61,20 +69,42 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
         return result.as_dict(top=top, timeline=timeline)
     record = result.as_dict()
     if names_tags:
+        del record["reason"]  # that of a genre
         record["chosen"] = []
     return record
 
 
-def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = False) -> str:
-    """Write one record as one line, newline included; `only_ascii` escapes the rest in JSON.
+def format_line(
+    record: Mapping[str, Any],
+    kind: Format,
+    *,
+    only_ascii: bool = False,
+    csv_safe: bool = False,
+    columns: Sequence[str] | None = None,
+) -> str:
+    """Write one record as one line, newline included.
 
-    Tab separated values have the columns of CSV and no quotes, so that `cut` and `awk` can read them.
+    Tab separated values have the columns of CSV and no quotes, so that `cut` and `awk` can read them. In both, control
+    characters are escaped.
+
+    Parameters
+    ----------
+    record : mapping
+        As `record_of` makes it.
+    kind : {"json", "csv", "tsv"}
+        The format.
+    only_ascii : bool
+        Escape the other characters, in JSON.
+    csv_safe : bool
+        Put an apostrophe in front of cells that a spreadsheet would take for a formula, in CSV and TSV.
+    columns : sequence of str, optional
+        Of CSV and TSV, those that come before what identifies a file; by default those of the header.
     """
     if kind == "json":
         return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
 
-    columns = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
-    cells = [record.get(name) for name in columns]
+    usual = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
+    cells = [record.get(name) for name in columns or usual]
     cells += [record[name] for name in _RESUMABLE if name in record]
 
     row = []
@@ -85,10 +115,11 @@ def format_line(record: Mapping[str, Any], kind: Format, *, only_ascii: bool = F
             text = "; ".join(map(str, cell))
         else:
             text = "" if cell is None else str(cell)
-        row.append(_on_one_line(_storable(text)))
+        text = _without_controls(_storable(text))
+        row.append(f"'{text}" if csv_safe and _FORMULA.match(text) else text)
 
     if kind == "tsv":
-        return "\t".join(cell.replace("\t", "\\t") for cell in row) + "\n"
+        return "\t".join(row) + "\n"
 
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow(row)
@@ -120,6 +151,8 @@ class ResultFile:
         Replace an existing file.
     tags : bool
         Whether a tagger's records go into it.
+    csv_safe : bool
+        As `format_line` takes it; files written with it and without it can be resumed alike.
 
     Raises
     ------
@@ -137,49 +170,45 @@ class ResultFile:
         resume: bool,
         overwrite: bool,
         tags: bool = False,
+        csv_safe: bool = False,
     ) -> None:
         self._path = path
+        self._csv_safe = csv_safe
+        self._columns: Sequence[str] | None = None  # the usual ones
         self._kind = kind
         self._settings = dict(settings)
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
         self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
+        self._open_things = ExitStack()
         header = header_line("csv", resumable=True, tags=tags)
 
-        exists = True
-        with writing_result(path):
-            try:
-                mode = path.stat().st_mode
-            except FileNotFoundError:
-                exists = False
-        if exists and stat.S_ISDIR(mode):
-            raise UsageError(f"{path} is a folder", next_step="Give --output the name of a file")
-        if exists and not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-            raise UsageError(
-                f"{path} is a device or a pipe", next_step="Leave --output out to have the results on standard output"
-            )
+        # What stands in the file is read, and judged again, only when no other process adds to it.
+        refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
+        with self._open_things:
+            with writing_result(path):
+                self._open_things.enter_context(file_lock(path, "'musicgenre classify'"))
+            self._open(header, resume=resume, overwrite=overwrite)
+            self._open_things = self._open_things.pop_all()
 
-        if exists and not (resume or overwrite):
-            raise UsageError(
-                f"{path} exists already",
-                valid="A result file is never overwritten unasked",
-                next_step="Add --resume to go on with it, or --overwrite to replace it",
-            )
-        if exists and not overwrite:
+    def _open(self, header: str, *, resume: bool, overwrite: bool) -> None:
+        """Take in what the file holds, and open it to add to it."""
+        path = self._path
+        refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
+        if path.exists() and not overwrite:
             self._read_done(header)
 
         # What can be refused was refused: from here on the file is ours.
         with writing_result(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Without a buffer lines are appended whole, even where two runs share a file.
-            self._stream = path.open("ab", buffering=0)
+            # Without a buffer, so that a line that is written is in the file.
+            self._stream = self._open_things.enter_context(path.open("ab", buffering=0))
         if overwrite:
             self._stream.truncate(0)
-        if kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
+        if self._kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
             self._write(header)
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        """Close the file and let others write it."""
+        self._open_things.close()
 
     def __enter__(self) -> ResultFile:
         """Open the file for a `with` block."""
@@ -227,7 +256,7 @@ class ResultFile:
         self._append(whole)
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._write(format_line(record, self._kind))
+        self._write(format_line(record, self._kind, csv_safe=self._csv_safe, columns=self._columns))
         self._remember(record)
 
     def _write(self, line: str) -> None:
@@ -256,9 +285,12 @@ class ResultFile:
         return path, error, int(record["size_bytes"]), int(record["modified_ns"])
 
     def _as_written(self, text: str) -> str:
-        """Spell a path, or a reason, as it stands in the file."""
+        """Spell a path, or a reason, as it stands in the file; with or without the apostrophe is the same."""
         storable: str = _storable(text)
-        return storable if self._kind == "json" else _on_one_line(storable)
+        if self._kind == "json":
+            return storable
+        cell = _without_controls(storable)
+        return cell.lstrip("'") if _FORMULA.match(cell) else cell
 
     def _read_done(self, header: str) -> None:
         """Take in the finished lines; cut off a last line that an interruption tore."""
@@ -266,8 +298,12 @@ class ResultFile:
         whole = content[: content.rfind(b"\n") + 1]
         if content and not whole and not content.startswith(_FIRST_BYTES[self._kind]):
             raise self._not_ours("no whole line in it")
-        if self._kind == "csv" and whole and whole.split(b"\n")[0] + b"\n" != header.encode():
-            raise self._not_ours("its columns are those of another kind of model")
+        if self._kind == "csv" and whole:
+            first_line = whole.split(b"\n")[0] + b"\n"
+            if first_line == header.replace(",reason", "").encode() != header.encode():
+                self._columns = _COLUMNS_BEFORE
+            elif first_line != header.encode():
+                raise self._not_ours("its columns are those of another kind of model")
 
         text = whole.decode("utf-8", "surrogateescape")
         records: Any = csv.DictReader(io.StringIO(text))
@@ -277,6 +313,10 @@ class ResultFile:
         # A file that somebody edited, or of another program, may hold anything at all.
         try:
             for record in records:
+                if self._csv_safe:  # its row may be written again, under another name
+                    for name, cell in record.items():
+                        if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell):
+                            record[name] = cell.removeprefix("'")
                 record["size_bytes"] = int(record["size_bytes"])
                 record["modified_ns"] = int(record["modified_ns"])
                 if not isinstance(record["path"], str) or "error" not in record:
@@ -313,6 +353,6 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _on_one_line(text: str) -> str:
-    """Escape line breaks in a name, so that a line of CSV is one track for every reader."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+def _without_controls(text: str) -> str:
+    """Escape control characters, so that a line is one track for every reader and no terminal obeys a name."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)

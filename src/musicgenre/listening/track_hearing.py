@@ -7,6 +7,7 @@ the model is told of nothing that was not heard. Models without segments hear th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -16,7 +17,16 @@ from musicgenre import audio
 from musicgenre.audio import Sound
 from musicgenre.features.base import TrackSound
 from musicgenre.listening.framing import Coverage, Float32, Framing
-from musicgenre.listening.hearing import FileSource, Heard, Outputs, Source, as_array, ends_early
+from musicgenre.listening.hearing import (
+    UNTOLD_S,
+    FileSource,
+    Heard,
+    Outputs,
+    Source,
+    as_array,
+    ends_early,
+    with_doubts,
+)
 
 LONGEST_S = 3_600.0
 """A whole track stands in memory; of longer ones this much is heard, evenly spread."""
@@ -64,26 +74,43 @@ class TrackEar:
         """Hear one track; parameters and errors are those of `Ear.hear`."""
         given = as_array(source, sample_rate_hz)
         if given is not None:
-            return self._hear_whole(TrackSound(lambda rate_hz: audio.from_array(*given, rate_hz)), None)
+            heard = self._hear_whole(TrackSound(lambda rate_hz: audio.from_array(*given, rate_hz)), None)
+            return with_doubts(heard, given[1], self.framing.sample_rate_hz)
 
-        with audio.open_source(cast("FileSource", source)) as opened:
-            return self._hear_file(opened)
+        limit_s = self.coverage.max_duration_s
+        with audio.open_source(cast("FileSource", source), max_duration_s=limit_s) as opened:
+            return with_doubts(self._hear_file(opened), opened.rate_hz, self.framing.sample_rate_hz)
 
     def _hear_file(self, source: audio.Decoder) -> Heard:
-        """Decode only what is heard, where the file tells its length and keeps that promise."""
-        whole = TrackSound(lambda rate_hz: audio.load(source, rate_hz))
-        duration_s = source.info.duration_s
-        if duration_s is None:
-            return self._hear_whole(whole, None)
-        chosen = self._choose(duration_s)
-        if chosen is None:
-            return self._hear_whole(whole, duration_s)
+        """Hear a file, first as its header promises; where that is wrong, or nothing, it is decoded to be measured."""
+        told_s = source.info.duration_s
+        if told_s is not None:
+            try:
+                return self._hear_told(source, told_s)
+            except _WrongLengthError:  # the network asks for the sound while it runs, so it shows only there
+                pass
 
-        spans_s = self._spans_s(chosen)
+        true_s, noticed = audio.measure(source)
         try:
-            return self._hear_pieces(TrackSound(lambda rate_hz: _load(source, rate_hz, spans_s)), chosen, duration_s)
-        except _EndsEarlyError:  # the network asks for the sound while it runs, so the end shows only there
-            return self._hear_whole(whole, None)
+            heard = self._hear_told(source, true_s)
+        except _WrongLengthError:  # damage that is another one after a jump: then from the beginning on
+            begin = TrackSound(lambda rate_hz: audio.load(source, rate_hz, duration_s=LONGEST_S))
+            heard = self._hear_whole(begin, true_s)
+        return replace(heard, warnings=tuple(dict.fromkeys(noticed + heard.warnings)))
+
+    def _hear_told(self, source: audio.Decoder, told_s: float) -> Heard:
+        """Decode only what is heard of a file of known length.
+
+        Raises
+        ------
+        _WrongLengthError
+            When it is shorter or longer than told.
+        """
+        chosen = self._choose(told_s)
+        if chosen is None:
+            return self._hear_whole(TrackSound(lambda rate_hz: _load_all(source, rate_hz, told_s)), told_s)
+        spans_s = self._spans_s(chosen)
+        return self._hear_pieces(TrackSound(lambda rate_hz: _load(source, rate_hz, spans_s)), chosen, told_s)
 
     def _hear_whole(self, track: TrackSound, told_s: float | None) -> Heard:
         """Hear a track that stands in memory as a whole; `told_s` is the length that its file tells."""
@@ -158,8 +185,17 @@ class TrackEar:
         return spans
 
 
-class _EndsEarlyError(Exception):
-    """A file ends before it says; then it is heard as a whole."""
+class _WrongLengthError(Exception):
+    """A file ends before it says, or long after."""
+
+
+def _load_all(source: audio.Decoder, rate_hz: int, told_s: float) -> Sound:
+    """Decode all of a file, as long as that is what it told."""
+    at_most_s = told_s + UNTOLD_S
+    sound = audio.load(source, rate_hz, duration_s=at_most_s)
+    if len(sound.waveform) >= round(at_most_s * rate_hz):
+        raise _WrongLengthError
+    return sound
 
 
 def _load(source: audio.Decoder, rate_hz: int, spans_s: Sequence[tuple[float, float]]) -> Sound:
@@ -167,7 +203,7 @@ def _load(source: audio.Decoder, rate_hz: int, spans_s: Sequence[tuple[float, fl
     spans = _samples(spans_s, rate_hz)
     found = audio.load_spans(source, rate_hz, spans)
     if ends_early(found, spans):
-        raise _EndsEarlyError
+        raise _WrongLengthError
     return Sound(_joined(found.waveforms, spans), rate_hz, found.duration_s, found.warnings)
 
 

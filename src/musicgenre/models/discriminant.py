@@ -153,22 +153,30 @@ def _discriminants(
     (discriminants, means)
         Shapes (width, n_discriminants) and (n_labels, n_discriminants); the means are in the space of the first.
     """
+    width = standard.shape[1]
+    # Fewer tracks than features span a part of the space. Outside of it nothing varies and no means lie, so all that
+    # follows is the same within it, and the matrix to take apart much smaller.
+    span = np.linalg.qr(standard.T)[0] if len(standard) < width else None
+    if span is not None:
+        standard = standard @ span
     means = np.stack([np.average(standard[labels == k], axis=0, weights=weight[labels == k]) for k in range(n_labels)])
 
     # the shrunken covariance within labels
     within = standard - means[labels]
     covariance = (within * weight[:, np.newaxis]).T @ within / weight.sum()
-    width = len(covariance)
     floor = max(float(np.trace(covariance)) / width, 1e-6)  # tracks that are all equal leave no covariance at all
-    covariance = (1 - shrinkage) * covariance + shrinkage * floor * np.eye(width)
+    covariance = (1 - shrinkage) * covariance + shrinkage * floor * np.eye(len(covariance))
 
     # whitened by it, the means span the directions that tell labels apart: one fewer than there are labels
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-9 * floor))
     white_means = means @ whitening
     *_, rows = np.linalg.svd(white_means - white_means.mean(axis=0), full_matrices=False)
-    basis = rows[: min(n_labels - 1, width)].T
-    return whitening @ basis, white_means @ basis
+    basis = rows[: min(n_labels - 1, len(covariance))].T
+    discriminants = whitening @ basis
+    if span is not None:
+        discriminants = span @ discriminants
+    return discriminants, white_means @ basis
 
 
 def _fit_logistic(features: Float64, labels: Labels, n_labels: int, weight: Float64, ridge: float) -> Linear:

@@ -21,12 +21,15 @@ from musicgenre import _numbers
 from musicgenre._files import config_folder, write_text_atomic
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import softmax
+from musicgenre._text import LONGEST_NAME, is_plain_name
 from musicgenre.audio import Level
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.discriminant import Linear
+from musicgenre.models.support import Support
 
 FORMAT = "musicgenre-head"
-FORMAT_VERSION = 2  # the first with a level: a reader that knows none would answer for another sound
+FORMAT_VERSION = 3  # the first with a support: a reader that knows none would answer where it must not
+_VERSION_WITHOUT_SUPPORT = 2  # the first with a level: a reader that knows none would answer for another sound
 _VERSION_WITHOUT_LEVEL = 1
 DEFAULT_HEAD = "default"
 
@@ -36,6 +39,7 @@ Inputs = Literal["tags", "embedding"]
 Float64 = NDArray[np.float64]
 
 _SMALLEST_PROBABILITY = 1e-4  # log-odds beyond this are mostly rounding and mood
+_MOST_BYTES = 100_000_000
 _DIGITS = 7  # of each number in the file
 _REMEDY = "Teach it again, or reinstall musicgenre"
 
@@ -73,6 +77,8 @@ class GenreHead:
         Data, protocol, measured scores, licences, citations, notes; JSON values only.
     level : Level, optional
         What every track is brought to before it is heard; without one tracks are heard as they are.
+    support : Support, optional
+        What the training music looks like, for answers to be refused elsewhere; without one confidence alone decides.
     """
 
     name: str
@@ -87,6 +93,7 @@ class GenreHead:
     tag_threshold: float = 1.0
     card: dict[str, Any] = field(default_factory=dict)
     level: Level | None = None
+    support: Support | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -96,6 +103,13 @@ class GenreHead:
 
         numbers = (self.temperature, self.segment_temperature, self.unsure_threshold, self.tag_threshold)
         are_finite = all(np.isfinite(part).all() for part in (self.linear.weights, self.linear.bias, numbers))
+        are_names = all(map(is_plain_name, (self.name, *self.labels, *self.style_tags)))
+        if not are_names:
+            raise BundleError(
+                f"the head {self.name[:LONGEST_NAME]!r} has a name, a label or a tag that cannot be shown",
+                valid=f"printable names of up to {LONGEST_NAME} characters",
+                next_step=_REMEDY,
+            )
         fits = (
             k >= 2 and width >= 1 and self.linear.bias.shape == (k,) and len(self.labels) == len(set(self.labels)) == k
         )
@@ -104,6 +118,11 @@ class GenreHead:
                 f"the parts of head {self.name!r} do not fit together",
                 valid=f"weights (width, {len(self.labels)}), bias ({len(self.labels)},), finite numbers",
             )
+
+    @property
+    def ears_sha256(self) -> str:
+        """Checksum of the published network it was taught on, where that is a file of its own; else empty."""
+        return str(self.card.get("ears_sha256", ""))
 
     @classmethod
     def load_default(cls) -> GenreHead:
@@ -121,6 +140,8 @@ class GenreHead:
             When the file is missing, damaged, changed by hand, or from a newer version.
         """
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise BundleError(f"{path} is too large for a head", valid=f"up to {_MOST_BYTES // 10**6} MB")
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(
@@ -169,7 +190,7 @@ class GenreHead:
         """Write the head as JSON with a checksum of its content."""
         content: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION if self.level else _VERSION_WITHOUT_LEVEL,
+            "format_version": self._format_version(),
             "name": self.name,
             "bundle": self.bundle_name,
             "inputs": self.inputs,
@@ -185,6 +206,8 @@ class GenreHead:
         }
         if self.level:
             content["level"] = self.level.as_values()
+        if self.support:
+            content["support"] = self.support.as_values()
         content["sha256"] = _checksum(content)
 
         lines = [f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items()]
@@ -236,9 +259,20 @@ class GenreHead:
                 tag_threshold=float(content["tag_threshold"]),
                 card=dict(content["card"]),
                 level=Level.from_values(content["level"], where) if "level" in content else None,
+                support=(
+                    Support.from_values(content["support"], where, n_labels=len(content["labels"]))
+                    if "support" in content
+                    else None
+                ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(where, f"{type(error).__name__}: {error}") from error
+
+    def _format_version(self) -> int:
+        """The oldest version that says all that is in this head."""
+        if self.support:
+            return FORMAT_VERSION
+        return _VERSION_WITHOUT_SUPPORT if self.level else _VERSION_WITHOUT_LEVEL
 
     def _segments(self, tags: ArrayLike, embedding: ArrayLike | None) -> Float64:
         """What the head reads of each segment, shape (n_segments, width)."""
@@ -326,6 +360,9 @@ def _value_text(key: str, value: Any) -> str:
     """One line a row of weights and an indented card, so that the file can be read and compared by people."""
     if key == "weights":
         return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
+    if key == "support":
+        parts = [f"{json.dumps(name)}: {json.dumps(part)}" for name, part in value.items()]
+        return "{\n    " + ",\n    ".join(parts) + "\n  }"
     if key == "card":
         return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")
     return json.dumps(value, ensure_ascii=False)

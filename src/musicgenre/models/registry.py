@@ -6,12 +6,14 @@ asked for.
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from musicgenre._registry import Registry
+from musicgenre._registry import Registry, load_plugins
 from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError, needing
 
@@ -106,6 +108,30 @@ def list_models(pattern: str = "*") -> list[str]:
     """
     with needing("building models", "train"):
         return _MODELS.names(pattern)
+
+
+def names_in_files() -> set[str]:
+    """Names of the models that the files of this folder register and that plugins bring, without importing a file.
+
+    A file names a model where it registers it, or as a key of its table `VARIANTS`. Importing what makes the models
+    takes seconds, which a wrong name need not cost.
+    """
+    load_plugins()
+    names = _MODELS.names_so_far()
+    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named: list[ast.expr | None] = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                if node.func.id in ("register", "_register"):
+                    named = [node.args[0]]
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if any(isinstance(target, ast.Name) and target.id == "VARIANTS" for target in targets):
+                    named = list(node.value.keys)
+            for name in named:
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    names.add(name.value)
+    return names
 
 
 def model_entry(name: str) -> ModelEntry:

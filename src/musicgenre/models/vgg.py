@@ -110,5 +110,7 @@ def _cells(n_old: int, n_new: int) -> Tensor:
     return weights
 
 
-for _depth in DEPTHS:
-    register_backbone(f"vgg{_depth}", VGG, _depth, tiny_options={"hidden": (16,)})
+VARIANTS = {"vgg13": 13, "vgg16": 16, "vgg19": 19}
+
+for _name, _depth in VARIANTS.items():
+    register_backbone(_name, VGG, _depth, tiny_options={"hidden": (16,)})

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._files import write_text_atomic
+from musicgenre._files import write_text_atomic, writing_result
 from musicgenre._json import pretty_json, read_versioned_json
-from musicgenre._text import did_you_mean_path
+from musicgenre._locks import LOCK_NAME
+from musicgenre._text import did_you_mean_path, printable
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError, UsageError
@@ -62,6 +64,13 @@ _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "librosa", 
 # Other keys may be missing: ensembles, for one, have no model of their own.
 _REQUIRED = ("recipe", "labels", "seed", "protocol", "status")
 _FINISHED = "finished"
+# Beside predictions and logs; a study's variants and a group's runs have them in folders of their own.
+_RUN_FILES = frozenset(
+    {
+        *(RUN_FILE, GROUP_FILE, STUDY_FILE),
+        *("recipe.yaml", "manifest.csv", "normalisation.json", "model.safetensors", "resume.ckpt"),
+    }
+)
 _TRAIN_AGAIN = "Train this run again"
 _N_SHOWN = 80
 """So many characters of a wrong value stand in a message."""
@@ -392,13 +401,54 @@ def write_study(folder: Path, variants: Sequence[str], recipe: str) -> None:
     write_text_atomic(folder / STUDY_FILE, pretty_json(content, indent=1))
 
 
-def free_folder(wanted: Path) -> Path:
-    """Return `wanted`, or the first of `wanted-2`, `wanted-3` ... that does not exist."""
+def files_of_runs(folder: Path) -> list[Path]:
+    """List the files in a folder that runs consist of, those of groups and studies too; reports are none of them."""
+    found: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        if _is_of_a_run(path) and path.is_file():
+            found.append(path)
+    return found
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make `wanted`, or the first of `wanted-2`, `wanted-3` ... that does not exist; nobody else gets the same."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = wanted, 1
-    while candidate.exists():
-        number += 1
-        candidate = wanted.with_name(f"{wanted.name}-{number}")
-    return candidate
+    while True:
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            number += 1
+            candidate = wanted.with_name(f"{wanted.name}-{number}")
+        else:
+            return candidate
+
+
+@contextmanager
+def output_folder(output: Path | None, wanted: Path) -> Iterator[Path]:
+    """Yield the folder that a command writes runs into; one that was made here goes again if nothing was.
+
+    Parameters
+    ----------
+    output : Path or None
+        The folder that was asked for; it need not exist.
+    wanted : Path
+        What to call a new one otherwise, with a number behind it where that exists.
+
+    Raises
+    ------
+    UsageError
+        If a new one cannot be made.
+    """
+    is_new = output is None or not output.exists()
+    with writing_result(output or wanted):
+        folder = output or new_folder(wanted)
+    try:
+        yield folder
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds something, or never came to be
+                folder.rmdir()
 
 
 def check_output(folder: Path, resume: bool | None) -> None:
@@ -407,17 +457,34 @@ def check_output(folder: Path, resume: bool | None) -> None:
     Raises
     ------
     UsageError
-        It is a file, or a folder that is not empty.
+        It is a file, or a folder that is not empty; to be resumed, one that holds something else than runs.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", next_step="Give another --output")
 
     # an empty folder may have been made for the run
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    if not folder.is_dir() or all(path.name == LOCK_NAME for path in folder.iterdir()):
+        return
+    if not resume:
         next_step = "Give another --output"
         if resume is not None:
             next_step = "Go on with what is in it by --resume, or give another --output"
         raise UsageError(f"the folder {folder} is not empty", next_step=next_step)
+
+    # What is gone on with is a run, or what a kill left of one before it had its description.
+    if any((folder / name).is_file() for name in (RUN_FILE, GROUP_FILE, STUDY_FILE)):
+        return
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or _is_of_a_run(path) or not path.is_file():
+            continue
+        # notes and reports beside a run are welcome
+        within = path.relative_to(folder).parents[:-1]
+        if not any((folder / parent / RUN_FILE).is_file() for parent in within):
+            raise UsageError(
+                f"the folder {folder} holds no run, but {printable(path.relative_to(folder))}",
+                valid="The folder of an unfinished training",
+                next_step="Give the --output that is to be gone on with, or a new one without --resume",
+            )
 
 
 def versions() -> dict[str, str]:
@@ -465,6 +532,11 @@ def _children(folder: Path, content: Mapping[str, Any], name: str) -> list[Path]
             raise RunError(f"{folder / name} names {folder / child}, {reason}", next_step="Train these runs again")
         paths[place] = folder / child
     return list(paths.values())
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a file in a run folder is called as one that a run consists of."""
+    return path.name in _RUN_FILES or path.match("predictions_*.csv") or path.parent.name == "logs"
 
 
 def _is_name(value: object) -> bool:

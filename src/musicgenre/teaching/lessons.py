@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import audio
-from musicgenre._files import cache_folder, sha256_of, write_bytes_atomic
+from musicgenre._files import cache_folder, remove_stale, replacing, sha256_of
+from musicgenre._npz import read_whole_npz
 from musicgenre._parallel import in_threads
 from musicgenre._text import printable
 from musicgenre.data.labels import notes_on_similar, tidy_label
@@ -26,6 +26,8 @@ from musicgenre.listening.answer import UNSURE
 Float32 = NDArray[np.float32]
 
 _KEY_DIGITS = 16
+_TEMPORARY = (".*.npz.*.tmp",)
+_STALE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,10 @@ def hear_lessons(
     (heard, failures)
         In the order of the lessons; a failure is a path with its reason.
     """
-    folder = cache_folder() / "heard" / cache_key if cache_key else None
+    folder = None
+    if cache_key:
+        folder = cache_folder() / "heard" / cache_key
+        remove_stale(folder, _TEMPORARY, older_than_s=_STALE_S)
     heard: list[HeardLesson] = []
     failures: list[tuple[Path, str]] = []
     with closing(in_threads(lambda lesson: _hear(lesson, hearer, folder), lessons, jobs)) as results:
@@ -217,21 +222,18 @@ def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLes
     if kept:
         stream = io.BytesIO()
         np.savez(stream, embedding=embedding, warnings=np.array(warnings, dtype=np.str_))
-        with suppress(OSError):  # a cache that is full or read-only costs time, not the lesson
-            write_bytes_atomic(kept, stream.getvalue())
+        # A cache that is full or read-only costs time, not the lesson.
+        with suppress(OSError), replacing(kept, tidy=False, durable=False) as temporary:
+            temporary.write_bytes(stream.getvalue())
     return HeardLesson(lesson, content, embedding, warnings)
 
 
 def _read_kept(path: Path) -> tuple[Float32, tuple[str, ...]] | None:
-    """Read what was heard before, embeddings (n_segments, width) and warnings; None where it is damaged or not there.
-
-    Damage costs only time, so everything that NumPy says of a file that it cannot read is the same here.
-    """
-    try:
-        with np.load(path) as arrays:
-            embedding, warnings = arrays["embedding"], arrays["warnings"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    """Read what was heard before, embeddings (n_segments, width) and warnings; None where damaged or not there."""
+    arrays = read_whole_npz(path)
+    if arrays is None or not {"embedding", "warnings"} <= arrays.keys():
         return None
+    embedding, warnings = arrays["embedding"], arrays["warnings"]
     if embedding.ndim != 2 or not len(embedding) or not np.isfinite(embedding).all():
         return None
     return embedding.astype(np.float32), tuple(str(warning) for warning in warnings)

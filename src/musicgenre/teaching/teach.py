@@ -6,6 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
+from musicgenre._locks import file_lock
 from musicgenre._numbers import softmax
+from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
-from musicgenre.audio import choose_level, parse_level
+from musicgenre.audio import MAX_DURATION_S, choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
+from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.load import load_bundle
-from musicgenre.bundle.store import ensure_bundle
-from musicgenre.errors import AudioError, DataError, UsageError
+from musicgenre.bundle.stages import ears_sha256
+from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
+from musicgenre.errors import AudioError, BundleError, DataError, UsageError
 from musicgenre.evaluation.calibration import (
     Answered,
     apply_threshold,
@@ -29,12 +34,15 @@ from musicgenre.evaluation.calibration import (
     fit_temperature_by_count,
 )
 from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
+from musicgenre.features.published.musicnn.published import published
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, taught_path
+from musicgenre.models.support import LEAST_TAGS
 from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
+from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
 from musicgenre.teaching.trial import Trial, choose_settings, cross_validate, join_groups, near_pairs
 
 Float64 = NDArray[np.float64]
@@ -118,10 +126,12 @@ def teach(
     source: Path,
     name: str,
     *,
+    model: str = "default",
     output: Path | None = None,
     overwrite: bool = False,
     coverage: float | str = DEFAULT_TEACH_COVERAGE_S,
     level: float | str | None = None,
+    max_duration_s: float | None = None,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Taught:
@@ -133,6 +143,9 @@ def teach(
         A folder with one folder per genre, or a manifest CSV (`path`, `label`, optionally `group`).
     name : str
         Name of the head, for `classify --model`.
+    model : str
+        What hears: `default` (MSD-MusiCNN), or another embedding bundle in the cache, as `discogs-effnet`. The head
+        holds its name, and of a network that is a file of its own the checksum; nothing of the network itself.
     output : Path, optional
         Where to save it instead of the folder of taught heads; ends in `.json`.
     overwrite : bool
@@ -142,6 +155,8 @@ def teach(
     level : float or "off", optional
         RMS in dBFS that every track is brought to, here and whenever the head is used, or "off" for tracks as they
         are. By default that of the default head.
+    max_duration_s : float, optional
+        Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     jobs : int
         Tracks heard at a time.
     progress : callable
@@ -153,24 +168,66 @@ def teach(
         When the tracks do not allow to learn and to test: fewer than two genres, or too few tracks.
     UsageError
         When the name cannot be used, or the head exists.
+    BundleError
+        When there is no such model, or it gives no embedding.
     """
-    started = time.monotonic()
     path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
+    wanted = Coverage.parse(coverage, max_duration_s)
     if output is not None:
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
         path = output
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists", next_step="Add --overwrite to replace it, or choose another name")
 
+    # A lesson that comes to nothing leaves no folders behind that were made for it.
+    made = [folder for folder in (path.parent, path.parent.parent) if not folder.exists()]
+    # held from here on, so that two lessons at once do not both find the name free
+    with ExitStack() as held:
+        held.callback(_remove_empty, made)
+        with writing_result(path, "Choose another --output"):
+            held.enter_context(file_lock(path, "'musicgenre teach'"))
+        refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
+        return _teach(source, name, path, model=model, coverage=wanted, level=level, jobs=jobs, progress=progress)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that hold nothing, the innermost first."""
+    for folder in folders:
+        with suppress(OSError):  # it holds something, or was never made
+            folder.rmdir()
+
+
+def _teach(
+    source: Path,
+    name: str,
+    path: Path,
+    *,
+    model: str,
+    coverage: Coverage,
+    level: float | str | None,
+    jobs: int,
+    progress: Progress,
+) -> Taught:
+    """Teach a head and save it at `path`, which this process holds; the rest is as for `teach`."""
+    started = time.monotonic()
     lessons, warnings = gather_lessons(source)
     default = GenreHead.load_default()
     default = replace(default, level=choose_level(parse_level(level), default.level))
-    bundle = load_bundle(ensure_bundle(default.bundle_name), threads=1)  # tracks go side by side instead
-    card, heard_coverage = bundle.card, Coverage.parse(coverage)
-    framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
-    ear = _LessonEar(Ear(framing, heard_coverage, bundle.run, level=default.level))
-    key = key_of(card.sha256, heard_coverage.seconds, default.level)
+    # Tracks go side by side, so one thread each.
+    bundle = load_bundle(ensure_bundle(default.bundle_name if model == "default" else model), threads=1)
+    card = bundle.card
+    if card.kind != "embedding":
+        raise BundleError(
+            f"{card.name} gives no embedding to teach on: it is a {card.kind}",
+            valid="an embedding bundle such as msd-musicnn or discogs-effnet",
+        )
+    if card.name != default.bundle_name:
+        default = _on_other_ears(default, card)
+
+    framing = Framing.of(card)
+    ear = _LessonEar(Ear(framing, coverage, bundle.run, level=default.level))
+    # Under another limit other tracks can be heard, so what was heard before does not count.
+    limits = () if coverage.max_duration_s == MAX_DURATION_S else (coverage.max_duration_s,)
+    key = key_of(card.sha256, coverage.seconds, default.level, *limits)
     all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
 
     heard, about_copies = without_copies(all_heard)
@@ -191,6 +248,17 @@ def teach(
         failures=failures,
         seconds=time.monotonic() - started,
     )
+
+
+def _on_other_ears(default: GenreHead, card: BundleCard) -> GenreHead:
+    """Let the default head, which new heads take their surroundings from, stand on another network."""
+    surroundings: dict[str, Any] = {"licences": {f"{card.name} weights": card.licence}}
+    if sha256 := ears_sha256(card):
+        surroundings["ears_sha256"] = sha256
+
+    # Its style tags are those of MSD-MusiCNN, with a threshold for them.
+    tags = default.style_tags if card.tags == published(default.bundle_name).tags else ()
+    return replace(default, bundle_name=card.name, style_tags=tags, card=surroundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +308,15 @@ def fit_head(
     truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
 
     # Mean embeddings by view, (n_tracks, width), and the number of segments behind each.
-    views, counts = {}, {}
+    views, counts, heard_by_default = {}, {}, []
     for view, seconds in _VIEWS.items():
         means, n_segments = [], []
         for item in heard:
             chosen = Coverage(seconds).choose(len(item.embedding), hop_s)
             means.append(item.embedding[chosen].mean(axis=0, dtype=np.float64))
             n_segments.append(len(chosen))
+            if view == "default":
+                heard_by_default.append(np.array(chosen, dtype=np.intp))
         views[view] = np.stack(means)
         counts[view] = np.array(n_segments, dtype=np.intp)
 
@@ -275,6 +345,20 @@ def fit_head(
     )
     score = _score_of(trials, truth, counts, temperatures)
 
+    # An answer needs support, too: what is unlike all these tracks gets none.
+    surely_right = []
+    for trial in trials:
+        believed = _believed(trial.logits["default"], counts["default"], temperatures)
+        is_right = trial.tested & (believed.argmax(axis=1) == truth)
+        surely_right.append(is_right & (believed.max(axis=1) >= score.answered.threshold))
+    support = support_of(
+        [item.embedding for item in heard],
+        heard_by_default,
+        [trial.folds for trial in trials],
+        surely_right,
+        least_tags=LEAST_TAGS if default.bundle_name == DEFAULT_BUNDLE else 0.0,
+    )
+
     # The head that is kept learns from all tracks.
     settings = choose_settings(views["all"], truth, groups, len(labels), seed=0)
     head = GenreHead(
@@ -288,8 +372,9 @@ def fit_head(
         unsure_threshold=score.answered.threshold,
         style_tags=default.style_tags,
         tag_threshold=default.tag_threshold,
-        card=_card_of(heard, labels, score, default),
+        card=_card_of(heard, labels, score, default, has_support=support is not None),
         level=default.level,
+        support=support,
     )
     return head, score, _warnings_about(heard, pairs, labels, truth, trials, score)
 
@@ -355,11 +440,10 @@ def _score_of(
     trials: Sequence[Trial], truth: Labels, counts: dict[str, Labels], temperatures: tuple[float, float]
 ) -> Score:
     """Score what the trials said of tracks they had not seen, at the temperatures for many segments and for one."""
-    limit, single = temperatures
     believed = {}
     for view in ("all", "default"):
-        temperature = (limit + (single - limit) / counts[view])[:, np.newaxis]
-        believed[view] = np.concatenate([softmax(t.logits[view] / temperature)[t.tested] for t in trials])
+        parts = [_believed(trial.logits[view], counts[view], temperatures)[trial.tested] for trial in trials]
+        believed[view] = np.concatenate(parts)
     tested = np.concatenate([truth[trial.tested] for trial in trials])
     n_tested = int(trials[0].tested.sum())
 
@@ -380,6 +464,12 @@ def _score_of(
         answered=apply_threshold(confidence, right, rounded_threshold(chosen)),
         classes=class_metrics(confusion_matrix(tested, best, n_labels) / len(trials)),
     )
+
+
+def _believed(logits: Float64, counts: Labels, temperatures: tuple[float, float]) -> Float64:
+    """Probabilities, shape (n_tracks, n_labels), at the temperature for so many segments."""
+    limit, single = temperatures
+    return softmax(logits / (limit + (single - limit) / counts)[:, np.newaxis])
 
 
 def _warnings_about(
@@ -414,13 +504,20 @@ def _warnings_about(
     return tuple(warnings)
 
 
-def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead) -> dict[str, Any]:
+def _card_of(
+    heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead, *, has_support: bool
+) -> dict[str, Any]:
     """Write the card of a head: data, protocol, scores and the licence of what it reads."""
     recalls: dict[str, float | None] = dict.fromkeys(labels)
     for number, label in enumerate(labels):
         if score.classes.support[number]:
             recalls[label] = round(float(score.classes.recall[number]), _DIGITS)
 
+    support = "none: too few right answers out of fold to set a limit by"
+    if has_support:
+        support = f"limit of the distance at {RIGHT_ANSWERS_LOST:.0%} loss of right answers out of fold"
+    weights = "MusiCNN weights" if default.bundle_name == DEFAULT_BUNDLE else f"{default.bundle_name} weights"
+    licences = {weights: default.card.get("licences", {}).get(weights, "")}
     groups = "none given: tracks of one artist may stand on both sides"
     if any(item.lesson.group for item in heard):
         groups = "kept apart"
@@ -432,6 +529,7 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
             "choice": "5-fold cross-validation, regularisation chosen inside each fold",
             "groups": groups,
             "unsure_threshold": f"lowest with {TARGET:.0%} of the answered right out of fold (point estimate)",
+            "support": support,
         },
         "scores": [
             {
@@ -444,5 +542,6 @@ def _card_of(heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, 
                 "recall": recalls,
             }
         ],
-        "licences": {"MusiCNN weights": default.card.get("licences", {}).get("MusiCNN weights", "")},
+        "licences": licences,
+        **({"ears_sha256": default.ears_sha256} if default.ears_sha256 else {}),
     }

@@ -36,10 +36,13 @@ class Trial:
         Tracks that could be spared for a test.
     logits : dict of str to ndarray of shape (n_tracks, n_labels)
         One entry a view; rows of tracks that were not tested are zero.
+    folds : ndarray of int, shape (n_tracks,)
+        Number of the fold in which a track was tested; negative: in none.
     """
 
     tested: NDArray[np.bool_]
     logits: dict[str, Float64]
+    folds: Labels
 
 
 def cross_validate(views: dict[str, Float64], labels: Labels, groups: Labels, n_labels: int, seed: int) -> Trial:
@@ -66,7 +69,7 @@ def cross_validate(views: dict[str, Float64], labels: Labels, groups: Labels, n_
         linear = fit_discriminant(features, known, n_labels, groups=groups[~held], settings=settings)
         for view, values in views.items():
             logits[view][held] = linear.logits(values[held])
-    return Trial(folds >= 0, logits)
+    return Trial(folds >= 0, logits, folds)
 
 
 def choose_settings(features: Float64, labels: Labels, groups: Labels, n_labels: int, seed: int) -> FitSettings:

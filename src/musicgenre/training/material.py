@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -180,6 +181,7 @@ def gather_material(
             manifest,
             read,
             folder or _cache_place("stores", manifest, settings),
+            wait_s=0.0 if folder else math.inf,  # the cache is shared: what another training prepares is ours too
             hop_s=section.hop_s,
             dtype=dtype,
             jobs=jobs,
@@ -372,6 +374,7 @@ def _with_copies(recipe: Recipe, manifest: Manifest, jobs: int, report: Report, 
         chain,
         _cache_place("augmented", manifest, [chain.name, wanted.copies, seed]),
         copies=wanted.copies,
+        wait_s=math.inf,
         seed=seed,
         jobs=jobs,
         progress=_progress_of(progress, f"augmenting by {chain.name}"),

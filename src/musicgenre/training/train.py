@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from musicgenre._files import room_advice
+from musicgenre._locks import folder_lock
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
@@ -20,7 +21,7 @@ from musicgenre.models.cards import cards_in_use
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
-from musicgenre.runs.folder import RunFolder, free_folder, versions, write_group, write_study
+from musicgenre.runs.folder import RunFolder, check_output, output_folder, versions, write_group, write_study
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
@@ -35,6 +36,8 @@ from musicgenre.training.parts import Parts, missing_tags
 from musicgenre.training.recipe_names import Report
 from musicgenre.training.recipes import Recipe
 from musicgenre.training.request import check_request
+
+_DOING = "training"
 
 
 def train(
@@ -98,9 +101,9 @@ def train(
         A folder that holds something else, or a training that failed.
     """
     overrides = list(overrides)
-    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, report=report)
-    folder = output or free_folder(Path("runs") / chosen.name)
-
+    chosen = check_request(
+        recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, store=store, report=report
+    )
     # the command that repeats this, without the folders of this machine
     path = data.path if isinstance(data, Manifest) else data
     words = ["musicgenre", "train", chosen.name, "--data", PurePath(path).name if path else "MANIFEST"]
@@ -113,17 +116,13 @@ def train(
 
     command, hardware = shlex.join(words), hardware or Hardware()
     session = _Session(command, seeds, folds, resume, hardware, store, jobs, report, progress)
-    variants = chosen.variants()
+    folder = output or Path("runs") / chosen.name
     try:
-        if not variants:
-            session.train_group(chosen, data, folder)
-            return folder
-
-        for name, variant in variants.items():
-            session.train_group(variant, data, folder / name)
-        write_study(folder, list(variants), chosen.name)
+        with output_folder(output, folder) as folder, folder_lock(folder, _DOING):
+            check_output(folder, resume)  # again: another training may have ended in it meanwhile
+            session.train_all(chosen, data, folder)
     except KeyboardInterrupt:
-        # before the folder is there, the same command simply begins anew
+        # where nothing was written yet, the same command simply begins anew
         if folder.is_dir():
             where = shlex.quote(str(folder))
             report(f"{folder} is unfinished. Go on with the same command and: --output {where} --resume")
@@ -144,6 +143,18 @@ class _Session:
     jobs: int
     report: Report
     progress: Progress | None
+
+    def train_all(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> None:
+        """Train a recipe, or all that a study consists of, in a folder that this process holds."""
+        variants = recipe.variants()
+        if not variants:
+            self.train_group(recipe, data, folder)
+            return
+
+        for name, variant in variants.items():
+            with folder_lock(folder / name, _DOING):  # each can be gone on with by its own name
+                self.train_group(variant, data, folder / name)
+        write_study(folder, list(variants), recipe.name)
 
     def train_group(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> None:
         """Train all seeds and folds of one recipe."""
@@ -181,7 +192,8 @@ class _Session:
                 if fold is not None:
                     steps.append(f"fold-{fold}")
                 child = "/".join(steps)
-                self.train_one(material, recipe.training.seed + number, fold, folder / child)
+                with folder_lock(folder / child, _DOING) if child else nullcontext():
+                    self.train_one(material, recipe.training.seed + number, fold, folder / child)
                 children.append(child)
 
         # a single training lies in the folder itself: that is a run, not a group

@@ -2,8 +2,10 @@
 
 Agrees with `musicgenre.features.mel.reference` (`tests/test_frontend_contract.py`). The DFT is a matrix product
 whose matrices the graph computes from one table of cosines and sines when a session loads, so that files stay small.
-Where the window is symmetric and the hop divides it, frames are folded twice before the product (cosines and sines
-repeat themselves, mirrored, in every quarter of a turn): a quarter of the multiplications, with any ONNX opset.
+Where the window mirrors itself and the hop divides it, frames are folded twice before the product (cosines and sines
+repeat themselves, mirrored, in every quarter of a turn): a quarter of the multiplications, with any ONNX opset. A
+periodic window mirrors itself about a sample, a symmetric one between two: there the turns are counted from between
+the samples, which moves the phases and leaves the magnitudes.
 """
 
 from __future__ import annotations
@@ -71,15 +73,20 @@ def _add_folded_spectrum(graph: GraphBuilder, waveform: str, spec: MelSpec) -> t
     """Magnitudes as in `_add_spectrum`, even bins first, from frames folded at half and quarter of a turn."""
     half, quarter = spec.n_fft // 2, spec.n_fft // 4
     windowed = graph.op("Mul", _add_frames(graph, waveform, spec), graph.floats(hann_window(spec)[:, None]))
-    near, far = np.arange(quarter + 1), half - np.arange(quarter + 1)
 
-    # Sample 0 of a periodic window is zero, so it may stand in for sample n_fft.
+    # Sample 0 of a periodic window is zero, so it may stand in for sample n_fft; the ends are counted twice. Without a
+    # sample in the mirror each has its own partner.
+    if spec.window == "periodic":
+        near, offset = np.arange(quarter + 1), 0.0
+        rows = (near, spec.n_fft - near, half - near, half + near)
+        once = np.where((near == 0) | (near == quarter), 0.5, 1.0)
+    else:
+        near, offset = np.arange(quarter), 0.5
+        rows = (near, spec.n_fft - 1 - near, half - 1 - near, half + near)
+        once = np.ones(quarter)
     first, mirrored, second, third = (
-        graph.op("Gather", windowed, graph.integers(rows % spec.n_fft), axis=1)
-        for rows in (near, spec.n_fft - near, far, half + near)
+        graph.op("Gather", windowed, graph.integers(part % spec.n_fft), axis=1) for part in rows
     )
-
-    once = np.where((near == 0) | (near == quarter), 0.5, 1.0)  # the ends were counted twice
     cosine = graph.op("Add", first, mirrored), graph.op("Add", second, third)
     sine = graph.op("Sub", first, mirrored), graph.op("Sub", second, third)
 
@@ -89,7 +96,8 @@ def _add_folded_spectrum(graph: GraphBuilder, waveform: str, spec: MelSpec) -> t
     for bins, cosine_sign, sine_sign in ((even, "Add", "Sub"), (odd, "Sub", "Add")):
         parts = []
         for turn, folded in ((0.0, graph.op(cosine_sign, *cosine)), (0.25, graph.op(sine_sign, *sine))):
-            waves = graph.op("Mul", _add_waves(graph, bins, near, spec.n_fft, turn), graph.floats(once))
+            waves = _add_waves(graph, bins, near, spec.n_fft, turn, offset)
+            waves = graph.op("Mul", waves, graph.floats(once))
             parts.append(graph.op("MatMul", waves, folded))
         magnitudes.append(_add_magnitude(graph, parts[0], parts[1], spec))
     return graph.op("Concat", *magnitudes, axis=1), np.concatenate([even, odd])
@@ -116,12 +124,23 @@ def _add_frames(graph: GraphBuilder, waveform: str, spec: MelSpec) -> str:
 
 
 def _add_waves(
-    graph: GraphBuilder, bins: NDArray[np.int64], samples: NDArray[np.int64], n_fft: int, turn: float
+    graph: GraphBuilder,
+    bins: NDArray[np.int64],
+    samples: NDArray[np.int64],
+    n_fft: int,
+    turn: float,
+    offset: float = 0.0,
 ) -> str:
-    """Cosines (`turn` 0) or sines (0.25 of a turn later), shape (bins, samples); folded to a constant at load."""
-    table = graph.floats(np.cos(2.0 * np.pi * (np.arange(n_fft) / n_fft - turn)))
-    products = graph.op("Mul", graph.integers(bins[:, None]), graph.integers(samples))
-    return graph.op("Gather", table, graph.op("Mod", products, graph.integers([n_fft])), axis=0)
+    """Cosines (`turn` 0) or sines (0.25 of a turn later), shape (bins, samples); folded to a constant at load.
+
+    With an `offset` of half a sample the table has a place between each two.
+    """
+    steps = 2 if offset else 1
+    n_places = steps * n_fft
+    table = graph.floats(np.cos(2.0 * np.pi * (np.arange(n_places) / n_places - turn)))
+    places = steps * samples + int(steps * offset)
+    products = graph.op("Mul", graph.integers(bins[:, None]), graph.integers(places))
+    return graph.op("Gather", table, graph.op("Mod", products, graph.integers([n_places])), axis=0)
 
 
 def _add_magnitude(graph: GraphBuilder, real: str, imaginary: str, spec: MelSpec) -> str:

@@ -59,9 +59,10 @@ def mel_filters(spec: MelSpec) -> Float64:
 
 
 def hann_window(spec: MelSpec) -> Float64:
-    """Periodic Hann window of `window_length` samples, centred in `n_fft`."""
+    """Hann window of `window_length` samples, centred in `n_fft`."""
     length = spec.window_length
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / length)
+    period = length if spec.window == "periodic" else max(1, length - 1)
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / period)
     left = (spec.n_fft - length) // 2
     return np.pad(window, (left, spec.n_fft - length - left))
 

@@ -51,9 +51,10 @@ class MusiCnn(Representation):
     ----------
     model : {"msd-musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg"}
         Which network: trained on the Million Song Dataset or on MagnaTagATune.
-    output : {"embedding", "tags", "mean", "max"}
+    output : {"embedding", "tags", "mean", "max", "dense"}
         `embedding`: what the last layer reads, 200 values (VGG: 256). `tags`: 50 probabilities. `mean`, `max`: all
-        channels of MusiCNN's convolutions pooled over the time of each patch, 753 values; VGG has none.
+        channels of MusiCNN's convolutions pooled over the time of each patch, 753 values; VGG has none. `dense`:
+        MusiCNN's embedding before its ReLU and batch-norm.
     segment_s : float, optional
         Length of the waveform that one vector stands for; any length, the whole track, by default.
     weights : {"published", "none"}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from musicgenre._onnx import GraphBuilder
 from musicgenre.features.mel.onnx import add_melspectrogram
+from musicgenre.features.mel.specification import MelSpec
 from musicgenre.features.published.musicnn.published import PATCH_FRAMES, SPEC, Family, output_width
 
 Float64 = NDArray[np.float64]
@@ -81,7 +82,9 @@ class Front:
     constants: Float64
 
 
-def patch_graph(family: Family, read: Read, outputs: Sequence[str] = ("tags", "embedding")) -> bytes:
+def patch_graph(
+    family: Family, read: Read, outputs: Sequence[str] = ("tags", "embedding"), *, spec: MelSpec = SPEC
+) -> bytes:
     """Write a network as an ONNX file: `waveform` (batch, samples) to the outputs of every patch.
 
     Parameters
@@ -104,7 +107,7 @@ def patch_graph(family: Family, read: Read, outputs: Sequence[str] = ("tags", "e
     zero = graph.integers([0])
     behind = graph.op("Add", padding, graph.op("Max", missing, zero))
     padded = graph.op("Pad", waveform, graph.op("Concat", zero, padding, zero, behind, axis=0))
-    bands = add_melspectrogram(graph, padded, replace(SPEC, center=False))
+    bands = add_melspectrogram(graph, padded, replace(spec, center=False))
 
     tensors = _add_network(graph, bands, family, read, outputs)
     for name in outputs:
@@ -200,7 +203,10 @@ def _add_network(graph: GraphBuilder, bands: str, family: Family, read: Read, wa
         if wanted[0] in _POOLS:
             pool = graph.op(_POOLS[wanted[0]], layers, axes=[2], keepdims=0)
             return {wanted[0]: _add_constants(graph, pool, front)}
-        embedding, dense = _add_embedding(graph, layers, front, read), "dense_1"
+        layer = _add_dense(graph, layers, front, read)
+        if wanted[0] == "dense":
+            return {"dense": layer}
+        embedding, dense = _add_batch_norm(graph, graph.op("Relu", layer), read, 10), "dense_1"
 
     outputs = {"embedding": embedding}
     if "tags" in wanted:
@@ -251,8 +257,8 @@ def _add_musicnn(graph: GraphBuilder, patches: str, read: Read) -> tuple[str, Fr
     return graph.op("Concat", *layers, axis=1), front
 
 
-def _add_embedding(graph: GraphBuilder, layers: str, front: Front, read: Read) -> str:
-    """Add what follows the convolutions, up to the embedding (rows, 200).
+def _add_dense(graph: GraphBuilder, layers: str, front: Front, read: Read) -> str:
+    """Add what follows the convolutions, up to the dense layer in front of its ReLU (rows, 200).
 
     The dense layer's kernel and bias take the batch-norm before it and the constant channels in. Published inputs are
     max0, mean0, max1, mean1 ...; ours are the maxima, then the means, of the varying channels.
@@ -268,8 +274,7 @@ def _add_embedding(graph: GraphBuilder, layers: str, front: Front, read: Read) -
     folded = (scale[:, None] * kernel)[places]
 
     pools = [graph.op(kind, layers, axes=[2], keepdims=0) for kind in _POOLS.values()]
-    dense = graph.op("Gemm", graph.op("Concat", *pools, axis=1), graph.floats(folded), graph.floats(bias))
-    return _add_batch_norm(graph, graph.op("Relu", dense), read, 10)
+    return graph.op("Gemm", graph.op("Concat", *pools, axis=1), graph.floats(folded), graph.floats(bias))
 
 
 def _add_constants(graph: GraphBuilder, pool: str, front: Front) -> str:

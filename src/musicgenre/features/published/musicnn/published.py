@@ -19,7 +19,7 @@ SEGMENT_SAMPLES = (PATCH_FRAMES - 1) * SPEC.hop_length + SPEC.n_fft  # a patch a
 LEAD_SAMPLES = SPEC.n_fft // 2
 
 _WIDTHS: dict[Family, dict[str, int]] = {
-    "musicnn": {"embedding": 200, "tags": 50, "mean": 753, "max": 753},
+    "musicnn": {"embedding": 200, "tags": 50, "mean": 753, "max": 753, "dense": 200},
     "vgg": {"embedding": 256, "tags": 50},
 }
 

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
+from musicgenre._npz import read_whole_npz
+from musicgenre._transfer import refuse_unasked
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn.checkpoint import Checkpoint
 from musicgenre.features.published.musicnn.published import Family, Published
@@ -72,8 +74,6 @@ _NORMS: dict[Family, tuple[int, ...]] = {
 _SEED = 20_019
 
 _CHECKPOINT = "checkpoint_sha256"  # name of the entry that says which checkpoint a kept file was made from
-# What NumPy makes of a kept file that is cut short, changed, or something else.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Weights(Protocol):
@@ -255,6 +255,7 @@ def find_weights(source: Path | None, folder: Path, *, allow_network: bool, repo
 
     if not allow_network:
         raise BundleError("the published MusiCNN weights are not on this machine", next_step=THREE_WAYS)
+    refuse_unasked("the published MusiCNN weights", "msd-musicnn")
     report(f"downloading {PACKAGE} {VERSION} ({_WHEEL_MB} MB) with pip")
     return WheelWeights(_download(folder))
 
@@ -298,13 +299,11 @@ def read_checkpoint(weights: Weights, model: Published) -> tuple[bytes, bytes]:
 
 def _kept_variables(model: Published) -> Variables | None:
     """Take the variables from the cache; `None` where they are absent, damaged or of another checkpoint."""
-    try:
-        with np.load(variables_path(model), allow_pickle=False) as file:
-            if str(file[_CHECKPOINT]) != model.data_sha256:
-                return None
-            return {name: np.asarray(file[name], np.float32) for name in variable_shapes(model.family)}
-    except _UNREADABLE:
+    arrays = read_whole_npz(variables_path(model))
+    shapes = variable_shapes(model.family)
+    if arrays is None or arrays.keys() != {_CHECKPOINT, *shapes} or str(arrays[_CHECKPOINT]) != model.data_sha256:
         return None
+    return {name: np.asarray(arrays[name], np.float32) for name in shapes}
 
 
 def _download(folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Essentia's published networks (Discogs-EffNet and heads): their files, and the front end that feeds them."""

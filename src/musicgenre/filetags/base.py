@@ -1,0 +1,105 @@
+"""What every container's tags can be asked, whatever the container."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+from musicgenre.errors import LibraryError
+from musicgenre.filetags.splice import Edit
+
+GENRE, MOOD, GROUPING = "genre", "mood", "grouping"
+CUSTOM = "custom:"
+"""What a field of one's own begins with: `custom:DECADE`."""
+
+Changes = Mapping[str, tuple[str, ...]]
+"""New values by field; none removes the field."""
+
+Span = tuple[int, int]
+"""Where something lies in a file: offset and length in bytes."""
+
+_READ_BYTES = 1 << 20
+
+
+class TagFile(ABC):
+    """The tags of one music file, read once.
+
+    Parameters
+    ----------
+    stream : binary file
+        The file; it stays open while the tags are used.
+
+    Raises
+    ------
+    LibraryError
+        The file is not what it begins like, or is damaged where its tags are.
+    """
+
+    id3_version: str | None = None  # "2.3", say, where there is an ID3v2 tag
+
+    def __init__(self, stream: BinaryIO, container: str) -> None:
+        self.container = container
+        self.stream = stream
+        self.size = stream.seek(0, os.SEEK_END)
+
+    @abstractmethod
+    def values(self, field: str) -> tuple[str, ...]:
+        """What stands in a field: `genre`, `mood`, `grouping` or `custom:NAME`; genres as names, not numbers."""
+
+    @abstractmethod
+    def text(self, name: str) -> str:
+        """First text of `artist`, `albumartist`, `album` or `title`; empty where there is none."""
+
+    @abstractmethod
+    def edits(self, changes: Changes, *, upgrade_id3: bool = False) -> list[Edit]:
+        """Say which bytes change so that the fields hold the values; `upgrade_id3` makes an ID3v2.3 tag a v2.4 one."""
+
+    @abstractmethod
+    def others(self, fields: Sequence[str]) -> list[bytes]:
+        """Every frame, comment or atom of the tags but those of the fields, as it stands in the file."""
+
+    @abstractmethod
+    def tag_spans(self) -> list[Span]:
+        """Where the tags lie: what another program changes when it writes some."""
+
+    @abstractmethod
+    def sound_spans(self) -> list[Span]:
+        """Where the sound lies, apart from every tag."""
+
+    def sound_pieces(self) -> Iterator[bytes]:
+        """The sound a piece at a time; what it hashes to stays the same whatever is done to the tags."""
+        for offset, length in self.sound_spans():
+            yield from self.pieces(offset, length)
+
+    def pieces(self, offset: int, length: int) -> Iterator[bytes]:
+        """Read a stretch of the file a piece at a time."""
+        while length > 0:
+            self.stream.seek(offset)
+            piece = self.stream.read(min(length, _READ_BYTES))
+            if not piece:
+                raise LibraryError("the file is shorter than its header says", next_step="Was it copied whole?")
+            yield piece
+            offset += len(piece)
+            length -= len(piece)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read a stretch of the file, or what there is of it."""
+        if offset < 0 or length < 0:
+            return b""
+        self.stream.seek(offset)
+        return self.stream.read(length)
+
+
+def split_custom(field: str) -> str:
+    """Name of a field of one's own: `DECADE` of `custom:DECADE`."""
+    return field.removeprefix(CUSTOM)
+
+
+def damaged(what: str, reason: str) -> LibraryError:
+    """Make the error of tags that cannot be taken apart safely."""
+    return LibraryError(
+        f"{what} cannot be changed safely ({reason})",
+        next_step="Let a tag editor write this file once (Picard, say), then try again",
+    )

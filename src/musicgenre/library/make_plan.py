@@ -1,0 +1,269 @@
+"""From tracks to the rows of a plan: look at the files, hear what was not heard before, put albums together."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from musicgenre.audio import decoding_apart
+from musicgenre.filetags.base import CUSTOM, GROUPING, MOOD
+from musicgenre.filetags.music_file import FileTags
+from musicgenre.library.genre_map import GenreMap, risky
+from musicgenre.library.journal import Journal
+from musicgenre.library.memory import HeardMemory
+from musicgenre.library.plan import PlanRow, Policy, decide
+from musicgenre.listening.answer import UNSURE
+from musicgenre.listening.batch import Failure, hear_many
+from musicgenre.listening.classifier import Classifier
+
+Report = Callable[[str, int, int], None]
+"""Told what is done: name, done, all."""
+
+# Tags of the published networks that name a mood, and a decade.
+MOODS = ("happy", "sad", "Mellow", "chill", "chillout", "party", "sexy", "beautiful", "easy listening", "catchy")
+DECADES = {"60s": "1960s", "70s": "1970s", "80s": "1980s", "90s": "1990s", "00s": "2000s"}
+_TAG_THRESHOLD = 0.25  # from this mean probability on a mood or a decade is worth writing
+_MOST_MOODS = 2
+_AGREEING_SHARE = 2 / 3  # of an album's tracks, that the album may speak for them
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """How a plan is made.
+
+    Attributes
+    ----------
+    policy : {"keep", "merge", "replace"}
+        What happens to a genre that is there.
+    max_genres : int
+        Genres per track at most.
+    style, mood : bool
+        Also propose the style (a finer genre among the network's tags), and moods in a field of their own.
+    decade : str
+        Field for the decade: `grouping` or `custom:NAME`; empty: none.
+    by_album : bool
+        Let tracks of one album answer together where they agree.
+    update_own : bool
+        Renew what we wrote and nobody changed.
+    genre_map : GenreMap
+        From labels to one's own genres.
+    """
+
+    policy: Policy = "keep"
+    max_genres: int = 1
+    style: bool = False
+    mood: bool = False
+    decade: str = ""
+    by_album: bool = False
+    update_own: bool = False
+    genre_map: GenreMap = field(default_factory=GenreMap)
+
+
+def make_plan(
+    paths: Sequence[str],
+    classifier: Classifier,
+    memory: HeardMemory,
+    journal: Journal,
+    options: PlanOptions,
+    *,
+    settings: str,
+    jobs: int = 1,
+    report: Report = lambda what, done, total: None,
+) -> Iterator[PlanRow]:
+    """Make the rows of a plan, in the order of the paths.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The tracks.
+    classifier : Classifier
+        What hears them.
+    memory : HeardMemory
+        What was heard before; grows.
+    journal : Journal
+        What we wrote before, and what a person corrected.
+    options : PlanOptions
+        How.
+    settings : str
+        What, beside the model, decides what is heard: the coverage.
+    jobs : int
+        Tracks at a time.
+    report : callable
+        Told how far it is.
+
+    Yields
+    ------
+    PlanRow
+        One a path; a file that cannot be heard has a row that says why.
+    """
+    looks: dict[str, FileTags | str] = {}
+    for number, path in enumerate(paths):
+        try:
+            looks[path] = memory.look(path)
+        except OSError as error:
+            looks[path] = f"{path}: the file could not be read ({error.strerror or error})."
+        report("looking", number + 1, len(paths))
+
+    settings = f"{classifier.model_sha256} {settings}"
+    failures = _hear_missing(looks, classifier, memory, settings, jobs, report)
+
+    # Tracks of one folder stand together, so an album is complete when the next one begins.
+    album: list[tuple[PlanRow, Mapping[str, Any]]] = []
+    for path in paths:
+        tags = looks[path]
+        if isinstance(tags, str) or path in failures:
+            reason = tags if isinstance(tags, str) else failures[path]
+            row, record = PlanRow(path, write=False, why="failed", note=reason), {}
+        else:
+            record = memory.heard(tags.sound_sha256, settings) or {}
+            row = _row(path, tags, record, classifier, options)
+        if album and (not options.by_album or row.album_key != album[0][0].album_key):
+            yield from _decided(album, classifier, journal, options)
+            album = []
+        album.append((row, record))
+    yield from _decided(album, classifier, journal, options)
+
+
+def _hear_missing(
+    looks: Mapping[str, FileTags | str],
+    classifier: Classifier,
+    memory: HeardMemory,
+    settings: str,
+    jobs: int,
+    report: Report,
+) -> dict[str, str]:
+    """Hear every sound that was not heard before, once; tell which files failed, and why."""
+    missing: dict[str, list[str]] = defaultdict(list)
+    for path, tags in looks.items():
+        if not isinstance(tags, str) and memory.heard(tags.sound_sha256, settings) is None:
+            missing[tags.sound_sha256].append(path)
+
+    failures: dict[str, str] = {}
+    sounds = {same[0]: sound for sound, same in missing.items()}
+    with decoding_apart(len(sounds)):
+        results = hear_many(list(sounds), classifier.classify, jobs=jobs)
+        for number, (path, result) in enumerate(zip(sounds, results, strict=True)):
+            if isinstance(result, Failure):
+                failures |= dict.fromkeys(missing[sounds[path]], result.error)
+            else:
+                record = result.as_dict()
+                record["threshold"] = result.unsure_threshold
+                memory.remember(sounds[path], settings, record)
+            report("listening", number + 1, len(sounds))
+    return failures
+
+
+def _row(
+    path: str, tags: FileTags, record: Mapping[str, Any], classifier: Classifier, options: PlanOptions
+) -> PlanRow:
+    """What a file says and what was heard of it; nothing is decided yet."""
+    row = PlanRow(
+        path,
+        write=False,
+        now=tags.genres,
+        artist=tags.artist or tags.album_artist,
+        album=tags.album,
+        title=tags.title,
+        container=tags.container,
+        sound_sha256=tags.sound_sha256,
+        tags_sha256=tags.tags_sha256,
+        model=classifier.model,
+        model_sha256=classifier.model_sha256,
+        note="; ".join(record.get("warnings", [])),
+    )
+    if not tags.container:
+        return replace(row, why="failed", note="tags of this kind of file cannot be written")
+    if classifier.names_tags:
+        labels = list(record.get("chosen", []))
+        confidence = max((record["tags"][label] for label in labels), default=None)
+        return _proposing(row, labels, confidence, options)
+
+    labels = [record["genre"]] if record["genre"] != UNSURE else []
+    if labels and options.style and record["style"]:
+        labels.append(record["style"])
+    row = _proposing(row, labels, record["confidence"], options)
+    if record["genre"] == UNSURE:
+        candidates = ", ".join(record["candidates"][:3])
+        row = replace(row, why="unsure", note="; ".join(filter(None, [f"perhaps {candidates}", row.note])))
+    return row
+
+
+def _proposing(row: PlanRow, labels: Sequence[str], confidence: float | None, options: PlanOptions) -> PlanRow:
+    """Bring labels to the person's own genres."""
+    proposed = options.genre_map.names(labels, artist=row.artist, path=row.path)
+    note = row.note
+    for name in proposed[: options.max_genres]:
+        if risky(name):
+            note = "; ".join(filter(None, [note, f"some players split {name!r} at {risky(name)}"]))
+    why = "heard" if proposed else ("dropped" if labels else "unsure")
+    return replace(row, proposed=proposed, confidence=confidence, why=why, note=note)
+
+
+def _decided(
+    album: Sequence[tuple[PlanRow, Mapping[str, Any]]],
+    classifier: Classifier,
+    journal: Journal,
+    options: PlanOptions,
+) -> Iterator[PlanRow]:
+    """Let an album answer together where it can, a person's correction win, and the policy decide."""
+    answer = _album_answer([record for row, record in album if row.why in ("heard", "unsure")])
+    for row, record in album:
+        if options.by_album and row.album and answer is not None and row.why in ("heard", "unsure"):
+            genre, probability = answer
+            labels = [genre]
+            if options.style and record["style"]:
+                labels.append(record["style"])
+            heard = row.proposed
+            row = replace(_proposing(replace(row, note=""), labels, probability, options), why="album")  # noqa: PLW2901
+            if heard and heard[:1] != row.proposed[:1]:
+                note = "; ".join(filter(None, [row.note, f"alone it was heard as {heard[0]}"]))
+                row = replace(row, note=note)  # noqa: PLW2901
+
+        corrected = journal.correction(row.sound_sha256) if row.sound_sha256 else None
+        if corrected is not None and row.why != "failed":
+            row = replace(row, proposed=corrected, why="corrected", confidence=None)  # noqa: PLW2901
+        yield decide(
+            row,
+            policy=options.policy,
+            ours=journal.ours(row.path),
+            update_own=options.update_own,
+            max_genres=max(options.max_genres, len(corrected or ())),
+            extra=_extra(row, record, options),
+        )
+
+
+def _album_answer(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
+    """Mean of calibrated scores over an album's tracks, where two thirds of them agree with it; None elsewhere."""
+    scored = [record for record in records if record.get("scores")]
+    if len(scored) < 2:
+        return None
+    labels = sorted(scored[0]["scores"])
+    scores = np.array([[record["scores"].get(label, 0.0) for label in labels] for record in scored])
+    mean = scores.mean(axis=0)
+    best = int(mean.argmax())
+    agreeing = Counter(int(row.argmax()) for row in scores)[best]
+    if agreeing < _AGREEING_SHARE * len(scored) or mean[best] < max(record["threshold"] for record in scored):
+        return None
+    return labels[best], float(mean[best])
+
+
+def _extra(row: PlanRow, record: Mapping[str, Any], options: PlanOptions) -> dict[str, tuple[str, ...]]:
+    """Moods and the decade, from the network's tags."""
+    tags: Mapping[str, float] = record.get("tags", {})
+    extra: dict[str, tuple[str, ...]] = {}
+    if row.why == "failed":
+        return extra
+    if options.mood:
+        moods = [tag for tag, probability in tags.items() if tag in MOODS and probability >= _TAG_THRESHOLD]
+        if moods:
+            extra[MOOD] = tuple(mood.lower() for mood in moods[:_MOST_MOODS])
+    if options.decade:
+        decades = [tag for tag, probability in tags.items() if tag in DECADES and probability >= _TAG_THRESHOLD]
+        if decades:
+            field = options.decade if options.decade.startswith(CUSTOM) else GROUPING
+            extra[field] = (DECADES[decades[0]],)
+    return extra

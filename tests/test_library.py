@@ -1,0 +1,618 @@
+"""Plans are made, looked at, applied and taken back; whatever happens, files are old or new and the journal agrees."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicgenre.errors import LibraryError, UsageError
+from musicgenre.filetags.music_file import read_tags
+from musicgenre.library.genre_map import GenreMap, map_to_begin_with, read_map
+from musicgenre.library.journal import Journal
+from musicgenre.library.make_plan import PlanOptions, make_plan
+from musicgenre.library.memory import HeardMemory
+from musicgenre.library.plan import PlanRow, decide, read_plan, selected
+from musicgenre.library.playlists import write_lists, write_table
+from musicgenre.library.undo import undo
+from musicgenre.library.write import Left, Wanted, WriteOptions, Written, settle_open, write_files
+from musicgenre.listening.answer import Answer
+from musicgenre.listening.batch import Failure
+from tests.cli import run
+from tests.limits import GUARD_S
+from tests.tagged_files import MAKERS, tagged
+
+SUFFIXES = {
+    "m4a": ".m4a",
+    "flac": ".flac",
+    "ogg": ".ogg",
+    "opus": ".opus",
+    "wma": ".wma",
+    "wav": ".wav",
+    "aiff": ".aiff",
+}
+
+
+class Ear:
+    """Says what it is told to say of files, by their names; counts how often it is asked."""
+
+    names_tags = False
+    labels = ("jazz", "pop", "rock")
+    vocabulary = ("jazz", "pop", "rock", "bebop")
+    model, model_sha256 = "an ear", "e" * 64
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def classify(self, path: str) -> Answer:
+        self.asked.append(Path(path).name)
+        genre, confidence = self.answers.get(Path(path).stem, ("jazz", 0.9))
+        rest = (1 - confidence) / 2
+        scores = {label: confidence if label == genre else rest for label in self.labels}
+        best = genre if confidence >= 0.5 else "unsure"
+        tags = {"bebop": 0.6, "happy": 0.5, "80s": 0.4}
+        return Answer(
+            path, 30.0, 18.0, best, confidence, scores, tags, "bebop", model=self.model, unsure_threshold=0.5
+        )
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Seven files: three without a genre."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name, kind in (
+        *(("a.flac", "flac"), ("b.mp3", "mp3-2.3"), ("c.m4a", "m4a-bare"), ("d.ogg", "ogg"), ("e.mp3", "mp3-bare")),
+        *(("f.wav", "wav-bare"), ("g.wma", "wma")),
+    ):
+        (folder / name).write_bytes(tagged(kind))
+    return folder
+
+
+def planned(paths: Sequence[Path], ear: Ear, **options: Any) -> list[PlanRow]:
+    with HeardMemory() as memory, Journal() as journal:
+        rows = make_plan([str(path) for path in paths], ear, memory, journal, PlanOptions(**options), settings="x")  # type: ignore[arg-type]
+        return list(rows)
+
+
+def applied(rows: Sequence[PlanRow], **options: Any) -> list[Written | Left]:
+    wanted = [
+        Wanted(row.path, row.set, row.sound_sha256, row.tags_sha256, row.model, row.model_sha256)
+        for row in rows
+        if row.write
+    ]
+    with Journal() as journal:
+        return list(write_files(journal, journal.begin("apply"), wanted, WriteOptions(**options)))
+
+
+def taken_back(**which: Any) -> list[Written | Left]:
+    with Journal() as journal:
+        return list(undo(journal, journal.changes(state="done", **which), WriteOptions()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def genres(folder: Path) -> dict[str, tuple[str, ...]]:
+    return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
+
+
+def test_a_plan_touches_nothing_and_an_undo_gives_every_byte_back(music: Path) -> None:
+    before = contents(music)
+    rows = planned(sorted(music.iterdir()), Ear(c=("pop", 0.8)), policy="replace")
+    assert contents(music) == before
+    outcomes = applied(rows)
+    assert all(isinstance(outcome, Written) for outcome in outcomes) and len(outcomes) == 7
+    assert genres(music) == {name: ("pop",) if name == "c.m4a" else ("jazz",) for name in before}
+
+    assert len(taken_back()) == 7 and contents(music) == before
+    with Journal() as journal:  # the undo is a run of its own: taken back, the genres stand again
+        [last, first] = journal.runs()
+        assert (last.kind, first.kind, first.n_undone) == ("undo", "apply", 7)
+        again = list(undo(journal, journal.changes(run_id=last.id), WriteOptions()))
+    assert len(again) == 7 and genres(music)["c.m4a"] == ("pop",)
+    assert len(taken_back(run_id=first.id)) == 7 and contents(music) == before
+
+
+@pytest.mark.parametrize(
+    ("policy", "now", "written"),
+    [
+        ("keep", ("Rock",), None),
+        ("keep", (), ("jazz", "bebop")),
+        ("merge", ("Rock", "Jazz"), ("Rock", "Jazz", "bebop")),
+        ("merge", ("jazz", "bebop"), None),
+        ("replace", ("Rock",), ("jazz", "bebop")),
+        ("replace", ("jazz", "bebop"), None),
+    ],
+)
+def test_policies(policy: Any, now: tuple[str, ...], written: tuple[str, ...] | None) -> None:
+    row = PlanRow("x", write=False, now=now, proposed=("jazz", "bebop", "pop"), why="heard")
+    made = decide(row, policy=policy, ours={}, update_own=False, max_genres=2, extra={})
+    assert made.write == (written is not None) and made.set.get("genre") == written
+    assert made.why == ("heard" if written else {"keep": "kept"}.get(policy, "same"))
+
+
+def test_what_is_ours_may_be_renewed_and_a_hand_edit_is_respected(music: Path) -> None:
+    path = music / "e.mp3"
+    applied(planned([path], Ear()))
+    assert planned([path], Ear(e=("pop", 0.9)))[0].why in ("kept",)
+    # the same ear remembers; another one hears anew
+    other = Ear(e=("pop", 0.9))
+    other.model_sha256 = "f" * 64
+    [row] = planned([path], other, update_own=True)
+    assert row.write and row.set == {"genre": ("pop",)}
+    applied([row])
+    with Journal() as journal:
+        wanted = Wanted(str(path), {"genre": ("By hand",)}, row.sound_sha256, read_tags(path).tags_sha256)
+        assert len(list(write_files(journal, journal.begin("apply"), [wanted], WriteOptions()))) == 1
+    path.write_bytes(path.read_bytes().replace(b"By hand", b"My hand"))
+    [row] = planned([path], other, update_own=True)
+    assert not row.write and row.why == "kept" and row.now == ("My hand",)
+
+
+def test_what_was_heard_is_known_again_by_its_sound(music: Path, tmp_path: Path) -> None:
+    ear = Ear()
+    (music / "copy.mp3").write_bytes((music / "b.mp3").read_bytes())
+    paths = sorted(music.iterdir())
+    rows = planned(paths, ear)
+    # b.mp3, e.mp3 and the copy hold the same sound, whatever their tags
+    assert len(ear.asked) == 6 and len(rows) == 8
+
+    applied(planned(paths, ear, policy="replace"))
+    moved = (music / "a.flac").rename(tmp_path / "moved.flac")
+    planned([*sorted(music.iterdir()), moved], ear)
+    assert len(ear.asked) == 6
+    wav = tagged("wav-bare")
+    (music / "f.wav").write_bytes(wav[:2000] + b"\1\2\3\4" + wav[2004:])
+    planned([music / "f.wav"], ear)
+    assert len(ear.asked) == 7
+
+
+def test_a_damaged_memory_is_made_anew(music: Path, tmp_path: Path) -> None:
+    ear = Ear()
+    planned([music / "a.flac"], ear)
+    (tmp_path / "cache" / "heard.sqlite").write_bytes(b"no database" * 1000)
+    planned([music / "a.flac"], ear)
+    assert ear.asked == ["a.flac", "a.flac"]
+
+
+def test_albums_answer_together_where_they_agree(music: Path) -> None:
+    files = sorted(music.glob("*.mp3")) + sorted(music.glob("*.ogg")) + sorted(music.glob("*.flac"))
+    for path in files:
+        path.unlink()
+    for stem in "pqrst":
+        kind = {"p": "flac", "q": "ogg", "r": "mp3-2.3", "s": "mp3-2.4", "t": "wavpack"}[stem]
+        (music / f"{stem}.dat").write_bytes(tagged(kind))
+    paths = [music / f"{stem}.dat" for stem in "prqt"]  # of one album; the two MP3s hold one sound
+    ear = Ear(p=("jazz", 0.9), q=("jazz", 0.6), r=("rock", 0.8), t=("jazz", 0.45))
+    rows = {Path(row.path).stem: row for row in planned(paths, ear, policy="replace", by_album=True)}
+    assert {row.set["genre"] for row in rows.values()} == {("jazz",)}
+    assert all(row.why == "album" for row in rows.values())
+    assert rows["r"].note.startswith("alone it was heard as rock") and not rows["p"].note
+
+    apart = Ear(p=("jazz", 0.9), q=("pop", 0.9), r=("rock", 0.8), t=("jazz", 0.3))
+    apart.model_sha256 = "f" * 64
+    rows = {Path(row.path).stem: row for row in planned(paths, apart, policy="replace", by_album=True)}
+    assert rows["q"].set["genre"] == ("pop",) and rows["t"].why == "unsure" and rows["p"].why == "heard"
+
+
+def test_moods_and_decades_go_into_fields_of_their_own(music: Path) -> None:
+    [row] = planned([music / "e.mp3"], Ear(), mood=True, decade="grouping", style=True, max_genres=2)
+    assert row.set == {"genre": ("jazz", "bebop"), "mood": ("happy",), "grouping": ("1980s",)}
+    [row] = planned([music / "b.mp3"], Ear(), mood=True, decade="custom:DECADE")
+    assert row.write and row.why == "kept" and row.set == {"mood": ("happy",), "custom:DECADE": ("1980s",)}
+    before = (music / "b.mp3").read_bytes()
+    applied([row])
+    assert read_tags(music / "b.mp3").moods == ("happy",) and read_tags(music / "b.mp3").genres == ("Rock",)
+    assert len(taken_back()) == 1 and (music / "b.mp3").read_bytes() == before
+
+
+def test_files_that_cannot_be_heard_or_written_have_a_row(music: Path) -> None:
+    class Deaf(Ear):
+        def classify(self, path: str) -> Answer:
+            from musicgenre.errors import AudioError
+
+            raise AudioError("it is broken")
+
+    (music / "z.tta").write_bytes(b"TTA1" + bytes(100))
+    rows = planned([music / "a.flac", music / "gone.mp3"], Deaf())
+    assert [row.why for row in rows] == ["failed", "failed"]
+    assert "broken" in rows[0].note and "could not be read" in rows[1].note
+    [row] = planned([music / "z.tta"], Ear())
+    assert row.why == "failed" and "cannot be written" in row.note and not row.write
+    assert isinstance(Failure("x", "y"), Failure)
+
+
+def test_a_file_that_changed_since_the_plan_is_left(music: Path) -> None:
+    rows = planned(sorted(music.iterdir()), Ear(), policy="replace")
+    (music / "a.flac").write_bytes(tagged("flac-bare"))
+    (music / "b.mp3").write_bytes(tagged("mp3-2.3")[:-400])
+    (music / "c.m4a").unlink()
+    left = [outcome for outcome in applied(rows) if isinstance(outcome, Left)]
+    assert len(left) == 3 and all(outcome.is_failure for outcome in left)
+    assert "tags were changed" in left[0].reason and "sound is another" in left[1].reason
+    assert (music / "b.mp3").read_bytes() == tagged("mp3-2.3")[:-400]
+
+
+def test_an_undo_looks_at_what_others_did_since(music: Path) -> None:
+    before = contents(music)
+    applied(planned(sorted(music.iterdir()), Ear(), policy="replace"))
+    import mutagen
+
+    tags = mutagen.File(music / "a.flac")
+    tags["title"] = "Another title"
+    tags.save()
+    genre = mutagen.File(music / "d.ogg")
+    genre["genre"] = "By hand"
+    genre.save()
+    (music / "g.wma").unlink()
+    outcomes = {Path(outcome.path).name: outcome for outcome in taken_back()}
+    assert read_tags(music / "a.flac").genres == ("Rock",) and read_tags(music / "a.flac").title == "Another title"
+    assert isinstance(outcomes["d.ogg"], Left) and "other values since" in outcomes["d.ogg"].reason
+    assert read_tags(music / "d.ogg").genres == ("By hand",)
+    assert isinstance(outcomes["g.wma"], Left)
+    same = ("b.mp3", "c.m4a", "e.mp3", "f.wav")
+    assert {name: (music / name).read_bytes() for name in same} == {name: before[name] for name in same}
+
+
+def test_corrections_win_from_then_on(music: Path) -> None:
+    [row] = planned([music / "e.mp3"], Ear())
+    with Journal() as journal:
+        journal.correct(row.sound_sha256, ("Swing",))
+    [row] = planned([music / "e.mp3"], Ear())
+    assert row.why == "corrected" and row.set == {"genre": ("Swing",)} and row.correction is None
+
+
+class TestPlans:
+    def test_a_line_is_a_row(self, tmp_path: Path) -> None:
+        row = PlanRow("/m/\udcff.mp3", write=True, now=("a",), set={"genre": ("Ж",)}, meant=("Ж",), confidence=0.5)
+        (tmp_path / "plan").write_text(row.to_line())
+        assert list(read_plan(tmp_path / "plan")) == [row]
+
+    def test_what_a_person_edits_is_a_correction(self) -> None:
+        row = PlanRow("x", write=True, set={"genre": ("Soul",)}, meant=("jazz",))
+        assert row.correction == ("Soul",) and PlanRow("x", write=True, set={}).correction is None
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("no json", "no JSON"),
+            ("[]", "names no path"),
+            ('{"path": "x", "write": true}', "format"),
+            ('{"format": 1, "path": "x", "write": "yes"}', "neither true nor false"),
+            ('{"format": 1, "path": "x", "write": true, "set": {"date": "1999"}}', "fields are genre"),
+            ('{"format": 1, "path": "x", "write": true, "set": {"genre": 3}}', "no list of names"),
+            ('{"format": 1, "path": "x", "write": true, "set": []}', "no table"),
+            ('{"format": 1, "path": "x", "write": true, "confidence": 7}', "no probability"),
+            ('{"format": 1, "path": "x", "write": true, "artist": 7}', "no text"),
+            ('{"format": 1, "path": "x", "write": true, "gener": []}', "'gener' that no plan has"),
+        ],
+    )
+    def test_lines_that_are_none_are_named(self, tmp_path: Path, line: str, said: str) -> None:
+        (tmp_path / "plan").write_text(f"\n{line}\n")
+        with pytest.raises(LibraryError, match="line 2 of") as caught:
+            list(read_plan(tmp_path / "plan"))
+        assert said in str(caught.value)
+
+    def test_an_edited_name_may_stand_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "plan").write_text('{"format": 1, "path": "x", "write": true, "set": {"genre": " Soul "}}')
+        assert next(read_plan(tmp_path / "plan")).set == {"genre": ("Soul",)}
+
+    def test_rows_are_selected(self) -> None:
+        rows = [
+            PlanRow("a", write=True, now=("x",), proposed=("Jazz",), confidence=0.9, album="One"),
+            PlanRow("b", write=True, proposed=("pop",), confidence=0.6, album="Two"),
+            PlanRow("c", write=True, set={"genre": ("Soul",)}, why="corrected"),
+        ]
+
+        def names(**options: Any) -> str:
+            return "".join(row.path for row in selected(rows, **options))
+
+        assert names(only_missing=True) == "bc" and names(min_confidence=0.8) == "ac"
+        assert names(genres=["jazz", "SOUL"]) == "ac" and names(albums=["two"]) == "b"
+
+
+class TestMaps:
+    def test_labels_become_ones_own(self, tmp_path: Path) -> None:
+        (tmp_path / "m.toml").write_text(
+            'casing = "title"\nwrite_parents = true\n'
+            '[labels]\njazz = "bebop jazz"\npop = []\nrock = ["Rock", "guitar"]\n'
+            '[parents]\n"bebop jazz" = "Jazz"\n[ignore.artists]\n"nina*" = ["Rock"]\n[ignore.folders]\nbooks = ["*"]\n'
+        )
+        made = read_map(tmp_path / "m.toml", ["jazz", "pop", "rock", "soul"])
+        assert made.names(["jazz"]) == ("Bebop Jazz", "Jazz") and made.names(["pop"]) == ()
+        assert made.names(["rock", "soul"], artist="Nina Simone") == ("Guitar", "Soul")
+        assert made.names(["rock"], path="/m/Books/1.mp3") == ()
+
+    def test_only_what_is_allowed(self) -> None:
+        made = GenreMap(whitelist=("JAZZ",), casing="lower")
+        assert made.names(["Jazz", "Pop"]) == ("jazz",)
+
+    def test_parents_that_go_in_a_circle_end(self) -> None:
+        made = GenreMap(parents={"a": "b", "b": "a"}, write_parents=True)
+        assert made.names(["a"]) == ("a", "b")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("x = 1", "a key 'x'"),
+            ("casing = 'up'", "as-is, title, lower"),
+            ("[labels]\njaz = 'x'", "Did you mean 'jazz'"),
+            ("[labels]\njazz = 3", "A name, or a list of names"),
+            ("labels = 3", "A table"),
+            ("write_parents = 1", "true, false"),
+            ("[parents]\na = ['b']", "one broader genre"),
+            ("ignore = 1", "ignore.artists"),
+            ("=", "cannot be read"),
+            ('[labels]\njazz = "a\\u0007"', "control characters"),
+        ],
+    )
+    def test_mistakes_are_named(self, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "m.toml").write_text(text)
+        with pytest.raises(UsageError) as caught:
+            read_map(tmp_path / "m.toml", ["jazz"])
+        assert said in str(caught.value)
+
+    @given(st.lists(st.text(min_size=1).filter(str.isprintable), unique=True, max_size=5))
+    def test_one_to_begin_with_changes_nothing(self, labels: list[str]) -> None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "m.toml"
+            path.write_text(map_to_begin_with(labels, "a model"), encoding="utf-8")
+            made = read_map(path, labels)
+        assert all(made.names([label]) == ((label.strip(),) if label.strip() else ()) for label in labels)
+
+
+class TestJournal:
+    def test_a_damaged_or_newer_one_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "j.sqlite"
+        path.write_bytes(b"no database" * 1000)
+        with pytest.raises(LibraryError, match="cannot be opened"):
+            Journal(path)
+        path.unlink()
+        Journal(path).close()
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA user_version = 99")
+        with pytest.raises(LibraryError, match="newer musicgenre"):
+            Journal(path)
+
+    def test_old_changes_are_forgotten_on_request_alone(self, music: Path) -> None:
+        applied(planned([music / "a.flac", music / "e.mp3"], Ear(), policy="replace"))
+        with Journal() as journal:
+            assert journal.prune("2000-01-01") == 0 and len(journal.changes()) == 2
+            assert journal.prune("2999-01-01") == 2 and journal.runs() == [] and journal.changes() == []
+
+    def test_what_is_kept_of_a_track_is_small(self, music: Path, tmp_path: Path) -> None:
+        applied(planned([music / "b.mp3"], Ear(), policy="replace"))
+        with sqlite3.connect(tmp_path / "data" / "library.sqlite") as database:
+            [size] = database.execute("SELECT length(splice) FROM change").fetchone()
+        assert size < 400  # the picture of 10 kB is not in it
+
+
+def test_playlists_and_tables(tmp_path: Path) -> None:
+    rows = [
+        PlanRow("/m/a.mp3", write=True, set={"genre": ("AC/DC: rock",)}, proposed=("AC/DC: rock",)),
+        PlanRow("/m/b.mp3", write=False, now=("jazz", "pop")),
+        PlanRow("/m/new\nline.mp3", write=False, now=("jazz",)),
+    ]
+    made = list(write_lists(rows, tmp_path / "lists", is_smart=False, overwrite=False))
+    assert [path.name for path in made] == ["AC_DC_ rock.m3u8", "jazz.m3u8", "pop.m3u8"]
+    assert made[1].read_text() == "#EXTM3U\n/m/b.mp3\n"
+    with pytest.raises(UsageError, match="exists already"):
+        list(write_lists(rows, tmp_path / "lists", is_smart=False, overwrite=False))
+    smart = list(write_lists(rows, tmp_path / "smart", is_smart=True, overwrite=False))
+    assert json.loads(smart[1].read_text())["all"] == [{"is": {"genre": "jazz"}}]
+    write_table(rows, tmp_path / "t.csv", overwrite=False)
+    assert (tmp_path / "t.csv").read_text().splitlines()[2].split(",")[:1] == ["/m/b.mp3"]
+
+
+# What a child does until it is killed: write into every file, again and again, to and fro.
+_WRITER = """
+import sys
+from pathlib import Path
+from musicgenre.filetags.music_file import read_tags
+from musicgenre.library.journal import Journal
+from musicgenre.library.write import Wanted, WriteOptions, settle_open, write_files
+files = sorted(Path(sys.argv[1]).iterdir())
+with Journal() as journal:
+    settle_open(journal)
+    print("ready", flush=True)
+    for turn in range(10_000):
+        wanted = []
+        for path in files:
+            tags = read_tags(path)
+            values = {"genre": ("Turn %d" % turn, "x" * (turn % 7 * 50))[: 1 + turn % 2]}
+            wanted.append(Wanted(str(path), values, tags.sound_sha256, tags.tags_sha256))
+        list(write_files(journal, journal.begin("apply"), wanted, WriteOptions()))
+"""
+
+
+def _kill_at_random_moments(music: Path, n_kills: int, seed: int) -> None:
+    """Every file is old or new, the journal agrees after the next start, nothing is left behind."""
+    originals = contents(music)
+    dice = random.Random(seed)
+    for _ in range(n_kills):
+        child = subprocess.Popen([sys.executable, "-c", _WRITER, str(music)], stdout=subprocess.PIPE)
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        time.sleep(dice.random() * 0.15)
+        child.send_signal(signal.SIGKILL)
+        child.wait(GUARD_S)
+        child.stdout.close()
+
+    with Journal() as journal:
+        settle_open(journal)
+        assert journal.unsettled() == [] and contents(music).keys() == originals.keys()
+        for path in sorted(music.iterdir()):
+            changes = journal.changes(path=str(path))
+            if changes:
+                assert read_tags(path).tags_sha256 == changes[0].tags_after
+        outcomes = list(undo(journal, journal.changes(state="done"), WriteOptions()))
+    assert all(isinstance(outcome, Written) for outcome in outcomes) and contents(music) == originals
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a thing of POSIX")
+def test_a_kill_leaves_files_whole_and_a_journal_that_agrees(music: Path) -> None:
+    _kill_at_random_moments(music, 50, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a thing of POSIX")
+def test_a_thousand_kills(music: Path) -> None:
+    _kill_at_random_moments(music, 1000, seed=2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="it is a kill at one place")
+@pytest.mark.parametrize("place", ["os.fsync", "pathlib.Path.replace", "shutil.copystat"])
+def test_a_kill_at_the_worst_moments(music: Path, place: str) -> None:
+    before = contents(music)
+    kill = f"import os, pathlib, shutil\ndef die(*a, **k): os.kill(os.getpid(), 9)\n{place} = die\n"
+    done = subprocess.run(
+        [sys.executable, "-c", kill + _WRITER, str(music)], timeout=GUARD_S, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    with Journal() as journal:
+        if place == "shutil.copystat":
+            assert len(list(music.iterdir())) == len(before) + 1  # what the kill left behind
+        assert len(settle_open(journal)) == len(before) and journal.changes() == []
+    assert contents(music) == before
+
+
+def test_two_applies_at_once(music: Path, tmp_path: Path) -> None:
+    rows = planned(sorted(music.iterdir()), Ear(), policy="replace")
+    (tmp_path / "plan").write_text("".join(row.to_line() for row in rows))
+    from musicgenre.library.write import locked
+
+    with Journal() as journal, locked(journal):
+        done = run("library", "apply", tmp_path / "plan", "--yes")
+        assert done.returncode == 2 and b"is writing into" in done.stderr
+    assert run("library", "apply", tmp_path / "plan", "--yes").returncode == 0
+
+
+class TestCommands:
+    @pytest.fixture(autouse=True)
+    def ear(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        made = Ear(f=("pop", 0.4))
+        monkeypatch.setattr("musicgenre.listening.classifier.Classifier", lambda *_, **__: made)
+        yield
+
+    def test_from_plan_to_undo(self, music: Path, tmp_path: Path) -> None:
+        before = contents(music)
+        plan = tmp_path / "plan.jsonl"
+        done = run("library", "plan", music, "-o", plan)
+        assert done.returncode == 0 and b"2 of 7 files would change: jazz 2" in done.stderr
+        assert b"to write it: musicgenre library apply" in done.stderr
+        shown = run("library", "show", plan).stdout.decode()
+        assert "  c.m4a: (none) -> jazz  90%\n" in shown and "f.wav" not in shown and "kept 4" in shown
+        unsure = run("library", "show", plan, "--unsure").stdout.decode()
+        assert "  f.wav: (none) stays: unsure  (perhaps " in unsure and "  a.flac: Rock stays: kept" in unsure
+
+        assert run("library", "plan", music, "-o", plan).returncode == 2
+        asked = run("library", "apply", plan)
+        assert asked.returncode == 2 and b"nobody is there to be asked" in asked.stderr and contents(music) == before
+        done = run("library", "apply", plan, "--yes")
+        assert done.returncode == 0 and b"2 written" in done.stderr
+        assert read_tags(music / "c.m4a").genres == ("jazz",)
+        again = run("library", "apply", plan, "--yes")
+        assert again.returncode == 1 and b"tags were changed since the plan" in again.stderr
+
+        history = run("library", "history").stdout.decode()
+        assert "apply  2 files" in history
+        files = run("library", "history", "--path", music).stdout.decode()
+        assert f"(none) -> jazz  {music / 'c.m4a'}" in files
+        done = run("library", "undo", "--last", "--yes")
+        assert done.returncode == 0 and b"2 given back" in done.stderr and contents(music) == before
+        assert b"undo" in run("library", "history").stdout
+        assert run("library", "undo", "--since", "2020-01-01", "--yes").stdout == b"nothing to take back\n"
+        assert b"forgot" in run("library", "history", "prune", "--older-than", "2999-01-01", "--yes").stdout
+
+    def test_edits_survive_a_plan_made_again(self, music: Path, tmp_path: Path) -> None:
+        plan = tmp_path / "plan.jsonl"
+        run("library", "plan", music, "-o", plan)
+        plan.write_text(plan.read_text().replace('"set": {"genre": ["jazz"]}', '"set": {"genre": ["Swing"]}', 1))
+        assert run("library", "plan", music, "-o", plan, "--resume").returncode == 0
+        assert sum(row.correction == ("Swing",) for row in read_plan(plan)) == 1
+        run("library", "apply", plan, "--yes")
+        assert sorted(genres(music).values()).count(("Swing",)) == 1
+        run("library", "undo", "--last", "--yes")
+        run("library", "plan", music, "-o", plan, "--overwrite")
+        # the sound of c.m4a (or e.mp3) is known to be Swing from now on
+        assert [row.why for row in read_plan(plan)].count("corrected") >= 1
+
+    def test_review_shows_the_surest_disagreement_first(self, music: Path, tmp_path: Path) -> None:
+        run("library", "plan", music, "-o", tmp_path / "plan.jsonl")
+        done = run("library", "review", tmp_path / "plan.jsonl").stdout.decode().splitlines()
+        assert (
+            done[0].startswith("Rock <> jazz  90%") and done[-1] == "4 of 4 tracks with a genre were heard otherwise"
+        )
+
+    def test_maps_and_lists(self, music: Path, tmp_path: Path) -> None:
+        assert run("library", "map", "init", "-o", tmp_path / "g.toml").returncode == 0
+        assert run("library", "map", "init", "-o", tmp_path / "g.toml").returncode == 2
+        text = (tmp_path / "g.toml").read_text().replace('"jazz" = "jazz"', '"jazz" = "Folk, World, & Country"')
+        (tmp_path / "g.toml").write_text(text)
+        plan = tmp_path / "plan.jsonl"
+        done = run("library", "plan", music, "-o", plan, "--show", "--map", tmp_path / "g.toml")
+        assert "(none) -> Folk, World, & Country" in done.stdout.decode() and b"some players split" in done.stdout
+        for kind in ("m3u8", "nsp"):
+            assert run("library", "export", plan, "-o", tmp_path / kind, "--format", kind).returncode == 0
+        assert run("library", "export", plan, "-o", tmp_path / "t.csv", "--format", "csv").returncode == 0
+        assert (tmp_path / "m3u8" / "Folk, World, & Country.m3u8").is_file()
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["plan", "."], b"a plan needs a place"),
+            (["plan", ".", "--show", "--style"], b"--max-genres 2"),
+            (["plan", ".", "--show", "--map", "gone.toml"], b"cannot be read"),
+            (["apply", "gone.jsonl"], b"cannot be read"),
+            (["undo"], b"undo needs to know what"),
+            (["undo", "--last", "--run", "3"], b"undo needs to know what"),
+            (["undo", "--run", "3"], b"there is no run 3"),
+            (["undo", "--since", "yesterday"], b"is no time"),
+        ],
+    )
+    def test_misuse(self, tmp_path: Path, words: list[str], said: bytes) -> None:
+        (tmp_path / "a.flac").write_bytes(tagged("flac"))
+        done = run("library", *words, cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr
+
+    def test_files_left_are_told(self, music: Path, tmp_path: Path) -> None:
+        run("library", "plan", music, "-o", tmp_path / "plan.jsonl")
+        (music / "c.m4a").unlink()
+        (music / "other.mp3").hardlink_to(music / "e.mp3")
+        done = run("library", "apply", tmp_path / "plan.jsonl", "--yes")
+        assert done.returncode == 1 and b"has 2 names (hard links)" in done.stderr
+        assert b"0 written, 2 left as they were" in done.stderr
+        done = run("library", "apply", tmp_path / "plan.jsonl", "--yes", "--break-links")
+        assert b"1 written, 1 left" in done.stderr and (music / "other.mp3").read_bytes() == tagged("mp3-bare")
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_container_through_the_journal(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(tagged(kind))
+    [row] = planned([path], Ear(), policy="replace")
+    applied([row])
+    assert read_tags(path).genres == ("jazz",)
+    assert all(isinstance(outcome, Written) for outcome in taken_back()) and path.read_bytes() == tagged(kind)
