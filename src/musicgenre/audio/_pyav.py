@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import _debug
-from musicgenre.audio._formats import holds_coded_sound, matroska_is_one, ogg_chains, wavpack_is_one
+from musicgenre.audio._formats import holds_coded_sound, matroska_is_one, musepack_stream, ogg_chains, wavpack_is_one
 from musicgenre.audio._input import Input
 from musicgenre.audio._readers import DecodeFailure, NoSoundError
 from musicgenre.audio.sound import AudioInfo, Float32
@@ -56,6 +57,9 @@ _PLAIN_FORMATS = frozenset(f"{name}{planes}" for name in ("u8", "s16", "s32", "f
 _UNSAFE_CHANNELS = 7
 _UNSAFE_CONTAINERS = frozenset({"mov", "caf"})
 _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)")
+# Containers whose times leap where a part was damaged and left out, and by how much they do at least.
+_TELL_GAPS = frozenset({"ogg", "flac"})
+_GAP_S = 0.02
 # A packet that lasts longer has its length from a time that is wrong.
 _LONGEST_PACKET_S = 60
 # Packets this much behind the end that a container tells show that it tells wrong; so many are looked at.
@@ -139,7 +143,8 @@ class PyavReader:
         self._rate = 0
         self._queue = FrameQueue()
         self.notes: list[str] = []
-        self._damaged = 0
+        self.declared_frames: int | None = None
+        self._damaged, self._damaged_from_s = 0, inf
         self._open()
         codec = self._stream.codec_context
         container = self._container.format.name.split(",")[0]
@@ -192,6 +197,7 @@ class PyavReader:
             self._close()
             raise NoSoundError("no sound in it")
         self._stream: AudioStream = self._container.streams.audio[0]
+        self._tick_s = float(self._stream.time_base or 0)
         if self._stream.codec_context is None:  # a codec that libav does not know
             self._close()
             raise DecodeFailure("unknown codec")
@@ -202,11 +208,17 @@ class PyavReader:
         self._origin: Fraction | None = None
         self._first_size = 0
         self._grid = 0
+        self._expected_s: float | None = None  # time of the next frame, where none is missing
 
     def _lengths_s(self) -> tuple[float | None, float | None]:
         """Length in seconds that the file promises, and that it has as far as is known without decoding."""
         told_s = self._told_s()
         container = self._kind[0]
+        if container == "mpc8" and (musepack := musepack_stream(self._source)) and self._stream.rate:
+            if musepack.n_behind:
+                self.notes.append(f"another file is joined behind it: {musepack.n_behind} bytes were left unheard")
+            length_s = musepack.n_samples / self._stream.rate
+            return length_s, length_s
         if self._chains_s:
             return self._chains_s, self._chains_s
         goes_on = container == "matroska" and told_s is not None and self._goes_on_behind(told_s)
@@ -218,7 +230,7 @@ class PyavReader:
 
         counted_s = self._counted_s()
         if counted_s is None:  # what was refuted is no length
-            return told_s, None if goes_on or container == "ogg" else told_s
+            return told_s, None if container in ("ogg", "matroska") else told_s
         if told_s is None or container in _GUESSED_LENGTH or counted_s > told_s:
             told_s = counted_s
         return told_s, counted_s
@@ -308,6 +320,7 @@ class PyavReader:
             return
         self._queue.clear()
         self.position = landed
+        self._expected_s = None
         self._keep(frame_after)
 
     def _distrust(self) -> None:
@@ -351,7 +364,19 @@ class PyavReader:
                 self._origin = frame.pts * frame.time_base
         elif not self._grid:
             self._grid = frame.samples
+        self._note_gap(frame)
         self._queue.add(frame)
+
+    def _note_gap(self, frame: AudioFrame) -> None:
+        """Say where time is missing in front of a frame: a damaged page of Ogg is left out without an error."""
+        if self._kind[0] not in _TELL_GAPS or self._chains_s != 0 or frame.pts is None or not frame.sample_rate:
+            return
+        begin_s = frame.pts * self._tick_s
+        if self._expected_s is not None and begin_s > self._expected_s + _GAP_S:
+            self.notes.append(f"damaged after {self._heard_s():.1f} s")
+            if self.declared_frames is not None:  # it is not the end that is missing
+                self.declared_frames -= round((begin_s - self._expected_s) * frame.sample_rate)
+        self._expected_s = begin_s + frame.samples / frame.sample_rate
 
     def _decode(self) -> Iterator[AudioFrame]:
         """Decode on from here, over damaged packets."""
@@ -364,11 +389,17 @@ class PyavReader:
                 yield from packet.decode()
             except self._error:
                 self._damaged += 1
+                self._damaged_from_s = min(self._damaged_from_s, self._heard_s())
+
+    def _heard_s(self) -> float:
+        """Time up to which all is decoded."""
+        return (self.position + self._queue.n_frames) / (self._rate or self._queue.rate_hz or 1)
 
     def close(self) -> None:
         """Close libav's handles."""
         if self._damaged:
-            self.notes.append(f"damaged: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
+            after = f"damaged after {self._damaged_from_s:.1f} s"
+            self.notes.append(f"{after}: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
             self._damaged = 0
         self._close()
 
