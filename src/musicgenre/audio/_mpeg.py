@@ -60,8 +60,8 @@ class FrameTable:
     """Where the frames of a file are: offset and length in bytes of each, and what the first one says.
 
     `is_mixed` tells of frames of another kind behind, which one decoder cannot go on with. `n_lost_bytes` are no
-    sound, the first of them behind `n_before_loss` frames. `told_frames` and `told_bytes` are what the length header says;
-    `delay` and `padding` are samples to leave out at either end.
+    sound, the first of them behind `n_before_loss` frames. `told_frames` and `told_bytes` are what the length header
+    says; `delay` and `padding` are samples to leave out at either end.
     """
 
     kind: Kind = (0, 0, 0)
