@@ -56,7 +56,7 @@ _FLAC_INFO_BYTES = 26
 _FLAC_BLOCK_SAMPLES = {1: 192, 2: 576, 3: 1152, 4: 2304, 5: 4608}
 _FLAC_LARGEST_FRAME_BYTES = 1 << 17
 _FLAC_LARGEST_HEADER_BYTES = 16
-_EBML_SEGMENT = b"\x18\x53\x80\x67"
+_EBML_SEGMENT, _EBML_DURATION = b"\x18\x53\x80\x67", b"\x44\x89"
 _MUSEPACK = b"MPCK"
 _MUSEPACK_HEADER_BYTES, _MUSEPACK_NUMBER_BYTES = 64, 10
 # Mark, bytes, version, two high bytes, samples in all, first sample, samples here, flags.
@@ -323,6 +323,11 @@ def matroska_is_one(source: Input) -> bool:
     n_bytes = 9 - lead.bit_length()
     n_content = int.from_bytes(source.head[at + 4 : at + 4 + n_bytes], "big") & (1 << 7 * n_bytes) - 1
     return source.start + at + 4 + n_bytes + n_content == source.size
+
+
+def matroska_tells_length(source: Input) -> bool:
+    """Tell whether a Matroska file has a length in its header, which who writes into a pipe does not know."""
+    return _EBML_DURATION in source.head
 
 
 @dataclass(frozen=True, slots=True)

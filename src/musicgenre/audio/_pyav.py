@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import _debug
-from musicgenre.audio._formats import holds_coded_sound, matroska_is_one, musepack_stream, ogg_chains, wavpack_is_one
+from musicgenre.audio._formats import (
+    holds_coded_sound,
+    matroska_is_one,
+    matroska_tells_length,
+    musepack_stream,
+    ogg_chains,
+    wavpack_is_one,
+)
 from musicgenre.audio._input import Input
 from musicgenre.audio._readers import DecodeFailure, NoSoundError
 from musicgenre.audio.sound import AudioInfo, Float32
@@ -30,8 +37,8 @@ _CONTAINERS = (
     "mpegts,ogg,oma,rm,shn,tak,tta,w64,wav,wsd,wv,xwma"
 )
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-# Containers that promise no length of their own: libav guesses from the bit rate.
-_GUESSED_LENGTH = frozenset({"aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "mp3"})
+# Containers that promise no length of their own (libav guesses from the bit rate), or one that is off by some blocks.
+_GUESSED_LENGTH = frozenset({"aac", "ac3", "eac3", "dts", "amr", "avi", "mpegts", "mpeg", "mp3"})
 # Where a jump is known to be exact: (container, codec); "*" is any codec. Elsewhere we decode our way there.
 _EXACT_JUMPS = frozenset(
     {
@@ -231,7 +238,10 @@ class PyavReader:
         counted_s = self._counted_s()
         if counted_s is None:  # what was refuted is no length
             return told_s, None if container in ("ogg", "matroska") else told_s
-        if told_s is None or container in _GUESSED_LENGTH or counted_s > told_s:
+        is_guess = container in _GUESSED_LENGTH or (
+            container == "matroska" and not matroska_tells_length(self._source)
+        )
+        if told_s is None or is_guess or counted_s > told_s:
             told_s = counted_s
         return told_s, counted_s
 
@@ -272,11 +282,17 @@ class PyavReader:
         """Length by counting packets, undecoded; None where some tell none. Leaves the container at its start."""
         ticks, is_known = 0, True
         longest = _LONGEST_PACKET_S / (self._stream.time_base or 1)
+        before: int | None = None
+        told = 0  # by the packet before
         try:
             for packet in self._container.demux(self._stream):
                 self._source.alive()
-                ticks += packet.duration or 0
-                is_known &= 0 < (packet.duration or 0) < longest or not packet.size
+                # Lengths are rounded, so that many are off by much; from time to time they are not.
+                if packet.pts is not None and before is not None and abs(packet.pts - before - told) == 1:
+                    ticks += packet.pts - before - told
+                before, told = packet.pts, packet.duration or 0
+                ticks += told
+                is_known &= 0 < told < longest or not packet.size
         except self._error:
             self.notes.append("damaged near the end")
         length_s = float(ticks * (self._stream.time_base or 0))
