@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,6 +120,7 @@ def plan(
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
     if style and max_genres < 2:
         raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
+    field = _decade_field(decade)
     kept: dict[str, Row] = {}
     if output is not None:
         advice = "Add --resume to keep what you edited in it, or --overwrite to replace it"
@@ -129,18 +129,14 @@ def plan(
         kept = {row.path: row for row in read_plan(output)}
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
 
-    field = decade if decade in ("", "grouping") else f"custom:{decade.upper()}"
     rows: list[Row] = []
     try:
-        with ExitStack() as stack:
-            stack.enter_context(decoding_apart())  # what no decoder survives costs one line
+        # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
+        with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
             classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
             genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
-            by_album = by is GroupBy.album
-            options = PlanOptions(policy.value, max_genres, style, mood, field, by_album, update_own, genre_map)
-            memory = stack.enter_context(HeardMemory())
-            journal = stack.enter_context(Journal())
-            report = stack.enter_context(counting_several(quiet=quiet))
+            grouped = by is GroupBy.album
+            options = PlanOptions(policy.value, max_genres, style, mood, field, grouped, update_own, genre_map)
             made = make_plan(
                 [os.path.abspath(path) for path in gathered.paths],  # noqa: PTH100  a plan is good in any folder
                 classifier,
@@ -437,6 +433,16 @@ def export_plan(
         return
     for made in write_lists(rows, output, is_smart=kind is ListFormat.nsp, overwrite=overwrite):
         typer.echo(f"wrote {printable(made)}")
+
+
+def _decade_field(decade: str) -> str:
+    """Field that a decade goes into: none, grouping, or one of the person's own, which must not be taken."""
+    from musicgenre.filetags.base import check_field
+
+    field = decade if decade in ("", "grouping") else f"custom:{decade.upper()}"
+    if field:
+        check_field(field)
+    return field
 
 
 def _show_rows(rows: Iterable[PlanRow], *, unsure: bool) -> None:
