@@ -35,6 +35,7 @@ ROOMS = (
             "_onnx",
             "_outputs",
             "_protobuf",
+            "_yaml",
             "_transfer",
             "_weight_files",
             "config",

@@ -134,9 +134,8 @@ def plan(
         # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
         with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
             classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
-            genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
-            grouped = by is GroupBy.album
-            options = PlanOptions(policy.value, max_genres, style, mood, field, grouped, update_own, genre_map)
+            names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
+            options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, names)
             made = make_plan(
                 [os.path.abspath(path) for path in gathered.paths],  # noqa: PTH100  a plan is good in any folder
                 classifier,
@@ -153,8 +152,7 @@ def plan(
     except KeyboardInterrupt:
         say_interrupted("interrupted: what was heard is remembered; the same command goes on from there")
         raise typer.Exit(_INTERRUPTED) from None
-    for failure in gathered.failures:
-        rows.append(Row(failure.path, write=False, why="failed", note=failure.error))
+    rows += [Row(failure.path, write=False, why="failed", note=failure.error) for failure in gathered.failures]
 
     if output is not None:
         write_plan(rows, output)
