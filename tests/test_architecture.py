@@ -41,6 +41,7 @@ ROOMS = (
     ("listening",),
     ("exporting", "embedding", "teaching"),
     ("library",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )
