@@ -54,9 +54,7 @@ def serve(
         int,
         typer.Option("--max-model-mb", envvar=f"{_PREFIX}MAX_MODEL_MB", min=1, help="Most MB of a bundle in memory."),
     ] = 4_000,
-    check: Annotated[
-        bool, typer.Option("--check", help="Load everything, say what is served, and end.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Load everything, say what is served, and end.")] = False,
 ) -> None:
     """Serve models over HTTP, with a page to use them: drop files, read genres.
 
