@@ -25,6 +25,7 @@ import numpy as np
 
 from musicgenre import _debug
 from musicgenre._parallel import die_with_parent, one_thread_each, start_method, usable_cores
+from musicgenre._running import ending_with_work
 from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio._readers import DecodeFailure, as_decode_failure
@@ -169,7 +170,8 @@ class _DistantDecoder(Decoder):
     def _losing_worker(self) -> Iterator[None]:
         """Give the worker up where it dies or hangs, and say so in the name of the file."""
         try:
-            yield
+            with ending_with_work(self._worker.kill):
+                yield
         except (EOFError, OSError) as error:  # the pipe ends with the process
             self.is_closed = True
             is_hung = isinstance(error, TimeoutError)
@@ -213,6 +215,10 @@ class _Worker:
             self._is_ready = True
             if kind != "alive":
                 return kind == "error", value
+
+    def kill(self) -> None:
+        """Let the process die; who waits for its answer is told at once."""
+        self._process.kill()
 
     def end(self, *, is_hung: bool = False) -> str:
         """End the process; say how it had ended, if it had."""
