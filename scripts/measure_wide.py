@@ -93,7 +93,7 @@ def main() -> None:
             games.setdefault((sound.half, sound.name.partition("/")[0]), []).append(heard)
 
     command = f"Command: `python scripts/measure_wide.py MUSIC`, {datetime.now(UTC):%Y-%m-%d}."
-    lines = [TITLE, command, *table("sound", beds), *table("package", games), "", LIST_TITLE, *pieces(games)]
+    lines = [TITLE, "", command, *table("sound", beds), *table("package", games), "", LIST_TITLE, *pieces(games)]
     text = "\n".join(lines) + "\n"
     print(text)
     if chosen.write:
