@@ -24,6 +24,7 @@ ROOMS = (
             "_onnx",
             "_outputs",
             "_protobuf",
+            "_yaml",
             "_transfer",
             "_weight_files",
             "config",

@@ -91,7 +91,7 @@ def test_the_penalty_of_stacking_is_chosen_where_it_was_not_fitted() -> None:
 
 
 def test_a_share_of_nothing_does_not_outweigh_a_model_that_knows() -> None:
-    """A forest's trees never named the true label of some tracks: its zeros must not decide against the other model."""
+    """A forest's trees never named the true label of some tracks: its zeros must not decide alone."""
     rng = np.random.default_rng(8)
     truth = rng.integers(0, 5, 150)
     forest = rng.multinomial(20, np.full(5, 0.2), 150) / 20 * 0.5 + np.eye(5)[truth] * 0.5
@@ -110,11 +110,15 @@ def test_a_share_of_nothing_does_not_outweigh_a_model_that_knows() -> None:
 def test_an_ensemble_that_is_worse_than_a_member_says_so(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", random_answers(1, right=0.95), recipe="good")
     other = make_run(tmp_path / "other", random_answers(2, right=0.0), recipe="bad", parameters=None)
-    shy, sure = (make_predictions(random_answers(s, right=r), confidence=c) for s, r, c in ((1, 0.95, 0.4), (2, 0.0, 0.98)))
+    shy, sure = (
+        make_predictions(random_answers(s, right=r), confidence=c) for s, r, c in ((1, 0.95, 0.4), (2, 0.0, 0.98))
+    )
     write_predictions(shy, one / "predictions_validation.csv")
     write_predictions(sure, other / "predictions_validation.csv")
     made = ensemble([one, other], tmp_path / "both")
-    assert re.search(r"WORSE THAN A MEMBER: of 60 validation tracks mean names \d+ rightly .*, and good alone", made.warnings[0])
+    assert re.search(
+        r"WORSE THAN A MEMBER: of 60 validation tracks mean names \d+ rightly .*, and good alone", made.warnings[0]
+    )
     assert made.warnings[0] in evaluate(tmp_path / "both").warnings
     said = run_command("ensemble", one, other, "--output", tmp_path / "again").stderr.decode()
     assert said.count("WORSE THAN A MEMBER") == 1

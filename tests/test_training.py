@@ -138,7 +138,10 @@ def test_only_a_model_with_epochs_is_said_to_choose_weights(tmp_path: Path, tabl
     halves = table.with_tracks(
         replace(track, split=("train", "train", "test")[number % 3]) for number, track in enumerate(table.tracks)
     )
-    for recipe, does in (("table-naive-bayes-30s", "are held out for it"), ("table-mlp-standardised", "choose the weights")):
+    for recipe, does in (
+        ("table-naive-bayes-30s", "are held out for it"),
+        ("table-mlp-standardised", "choose the weights"),
+    ):
         said: list[str] = []
         settings = ["training.epochs=1"] if "mlp" in recipe else []
         train(recipe, halves, output=tmp_path / recipe, overrides=["data.labels=[]", *settings], report=said.append)

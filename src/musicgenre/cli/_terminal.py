@@ -124,7 +124,9 @@ def counting_several(*, quiet: bool = False) -> Iterator[Callable[[str, int, int
 
 
 @contextmanager
-def watching_training(*, quiet: bool = False) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
+def watching_training(
+    *, quiet: bool = False
+) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
     """Show a bar for every kind of thing that is done, and under them a line that changes: how the training goes.
 
     Where no bars can be drawn, as in a log, the line is written every half minute.

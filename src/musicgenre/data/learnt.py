@@ -77,7 +77,9 @@ class LearntFrom:
                 raise DataError(f"{where} is damaged: learnt_from.{name} is no list of hashes")
             columns.append(tuple(texts))
         if len(columns[0]) != len(columns[1]):
-            raise DataError(f"{where} is damaged: learnt_from has {len(columns[0])} tracks, {len(columns[1])} contents")
+            raise DataError(
+                f"{where} is damaged: learnt_from has {len(columns[0])} tracks, {len(columns[1])} contents"
+            )
         return cls(*columns)
 
     def as_values(self) -> dict[str, list[str]]:

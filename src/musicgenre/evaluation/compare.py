@@ -373,7 +373,9 @@ def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, fact
     drawn = [drawn_areas(seeds) for seeds in paired]
     measured = ~np.isnan(drawn[0][0, 0] + drawn[1][0, 0])
     if not measured.any():
-        raise RunError(f"the shared {part} tracks tell nothing about any tag", next_step=f"Compare on a larger {part} part")
+        raise RunError(
+            f"the shared {part} tracks tell nothing about any tag", next_step=f"Compare on a larger {part} part"
+        )
     differences = []
     for row, measure in enumerate(("mean ROC-AUC", "mean PR-AUC")):
         one, other = (nanmean(areas[row][:, measured], 1) for areas in drawn)  # the value, then the draws

@@ -245,9 +245,7 @@ def fitted_mixture(
     return mean, mean(members)
 
 
-def out_of_fold(
-    members: Array, truth: NDArray[np.intp], fit: Callable[[Array, NDArray[np.intp]], Mixture]
-) -> Array:
+def out_of_fold(members: Array, truth: NDArray[np.intp], fit: Callable[[Array, NDArray[np.intp]], Mixture]) -> Array:
     """Answers to validation tracks by mixtures that were fitted to the others, shape (n_tracks, n_labels).
 
     Parameters
@@ -280,14 +278,13 @@ def _weighted(members: Array, truth: NDArray[np.intp]) -> Weighted:
 
 def _chosen_strength(members: Array, truth: NDArray[np.intp]) -> tuple[float, Array]:
     """The penalty under which tracks that stacking was not fitted to are most likely, and its answers to them."""
-    best: tuple[float, float, Array] | None = None
-    for strength in STACKING_C:  # the strongest first, which is kept where another is no better
+    least, chosen, answers = np.inf, STACKING_C[0], members.mean(axis=0)
+    for strength in STACKING_C:  # the strongest penalty first, which is kept where another is no better
         said = out_of_fold(members, truth, partial(_regression, strength=strength))
         loss = float(-np.log(np.maximum(said[np.arange(len(truth)), truth], SMALLEST)).mean())
-        if best is None or loss < best[0]:
-            best = loss, strength, said
-    assert best is not None
-    return best[1], best[2]
+        if loss < least:
+            least, chosen, answers = loss, strength, said
+    return chosen, answers
 
 
 def _regression(members: Array, truth: NDArray[np.intp], strength: float) -> Stacked:
