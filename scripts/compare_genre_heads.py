@@ -25,7 +25,7 @@ from musicgenre.evaluation.calibration import choose_threshold, fit_temperature,
 from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, fit_discriminant
 from musicgenre.models.head import log_odds
-from musicgenre.teaching.folds import grouped_folds
+from musicgenre.evaluation.folds import grouped_folds
 from train_genre_head import DEFAULT_VIEW, HOP_S, LEVEL, N_FOLDS, namesake_prior
 
 Float64 = NDArray[np.float64]

@@ -45,7 +45,7 @@ from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant
 from musicgenre.models.head import GenreHead, log_odds
 from musicgenre.models.support import Support, fit_support
-from musicgenre.teaching.folds import grouped_folds
+from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
 
 Float64 = NDArray[np.float64]
