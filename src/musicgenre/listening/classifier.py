@@ -139,6 +139,11 @@ class Classifier:
         """Licence, citation, origin and notes of a model whose terms bind whoever uses its answers; else empty."""
         return self._listener.model_card
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What holds of every answer of the model, as that its confidence is not calibrated; mostly nothing."""
+        return self._listener.caveats
+
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.
 
