@@ -108,8 +108,11 @@ class AnswerResponse(Response):
     async def _outcome(self, file: Upload) -> Outcome:
         """Hear one file, whatever is wrong with it."""
         is_late = False
+        counts = self._workshop.outcomes
         try:
-            return Outcome(await self._workshop.do(lambda: self._hearing.hear(file)))
+            record = await self._workshop.do(lambda: self._hearing.hear(file))
+            counts["heard"] += 1
+            return Outcome(record)
         except TookTooLongError:
             is_late = True
             error = AudioError(
@@ -120,6 +123,7 @@ class AnswerResponse(Response):
             error = without_path(raised, file)
         except MemoryError:
             error = AudioError(f"{file.name}: not enough memory to hear this file")
+        counts["late" if is_late else "failed"] += 1
         return Outcome(self._hearing.failed(file.name, str(error)), error, is_late)
 
     async def _send_events(self, files: Sequence[Upload], send: Send) -> None:
