@@ -45,8 +45,8 @@ async def classify(
 ) -> Response:
     """Name the genre of one file or several: one answer a file, in their order.
 
-    With `Accept: text/event-stream` each answer comes as it is heard, as an event `answer` whose id is the number of the file
-    from 0 on; the last event, `done`, counts them.
+    With `Accept: text/event-stream` each answer comes as it is heard, as an event `answer` whose id is the number of
+    the file from 0 on; the last event, `done`, counts them.
     """
     try:
         classifier = _service(request).classifier(model, coverage)
@@ -153,7 +153,10 @@ async def end_session() -> Response:
     "/v1/plan/tracks/{row}/sound",
     response_class=Response,
     responses={
-        200: {"description": "The whole file.", "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "description": "The whole file.",
+            "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
         206: {"description": "The part that `Range` asks for.", "content": {"audio/*": {}}},
         **problems_of("no-token", "not-found", "bad-range"),
     },

@@ -40,6 +40,7 @@ def create_app(settings: Settings, service: Service, folder: Path) -> FastAPI:
     folder : Path
         Where uploads lie while they are heard; nobody else writes there.
     """
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield

@@ -25,6 +25,7 @@ from musicgenre.server.settings import Settings
 
 _KEEP_ALIVE_S = 5
 _BACKLOG = 2048
+_DECODER_MB = 500
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 _UPLOADS = "musicgenre-uploads"
 
@@ -51,8 +52,9 @@ def serve(settings: Settings, report: Callable[[str], None]) -> int:
     """
     place = Path(tempfile.gettempdir()) / _UPLOADS
     with ExitStack() as stack:
+        # Decoders begin as copies of this process, which has nothing open yet that they would keep open.
+        stack.enter_context(decoding_apart(silence_s=settings.timeout_s, most_mb=_DECODER_MB))
         listener = stack.enter_context(_listener(settings))
-        stack.enter_context(decoding_apart(silence_s=settings.timeout_s))
         folder = stack.enter_context(temporary_folder(place))
         app = create_app(settings, Service(settings), folder)
         server = Server(app, settings)

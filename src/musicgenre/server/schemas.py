@@ -1,4 +1,4 @@
-"""The shapes of answers, for the OpenAPI document. `Answer.as_dict` and its like make them; a test holds both together."""
+"""The shapes of answers, for the OpenAPI document; a test holds what makes answers to them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ClassifyAnswer(_Shape):
     path: str = Field(description="What the sender called the file.")
     duration_s: float | None = Field(description="Length of the whole track; null where it failed.")
     heard_s: float | None
-    genre: str | None = Field(description="The most probable genre, or `unsure`; null from a tagger, and where it failed.")
+    genre: str | None = Field(description="The most probable genre, or `unsure`; null from a tagger.")
     confidence: Probability | None
     candidates: list[str] = Field(description="Genres whose score comes near the best one's.")
     style: str | None

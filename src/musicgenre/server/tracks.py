@@ -14,7 +14,7 @@ from musicgenre.errors import LibraryError
 from musicgenre.library.plan import read_plan
 from musicgenre.server.problems import ProblemError
 
-_RANGE = re.compile(rb"bytes=(\d{1,18})?-(\d{1,18})?")
+_RANGE = re.compile(r"bytes=(\d{1,18})?-(\d{1,18})?")
 
 
 class PlanTracks:
@@ -49,7 +49,10 @@ class PlanTracks:
         """
         if not 0 <= row < len(self._paths):
             raise ProblemError(
-                "not-found", f"the plan has no row {row}", valid=f"0 to {len(self._paths) - 1}", next_step="See the plan"
+                "not-found",
+                f"the plan has no row {row}",
+                valid=f"0 to {len(self._paths) - 1}",
+                next_step="See the plan",
             )
         path = self._paths[row]
         try:
@@ -73,16 +76,31 @@ class SoundResponse(FileResponse):
         size = self.stat_result.st_size
         headers = []
         for name, value in scope["headers"]:
-            if name == b"range":
-                found = _RANGE.fullmatch(value)
-                if found is None or found[1] is found[2] is None or (found[1] and found[2] and int(found[2]) < int(found[1])):
-                    continue
-                if (found[1] and int(found[1]) >= size) or (found[1] is None and not int(found[2])):
-                    raise ProblemError(
-                        "bad-range",
-                        f"the range {value.decode('latin-1')} lies outside of the file",
-                        valid=f"up to byte {size - 1}",
-                        headers={"Content-Range": f"bytes */{size}"},
-                    )
+            if name == b"range" and not self._can_be_given(value.decode("latin-1"), size):
+                continue
             headers.append((name, value))
         await super().__call__({**scope, "headers": headers}, receive, send)
+
+    def _can_be_given(self, asked: str, size: int) -> bool:
+        """Whether a range is one range of bytes of the file.
+
+        Raises
+        ------
+        ProblemError
+            It is one that lies beyond the file.
+        """
+        found = _RANGE.fullmatch(asked)
+        if found is None or not (found[1] or found[2]):
+            return False
+        first, last = found[1], found[2]
+        if first and last and int(last) < int(first):
+            return False
+        if (first and int(first) >= size) or (not first and int(last) == 0):
+            raise ProblemError(
+                "bad-range",
+                f"the range {asked} lies outside of the file",
+                valid=f"up to byte {size - 1}",
+                next_step="Ask for less, or for all of it",
+                headers={"Content-Range": f"bytes */{size}"},
+            )
+        return True
