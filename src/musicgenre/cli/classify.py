@@ -250,7 +250,7 @@ class _Tally:
         self.n_done += 1
         if isinstance(result, Answer):
             self.genres[result.genre] += 1
-            self.n_warned += bool(result.warnings)
+            self.n_warned += bool(result.own_warnings)
         else:
             self.failures.append(result)
 

@@ -85,6 +85,9 @@ class WideListener:
         self.styles: tuple[str, ...] = ()  # what they name is a genre here
         self.level = ten.level
         self.model_card = ten.model_card
+        self.caveats = ten.caveats
+        ears = {name: getattr(second.card, name) for name in ("name", "licence", "citation", "origin")}
+        self.card = {**ten.card, "second_bundle": ears}
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings every segment to both networks."""
