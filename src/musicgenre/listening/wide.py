@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from musicgenre.audio import LevelChoice, choose_level
 from musicgenre.bundle.load import Bundle, load_bundle
@@ -87,7 +89,7 @@ class WideListener:
         self.model_card = ten.model_card
         self.caveats = ten.caveats
         ears = {name: getattr(second.card, name) for name in ("name", "licence", "citation", "origin")}
-        self.card = {**ten.card, "second_bundle": ears}
+        self.card: Mapping[str, Any] = {**ten.card, "second_bundle": ears}
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings every segment to both networks."""
