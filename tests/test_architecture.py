@@ -54,6 +54,7 @@ ROOMS = (
     ("exporting", "embedding", "teaching"),
     ("library",),
     ("server",),
+    ("pipeline",),
     ("cli",),
     ("__main__",),
 )

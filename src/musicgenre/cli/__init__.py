@@ -37,6 +37,7 @@ from musicgenre.cli import (
     export,
     library,
     models,
+    pipeline,
     prepare,
     recipes,
     serve,
@@ -72,6 +73,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "compare": compare.compare,
         "ensemble": ensemble.ensemble,
         "export": export.export,
+        "pipeline": pipeline.pipeline,
     },
     "Single steps, and what there is": {
         "augment": augment.augment,
