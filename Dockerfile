@@ -12,8 +12,8 @@ RUN python -m venv /opt/musicgenre
 RUN /opt/musicgenre/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[${EXTRAS}]"
 ENV MUSICGENRE_CACHE=/opt/musicgenre/cache
 RUN /opt/musicgenre/bin/musicgenre bundles get msd-musicnn
-# Nothing is installed after this, and pip is 12 MB.
-RUN /opt/musicgenre/bin/python -m pip uninstall --yes --disable-pip-version-check pip
+# Nothing is installed after this: 20 MB less.
+RUN /opt/musicgenre/bin/python -m pip uninstall --yes --quiet --disable-pip-version-check setuptools pip
 
 FROM python:3.11-slim
 COPY --from=build /opt/musicgenre /opt/musicgenre
@@ -30,7 +30,7 @@ ENV PATH=/opt/musicgenre/bin:$PATH \
     MUSICGENRE_SERVE_TOKEN_FILE=/run/secrets/token \
     TMPDIR=/tmp
 EXPOSE 8000
-# Longer than --grace-s would be too late: see stop_grace_period in compose.yaml.
+# The server then finishes what runs, for 30 s at most (--grace-s): let the engine wait for longer.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['MUSICGENRE_SERVE_PORT']}/readyz\", timeout=4)"]

@@ -66,6 +66,7 @@ PATHS = {
     ("library review", "plan_file"): "input",
     ("library show", "plan_file"): "input",
     ("library undo", "path"): "input",
+    ("pipeline", "file"): "input",
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",

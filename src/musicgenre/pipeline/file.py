@@ -185,8 +185,10 @@ def read_pipeline(path: Path) -> PipelineFile:
 
 
 def _file_error(error: ValidationError, path: Path) -> RecipeError:
-    """Turn the first complaint of pydantic into a sentence."""
-    first = error.errors()[0]
+    """Turn a complaint of pydantic into a sentence: of a misspelt key before the one that it leaves missing."""
+    complaints = error.errors()
+    unknown = [complaint for complaint in complaints if complaint["type"] == "extra_forbidden"]
+    first = [*unknown, *complaints][0]
     where = [str(step) for step in first["loc"]]
     key = ".".join(where)
     if first["type"] == "missing":
