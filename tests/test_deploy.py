@@ -194,7 +194,9 @@ def test_the_lines_of_the_dockerfile_make_a_server(tmp_path: Path, capsys: pytes
         assert asked.returncode == 0, asked.stderr
 
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/classify?name=a.flac", (ROOT / "examples/pulse-machine.flac").read_bytes()
+            f"http://127.0.0.1:{port}/v1/classify?name=a.flac",
+            (ROOT / "examples/pulse-machine.flac").read_bytes(),
+            {"Content-Type": "audio/flac"},
         )
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(request, timeout=GUARD_S)
