@@ -140,6 +140,28 @@ def test_pages_are_numbered_anew_where_a_comment_needs_more() -> None:
     assert spliced(new, splice.inverse()) == tagged("ogg")
 
 
+@pytest.mark.parametrize("kind", ["m4a-moov-first", "m4a-fragmented-first", "m4a-fragmented-offsets-first"])
+def test_sound_that_moves_is_found_where_it_lies_then(kind: str) -> None:
+    import av
+
+    def decoded(content: bytes) -> bytes:
+        with av.open(io.BytesIO(content)) as source:
+            return b"".join(frame.to_ndarray().tobytes() for frame in source.decode(audio=0))
+
+    new, _ = changed(tagged(kind), {"genre": ("Soul",)})
+    assert len(decoded(new)) > 100_000 and decoded(new) == decoded(tagged(kind))
+
+
+def test_tables_of_fragments_point_at_fragments() -> None:
+    new, _ = changed(tagged("m4a-fragmented-offsets-first"), {"genre": ("Soul" * 100,)})
+    table = new.rindex(b"tfra")
+    n_entries = int.from_bytes(new[table + 16 : table + 20], "big")
+    # of version 1: eight bytes of time, eight of the place, three numbers of a byte each
+    places = [table + 20 + number * 19 + 8 for number in range(n_entries)]
+    fragments = [int.from_bytes(new[place : place + 8], "big") for place in places]
+    assert new[table + 4] == 1 and fragments and all(new[at + 4 : at + 8] == b"moof" for at in fragments)
+
+
 def test_a_picture_is_not_kept_twice() -> None:
     for kind in ("mp3-2.3", "mp3-2.4", "flac", "m4a", "wavpack", "wav", "aiff"):
         _, splice = changed(tagged(kind), {"genre": ("Soul",)})
