@@ -20,6 +20,7 @@ ROOMS = (
             "_locks",
             "_npz",
             "_telling",
+            "_running",
             "_onnx",
             "_outputs",
             "_protobuf",

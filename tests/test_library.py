@@ -473,7 +473,7 @@ def _kill_at_random_moments(music: Path, n_kills: int, seed: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a thing of POSIX")
 def test_a_kill_leaves_files_whole_and_a_journal_that_agrees(music: Path) -> None:
-    _kill_at_random_moments(music, 10, seed=1)
+    _kill_at_random_moments(music, 50, seed=1)
 
 
 @pytest.mark.slow

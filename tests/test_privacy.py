@@ -38,7 +38,7 @@ CONTENT = "~/.cache/musicgenre/features/content.sqlite"
 PUBLISHED = "~/.cache/musicgenre/weights/essentia/*"
 STORES = "~/.cache/musicgenre/stores/*"
 TAUGHT = "~/.config/musicgenre/heads/*.json"
-MEMORY = "~/.cache/musicgenre/heard.sqlite"
+SOUNDS = "~/.cache/musicgenre/heard.sqlite"
 JOURNAL = "~/.local/share/musicgenre/library.sqlite"
 FONTS = "~/.cache/matplotlib/fontlist-*.json"
 
@@ -52,14 +52,6 @@ JOBS: dict[str, tuple[str, ...]] = {
     "embed music --output music.parquet": (),
     "similar jazz.00000.wav --index music.npz": (),
     "teach lessons --name mine --jobs 2": (TAUGHT, HEARD),
-    "library plan lessons --model toy.onnx --output plan.jsonl --jobs 2": (MEMORY, JOURNAL),
-    "library show plan.jsonl": (),
-    "library review plan.jsonl": (),
-    "library export plan.jsonl --output lists": (),
-    "library map init --model toy.onnx --output genres.toml": (),
-    "library apply plan.jsonl --yes": (JOURNAL,),
-    "library history": (JOURNAL,),
-    "library undo --path lessons --yes": (JOURNAL,),
     "bundles get msd-musicnn": (),
     "bundles get --from discogs-effnet-bsdynamic-1.onnx --accept-licence --unverified": (PUBLISHED,),
     "bundles list": (),
@@ -90,6 +82,14 @@ JOBS: dict[str, tuple[str, ...]] = {
     "export trained": (FONTS,),
     "models": (),
     "doctor": (),
+    "library plan lessons --model toy.onnx --output plan.jsonl": (SOUNDS, JOURNAL),
+    "library show plan.jsonl": (),
+    "library review plan.jsonl": (),
+    "library export plan.jsonl --output lists": (),
+    "library apply plan.jsonl --yes": (JOURNAL,),
+    "library history": (JOURNAL,),
+    "library undo --last --yes": (JOURNAL,),
+    "library map init --model toy.onnx --output genres.toml": (),
 }
 LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each
 MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
@@ -212,7 +212,7 @@ def test_one_file_alone_imports_onnxruntime() -> None:
 
 def test_the_page_lists_every_file_and_variable() -> None:
     page = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, MEMORY, JOURNAL, FONTS):
+    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, SOUNDS, JOURNAL, FONTS):
         assert f"`{pattern}`" in page
     for name, value in TELEMETRY_OFF.items():
         assert f"`{name}={value}`" in page

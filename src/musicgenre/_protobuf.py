@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, TypeVar
+
+Buffer = bytes | memoryview
+Content = TypeVar("Content", bytes, memoryview)
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups) are long out of use
 
@@ -11,7 +15,7 @@ class ProtobufError(ValueError):
     """The bytes are not a protobuf message."""
 
 
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: Buffer, position: int) -> tuple[int, int]:
     """Read one variable-length integer; give it and the position behind it."""
     value = shift = 0
     while True:
@@ -35,12 +39,12 @@ def write_varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int | bytes, tuple[int, int]]]:
-    """Walk the fields of a message.
+def fields(data: Content) -> Iterator[tuple[int, int | Content, tuple[int, int]]]:
+    """Walk the fields of a message; those of a view are views, and nothing is copied.
 
     Yields
     ------
-    tuple of int, (int or bytes), (int, int)
+    tuple of int, (int or bytes-like), (int, int)
         Field number, value (numbers of any width as int), and where the whole field starts and ends.
     """
     position = 0
@@ -49,7 +53,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes, tuple[int, int]]]:
         tag, position = read_varint(data, position)
         number, kind = tag >> 3, tag & 7
 
-        value: int | bytes
+        value: int | Content
         if kind == _VARINT:
             value, position = read_varint(data, position)
         elif kind in (_FIXED32, _FIXED64):
@@ -57,7 +61,8 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes, tuple[int, int]]]:
             value, position = int.from_bytes(data[position : position + width], "little"), position + width
         elif kind == _BYTES:
             length, position = read_varint(data, position)
-            value, position = data[position : position + length], position + length
+            part: Any = data[position : position + length]
+            value, position = part, position + length
         else:
             raise ProtobufError(f"wire type {kind} is unknown")
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from musicgenre.errors import UsageError
 
+LONGEST_NAME = 200
+"""Characters of the name of a model, a label or a tag that comes from a file."""
+
 _N_NEIGHBOURS = 1000  # of a folder are looked at: enough for music, and quick where thousands of paths are wrong
 
 
@@ -30,6 +33,11 @@ def printable(path: str | bytes | os.PathLike[str]) -> str:
     text = raw.decode("utf-8", "backslashreplace")
 
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def is_plain_name(value: object) -> bool:
+    """Tell a name that can be shown on a line: text, printable, not blank, not longer than `LONGEST_NAME`."""
+    return isinstance(value, str) and value.isprintable() and bool(value.strip()) and len(value) <= LONGEST_NAME
 
 
 def shortened(names: Sequence[str], shown: int, *, separator: str = ", ") -> str:

@@ -7,11 +7,13 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, Any, Protocol
 
 from musicgenre._telling import tell
+from musicgenre.errors import BundleError
 
 TIMEOUT_S = 30.0
 """For how long a server may say nothing."""
@@ -20,6 +22,8 @@ _BLOCK_BYTES = 1 << 18
 _WINDOW_S = 60.0  # in which something has to come: all headers, or _LEAST_BYTES of the file
 _LEAST_BYTES = 1 << 16  # in a window: a modem of forty years ago sends as much
 _MB = 1_000_000
+
+_file_that_asks: ContextVar[str] = ContextVar("file_that_asks", default="")
 
 
 class Response(Protocol):
@@ -34,6 +38,44 @@ class Response(Protocol):
 
 class TooMuchError(ConnectionError):
     """A server sends more than the file can have: what came is of no use."""
+
+
+@contextmanager
+def fetching_nothing(asking: str) -> Iterator[None]:
+    """Refuse every download in the block: a file asks for it, and no person.
+
+    Parameters
+    ----------
+    asking : str
+        The file, for the message: `the bundle rock`.
+    """
+    token = _file_that_asks.set(asking)
+    try:
+        yield
+    finally:
+        _file_that_asks.reset(token)
+
+
+def refuse_unasked(what: str, name: str) -> None:
+    """Refuse to fetch something inside of `fetching_nothing`.
+
+    Parameters
+    ----------
+    what : str
+        What it is.
+    name : str
+        The name under which `musicgenre models NAME --get` fetches it.
+
+    Raises
+    ------
+    BundleError
+        Only a file asked for it.
+    """
+    if asking := _file_that_asks.get():
+        raise BundleError(
+            f"{asking} needs {what}, which is not on this machine, and nothing is fetched because a file says so",
+            next_step=f"If you want it, get it with: musicgenre models {name} --get",
+        )
 
 
 def opened(address: str, headers: dict[str, str] | None = None) -> Any:

@@ -20,7 +20,7 @@ from zipfile import BadZipFile, is_zipfile
 from musicgenre._files import cache_folder, remove_stale, replacing, room_advice, sha256_of
 from musicgenre._locks import file_lock
 from musicgenre._text import shortened
-from musicgenre._transfer import lines, opened, receive
+from musicgenre._transfer import lines, opened, receive, refuse_unasked
 from musicgenre.errors import BundleError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def cached_or_fetched(published: WeightFile, option: str) -> Path:
     if path.is_file():
         return path
 
+    refuse_unasked(f"the weights {published.file}", published.file)
     with file_lock(path, "download of the same weights", wait_s=math.inf):
         if not path.is_file():  # whoever was waited for may have brought it
             remove_stale(path.parent, (".*.tmp",), older_than_s=_STALE_S)  # a kill leaves them, as large as the file

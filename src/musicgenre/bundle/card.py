@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import sigmoid, softmax
+from musicgenre._text import LONGEST_NAME, is_plain_name
 from musicgenre.audio import Level
 from musicgenre.bundle.stages import Stage
 from musicgenre.errors import BundleError, DataError
-from musicgenre.features.base import SHORTEST_HOP_S
+from musicgenre.features.base import MOST_VALUES, SHORTEST_HOP_S
 from musicgenre.models.pooling import Mixture, Pooling, mixture_from_settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ Task = Literal["single_label", "multi_label"]
 Hears = Literal["segments", "whole"]
 
 _CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task, "hears": Hears}
-_MOST_SAMPLES = 2**31 - 1
+_MOST_SAMPLES = MOST_VALUES
+_MOST_MEMBERS = 100
 _LARGEST = 1e6
 _SHOWN_CHARACTERS = 80
 _REMEDY = "Get or export it anew"
@@ -194,10 +196,7 @@ class BundleCard:
         if holds(value):
             return
 
-        shown = repr(value)
-        if len(shown) > _SHOWN_CHARACTERS:
-            shown = f"{shown[: _SHOWN_CHARACTERS - 3]}..."
-        raise BundleError(f"the card of {self.name!r} says {name}={shown}", valid=valid)
+        raise BundleError(f"the card of {_in_short(self.name)} says {name}={_in_short(value)}", valid=valid)
 
     def _check_ensemble(self) -> None:
         """Refuse members that cannot answer together."""
@@ -206,6 +205,8 @@ class BundleCard:
             if isinstance(member, Mapping) and member.get("kind") == "ensemble":
                 raise BundleError(f"the card of {self.name!r} has an ensemble among its members", valid="classifiers")
 
+        if len(self.members) > _MOST_MEMBERS:
+            raise BundleError(f"the card has {len(self.members):,} members", valid=f"{_MOST_MEMBERS} at most")
         cards = self.member_cards
         if len(cards) < 2:
             raise BundleError(f"the card of {self.name!r} has {len(cards)} members", valid="two or more")
@@ -334,6 +335,15 @@ def _is_number(value: object, least: float = -_LARGEST, most: float = _LARGEST) 
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
+def _in_short(value: object) -> str:
+    """Show a value that may be anything in a message."""
+    try:
+        shown = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of thousands of digits"
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -348,9 +358,7 @@ def _is_list_of(values: object, holds: Callable[[Any], bool]) -> bool:
 
 def _are_names(values: Any) -> bool:
     """Tell names that differ and can be shown on a line from anything else."""
-    can_be_shown = _is_list_of(
-        values, lambda name: isinstance(name, str) and name.isprintable() and bool(name.strip())
-    )
+    can_be_shown = _is_list_of(values, is_plain_name)
     return can_be_shown and len(set(values)) == len(values)
 
 
@@ -376,7 +384,7 @@ _TEXT: _Check = (_is_text, "text")
 _MAPPING: _Check = (_is_mapping, "names with values")
 _MAPPINGS: _Check = (lambda values: _is_list_of(values, _is_mapping), "a list of names with values")
 _CHECKS: dict[str, _Check] = {
-    "name": (lambda value: _is_text(value) and bool(value.strip()), "a name"),
+    "name": (is_plain_name, f"a printable name of up to {LONGEST_NAME} characters"),
     "labels": (lambda value: bool(value) and _are_names(value), "printable names that differ, one at least"),
     "tags": (_are_names, "printable names that differ"),
     "sample_rate_hz": _whole_number(1_000, 768_000),  # what audio is decoded to

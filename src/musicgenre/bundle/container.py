@@ -18,9 +18,13 @@ from musicgenre.bundle.card import BundleCard
 from musicgenre.errors import BundleError
 
 CARD_KEY = "musicgenre.card"
+MOST_MODEL_MB = 4_000
+"""How large a model may be, and how much memory it may need, unless more is allowed (`--max-model-mb`)."""
+
 GRAPH_FIELD = 7  # ModelProto.graph
 _METADATA_FIELD = 14  # ModelProto.metadata_props
 _KEY_FIELD, _VALUE_FIELD = 1, 2  # StringStringEntryProto
+_MOST_FIELDS = 10_000  # of a model, beside those of its graph
 
 
 def seal(model: bytes, card: BundleCard) -> bytes:
@@ -55,15 +59,29 @@ def save_bundle(path: Path, model: bytes, card: BundleCard) -> None:
     write_bytes_atomic(path, seal(model, card))
 
 
-def read_sealed(path: Path) -> tuple[bytes, BundleCard]:
+def read_sealed(path: Path, *, most_mb: int = MOST_MODEL_MB) -> tuple[bytes, BundleCard]:
     """Read a bundle's bytes and its card, checked against the checksum.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    most_mb : int
+        How large it may be, in millions of bytes.
 
     Raises
     ------
     BundleError
-        When the file is missing, not a bundle, from a newer version, or changed since it was sealed.
+        When the file is missing, too large, not a bundle, from a newer version, or changed since it was sealed.
     """
     try:
+        size = path.stat().st_size
+        if size > most_mb * 1_000_000:
+            raise BundleError(
+                f"{path} is too large ({size // 1_000_000:,} MB)",
+                valid=f"up to {most_mb:,} MB",
+                next_step="If you know whose it is and need it, allow more with --max-model-mb",
+            )
         content = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(
@@ -98,11 +116,15 @@ def _split(content: bytes, where: str) -> tuple[bytes, str | None]:
                 entry = {field: part for field, part, _ in fields(value)}
                 said = entry.get(_VALUE_FIELD, b"")
                 if entry.get(_KEY_FIELD) == CARD_KEY.encode() and isinstance(said, bytes):
+                    if text is not None:
+                        raise ProtobufError("two cards")
                     text = said.decode("utf-8")
                     continue
 
             kept.append(content[start:end])
             has_graph = has_graph or number == GRAPH_FIELD
+            if len(kept) > _MOST_FIELDS:
+                raise ProtobufError("too many fields")
     except (ProtobufError, UnicodeDecodeError):
         has_graph = False
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from musicgenre._numbers import log_probabilities, softmax
 from musicgenre._protobuf import ProtobufError, bytes_field, fields
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.container import GRAPH_FIELD
+from musicgenre.bundle.container import GRAPH_FIELD, MOST_MODEL_MB
 from musicgenre.bundle.load import Bundle, BundleFile, bundle_of, open_bundle
 from musicgenre.errors import BundleError, needing
 
@@ -60,7 +60,9 @@ class EnsembleBundle:
         return softmax(log_probabilities(mixed) / self.card.temperature)
 
 
-def load_ensemble(source: str | os.PathLike[str] | BundleFile, *, threads: int | None = None) -> EnsembleBundle:
+def load_ensemble(
+    source: str | os.PathLike[str] | BundleFile, *, threads: int | None = None, max_model_mb: int = MOST_MODEL_MB
+) -> EnsembleBundle:
     """Load an ensemble.
 
     Parameters
@@ -69,6 +71,8 @@ def load_ensemble(source: str | os.PathLike[str] | BundleFile, *, threads: int |
         The `.onnx` file, or what `musicgenre.bundle.load.open_bundle` gave.
     threads : int, optional
         Rows that each member may run at a time; as many as there are cores by default.
+    max_model_mb : int
+        How large the file may be, and how much memory its members may need together, in millions of bytes.
 
     Raises
     ------
@@ -77,17 +81,19 @@ def load_ensemble(source: str | os.PathLike[str] | BundleFile, *, threads: int |
     MissingExtraError
         When the front end of a member needs packages that are not installed.
     """
-    file = open_bundle(source)
+    file = open_bundle(source, max_model_mb=max_model_mb)
     if file.card.kind != "ensemble":
         raise BundleError(
             f"{file.path} is no ensemble but one {file.card.kind}", next_step="Use musicgenre.bundle.load_bundle"
         )
 
     members = []
-    for number, card in enumerate(file.card.member_cards):
+    cards = file.card.member_cards
+    for number, card in enumerate(cards):
         model = taken_out(file.content, number, str(file.path))
         where = f"{card.name} in {file.path}"
-        members.append(bundle_of(model, card, where, threads=threads, prefix=prefix_of(number)))
+        share_mb = max_model_mb // len(cards)
+        members.append(bundle_of(model, card, where, threads=threads, max_model_mb=share_mb, prefix=prefix_of(number)))
     return EnsembleBundle(file.card, tuple(members))
 
 

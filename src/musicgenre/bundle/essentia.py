@@ -14,7 +14,7 @@ from typing import Any
 
 from musicgenre._files import write_bytes_atomic
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.stages import Stage
+from musicgenre.bundle.stages import Stage, check_graph
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published.essentia.files import (
     MOST_METADATA_BYTES,
@@ -180,6 +180,7 @@ def _bring(
 def _make_effnet(brought: Brought) -> tuple[bytes, BundleCard]:
     """Make the bundle of Discogs-EffNet, and keep its files."""
     metadata = parse_metadata(brought.metadata, METADATA_FILE.name)
+    check_graph(brought.model, MODEL_FILE.name)
     ports = effnet_ports(brought.model, MODEL_FILE.name)
     if len(metadata.classes) != STYLES_WIDTH:
         raise BundleError(
@@ -217,6 +218,7 @@ def _make_head(
     """Make the bundle of a head on the ears that it was trained on, and keep its files."""
     model, labels = files
     metadata = parse_metadata(brought.metadata, labels.name)
+    check_graph(brought.model, model.name)
     ports, width, names_one = head_ports(brought.model, len(metadata.classes), metadata.predictions, model.name)
     ears = _ears_of(width, metadata, model.name)
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musicgenre.bundle._graph import GraphError, read_graph
 from musicgenre.errors import BundleError
 from musicgenre.features.published.essentia.files import kept_path
 from musicgenre.features.published.essentia.network import open_network
@@ -104,7 +105,11 @@ class LoadedStage:
 
     def run(self, values: Mapping[str, Float32]) -> dict[str, Float32]:
         """Run it on what came before, by name; its own outputs, by ours."""
-        results = self._session.run(list(self.stage.outputs.values()), {self.stage.input: values[self.stage.reads]})
+        from musicgenre._onnxruntime import run_session
+
+        results = run_session(
+            self._session, list(self.stage.outputs.values()), {self.stage.input: values[self.stage.reads]}
+        )
         return dict(zip(self.stage.outputs, results, strict=True))
 
 
@@ -130,6 +135,7 @@ def load_stage(stage: Stage, where: str) -> LoadedStage:
         When the file is not there, is another one, or cannot be loaded.
     """
     content = read_stage(stage, where)
+    check_graph(content, str(stage.path))
     loaded = LoadedStage(stage, open_network(content, str(stage.path)))
     if loaded.shapes.keys() != stage.outputs.keys():
         raise BundleError(
@@ -137,6 +143,22 @@ def load_stage(stage: Stage, where: str) -> LoadedStage:
             next_step="Get it anew with: musicgenre bundles get",
         )
     return loaded
+
+
+def check_graph(model: bytes, where: str) -> None:
+    """Refuse a published network that reads other files, loops, or holds operators that are not ONNX's own.
+
+    Raises
+    ------
+    BundleError
+        It does, or is no ONNX model.
+    """
+    try:
+        read_graph(model)
+    except GraphError as error:
+        raise BundleError(
+            f"{where} cannot be used: {error}", next_step="docs/bundles.md says what a graph may hold"
+        ) from error
 
 
 def read_stage(stage: Stage, where: str) -> bytes:

@@ -22,6 +22,7 @@ import typer
 import typer.core
 
 from musicgenre._files import place_advice
+from musicgenre._running import end_all
 from musicgenre._telling import telling
 from musicgenre._text import printable
 from musicgenre.cli import (
@@ -206,6 +207,7 @@ def _note_interrupts() -> list[int]:
 
     def note(number: int, frame: FrameType | None) -> NoReturn:
         presses.append(number)
+        end_all()  # threads that compute, which this error does not reach
         signal.default_int_handler(number, frame)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

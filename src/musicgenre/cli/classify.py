@@ -121,6 +121,7 @@ def classify(
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw one track into this PNG file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
@@ -139,7 +140,7 @@ def classify(
     _check_outputs(inputs_of(paths, gathered.paths, model), output, plot, resume, overwrite)
     kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot, csv_safe)
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, quiet=quiet)
+    classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, max_model_mb, quiet=quiet)
 
     tally = _Tally()
     missing = list(gathered.paths)
@@ -156,9 +157,8 @@ def classify(
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
-            no_bar = quiet or len(places) < 2 or not sys.stderr.isatty()
-            update = stack.enter_context(counting("listening", quiet=no_bar))
-            update(0, len(places))
+            wants_bar = not quiet and len(places) > 1 and sys.stderr.isatty()
+            (update := stack.enter_context(counting("listening", quiet=not wants_bar)))(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
             rows = _Rows(kind, table, results, top, bool(timeline), classifier.names_tags, csv_safe)
@@ -344,6 +344,7 @@ def _load(
     reject: Rejection,
     max_duration_s: float | None,
     threads: int,
+    max_model_mb: int,
     *,
     quiet: bool,
 ) -> Classifier:
@@ -368,6 +369,7 @@ def _load(
         level=level,
         reject=reject.value,
         max_duration_s=max_duration_s,
+        max_model_mb=max_model_mb,
     )
     if (card := classifier.model_card) and not quiet:
         say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")

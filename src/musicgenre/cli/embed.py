@@ -60,6 +60,7 @@ def embed(
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
     output_format: Annotated[
         SummaryFormat, typer.Option("--format", help="How the summary is printed.")
     ] = SummaryFormat.table,
@@ -96,6 +97,7 @@ def embed(
         coverage=coverage,
         threads=n_threads,
         max_duration_s=max_duration_s,
+        max_model_mb=max_model_mb,
     )
 
     try:

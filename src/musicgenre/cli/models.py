@@ -22,8 +22,15 @@ class ListFormat(StrEnum):
 def models(
     name: Annotated[str | None, typer.Argument(help="Show this model or this card of weights whole.")] = None,
     output_format: Annotated[ListFormat, typer.Option("--format", help="How it is printed.")] = ListFormat.table,
+    get: Annotated[
+        bool, typer.Option("--get", help="Fetch the weights of this name: of a card, or OWNER/NAME of the hub.")
+    ] = False,
 ) -> None:
     """List the models, and the published weights with their terms: whose work, trained on what, which licence."""
+    if get:
+        _get(name)
+        return
+
     from musicgenre._text import nearest_name
     from musicgenre.errors import MissingExtraError, UsageError
     from musicgenre.models.cards import list_cards
@@ -65,6 +72,35 @@ def models(
             for key, value in content.items():
                 typer.echo(f"{key}: {_plain(value)}")
             typer.echo("")
+
+
+def _get(name: str | None) -> None:
+    """Fetch published weights that are not at hand, by the name of their card, of their file, or on the hub."""
+    from musicgenre._weight_files import WeightFile, cached_or_fetched
+    from musicgenre.bundle.store import get_bundles
+    from musicgenre.errors import UsageError
+    from musicgenre.features.published.transformers.hub import find_model
+    from musicgenre.models.cards import list_cards
+
+    found = [card for card in list_cards() if name in (card.name, card.file)]
+    if not found and name is not None and name.count("/") == 1:
+        typer.echo(f"{name} is at hand: {find_model(name).folder}", err=True)
+        return
+    if not found:
+        raise UsageError(
+            f"there are no published weights named {name!r}" if name else "--get needs a name",
+            valid="the name of a card, or OWNER/NAME on huggingface.co",
+            next_step="'musicgenre models' lists the cards",
+        )
+
+    card = found[0]
+    if card.model.startswith("musicnn"):
+        place = get_bundles([card.name])[0]
+    elif card.model == "transformer":
+        place = find_model(card.file).folder
+    else:
+        place = cached_or_fetched(WeightFile(card.file, card.url, card.sha256), "model.options.weights")
+    typer.echo(f"{card.name} is at hand: {place}", err=True)
 
 
 def _print_table(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
@@ -140,7 +176,8 @@ def _way(card: WeightCard) -> str:
         return f"musicgenre bundles get {card.name}, which asks first (without a network: --from {file})"
     if card.model == "transformer":
         return (
-            "fetched when first used; without a network save config.json, preprocessor_config.json and "
+            "fetched with --get, or when you first train or embed with it; without a network save config.json, "
+            "preprocessor_config.json and "
             f"model.safetensors of its page in {_own_place(card)}, or name your folder: "
             "--set model.options.model=FOLDER (representation.options.model=FOLDER where the recipe's representation "
             "is 'transformer')"
@@ -152,7 +189,8 @@ def _way(card: WeightCard) -> str:
     elif card.name == "vggish/published":
         also = " (representation.options.weights=FILE where it is 'vggish')"
     return (
-        f"fetched when first used; without a network put the file in {_own_place(card).parent}, or name it: "
+        "fetched with --get, or when you first train or embed with it; without a network put the file in "
+        f"{_own_place(card).parent}, or name it: "
         f"--set {option}=FILE{also}"
     )
 

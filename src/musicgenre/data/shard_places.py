@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from musicgenre._json import parsed_json
+from musicgenre._npz import read_npy_header
 from musicgenre._transfer import TooMuchError, opened, receive
 from musicgenre.data.rows import Features
 from musicgenre.errors import DataError, UsageError, needing
@@ -201,6 +202,8 @@ def read_shard(shape: tuple[int, ...], dtype: str, where: str, shard: Shard) -> 
                 raise ValueError(f"{key} has the files {', '.join(sorted(suffixes))}, not one npy and one json")
 
             # without pickles: those could run anything
+            if read_npy_header(io.BytesIO(sample["npy"])).n_bytes != len(sample["npy"]):
+                raise ValueError(f"the array of {key} is of another size than its header says")
             own = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
             if own.shape[1:] != shape or own.dtype != np.dtype(dtype):
                 raise ValueError(f"{key} has {own.dtype} {own.shape}, not {dtype} (n, {shape})")

@@ -18,6 +18,7 @@ from musicgenre._locks import file_lock
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle, is_bundle_name
 from musicgenre.embedding.file import (
@@ -90,6 +91,8 @@ class Embedder:
         Threads that one inference may use; all cores by default.
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes.
 
     Raises
     ------
@@ -111,6 +114,7 @@ class Embedder:
         coverage: float | str | None = None,
         threads: int | None = None,
         max_duration_s: float | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         for name, value, valid in (("what", what, get_args(What)), ("pool", pool, get_args(Pool))):
             if value not in valid:
@@ -130,7 +134,7 @@ class Embedder:
         if is_network:
             self._ear, maker = network_ear(model, options or {}, heard, threads)
         else:
-            self._ear, maker = _bundle_ear(model, heard, threads)
+            self._ear, maker = _bundle_ear(model, heard, threads, max_model_mb)
 
         written_coverage = "full" if heard.seconds is None else f"{heard.seconds:.12g}"
         self._settings = EmbeddingSettings(**maker, what=what, pool=pool, coverage=written_coverage)
@@ -363,7 +367,7 @@ def _in_words(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, st
     return words
 
 
-def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ear, dict[str, Any]]:
+def _bundle_ear(model: str, coverage: Coverage, threads: int | None, max_model_mb: int) -> tuple[Ear, dict[str, Any]]:
     """Load a bundle; with it what the settings say of it."""
     if Path(model).suffix == ".onnx":
         path = Path(model)
@@ -376,7 +380,7 @@ def _bundle_ear(model: str, coverage: Coverage, threads: int | None) -> tuple[Ea
                 raise
             raise _no_bundle(name) from None
 
-    bundle = load_bundle(path, threads=threads)
+    bundle = load_bundle(path, threads=threads, max_model_mb=max_model_mb)
     card = bundle.card
     if card.kind != "embedding":
         raise BundleError(f"{card.name} gives no embeddings: it is a {card.kind}", valid=_MODELS)

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from musicgenre._files import sha256_of
 from musicgenre._parallel import in_threads, usable_cores
 from musicgenre._text import did_you_mean_path, printable
+from musicgenre._transfer import fetching_nothing
 from musicgenre.embedding.embed import NETWORKS, Embedder, difference
 from musicgenre.embedding.file import EmbeddingSettings, Float16, TrackEmbeddings, read_embeddings
 from musicgenre.errors import BundleError, DataError, UsageError
+from musicgenre.features.registry import check_places
 
 Float32 = NDArray[np.float32]
 
@@ -304,16 +306,18 @@ def _embedder_of(
     if settings.model in NETWORKS:
         chosen = {key: value for key, value in settings.options.items() if key != "version"}
         chosen |= {**settings.location, "weights_sha256": settings.model_sha256}
+    check_places(chosen)
     chosen |= options or {}
     try:
-        embedder = Embedder(
-            name,
-            options=chosen,
-            what=settings.what,
-            pool=settings.pool,
-            coverage=settings.coverage,
-            max_duration_s=max_duration_s,
-        )
+        with fetching_nothing("the index"):
+            embedder = Embedder(
+                name,
+                options=chosen,
+                what=settings.what,
+                pool=settings.pool,
+                coverage=settings.coverage,
+                max_duration_s=max_duration_s,
+            )
     except BundleError as error:
         if not settings.location:
             raise

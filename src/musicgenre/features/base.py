@@ -21,6 +21,9 @@ Float32 = NDArray[np.float32]
 Reads = Literal["waveform", "track", "file", "columns"]
 Extra = Literal["", "features", "train", "pretrained"]
 
+MOST_VALUES = 2**26
+"""Values of one array, samples of one segment: 268 MB of float32, a hundred times what the largest recipe makes."""
+
 SHORTEST_HOP_S = 0.01
 """Least time from one segment to the next: below it a track has more segments than anybody waits for."""
 
@@ -279,6 +282,18 @@ def fit_length(waveform: Float32, n_samples: int) -> Float32:
     if len(sound) >= n_samples:
         return sound[:n_samples]
     return np.pad(sound, (0, n_samples - len(sound)))
+
+
+def check_size(what: str, n_values: int) -> None:
+    """Refuse a size that settings lead to before anything of it is made.
+
+    Raises
+    ------
+    UsageError
+        It has more than `MOST_VALUES` values.
+    """
+    if n_values > MOST_VALUES:
+        raise UsageError(f"{what} would have {n_values:,} values", valid=f"Up to {MOST_VALUES:,}")
 
 
 def mean_of(arrays: Sequence[Float32] | Float32) -> Float32:

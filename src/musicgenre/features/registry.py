@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from musicgenre._registry import Registry
 from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError
-from musicgenre.features.base import Representation
+from musicgenre.features.base import Representation, check_size
 
 PLUGIN_PACKAGE = "plugin_package"
 """Key beside the settings on a bundle's card: the Python package of a plugin that brings the representation."""
@@ -60,13 +61,19 @@ def create_representation(name: str, **options: Any) -> Representation:
             )
 
     try:
-        return factory(**options)
+        made = factory(**options)
     except TypeError as error:  # an option holds another kind of value than it takes
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())
         raise UsageError(
             f"the representation {name} cannot be made with {given} ({error})",
             next_step="docs/features.md says what each option takes",
         ) from error
+
+    # Sizes are known before anything is computed.
+    check_size(f"an array of {name}", math.prod(made.shape()))
+    if made.segment_s is not None:
+        check_size(f"a segment of {name}", math.ceil(made.segment_s * made.sample_rate_hz))
+    return made
 
 
 def representation_from_settings(settings: Mapping[str, Any]) -> Representation:
@@ -75,8 +82,10 @@ def representation_from_settings(settings: Mapping[str, Any]) -> Representation:
     Raises
     ------
     UsageError
-        If this version of musicgenre computes other values under these settings.
+        If this version of musicgenre computes other values under these settings, or they name a place on another
+        machine.
     """
+    check_places(settings)
     options = {key: value for key, value in settings.items() if key not in {"name", "version", PLUGIN_PACKAGE}}
     made = create_representation(str(settings["name"]), **options)
 
@@ -88,3 +97,20 @@ def representation_from_settings(settings: Mapping[str, Any]) -> Representation:
             next_step="Prepare the features again and train anew, or install the musicgenre that made them",
         )
     return made
+
+
+def check_places(settings: Any) -> None:
+    """Refuse settings from a file that name a place on another machine, which Windows would ask for it at once.
+
+    Raises
+    ------
+    UsageError
+        A text in it begins as such a place does.
+    """
+    if isinstance(settings, Mapping):
+        settings = list(settings.values())
+    if isinstance(settings, str) and settings.replace("\\", "/").startswith("//"):
+        raise UsageError(f"{settings[:80]!r} is a place on another machine", valid="folders and files of this one")
+    if isinstance(settings, list | tuple):
+        for value in settings:
+            check_places(value)

@@ -12,6 +12,7 @@ import numpy as np
 
 from musicgenre._text import printable
 from musicgenre.audio import parse_level
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.errors import AudioError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
@@ -45,6 +46,9 @@ class Classifier:
         `none` answers with the most probable genre always, whatever the sound is.
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes: models may come from
+        anybody, see docs/bundles.md.
 
     Raises
     ------
@@ -71,13 +75,14 @@ class Classifier:
         level: float | str | None = None,
         reject: Reject = "model",
         max_duration_s: float | None = None,
+        max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         if reject not in get_args(Reject):
             raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
         self._reject = reject
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage, max_duration_s)
         self._level = parse_level(level)
-        self._listener = load_listener(model, threads=threads)
+        self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
 
     @property
@@ -144,7 +149,10 @@ class Classifier:
 
         with np.errstate(invalid="ignore"):  # what comes of it is refused below, without NumPy's warnings
             answer = self._listener.answer(path, heard, reject=self._reject == "model")
-        if not np.isfinite([*answer.scores.values(), *answer.tags.values()]).all():
+        numbers = [*answer.scores.values(), *answer.tags.values()]
+        for segment in answer.timeline:
+            numbers += [segment.confidence, *segment.tags.values()]
+        if not np.isfinite(numbers).all():
             raise AudioError(
                 f"{printable(path) if path else 'the sound'} gives no answer that is a number",
                 valid="Samples near full scale, which is 1",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from musicgenre import audio
 from musicgenre.errors import AudioError
+from musicgenre.features.base import MOST_VALUES
 from musicgenre.listening.doubts import doubts
 from musicgenre.listening.framing import Coverage, Float32, Framing
 
@@ -98,7 +99,7 @@ class Ear:
         self.coverage = coverage
         self._run_rows = run
         self._level = level
-        self._rows_at_once = rows_at_once
+        self._rows_at_once = max(1, min(rows_at_once, MOST_VALUES // framing.segment_samples))
 
     def hear(self, source: Source, *, sample_rate_hz: int | None = None) -> Heard:
         """Hear one track.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.audio import Level, LevelChoice, choose_level
+from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.bundle.ensemble import load_ensemble
 from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.stages import ears_sha256
@@ -78,7 +79,7 @@ class Listener(Protocol):
         ...
 
 
-def load_listener(model: str, *, threads: int | None = None) -> Listener:
+def load_listener(model: str, *, threads: int | None = None, max_model_mb: int = MOST_MODEL_MB) -> Listener:
     """Load a model by name or path.
 
     Parameters
@@ -88,6 +89,8 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
         file.
     threads : int, optional
         Threads one inference may use; all cores by default.
+    max_model_mb : int
+        How large a bundle's file may be, and how much memory it may need, in millions of bytes.
 
     Raises
     ------
@@ -96,10 +99,10 @@ def load_listener(model: str, *, threads: int | None = None) -> Listener:
     """
     path = Path(model)
     if path.suffix == ".onnx":
-        file = open_bundle(path)
+        file = open_bundle(path, max_model_mb=max_model_mb)
         if file.card.kind == "ensemble":
-            return EnsembleListener(load_ensemble(file, threads=threads))
-        return _listener_of(load_bundle(file, threads=threads))
+            return EnsembleListener(load_ensemble(file, threads=threads, max_model_mb=max_model_mb))
+        return _listener_of(load_bundle(file, threads=threads, max_model_mb=max_model_mb))
 
     # A head that somebody taught under the name of a published tagger is what they mean by that name.
     if is_bundle_name(model) and model not in list_taught():

@@ -21,6 +21,7 @@ from musicgenre import _numbers
 from musicgenre._files import config_folder, write_text_atomic
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import softmax
+from musicgenre._text import LONGEST_NAME, is_plain_name
 from musicgenre.audio import Level
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.discriminant import Linear
@@ -38,6 +39,7 @@ Inputs = Literal["tags", "embedding"]
 Float64 = NDArray[np.float64]
 
 _SMALLEST_PROBABILITY = 1e-4  # log-odds beyond this are mostly rounding and mood
+_MOST_BYTES = 100_000_000
 _DIGITS = 7  # of each number in the file
 _REMEDY = "Teach it again, or reinstall musicgenre"
 
@@ -101,6 +103,13 @@ class GenreHead:
 
         numbers = (self.temperature, self.segment_temperature, self.unsure_threshold, self.tag_threshold)
         are_finite = all(np.isfinite(part).all() for part in (self.linear.weights, self.linear.bias, numbers))
+        are_names = all(map(is_plain_name, (self.name, *self.labels, *self.style_tags)))
+        if not are_names:
+            raise BundleError(
+                f"the head {self.name[:LONGEST_NAME]!r} has a name, a label or a tag that cannot be shown",
+                valid=f"printable names of up to {LONGEST_NAME} characters",
+                next_step=_REMEDY,
+            )
         fits = (
             k >= 2 and width >= 1 and self.linear.bias.shape == (k,) and len(self.labels) == len(set(self.labels)) == k
         )
@@ -131,6 +140,8 @@ class GenreHead:
             When the file is missing, damaged, changed by hand, or from a newer version.
         """
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise BundleError(f"{path} is too large for a head", valid=f"up to {_MOST_BYTES // 10**6} MB")
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(
@@ -254,7 +265,7 @@ class GenreHead:
                     else None
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(where, f"{type(error).__name__}: {error}") from error
 
     def _format_version(self) -> int:

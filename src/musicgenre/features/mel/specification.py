@@ -6,7 +6,6 @@ ONNX graph inside a bundle all take the same `MelSpec` and must agree (`tests/te
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,6 +14,10 @@ from musicgenre.errors import UsageError
 PadMode = Literal["constant", "reflect"]
 MelScale = Literal["slaney", "htk"]
 Scaling = Literal["power", "decibel", "log10_1p", "log_offset"]
+
+_LARGEST = 1e30  # of a number: its square root, and ten times it, still fit into float32
+_LARGEST_FFT = 2**20  # a minute at 16 kHz
+_MOST_WEIGHTS = 2**26  # of the filters, before those that are zero are left out
 
 # fields that came later: left out of `as_dict` at these values, so that settings stored before stay equal to ours
 _LATER = {"frame": "n_fft", "mel_slopes": "hz", "window": "periodic"}
@@ -92,6 +95,11 @@ class MelSpec:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} is not positive", valid=f"{name} is 1 or more")
 
+        if max(self.n_fft, self.hop_length) > _LARGEST_FFT or self.n_mels * self.n_fft > _MOST_WEIGHTS:
+            raise UsageError(
+                f"n_fft={self.n_fft}, hop_length={self.hop_length}, n_mels={self.n_mels} are too large",
+                valid=f"n_fft and hop_length up to {_LARGEST_FFT:,}, and n_mels * n_fft up to {_MOST_WEIGHTS:,}",
+            )
         if not 1 <= self.window_length <= self.n_fft:
             raise UsageError(f"win_length={self.win_length} is outside 1..n_fft={self.n_fft}")
         if not 0 <= self.fmin_hz < self.highest_hz <= self.sample_rate_hz / 2:
@@ -150,7 +158,7 @@ def _is_of(value: object, hint: Any) -> bool:
     if get_args(hint):
         return any(_is_of(value, kind) for kind in get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -160,5 +168,10 @@ def _valid_values(hint: Any) -> str:
         return ", ".join(get_args(hint))
     if get_args(hint):
         return " or ".join(_valid_values(kind) for kind in get_args(hint))
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", type(None): "none"}
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "true or false",
+        type(None): "none",
+    }
     return names[hint]

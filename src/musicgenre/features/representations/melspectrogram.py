@@ -14,7 +14,7 @@ from typing import Any
 
 from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError, needing
-from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
+from musicgenre.features.base import Float32, Representation, check_size, fit_length, segment_samples
 from musicgenre.features.mel.specification import MelSpec
 from musicgenre.features.published.musicnn.published import SPEC as MUSICNN_SPEC
 from musicgenre.features.registry import register
@@ -88,6 +88,7 @@ class MelFeatures(Representation):
         self.sample_rate_hz = self.spec.sample_rate_hz
         self.segment_s = length_s
         self.n_samples = segment_samples(self.sample_rate_hz, length_s)
+        check_size("its mel spectrogram", self.spec.n_mels * self.spec.n_frames(self.n_samples))
 
     def settings(self) -> dict[str, Any]:
         """Return every field of the specification and the segment length."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from musicgenre._text import unknown_name
 from musicgenre.errors import DataError, UsageError, needing
-from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
+from musicgenre.features.base import Float32, Representation, check_size, fit_length, segment_samples
 from musicgenre.features.mel.specification import MelSpec
 from musicgenre.features.registry import register
 from musicgenre.features.representations.melspectrogram import fast_melspectrogram
@@ -71,6 +71,10 @@ class Picture(Representation):
             raise UsageError(
                 f"crop={list(crop)} is no box", valid="left, top, right, bottom in pixels, left < right ..."
             )
+
+        if source == "waveform" and segment_s is not None:
+            n_frames = SPEC.n_frames(segment_samples(self.sample_rate_hz, segment_s))
+            check_size("the scaling of a picture", size * n_frames)
 
         self.crop: tuple[int, int, int, int] | None = None
         if crop is not None:

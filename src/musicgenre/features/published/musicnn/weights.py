@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
 from musicgenre._npz import read_whole_npz
+from musicgenre._transfer import refuse_unasked
 from musicgenre.errors import BundleError
 from musicgenre.features.published.musicnn.checkpoint import Checkpoint
 from musicgenre.features.published.musicnn.published import Family, Published
@@ -254,6 +255,7 @@ def find_weights(source: Path | None, folder: Path, *, allow_network: bool, repo
 
     if not allow_network:
         raise BundleError("the published MusiCNN weights are not on this machine", next_step=THREE_WAYS)
+    refuse_unasked("the published MusiCNN weights", "msd-musicnn")
     report(f"downloading {PACKAGE} {VERSION} ({_WHEEL_MB} MB) with pip")
     return WheelWeights(_download(folder))
 

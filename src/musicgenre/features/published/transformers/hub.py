@@ -13,6 +13,7 @@ from typing import Any
 from musicgenre._files import cache_folder
 from musicgenre._json import json_sha256, parsed_json
 from musicgenre._known_files import known_sha256
+from musicgenre._transfer import refuse_unasked
 from musicgenre.errors import BundleError, needing
 
 EXTRA = "pretrained"
@@ -128,6 +129,7 @@ def _folder_of(name: str) -> Path:
         if {CONFIG, PROCESSOR} <= here and here & set(WEIGHT_FILES):
             return cached
 
+    refuse_unasked(f"the model {name} of huggingface.co", name)
     # Errors of the hub's HTTP client change their module with its version: their base is asked for.
     failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, ValueError)
     try:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from musicgenre._npz import check_npz
 from musicgenre._weight_files import UNREADABLE, check_hash, load_strictly
 from musicgenre.errors import BundleError
 from musicgenre.features.base import Float32
@@ -143,6 +144,7 @@ def read_pca(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         )
 
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as arrays:
             vectors = np.asarray(arrays["pca_eigen_vectors"], np.float64)
             means = np.asarray(arrays["pca_means"], np.float64)
