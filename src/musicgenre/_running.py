@@ -32,9 +32,16 @@ def can_be_ended(end: Callable[[], None]) -> Iterator[None]:
 
 
 def end_all() -> None:
-    """End all that runs, in every thread, and whatever begins later: the process is on its way out."""
-    global _is_over  # noqa: PLW0603 - a process ends once
+    """End all that runs, in every thread, and whatever begins later: the command is on its way out."""
+    global _is_over  # noqa: PLW0603 - one command runs in a process at a time
     with _lock:
         _is_over = True
         for end in tuple(_ends):
             end()
+
+
+def begin_anew() -> None:
+    """Let things run again, where a process runs another command after one that was ended."""
+    global _is_over  # noqa: PLW0603 - as above
+    with _lock:
+        _is_over = False

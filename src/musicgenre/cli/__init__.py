@@ -22,7 +22,7 @@ import typer
 import typer.core
 
 from musicgenre._files import place_advice
-from musicgenre._running import end_all
+from musicgenre._running import begin_anew, end_all
 from musicgenre._telling import telling
 from musicgenre._text import printable
 from musicgenre.cli import (
@@ -197,6 +197,7 @@ def main() -> None:
         _drop_output()
         sys.exit(2)
     finally:
+        begin_anew()
         # What is left is Python's own end, where Ctrl-C would leave a traceback of some package.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
