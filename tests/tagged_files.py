@@ -156,12 +156,9 @@ def _moov_first(movflags: str = "+faststart") -> bytes:
         return path.read_bytes()
 
 
-def _mpeg() -> bytes:
-    return ID3_FREE()
-
-
 @lru_cache(maxsize=1)
-def ID3_FREE() -> bytes:
+def _mpeg() -> bytes:
+    """An MP3 without any tag."""
     return _changed(_encoded(".mp3"), ".mp3", lambda path: ID3(path).delete(path))
 
 

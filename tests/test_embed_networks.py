@@ -251,7 +251,7 @@ def test_every_model_that_is_listed_embeds_or_says_the_next_step() -> None:
     """What ``musicgenre models`` lists: the tests above let every family of embeddings be heard."""
     model_of = {name: name for name in list_models()} | {card.name: card.model for card in list_cards()}
     reads = {card.model: card.reads for card in list_cards()}
-    bundles = {"msd-musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg"}
+    bundles = {"msd-musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg", "discogs-effnet"}
     for name, model in model_of.items():
         with pytest.raises(MusicgenreError) as refused:  # nothing is in the cache
             Embedder(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -13,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from musicgenre.errors import LibraryError
+from musicgenre.filetags import music_file
 from musicgenre.filetags.music_file import read_tags, sound_sha256, splice_for, tag_file
 from musicgenre.filetags.splice import (
     Edit,
@@ -207,6 +209,52 @@ def test_values_are_text(tmp_path: Path, value: str) -> None:
     path.write_bytes(tagged("flac"))
     with pytest.raises(LibraryError, match="cannot be written as genre"):
         splice_for(path, {"genre": (value,)})
+
+
+@pytest.mark.parametrize(
+    "field", ["date", "custom:Title", "custom:ALBUM ARTIST", "custom:a=b", "custom:", "custom:x\ny"]
+)
+def test_fields_that_tags_have_already_are_refused(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(tagged("flac"))
+    with pytest.raises(LibraryError, match=r"no field that can be written|says something else already"):
+        splice_for(path, {field: ("x",)})
+    assert path.read_bytes() == tagged("flac")
+
+
+def test_a_field_of_ones_own_excuses_no_other_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another reader finds changed counts, also where its name holds that of the field."""
+    path = tmp_path / "a.mp3"
+    path.write_bytes(tagged("mp3-2.3"))
+    seen = [{"TXXX:ER": "x", "TPE1:ER": "An Artist"}, {"TXXX:ER": "y", "TPE1:ER": "Another"}]
+    monkeypatch.setattr(music_file, "_by_mutagen", lambda _: seen.pop(0))
+    with pytest.raises(LibraryError, match="another reader would find TPE1:ER changed"):
+        splice_for(path, {"custom:ER": ("y",)})
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_proof_survives_damage(kind: str) -> None:
+    """What mutagen did not foresee in a damaged file is no traceback of ours."""
+    dice = random.Random(kind)
+    content = tagged(kind)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(3):
+            damaged[dice.randrange(min(len(damaged), 600))] = dice.randrange(256)
+        try:
+            file = tag_file(io.BytesIO(damaged))
+            changes = {"genre": ("Soul",)}
+            splice = Splice.of(file.edits(changes))
+            music_file._prove(file, splice, changes)
+            assert spliced(spliced(bytes(damaged), splice), splice.inverse()) == bytes(damaged)
+        except LibraryError as error:
+            assert str(error)
+
+
+def test_an_extended_header_beyond_the_tag_is_refused() -> None:
+    tag = b"ID3\x03\0\x40\0\0\0\x0a" + (5000).to_bytes(4, "big") + bytes(6)
+    with pytest.raises(LibraryError, match="extended header is longer than the tag"):
+        tag_file(io.BytesIO(tag + tagged("mp3-bare")))
 
 
 def test_what_is_no_music_file_is_named(tmp_path: Path) -> None:

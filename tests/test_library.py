@@ -29,7 +29,6 @@ from musicgenre.library.playlists import write_lists, write_table
 from musicgenre.library.undo import undo
 from musicgenre.library.write import Left, Wanted, WriteOptions, Written, settle_open, write_files
 from musicgenre.listening.answer import Answer
-from musicgenre.listening.batch import Failure
 from tests.cli import run
 from tests.limits import GUARD_S
 from tests.tagged_files import MAKERS, tagged
@@ -227,6 +226,36 @@ def test_moods_and_decades_go_into_fields_of_their_own(music: Path) -> None:
     assert len(taken_back()) == 1 and (music / "b.mp3").read_bytes() == before
 
 
+def test_a_field_that_holds_something_is_kept(music: Path) -> None:
+    applied(planned([music / "e.mp3"], Ear(), mood=True, decade="custom:DECADE"))
+    file = read_tags(music / "e.mp3")
+    assert file.moods == ("happy",) and file.genres == ("jazz",)
+    [row] = planned([music / "e.mp3"], Ear(), mood=True, decade="custom:DECADE")
+    assert not row.write and row.set == {}
+
+    path = str(music / "e.mp3")
+    by_hand = Wanted(path, {"mood": ("Calm",), "custom:DECADE": ("1970s",)}, file.sound_sha256, file.tags_sha256)
+    with Journal() as journal:
+        assert isinstance(next(write_files(journal, journal.begin("apply"), [by_hand], WriteOptions())), Written)
+    [row] = planned([music / "e.mp3"], Ear(), mood=True, decade="custom:DECADE")
+    assert not row.write
+    [row] = planned([music / "e.mp3"], Ear(), mood=True, decade="custom:DECADE", policy="replace")
+    assert row.set == {"mood": ("happy",), "custom:DECADE": ("1980s",)}
+
+
+def test_a_memory_that_another_holds_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    HeardMemory(tmp_path / "heard.sqlite").close()
+    before = (tmp_path / "heard.sqlite").read_bytes()
+
+    def locked_out(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(sqlite3, "connect", locked_out)
+    with pytest.raises(LibraryError, match=r"heard\.sqlite cannot be opened \(database is locked\)"):
+        HeardMemory(tmp_path / "heard.sqlite")
+    assert (tmp_path / "heard.sqlite").read_bytes() == before
+
+
 def test_files_that_cannot_be_heard_or_written_have_a_row(music: Path) -> None:
     class Deaf(Ear):
         def classify(self, path: str) -> Answer:
@@ -240,7 +269,6 @@ def test_files_that_cannot_be_heard_or_written_have_a_row(music: Path) -> None:
     assert "broken" in rows[0].note and "could not be read" in rows[1].note
     [row] = planned([music / "z.tta"], Ear())
     assert row.why == "failed" and "cannot be written" in row.note and not row.write
-    assert isinstance(Failure("x", "y"), Failure)
 
 
 def test_a_file_that_changed_since_the_plan_is_left(music: Path) -> None:
@@ -584,6 +612,8 @@ class TestCommands:
         [
             (["plan", "."], b"a plan needs a place"),
             (["plan", ".", "--show", "--style"], b"--max-genres 2"),
+            (["plan", ".", "--show", "--decade", "date"], b"says something else already"),
+            (["plan", ".", "--show", "--decade", "a=b"], b"no field that can be written"),
             (["plan", ".", "--show", "--map", "gone.toml"], b"cannot be read"),
             (["apply", "gone.jsonl"], b"cannot be read"),
             (["undo"], b"undo needs to know what"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -191,6 +192,41 @@ def writing_result(
         raise kind(
             f"{path} cannot be written ({error.strerror or error})", next_step=room_advice(error) or otherwise
         ) from error
+
+
+class SeekableView(io.RawIOBase):
+    """What streams share that are put together of pieces: they are read only, and anywhere.
+
+    Parameters
+    ----------
+    size : int
+        Length of the whole, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self._place = 0  # that is read next
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be read anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """The place that is read next, in bytes."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, in bytes."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as a file does it
+        self._place = base + offset
+        return self._place
 
 
 def sha256_of(path: Path) -> str:

@@ -119,6 +119,7 @@ def plan(
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
     if style and max_genres < 2:
         raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
+    field = _decade_field(decade)
     kept: dict[str, Row] = {}
     if output is not None:
         advice = "Add --resume to keep what you edited in it, or --overwrite to replace it"
@@ -129,7 +130,6 @@ def plan(
     classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
     genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
 
-    field = decade if decade in ("", "grouping") else f"custom:{decade.upper()}"
     options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, genre_map)
     rows: list[Row] = []
     try:
@@ -430,6 +430,16 @@ def export_plan(
         return
     for made in write_lists(rows, output, is_smart=kind is ListFormat.nsp, overwrite=overwrite):
         typer.echo(f"wrote {printable(made)}")
+
+
+def _decade_field(decade: str) -> str:
+    """Field that a decade goes into: none, grouping, or one of the person's own, which must not be taken."""
+    from musicgenre.filetags.base import check_field
+
+    field = decade if decade in ("", "grouping") else f"custom:{decade.upper()}"
+    if field:
+        check_field(field)
+    return field
 
 
 def _show_rows(rows: Iterable[PlanRow], *, unsure: bool) -> None:

@@ -23,7 +23,7 @@ from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from musicgenre._files import replacing_folder
+from musicgenre._files import SeekableView, replacing_folder
 from musicgenre.errors import DataError
 
 if TYPE_CHECKING:
@@ -246,30 +246,14 @@ def _refused(archive: Path, name: str, why: str) -> DataError:
     )
 
 
-class _Pieces(io.RawIOBase):
+class _Pieces(SeekableView):
     """A read-only, seekable stream over files that follow one another."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._streams = [path.open("rb") for path in paths]
         sizes = [os.fstat(stream.fileno()).st_size for stream in self._streams]
         self._starts = [0, *accumulate(sizes)]
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._starts[-1]}[whence]
-        if origin + offset < 0:
-            raise OSError("a place before the beginning")
-        self._place = origin + offset
-        return self._place
+        super().__init__(self._starts[-1])
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill the buffer from the piece that holds this place; fewer bytes than asked for at the end of a piece."""

@@ -378,7 +378,7 @@ def _parse_track(
     elif len(set(labels)) < len(labels):
         refuse("labels", "each label once")
     if not all(name.isprintable() for name in labels):
-        refuse("labels" if several else label_column, "labels without control characters")
+        refuse("labels" if several else label_column, "a label without control characters")
     if allowed is not None:
         for name in labels:
             if name not in allowed:

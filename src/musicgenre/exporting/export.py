@@ -16,7 +16,7 @@ from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
-from musicgenre.exporting.exportable import EnsembleModel, Exportable, RunModel, Sound
+from musicgenre.exporting.exportable import EnsembleModel, Exportable, RunModel, Sound, noise
 from musicgenre.listening.classifier import Classifier
 from musicgenre.runs.folder import Run, files_of_runs, open_run
 
@@ -33,7 +33,6 @@ _SHORTEST_S = 0.1  # what a resampler can make something of
 _N_CHECKED_TRACKS = 5
 _N_NOISE_ROWS = 8
 _NOISE_SEED = 20_002
-_NOISE_LEVEL = 0.1  # standard deviation: about -20 dB below full scale
 _SHOWN_RUNS = 5
 
 
@@ -189,11 +188,9 @@ def _differences_by_length(trial: Path, model: Exportable, paths: Sequence[str |
     import soundfile
 
     rate_hz = model.card.sample_rate_hz
+    sound = noise(rate_hz, seed=_NOISE_SEED)
     if paths:
         sound = audio.load(Path(paths[0]), rate_hz).waveform
-    else:
-        random = np.random.default_rng(_NOISE_SEED)
-        sound = random.normal(0.0, _NOISE_LEVEL, rate_hz).astype(np.float32)
 
     # As any file is heard, but in full: of less the run has no answer.
     classifier = Classifier(str(trial), coverage="full", threads=1, level="off")

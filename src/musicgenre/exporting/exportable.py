@@ -137,8 +137,7 @@ class RunModel:
 
     def noise(self, n_rows: int, seed: int) -> Sound:
         """Make segments of noise."""
-        random = np.random.default_rng(seed)
-        return [random.normal(0.0, _NOISE_LEVEL, (n_rows, self.card.segment_samples)).astype(np.float32)]
+        return [noise(n_rows, self.card.segment_samples, seed=seed)]
 
     def said(self, rows: Float32) -> Float64:
         """Probabilities of segments as training computed them, (n, segment_samples) to (n, n_labels)."""
@@ -266,6 +265,11 @@ class EnsembleModel:
         for member, own in zip(self.members, segments, strict=True):
             scores.append(pool_scores(own, member.card.scoring)[None])
         return bundle.probabilities(np.stack(scores))
+
+
+def noise(*shape: int, seed: int) -> Float32:
+    """Make noise of this shape, about 20 dB below full scale."""
+    return np.random.default_rng(seed).normal(0.0, _NOISE_LEVEL, shape).astype(np.float32)
 
 
 def _uncalibrated(bundle: Bundle, rows: Float32) -> Float64:

@@ -20,6 +20,20 @@ Changes = Mapping[str, tuple[str, ...]]
 Span = tuple[int, int]
 """Where something lies in a file: offset and length in bytes."""
 
+_LONGEST_NAME = 60
+# What tags name already, in some container or other, without blanks and hyphens.
+_TAKEN = frozenset(
+    {
+        "album", "albumartist", "arranger", "artist", "artists", "asin", "author", "barcode", "bpm", "catalog",
+        "catalognumber", "comment", "comments", "compilation", "composer", "conductor", "copyright", "cover",
+        "coverart", "date", "description", "disc", "discnumber", "disctotal", "encodedby", "encoder", "ensemble",
+        "file", "genre", "grouping", "initialkey", "isrc", "key", "label", "language", "license", "location",
+        "lyricist", "lyrics", "media", "mixer", "mood", "movement", "musicbrainzalbumid", "musicbrainzartistid",
+        "musicbrainztrackid", "organization", "originaldate", "originalyear", "performer", "picture", "producer",
+        "publisher", "rating", "releasedate", "remixer", "subtitle", "title", "totaldiscs", "totaltracks", "track",
+        "tracknumber", "tracktotal", "version", "website", "work", "writer", "year",
+    }
+)  # fmt: skip
 _READ_BYTES = 1 << 20
 
 
@@ -90,6 +104,29 @@ class TagFile(ABC):
             return b""
         self.stream.seek(offset)
         return self.stream.read(length)
+
+
+def check_field(field: str) -> None:
+    """Refuse a field that is none of ours: what tags say of a track beside its genre is never replaced.
+
+    Raises
+    ------
+    LibraryError
+        The field is unknown, or a field of one's own has the name of one that tags have already.
+    """
+    if field in (GENRE, MOOD, GROUPING):
+        return
+    name = split_custom(field)
+    is_plain = name.isascii() and all(character.isalnum() or character in " _-" for character in name)
+    if not field.startswith(CUSTOM) or not is_plain or not 2 <= len(name) <= _LONGEST_NAME:
+        raise LibraryError(
+            f"{field!r} is no field that can be written",
+            valid=f"genre, mood, grouping, or custom:NAME with a name of 2 to {_LONGEST_NAME} letters and digits",
+        )
+    if "".join(filter(str.isalnum, name.lower())) in _TAKEN:
+        raise LibraryError(
+            f"the field {name!r} says something else already", next_step="Choose a name of your own, such as DECADE"
+        )
 
 
 def split_custom(field: str) -> str:

@@ -86,6 +86,8 @@ class Id3Tag:
             begin += self._extended_bytes(plain)
         elif self._flags & _EXTENDED:
             raise damaged("the ID3 tag", "it is compressed")
+        if begin > len(plain):
+            raise damaged("the ID3 tag", "its extended header is longer than the tag")
         self.frames, stop = self._walk(plain, begin)
         self.body_start = begin
         # Only zeros up to the end are padding; whatever else follows the frames stays where it is.

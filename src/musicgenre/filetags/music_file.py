@@ -16,7 +16,7 @@ from musicgenre._text import printable
 from musicgenre.errors import LibraryError
 from musicgenre.filetags.apev2 import ApeFile
 from musicgenre.filetags.asf import AsfFile
-from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, TagFile
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, TagFile, check_field, split_custom
 from musicgenre.filetags.chunks import ChunkFile, DsfFile
 from musicgenre.filetags.flac import FlacFile
 from musicgenre.filetags.id3 import HEADER_BYTES, tag_length
@@ -208,9 +208,11 @@ def splice_for(path: Path, changes: Changes, *, upgrade_id3: bool = False) -> Sp
     Raises
     ------
     LibraryError
-        The file cannot be read or taken apart, or the change cannot be made without touching something else.
+        The file cannot be read or taken apart, the change cannot be made without touching something else, or a field
+        is none that may be written.
     """
     for field, values in changes.items():
+        check_field(field)
         for value in values:
             if not value.strip() or any(ord(character) < 32 for character in value):
                 raise LibraryError(
@@ -244,19 +246,21 @@ def _prove(before: TagFile, splice: Splice, changes: Changes) -> None:
     if seen[0] is not None and seen[1] is None:
         raise _unproved("another reader would not recognise it")
     if seen[0] and seen[1]:
-        differing = {key for key in seen[0] if key not in _KEYS_OF_FIELDS and seen[0][key] != seen[1].get(key)}
-        own = {field.partition(":")[2].lower() for field in fields}
-        differing = {key for key in differing if not any(name and name in key.lower() for name in own)}
+        own = {key.casefold() for field in fields for key in _keys_of(field)}
+        differing = {key for key in seen[0] if key.casefold() not in own and seen[0][key] != seen[1].get(key)}
         if differing:
             raise _unproved(f"another reader would find {min(differing)} changed")
 
 
-# What mutagen calls the fields, by container: they may change.
-_KEYS_OF_FIELDS = {
-    *("TCON", "TMOO", "TIT1", "TXXX:MOOD", "TXXX:mood", "genre", "mood", "grouping", "GENRE", "MOOD", "GROUPING"),
-    *("Genre", "Mood", "Grouping", "\xa9gen", "\xa9grp", "----:com.apple.iTunes:MOOD"),
-    *("WM/Genre", "WM/Mood", "WM/ContentGroupDescription"),
-}
+def _keys_of(field: str) -> tuple[str, ...]:
+    """What mutagen calls a field, in any container and whatever the case: it may change."""
+    if field == GENRE:
+        return "TCON", "genre", "\xa9gen", "WM/Genre"
+    if field == GROUPING:
+        return "TIT1", "grouping", "\xa9grp", "WM/ContentGroupDescription"
+    name = "mood" if field == MOOD else split_custom(field)
+    own = (name, f"TXXX:{name}", f"----:com.apple.iTunes:{name}")
+    return (*own, "TMOO", "WM/Mood") if field == MOOD else own
 
 
 def _by_mutagen(stream: BinaryIO) -> dict[str, Any] | None:
@@ -264,7 +268,7 @@ def _by_mutagen(stream: BinaryIO) -> dict[str, Any] | None:
     stream.seek(0, os.SEEK_SET)
     try:
         found = mutagen.File(stream)
-    except mutagen.MutagenError:
+    except (mutagen.MutagenError, LookupError, ValueError):  # damage that it did not foresee
         return None
     if found is None:
         return None

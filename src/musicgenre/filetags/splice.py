@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import secrets
 import shutil
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from musicgenre._files import FULL
+from musicgenre._files import FULL, SeekableView
 from musicgenre._text import printable
 from musicgenre.errors import LibraryError
 
@@ -118,7 +117,7 @@ class Splice:
         return cls(tuple(edits))
 
 
-class SplicedView(io.RawIOBase):
+class SplicedView(SeekableView):
     """A file as it will be with a splice, readable without being written.
 
     Parameters
@@ -135,12 +134,10 @@ class SplicedView(io.RawIOBase):
     """
 
     def __init__(self, stream: BinaryIO, splice: Splice) -> None:
-        super().__init__()
+        super().__init__(0)  # grows with the pieces
         self._stream = stream
         self._starts: list[int] = []  # of the pieces, in the new file
         self._pieces: list[tuple[int, bytes | None, int]] = []  # where in the old file, or which bytes; length
-        self._size = 0
-        self._place = 0
 
         stream.seek(0, os.SEEK_END)
         size = stream.tell()
@@ -162,26 +159,6 @@ class SplicedView(io.RawIOBase):
             self._starts.append(self._size)
             self._pieces.append((offset, content, length))
             self._size += length
-
-    def readable(self) -> bool:
-        """It can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """It can be read anywhere."""
-        return True
-
-    def tell(self) -> int:
-        """The place that is read next, in bytes."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, in bytes."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as a file does it
-        self._place = base + offset
-        return self._place
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Fill `buffer`, as far as there is something to read; tell how many bytes."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from musicgenre.audio import decoding_apart
 from musicgenre.filetags.base import CUSTOM, GROUPING, MOOD
-from musicgenre.filetags.music_file import FileTags
+from musicgenre.filetags.music_file import FileTags, opened
 from musicgenre.library.genre_map import GenreMap, risky
 from musicgenre.library.journal import Journal
 from musicgenre.library.memory import HeardMemory
@@ -26,7 +27,8 @@ Report = Callable[[str, int, int], None]
 # Tags of the published networks that name a mood, and a decade.
 MOODS = ("happy", "sad", "Mellow", "chill", "chillout", "party", "sexy", "beautiful", "easy listening", "catchy")
 DECADES = {"60s": "1960s", "70s": "1970s", "80s": "1980s", "90s": "1990s", "00s": "2000s"}
-_TAG_THRESHOLD = 0.25  # from this mean probability on a mood or a decade is worth writing
+# From this mean probability on a mood or a decade is written: not fitted, as no truth for either is at hand.
+_TAG_THRESHOLD = 0.25
 _MOST_MOODS = 2
 _AGREEING_SHARE = 2 / 3  # of an album's tracks, that the album may speak for them
 
@@ -122,10 +124,10 @@ def make_plan(
             record = memory.heard(tags.sound_sha256, settings) or {}
             row = _row(path, tags, record, classifier, options)
         if album and (not options.by_album or row.album_key != album[0][0].album_key):
-            yield from _decided(album, classifier, journal, options)
+            yield from _decided(album, looks, journal, options)
             album = []
         album.append((row, record))
-    yield from _decided(album, classifier, journal, options)
+    yield from _decided(album, looks, journal, options)
 
 
 def _hear_missing(
@@ -188,7 +190,8 @@ def _row(
     row = _proposing(row, labels, record["confidence"], options)
     if record["genre"] == UNSURE:
         candidates = ", ".join(record["candidates"][:3])
-        row = replace(row, why="unsure", note="; ".join(filter(None, [f"perhaps {candidates}", row.note])))
+        parts = [record.get("reason"), f"perhaps {candidates}", row.note]
+        row = replace(row, why="unsure", note="; ".join(filter(None, parts)))
     return row
 
 
@@ -205,7 +208,7 @@ def _proposing(row: PlanRow, labels: Sequence[str], confidence: float | None, op
 
 def _decided(
     album: Sequence[tuple[PlanRow, Mapping[str, Any]]],
-    classifier: Classifier,
+    looks: Mapping[str, FileTags | str],
     journal: Journal,
     options: PlanOptions,
 ) -> Iterator[PlanRow]:
@@ -232,7 +235,7 @@ def _decided(
             ours=journal.ours(row.path),
             update_own=options.update_own,
             max_genres=max(options.max_genres, len(corrected or ())),
-            extra=_extra(row, record, options),
+            extra=_extra(row, looks[row.path], record, options),
         )
 
 
@@ -251,11 +254,13 @@ def _album_answer(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | N
     return labels[best], float(mean[best])
 
 
-def _extra(row: PlanRow, record: Mapping[str, Any], options: PlanOptions) -> dict[str, tuple[str, ...]]:
-    """Moods and the decade, from the network's tags."""
+def _extra(
+    row: PlanRow, look: FileTags | str, record: Mapping[str, Any], options: PlanOptions
+) -> dict[str, tuple[str, ...]]:
+    """Moods and the decade, from the network's tags; a field that holds something is kept unless all is replaced."""
     tags: Mapping[str, float] = record.get("tags", {})
     extra: dict[str, tuple[str, ...]] = {}
-    if row.why == "failed":
+    if row.why == "failed" or isinstance(look, str):
         return extra
     if options.mood:
         moods = [tag for tag, probability in tags.items() if tag in MOODS and probability >= _TAG_THRESHOLD]
@@ -266,4 +271,13 @@ def _extra(row: PlanRow, record: Mapping[str, Any], options: PlanOptions) -> dic
         if decades:
             field = options.decade if options.decade.startswith(CUSTOM) else GROUPING
             extra[field] = (DECADES[decades[0]],)
+
+    for field, values in list(extra.items()):
+        if field.startswith(CUSTOM):
+            with opened(Path(row.path)) as file:
+                there = file.values(field)
+        else:
+            there = look.moods if field == MOOD else look.groupings
+        if there == values or (there and options.policy != "replace"):
+            del extra[field]
     return extra

@@ -34,6 +34,11 @@ class HeardMemory:
     ----------
     path : Path, optional
         The file; by default in the cache folder.
+
+    Raises
+    ------
+    LibraryError
+        It cannot be opened, though it is not damaged.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -41,8 +46,13 @@ class HeardMemory:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = self._opened()
+        except sqlite3.OperationalError as error:  # another process holds it, or nothing can be written there
+            raise LibraryError(
+                f"{self.path} cannot be opened ({error})",
+                next_step="End the other program that holds it, or choose another place with MUSICGENRE_CACHE",
+            ) from error
         except sqlite3.DatabaseError:
-            # Nothing is in it that could not be found out again.
+            # Damaged, and nothing is in it that could not be found out again.
             for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
                 self.path.with_name(name).unlink(missing_ok=True)
             self._database = self._opened()

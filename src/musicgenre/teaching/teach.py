@@ -6,7 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,12 +178,22 @@ def teach(
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
         path = output
 
+    # A lesson that comes to nothing leaves no folders behind that were made for it.
+    made = [folder for folder in (path.parent, path.parent.parent) if not folder.exists()]
     # held from here on, so that two lessons at once do not both find the name free
     with ExitStack() as held:
+        held.callback(_remove_empty, made)
         with writing_result(path, "Choose another --output"):
             held.enter_context(file_lock(path, "'musicgenre teach'"))
         refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
         return _teach(source, name, path, model=model, coverage=wanted, level=level, jobs=jobs, progress=progress)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that hold nothing, the innermost first."""
+    for folder in folders:
+        with suppress(OSError):  # it holds something, or was never made
+            folder.rmdir()
 
 
 def _teach(

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musicgenre._known_files import known_sha256
-from musicgenre._parallel import in_threads
 from musicgenre._text import unknown_name
 from musicgenre.errors import BundleError, UsageError
-from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
+from musicgenre.features.base import Float32, Representation
 from musicgenre.features.published.essentia.files import kept_path, read_effnet
 from musicgenre.features.published.essentia.network import effnet_ports, front_graph, open_network, untrained_graph
 from musicgenre.features.published.essentia.published import (
@@ -32,6 +31,7 @@ from musicgenre.features.published.essentia.published import (
     STYLES_WIDTH,
     TAIL_SAMPLES,
 )
+from musicgenre.features.published.patches import filled, mean_by_track
 from musicgenre.features.registry import register
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ class DiscogsEffNet(Representation):
 
     def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
         """Hear several waveforms, as `compute` does, `threads` patches at a time."""
-        by_track = [_rows(self._filled(waveform)) for waveform in waveforms]
+        by_track = []
+        for waveform in waveforms:
+            by_track.append(_rows(filled(waveform, self.sample_rate_hz, self.segment_s, SHORTEST_SAMPLES)))
         front, body, patches, output = _sessions(self.weights_sha256, self.output)
 
         def hear(row: Float32) -> Float32:
@@ -142,14 +144,7 @@ class DiscogsEffNet(Representation):
             (values,) = body.run([output], {patches: seen})
             return np.asarray(values, np.float32)
 
-        everything = [row for track in by_track for row in track]
-        heard = np.concatenate(list(in_threads(hear, everything, threads)))
-
-        means = []
-        for track in by_track:
-            own, heard = heard[: len(track)], heard[len(track) :]
-            means.append(own.mean(axis=0, dtype=np.float64).astype(np.float32))
-        return means
+        return mean_by_track(by_track, hear, threads=threads)
 
     def settings(self) -> dict[str, Any]:
         """Return output, segment length and the checksum of the published file."""
@@ -159,16 +154,6 @@ class DiscogsEffNet(Representation):
             "weights": self.weights,
             "weights_sha256": self.weights_sha256,
         }
-
-    def _filled(self, waveform: Float32) -> Float32:
-        """Cut or pad to the segment; repeat what is shorter than a patch."""
-        if self.segment_s is not None:
-            waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
-
-        sound = fit_length(waveform, max(len(waveform), 1))  # of nothing at all, a zero can be repeated
-        if len(sound) < SHORTEST_SAMPLES:
-            sound = np.resize(sound, SHORTEST_SAMPLES)
-        return sound
 
 
 def _rows(waveform: Float32) -> Float32:

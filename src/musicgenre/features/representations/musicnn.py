@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musicgenre._parallel import in_threads
 from musicgenre._text import unknown_name
 from musicgenre.errors import UsageError
-from musicgenre.features.base import Float32, Representation, fit_length, segment_samples
+from musicgenre.features.base import Float32, Representation
 from musicgenre.features.published.musicnn.published import (
     HOP_SAMPLES,
     LEAD_SAMPLES,
@@ -27,6 +26,7 @@ from musicgenre.features.published.musicnn.published import (
     outputs_of,
     published,
 )
+from musicgenre.features.published.patches import filled, mean_by_track
 from musicgenre.features.registry import register
 
 if TYPE_CHECKING:
@@ -135,22 +135,16 @@ class MusiCnn(Representation):
 
     def compute_many(self, waveforms: Sequence[Float32], *, threads: int = 1) -> list[Float32]:
         """Hear several waveforms, as `compute` does, `threads` patches at a time."""
-        by_track = [patches(self._filled(waveform)) for waveform in waveforms]
+        by_track = []
+        for waveform in waveforms:
+            by_track.append(patches(filled(waveform, self.sample_rate_hz, self.segment_s, SHORTEST_SAMPLES)))
         session = _session(self.model, self.output, self.weights)
 
-        # Single patches on a thread each, not many in one call: so a patch stays in a core's cache.
         def hear(patch: Float32) -> Float32:
             values: Float32 = session.run(None, {"waveform": patch[None], "padding": _NO_PADDING})[0]
             return values
 
-        everything = [patch for track in by_track for patch in track]
-        values = np.concatenate(list(in_threads(hear, everything, threads)))
-
-        means = []
-        for track in by_track:
-            own, values = values[: len(track)], values[len(track) :]
-            means.append(own.mean(axis=0, dtype=np.float64).astype(np.float32))
-        return means
+        return mean_by_track(by_track, hear, threads=threads)
 
     def settings(self) -> dict[str, Any]:
         """Return network, output, segment length and the checksum of the weights."""
@@ -161,16 +155,6 @@ class MusiCnn(Representation):
             "weights": self.weights,
             "weights_sha256": self.weights_sha256,
         }
-
-    def _filled(self, waveform: Float32) -> Float32:
-        """Cut or pad to the segment; repeat what is shorter than a patch."""
-        if self.segment_s is not None:
-            waveform = fit_length(waveform, segment_samples(self.sample_rate_hz, self.segment_s))
-
-        sound = fit_length(waveform, max(len(waveform), 1))  # of nothing at all, a zero can be repeated
-        if len(sound) < SHORTEST_SAMPLES:
-            sound = np.resize(sound, SHORTEST_SAMPLES)
-        return sound
 
 
 def patches(waveform: Float32) -> Float32:
