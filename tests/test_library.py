@@ -31,6 +31,7 @@ from musicgenre.library.write import Left, Wanted, WriteOptions, Written, settle
 from musicgenre.listening.answer import Answer
 from tests.cli import run
 from tests.limits import GUARD_S
+from tests.small_library import Ear, contents, genres, make_library
 from tests.tagged_files import MAKERS, tagged
 
 SUFFIXES = {
@@ -44,30 +45,6 @@ SUFFIXES = {
 }
 
 
-class Ear:
-    """Says what it is told to say of files, by their names; counts how often it is asked."""
-
-    names_tags = False
-    labels = ("jazz", "pop", "rock")
-    vocabulary = ("jazz", "pop", "rock", "bebop")
-    model, model_sha256 = "an ear", "e" * 64
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = answers
-        self.asked: list[str] = []
-
-    def classify(self, path: str) -> Answer:
-        self.asked.append(Path(path).name)
-        genre, confidence = self.answers.get(Path(path).stem, ("jazz", 0.9))
-        rest = (1 - confidence) / 2
-        scores = {label: confidence if label == genre else rest for label in self.labels}
-        best = genre if confidence >= 0.5 else "unsure"
-        tags = {"bebop": 0.6, "happy": 0.5, "80s": 0.4}
-        return Answer(
-            path, 30.0, 18.0, best, confidence, scores, tags, "bebop", model=self.model, unsure_threshold=0.5
-        )
-
-
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
@@ -77,14 +54,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
     """Seven files: three without a genre."""
-    folder = tmp_path / "music"
-    folder.mkdir()
-    for name, kind in (
-        *(("a.flac", "flac"), ("b.mp3", "mp3-2.3"), ("c.m4a", "m4a-bare"), ("d.ogg", "ogg"), ("e.mp3", "mp3-bare")),
-        *(("f.wav", "wav-bare"), ("g.wma", "wma")),
-    ):
-        (folder / name).write_bytes(tagged(kind))
-    return folder
+    return make_library(tmp_path / "music")
 
 
 def planned(paths: Sequence[Path], ear: Ear, **options: Any) -> list[PlanRow]:
@@ -106,14 +76,6 @@ def applied(rows: Sequence[PlanRow], **options: Any) -> list[Written | Left]:
 def taken_back(**which: Any) -> list[Written | Left]:
     with Journal() as journal:
         return list(undo(journal, journal.changes(state="done", **which), WriteOptions()))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def genres(folder: Path) -> dict[str, tuple[str, ...]]:
-    return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
 
 
 def test_a_plan_touches_nothing_and_an_undo_gives_every_byte_back(music: Path) -> None:
@@ -476,17 +438,36 @@ with Journal() as journal:
 """
 
 
+# The same in one child after another of a process that is warm: fifty starts of Python would be all that is measured.
+_FORKING_WRITER = f"""
+import os, sys
+import musicgenre.filetags.music_file, musicgenre.library.write
+for _ in sys.stdin:
+    writer = os.fork()
+    if not writer:
+        exec({_WRITER!r})
+    print(writer, flush=True)
+    os.waitpid(writer, 0)
+    print("killed", flush=True)
+"""
+
+
 def _kill_at_random_moments(music: Path, n_kills: int, seed: int) -> None:
     """Every file is old or new, the journal agrees after the next start, nothing is left behind."""
     originals = contents(music)
     dice = random.Random(seed)
-    for _ in range(n_kills):
-        child = subprocess.Popen([sys.executable, "-c", _WRITER, str(music)], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
-        time.sleep(dice.random() * 0.15)
-        child.send_signal(signal.SIGKILL)
-        child.wait(GUARD_S)
-        child.stdout.close()
+    command = [sys.executable, "-c", _FORKING_WRITER, str(music)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as warm:
+        assert warm.stdin is not None and warm.stdout is not None
+        for _ in range(n_kills):
+            print("another", file=warm.stdin, flush=True)
+            said = {warm.stdout.readline().strip() for _ in range(2)}
+            [writer] = said - {"ready"}
+            time.sleep(dice.random() * 0.08)
+            os.kill(int(writer), signal.SIGKILL)
+            assert warm.stdout.readline() == "killed\n"
+        warm.stdin.close()
+        assert warm.wait(GUARD_S) == 0
 
     with Journal() as journal:
         settle_open(journal)

@@ -13,6 +13,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgenre._text import printable, shortened
+from musicgenre.cli._library_options import (
+    Coverage,
+    Decade,
+    Exclude,
+    Jobs,
+    Level,
+    MapFile,
+    MaxGenres,
+    Model,
+    Mood,
+    Style,
+    Threads,
+    check_style,
+    decade_field,
+)
+from musicgenre.cli.library_watch import watch
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,31 +81,21 @@ def plan(
     policy: Annotated[
         PolicyName, typer.Option("--policy", help="For a genre that is there: keep it, merge, or replace it.")
     ] = PolicyName.keep,
-    max_genres: Annotated[int, typer.Option("--max-genres", min=1, max=20, help="Genres per track at most.")] = 1,
-    style: Annotated[
-        bool, typer.Option("--style", help="Also propose the style heard, with --max-genres 2 or more.")
-    ] = False,
-    mood: Annotated[bool, typer.Option("--mood", help="Also write moods, into a field of their own.")] = False,
-    decade: Annotated[
-        str, typer.Option("--decade", help="Also write the decade heard, into 'grouping' or a field of this name.")
-    ] = "",
+    max_genres: MaxGenres = 1,
+    style: Style = False,
+    mood: Mood = False,
+    decade: Decade = "",
     by: Annotated[GroupBy, typer.Option("--by", help="Let the tracks of an album answer together.")] = GroupBy.track,
-    map_file: Annotated[Path | None, typer.Option("--map", help="TOML file from labels to your own genres.")] = None,
+    map_file: MapFile = None,
     update_own: Annotated[
         bool, typer.Option("--update-own", help="Renew genres that came from us and that nobody changed.")
     ] = False,
-    model: Annotated[
-        str, typer.Option("--model", help="'default', a taught model, a tagger, or a bundle file.")
-    ] = "default",
-    coverage: Annotated[
-        str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
-    ] = None,
-    level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    model: Model = "default",
+    coverage: Coverage = None,
+    level: Level = None,
+    exclude: Exclude = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what you edited in --output; rows of changed files are made again.")
     ] = False,
@@ -117,9 +123,8 @@ def plan(
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     if output is None and not show_it:
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
-    if style and max_genres < 2:
-        raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
-    field = _decade_field(decade)
+    check_style(style, max_genres)
+    field = decade_field(decade)
     kept: dict[str, Row] = {}
     if output is not None:
         advice = "Add --resume to keep what you edited in it, or --overwrite to replace it"
@@ -432,14 +437,7 @@ def export_plan(
         typer.echo(f"wrote {printable(made)}")
 
 
-def _decade_field(decade: str) -> str:
-    """Field that a decade goes into: none, grouping, or one of the person's own, which must not be taken."""
-    from musicgenre.filetags.base import check_field
-
-    field = decade if decade in ("", "grouping") else f"custom:{decade.upper()}"
-    if field:
-        check_field(field)
-    return field
+app.command()(watch)
 
 
 def _show_rows(rows: Iterable[PlanRow], *, unsure: bool) -> None:

@@ -78,8 +78,8 @@ class WriteOptions:
 
 
 @contextmanager
-def locked(journal: Journal) -> Iterator[None]:
-    """Let one process at a time write into music files.
+def locked(journal: Journal, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Let one process at a time write into music files; another one is waited for, for so long.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def locked(journal: Journal) -> Iterator[None]:
         Another one does.
     """
     try:
-        with file_lock(journal.path, "run of musicgenre library"):
+        with file_lock(journal.path, "run of musicgenre library", wait_s=wait_s):
             yield
     except DataError as error:
         raise LibraryError(error.problem, valid=error.valid, next_step="Wait until it is done") from error
