@@ -6,18 +6,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from musicgenre._files import FULL
 from musicgenre._locks import file_lock
+from musicgenre._parallel import in_threads
 from musicgenre._text import printable
 from musicgenre.errors import DataError, LibraryError
 from musicgenre.filetags.music_file import opened, sound_sha256, splice_for, tag_file, tags_sha256
 from musicgenre.filetags.splice import Splice, SplicedView, check_replaceable, replace_spliced, temporary_beside
 from musicgenre.library.journal import Change, Journal, Values
 
-_FILES_A_COMMIT = 32  # the journal is flushed to the disk twice for so many files
+FILES_A_COMMIT = 32  # the journal is flushed to the disk twice for so many files
+# While one file waits for the disk, the next is read and hashed. More would ask for more free space.
+_FILES_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +121,26 @@ def write_files(
         One a file.
     """
     batch: list[Wanted] = []
-    for item in chain(wanted, [None]):
-        # A file that comes again is looked at when its first change is in place.
-        is_repeated = item is not None and any(item.path == other.path for other in batch)
-        if batch and (item is None or is_repeated or len(batch) == _FILES_A_COMMIT):
+    files: set[object] = set()
+    for item in wanted:
+        # A file that comes again, by another name perhaps, is looked at when its first change is in place.
+        file = file_of(item.path)
+        if file in files or len(batch) == FILES_A_COMMIT:
             yield from _write_batch(journal, run_id, batch, options)
-            batch = []
-        if item is not None:
-            batch.append(item)
+            batch, files = [], set()
+        batch.append(item)
+        files.add(file)
+    if batch:
+        yield from _write_batch(journal, run_id, batch, options)
+
+
+def file_of(path: str) -> object:
+    """What two names of one file have in common, be they links or spelled in other letters."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return path
+    return found.st_dev, found.st_ino
 
 
 def settle_open(journal: Journal) -> list[Change]:
@@ -155,50 +170,67 @@ def settle_open(journal: Journal) -> list[Change]:
 def _write_batch(
     journal: Journal, run_id: int, batch: list[Wanted], options: WriteOptions
 ) -> Iterator[Written | Left]:
-    """Prove the changes of a few files, note them all, then make them one by one."""
+    """Prove the changes of a few files, note them all, then make them, two files at a time."""
     outcomes: dict[str, Written | Left] = {}
     changes: list[tuple[str, Change, Splice]] = []
-    for item in batch:
-        try:
-            prepared = _prepared(item, options)
-        except LibraryError as error:
-            outcomes[item.path] = Left(item.path, str(error))
-            continue
-        if prepared is None:
-            outcomes[item.path] = Left(item.path, "it says so already", is_failure=False)
+    threads = min(_FILES_AT_A_TIME, len(batch))
+    for item, prepared in zip(batch, in_threads(lambda item: _prepared(item, options), batch, threads), strict=True):
+        if isinstance(prepared, Left):
+            outcomes[item.path] = prepared
         else:
             changes.append((item.path, *prepared))
 
     numbers = journal.open_changes(run_id, [change for _, change, _ in changes])
     done: list[int] = []
     dropped = list(numbers)  # what has not been begun
+
+    def replace(number: int, change: Change, splice: Splice) -> LibraryError | None:
+        # Whatever ends us within the next lines, it stays open, and is settled by looking at the file.
+        dropped.remove(number)
+        try:
+            replace_spliced(
+                Path(change.path),
+                splice,
+                Path(change.temporary),
+                verify=_verifier(change),
+                keep_times=options.keep_times,
+                break_links=options.break_links,
+            )
+        except LibraryError as error:
+            dropped.append(number)
+            return error
+        done.append(number)
+        return None
+
+    tasks = [(number, change, splice) for number, (_, change, splice) in zip(numbers, changes, strict=True)]
     try:
-        for number, (path, change, splice) in zip(numbers, changes, strict=True):
-            # Whatever ends us within the next lines, it stays open, and is settled by looking at the file.
-            dropped.remove(number)
-            try:
-                replace_spliced(
-                    Path(change.path),
-                    splice,
-                    Path(change.temporary),
-                    verify=_verifier(change),
-                    keep_times=options.keep_times,
-                    break_links=options.break_links,
-                )
-            except LibraryError as error:
-                dropped.append(number)
-                outcomes[path] = Left(path, str(error))
-            else:
-                done.append(number)
-                outcomes[path] = Written(path, change.values_before, change.values_after)
+        errors = list(in_threads(lambda task: replace(*task), tasks, threads))
+        for place, error in enumerate(errors):
+            # The disk may have had room for one new file, and not for two.
+            if threads > 1 and error is not None and getattr(error.__cause__, "errno", None) in FULL:
+                errors[place] = replace(*tasks[place])
     finally:
         journal.settle(done, dropped)
+
+    for (path, change, _), error in zip(changes, errors, strict=True):
+        if error is None:
+            outcomes[path] = Written(path, change.values_before, change.values_after)
+        else:
+            outcomes[path] = Left(path, str(error))
     for item in batch:
         yield outcomes[item.path]
 
 
-def _prepared(item: Wanted, options: WriteOptions) -> tuple[Change, Splice] | None:
-    """Compare a file with what it was, and make its change; None where there is none to make."""
+def _prepared(item: Wanted, options: WriteOptions) -> tuple[Change, Splice] | Left:
+    """Compare a file with what it was, and make its change, or say why there is none to make."""
+    try:
+        return _change_of(item, options) or Left(item.path, "it says so already", is_failure=False)
+    except LibraryError as error:
+        return Left(item.path, str(error))
+
+
+def _change_of(item: Wanted, options: WriteOptions) -> tuple[Change, Splice] | None:
+    """Compare a file with what it was, and make its change; None where its values are there already."""
     path = Path(item.path)
     check_replaceable(path, break_links=options.break_links)
     with opened(path) as file:
