@@ -23,6 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ def apply_plan(output: Path) -> dict[str, float]:
 
 def apart(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
     """Call a function in a process of its own, so that its peak of memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def copy_plainly(folder: Path) -> float:

@@ -232,12 +232,11 @@ def _fitted_to_validation(run: Run) -> str:
     if not path.is_file():
         return ""
 
-    with needing("reading a recipe", "train"):
-        import yaml
+    from musicgenre._yaml import read_yaml
 
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        recipe = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
     training = recipe.get("training") if isinstance(recipe, dict) else None
     if isinstance(training, dict) and training.get("fit_on") == "train+validation":
