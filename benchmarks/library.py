@@ -150,13 +150,15 @@ def measure_known(place: Path, n_known: int) -> None:
     print(f"plan of {n_known} known files: {known['seconds']:.2f} s, {n_known / known['seconds']:.0f} files/s")
     print(f"  peak memory {known['peak_mb']:.0f} MB; of {n_known // 10} files {tenth['peak_mb']:.0f} MB")
 
-    some, every = apart(apply_plan, place / "tenth.jsonl"), None
-    rest = place / "rest.jsonl"
-    lines = (place / "known.jsonl").read_text().splitlines(keepends=True)[n_known // 10 :]
-    rest.write_text("".join(lines))
-    every = apart(apply_plan, rest)
-    print(f"applying {len(lines)} small files: {len(lines) / every['seconds']:.0f} files/s")
-    print(f"  memory grew by {every['grew_mb']:.1f} MB; with {n_known // 10} files by {some['grew_mb']:.1f} MB")
+    lines = (place / "known.jsonl").read_text().splitlines(keepends=True)
+    grew_mb = []
+    for n_written in (n_known // 100, n_known // 5):
+        (place / "some.jsonl").write_text("".join(lines[:n_written]))
+        lines = lines[n_written:]
+        written = apart(apply_plan, place / "some.jsonl")
+        grew_mb.append(f"{written['grew_mb']:.1f} MB with {n_written} files")
+    print(f"applying {n_written} small files: {n_written / written['seconds']:.0f} files/s")
+    print(f"  memory grew by {', by '.join(grew_mb)}")
 
 
 def measure_writing(place: Path, n_songs: int, song_mb: float, rounds: int) -> None:

@@ -10,7 +10,7 @@ import stat
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -265,7 +265,8 @@ def replace_spliced(
             temporary.replace(target)
             flush_folder(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or the disk takes no changes at all
+            temporary.unlink()
 
 
 def flush_folder(folder: Path) -> None:

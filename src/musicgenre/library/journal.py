@@ -156,7 +156,11 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise LibraryError(
                 f"the journal {self.path} cannot be opened ({error})",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -156,7 +156,8 @@ def settle_open(journal: Journal) -> list[Change]:
     dropped: list[int] = []
     for change in changes:
         if change.temporary:
-            Path(change.temporary).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or the disk takes no changes at present
+                Path(change.temporary).unlink()
         try:
             with opened(Path(change.path)) as file:
                 is_old = tags_sha256(file) == change.tags_before
