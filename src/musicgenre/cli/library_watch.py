@@ -59,6 +59,7 @@ def watch(
     """
     from musicgenre._locks import file_lock
     from musicgenre._outputs import refuse_overwriting
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import say, say_interrupted
     from musicgenre.errors import require
     from musicgenre.library.genre_map import GenreMap, read_map
@@ -83,12 +84,18 @@ def watch(
             next_step=f"First: musicgenre library plan {printable(folders[0])} -o {printable(output)}",
         )
     n_jobs, n_threads = plan_threads(jobs, threads, len(there) or 1)
-    classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
-    genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
-    options = PlanOptions("keep", max_genres, style, mood, field, genre_map=genre_map)
 
     n_added = 0
-    with file_lock(output, "'musicgenre library watch'"), HeardMemory() as memory, Journal() as journal:
+    # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
+    with (
+        decoding_apart(),
+        file_lock(output, "'musicgenre library watch'"),
+        HeardMemory() as memory,
+        Journal() as journal,
+    ):
+        classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
+        names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
+        options = PlanOptions("keep", max_genres, style, mood, field, genre_map=names)
         plan = PlanThatGrows(
             output,
             classifier,
