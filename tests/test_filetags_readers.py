@@ -30,6 +30,10 @@ SUFFIXES = {
     **{"wavpack": ".wv", "ape": ".ape", "musepack": ".mpc", "aiff": ".aiff", "wav": ".wav", "dsf": ".dsf"},
 }
 GENRES = (("Jazz",), ("Soul", "Hip Hop"), ("Фолк", "Folk, World, & Country"), ("x" * 3000,), ())
+# Whose genre they do not find in the file as it was either: the last frame before a footer; what stands in an APE tag
+# or is unsynchronised.
+UNREAD_BY_TAGLIB = "mp3-2.4-footer"
+UNREAD_BY_FFPROBE = ("mp3-ape", "mp3-unsynchronised")
 ASK_TAGLIB = """
 import json, sys, taglib
 found = {}
@@ -105,7 +109,7 @@ def test_taglib_reads_what_was_written_and_all_else_as_before(kind: str, tmp_pat
     others = {name: texts for name, texts in found[str(before)]["tags"].items() if name != "GENRE"}
     for path, genres in zip(paths, GENRES, strict=True):
         tags = found[str(path)]["tags"]
-        assert tags.get("GENRE", []) == meant(kind, genres, content), genres[:2]
+        assert kind == UNREAD_BY_TAGLIB or tags.get("GENRE", []) == meant(kind, genres, content), genres[:2]
         assert {name: texts for name, texts in tags.items() if name != "GENRE"} == others
         for what in ("length", "channels", "rate"):
             assert found[str(path)][what] == found[str(before)][what]
@@ -125,8 +129,8 @@ def test_ffprobe_reads_what_was_written_and_all_else_as_before(kind: str, tmp_pa
             k: v for k, v in then["tags"].items() if k != "genre"
         }
         told = now["tags"].get("genre", "")
-        # It names one value (of WMA the last), or joins them by marks of its own; of an MP3 it reads no APE tag.
-        if kind != "mp3-ape":
+        # It names one value (of WMA the last), or joins them by marks of its own.
+        if kind not in UNREAD_BY_FFPROBE:
             wanted = genres[-1 if kind.startswith("wma") else 0][:200] if genres else ""
             assert told.startswith(wanted) and bool(told) == bool(genres)
 

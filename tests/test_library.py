@@ -521,7 +521,7 @@ def test_a_kill_at_the_worst_moments(music: Path, place: str) -> None:
     assert done.returncode == -signal.SIGKILL
     with Journal() as journal:
         if place == "shutil.copystat":
-            assert len(list(music.iterdir())) == len(before) + 1  # what the kill left behind
+            assert len(list(music.iterdir())) > len(before)  # what the kill left behind
         assert len(settle_open(journal)) == len(before) and journal.changes() == []
     assert contents(music) == before
 
