@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import sys
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,6 +21,7 @@ from musicgenre.filetags.splice import (
     Edit,
     Splice,
     SplicedView,
+    check_replaceable,
     replace_spliced,
     temporary_beside,
 )
@@ -384,3 +386,14 @@ def test_a_view_is_a_file(tmp_path: Path) -> None:
         assert view.seek(place) == place and cast("BinaryIO", view).read(7) == whole[place : place + 7]
     with pytest.raises(OSError, match="Invalid"):
         view.seek(-1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who writes to a file")
+def test_a_file_that_another_program_writes_to_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(tagged("flac"))
+    with path.open("rb"):  # who only reads is in nobody's way
+        check_replaceable(path)
+    with path.open("ab"), pytest.raises(LibraryError, match="is open in another program that writes to it"):
+        check_replaceable(path)
+    check_replaceable(path)

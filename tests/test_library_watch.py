@@ -80,6 +80,17 @@ class TestArrivals:
         assert arrivals.ready(11) == [] and arrivals.ready(20) == []
         assert arrivals.ready(21) == [str(path)] and arrivals.ready(40) == []
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who writes to a file")
+    def test_one_that_somebody_holds_open_to_write_is_not(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.mp3"
+        arrivals = Arrivals(settle_s=1)
+        with path.open("wb") as stream:
+            stream.write(b"x")
+            stream.flush()
+            arrivals.note(str(path), 0)
+            assert arrivals.ready(100) == []
+        assert arrivals.ready(101) == [str(path)]
+
     def test_one_that_is_empty_or_gone_never_is(self, tmp_path: Path) -> None:
         (tmp_path / "empty.mp3").touch()
         (tmp_path / "gone.mp3").write_bytes(b"x")

@@ -500,7 +500,7 @@ def _report_plan(rows: list[PlanRow], output: Path | None, *, quiet: bool) -> in
         say(_summary(rows))
         place = printable(output) if output is not None else "plan.jsonl"
         if output is None:
-            say(f"to keep this plan: the same command with -o {place}")
+            say(f"to write it: the same command with -o {place}, then: musicgenre library apply {place}")
         elif any(row.write for row in rows):
             say(f"nothing was written; to write it: musicgenre library apply {place}")
     return 1 if failed else 0

@@ -20,6 +20,7 @@ from musicgenre._known_files import FileState
 from musicgenre._text import printable
 from musicgenre.audio import find_audio_files, is_in_walk
 from musicgenre.errors import LibraryError, needing
+from musicgenre.filetags.splice import is_open_for_writing
 from musicgenre.library.journal import Journal
 from musicgenre.library.make_plan import PlanOptions, make_plan
 from musicgenre.library.memory import HeardMemory
@@ -38,7 +39,7 @@ _NEWS = ("created", "modified", "moved", "closed")
 
 
 class Arrivals:
-    """Files that came, and may still be written to: one is ready once its size and time stood still.
+    """Files that came, and may still be written to: one is ready once its size and time stood still and nobody writes.
 
     Parameters
     ----------
@@ -67,11 +68,18 @@ class Arrivals:
             self.note(path, now_s)
         stopped = []
         for path, (state, since_s) in self._pending.items():
-            if state.size_bytes and now_s - since_s >= self._settle_s:
+            if state.size_bytes and now_s - since_s >= self._settle_s and not _is_written_to(path):
                 stopped.append(path)
         for path in stopped:
             del self._pending[path]
         return sorted(stopped)
+
+
+def _is_written_to(path: str) -> bool:
+    try:
+        return is_open_for_writing(Path(path))
+    except OSError:  # whoever hears it says why
+        return False
 
 
 class PlanThatGrows:

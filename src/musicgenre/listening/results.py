@@ -361,18 +361,28 @@ class ResultFile:
             elif first_line != header.encode():
                 raise self._not_ours(self._path, "its columns are those of another kind of model")
 
-        kept: list[bytes] = []
+        kept: dict[int, bytes] = {}
         gone: list[bytes] = []
-        for line, record in self._rows(whole, self._path):
+        latest: dict[str, int] = {}  # row of each track that is known
+        n_replaced = 0
+        for number, (line, record) in enumerate(self._rows(whole, self._path)):
             is_gone = _is_gone(record["path"], folders)
-            (gone if is_gone else kept).append(line)
-            self._take_in(record, is_written=not is_gone)
+            is_known = self._take_in(record, is_written=not is_gone)
+            if is_gone:
+                gone.append(line)
+                continue
+            kept[number] = line
+            if is_known:  # its row of before told of the file as it was
+                name = self._as_written(record["path"])
+                n_replaced += kept.pop(latest.get(name, -1), None) is not None
+                latest[name] = number
 
-        if gone:
+        if gone or n_replaced:
             first = whole[: whole.find(b"\n") + 1] if self._kind == "csv" else b""
-            self._put_aside(gone, first)
+            if gone:
+                self._put_aside(gone, first)
             with writing_result(self._path):
-                write_bytes_atomic(self._path, first + b"".join(kept))
+                write_bytes_atomic(self._path, first + b"".join(kept.values()))
         elif len(whole) < len(content):
             with self._path.open("r+b") as stream:
                 stream.truncate(len(whole))
@@ -424,13 +434,16 @@ class ResultFile:
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise self._not_ours(path, str(error)) from error
 
-    def _take_in(self, record: dict[str, Any], *, is_written: bool) -> None:
-        """Know what a row says, if it was made with the same settings."""
+    def _take_in(self, record: dict[str, Any], *, is_written: bool) -> bool:
+        """Know what a row says, if it was made with the same settings; tell whether its track is known by it."""
         if record["error"]:  # whose line names no model, but what identifies one
             if is_written and all(record.get(name) == self._settings[name] for name in _SETTINGS):
                 self._failures.add(self._failure_of(record))
-        elif all(record.get(name) == value for name, value in self._settings.items()):
-            self._remember(record, is_written=is_written)
+            return False
+        if any(record.get(name) != value for name, value in self._settings.items()):
+            return False
+        self._remember(record, is_written=is_written)
+        return True
 
     def _is_ours(self, content: bytes) -> bool:
         return content.startswith(_FIRST_BYTES[self._kind])
