@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import GenreChoice
 from musicgenre.errors import UsageError
 
 MaxGenres = Annotated[int, typer.Option("--max-genres", min=1, max=20, help="Genres per track at most.")]
@@ -28,8 +29,10 @@ Jobs = Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")]
 
 
-def check_style(style: bool, max_genres: int) -> None:
-    """Refuse a style where there is room for the genre alone."""
+def check_style(style: bool, max_genres: int, genres: GenreChoice) -> None:
+    """Refuse a style that would come to nothing."""
+    if style and genres is GenreChoice.wide:
+        raise UsageError("--style and --genres wide both name more than the ten", next_step="Leave --style out")
     if style and max_genres < 2:
         raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
 

@@ -28,6 +28,7 @@ from musicgenre.cli._library_options import (
     check_style,
     decade_field,
 )
+from musicgenre.cli._options import GenreChoice, GenresOption
 from musicgenre.cli.library_watch import watch
 from musicgenre.errors import UsageError
 
@@ -82,6 +83,7 @@ def plan(
         PolicyName, typer.Option("--policy", help="For a genre that is there: keep it, merge, or replace it.")
     ] = PolicyName.keep,
     max_genres: MaxGenres = 1,
+    genres: GenresOption = GenreChoice.ten,
     style: Style = False,
     mood: Mood = False,
     decade: Decade = "",
@@ -124,7 +126,7 @@ def plan(
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     if output is None and not show_it:
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
-    check_style(style, max_genres)
+    check_style(style, max_genres, genres)
     field = decade_field(decade)
     kept: dict[str, Row] = {}
     if output is not None:
@@ -138,7 +140,7 @@ def plan(
     try:
         # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
         with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
-            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
+            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level, genres=genres.value)
             names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
             options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, names)
             made = make_plan(
@@ -391,6 +393,7 @@ app.add_typer(map_app, name="map")
 def map_init(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("genres.toml"),
     model: Annotated[str, typer.Option("--model", help="The model whose labels it lists.")] = "default",
+    genres: GenresOption = GenreChoice.ten,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented map with every label of a model, for `plan --map`."""
@@ -400,7 +403,7 @@ def map_init(
     from musicgenre.listening.classifier import Classifier
 
     refuse_overwriting(output, overwrite=overwrite, inputs=[model])
-    classifier = Classifier(model)
+    classifier = Classifier(model, genres=genres.value)
     with writing_result(output):
         write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model))
     typer.echo(f"wrote {printable(output)}; use it with: musicgenre library plan MUSIC --map {printable(output)}")

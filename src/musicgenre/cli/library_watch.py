@@ -23,6 +23,7 @@ from musicgenre.cli._library_options import (
     check_style,
     decade_field,
 )
+from musicgenre.cli._options import GenreChoice, GenresOption
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def watch(
         bool, typer.Option("--poll", help="Look for changes where the system tells of none: network shares.")
     ] = False,
     max_genres: MaxGenres = 1,
+    genres: GenresOption = GenreChoice.ten,
     style: Style = False,
     mood: Mood = False,
     decade: Decade = "",
@@ -74,7 +76,7 @@ def watch(
     # What is wrong with the options is told before the model is loaded.
     if not once:
         require("library watch", "watch", "watchdog")
-    check_style(style, max_genres)
+    check_style(style, max_genres, genres)
     field = decade_field(decade)
     there = all_below(folders, exclude or [])
     refuse_overwriting(output, overwrite=True, inputs=[*there, model, *filter(None, [map_file])])
@@ -93,7 +95,7 @@ def watch(
         HeardMemory() as memory,
         Journal() as journal,
     ):
-        classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
+        classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level, genres=genres.value)
         names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
         options = PlanOptions("keep", max_genres, style, mood, field, genre_map=names)
         plan = PlanThatGrows(
