@@ -158,6 +158,8 @@ def measure_known(place: Path, n_known: int) -> None:
         written = apart(apply_plan, place / "some.jsonl")
         grew_mb.append(f"{written['grew_mb']:.1f} MB with {n_written} files")
     print(f"applying {n_written} small files: {n_written / written['seconds']:.0f} files/s")
+    size = sum(path.stat().st_size for path in Path(os.environ["MUSICGENRE_DATA"]).glob("library.sqlite*"))
+    print(f"  journal: {size / (n_known // 100 + n_known // 5):.0f} bytes per file")
     print(f"  memory grew by {', by '.join(grew_mb)}")
 
 

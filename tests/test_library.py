@@ -609,8 +609,8 @@ class TestCommands:
         again = run("library", "apply", plan, "--yes")  # as after an interruption: what is written is written
         assert again.returncode == 0 and b"0 written, 2 said so already" in again.stderr
 
-        history = run("library", "history").stdout.decode()
-        assert "apply  2 files" in history
+        done = run("library", "history")
+        assert b"apply  2 files" in done.stdout and b"bytes per file that was written" in done.stderr
         files = run("library", "history", "--path", music).stdout.decode()
         assert f"(none) -> jazz  {music / 'c.m4a'}" in files
         done = run("library", "undo", "--last", "--yes")

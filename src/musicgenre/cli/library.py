@@ -347,16 +347,20 @@ def list_history(
     run: Annotated[int | None, typer.Option("--run", help="The files of a run.")] = None,
 ) -> None:
     """List runs, or with an option files: what was written into them and what stood there."""
-    from musicgenre.cli._terminal import print_out
+    from musicgenre.cli._terminal import print_out, say
     from musicgenre.library.journal import Journal
 
     if context.invoked_subcommand is not None:
         return
     with Journal() as journal:
         if path is None and run is None:
-            for one in journal.runs():
+            runs = journal.runs()
+            for one in runs:
                 undone = f", {one.n_undone} taken back" if one.n_undone else ""
                 print_out(f"run {one.id}  {one.started}  {one.kind}  {one.n_files} files{undone}")
+            if runs:
+                size, n_files = journal.size_bytes(), sum(one.n_files for one in runs)
+                say(f"the journal takes {size / 1e6:.1f} MB, {size // n_files} bytes per file that was written")
             return
         where = None if path is None else os.path.abspath(path)  # noqa: PTH100  as the journal names files
         for change in journal.changes(run_id=run, path=where):

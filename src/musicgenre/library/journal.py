@@ -262,6 +262,11 @@ class Journal:
         )
         return [Run(*row) for row in rows]
 
+    def size_bytes(self) -> int:
+        """Bytes of the journal on the disk."""
+        files = [self.path.with_name(f"{self.path.name}{end}") for end in ("", "-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def changes(
         self, *, run_id: int | None = None, since: str | None = None, path: str | None = None, state: str | None = None
     ) -> list[Change]:
