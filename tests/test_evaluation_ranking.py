@@ -172,6 +172,9 @@ def test_a_study_has_a_page(three: list[Path], tmp_path: Path) -> None:
     page = tmp_path / "study.html"
     assert run("evaluate", str(folder), "-o", str(page)).returncode == 0
     text = page.read_text()
-    assert "<title>my-study</title>" in text and "noise" in text and "<svg" in text and "http" not in text.replace(
-        "http://www.w3.org/2000/svg", ""
+    assert (
+        "<title>my-study</title>" in text
+        and "noise" in text
+        and "<svg" in text
+        and "http" not in text.replace("http://www.w3.org/2000/svg", "")
     )

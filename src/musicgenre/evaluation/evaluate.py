@@ -37,7 +37,7 @@ from musicgenre.evaluation.metrics import (
     majority_share,
     nanmean,
 )
-from musicgenre.evaluation.protocols import caveats, check_split, is_leaky
+from musicgenre.evaluation.protocols import caveats, check_split, fitted_to_validation, is_leaky
 from musicgenre.evaluation.report import (
     Agreement,
     ClassScore,
@@ -90,15 +90,19 @@ def evaluate(folder: str | Path, *, part: str = "test", pooling: Pooling | None 
     UsageError
         There is no such part, or no such pooling.
     """
-    if part not in PARTS:
-        raise UsageError(f"there is no part {part!r}", valid=f"one of {', '.join(PARTS)}")
-
+    check_part(part)
     runs = open_runs(Path(folder))
     chosen = runs[0].pooling if pooling is None else pooling
     name = printable(Path(folder).resolve().name)
     if runs[0].is_tagging:
         return _tag_report(name, runs, part, chosen)
     return _label_report(name, runs, part, chosen)
+
+
+def check_part(part: str) -> None:
+    """Raise `UsageError` where there is no such part."""
+    if part not in PARTS:
+        raise UsageError(f"there is no part {part!r}", valid=f"one of {', '.join(PARTS)}")
 
 
 def runs_by_seed(runs: Sequence[Run]) -> dict[int, list[Run]]:
@@ -340,14 +344,18 @@ def _common(
 ) -> dict[str, Any]:
     """Fields that reports on both tasks share; `soft` where the targets are another model's answers."""
     first = runs[0]
-    check = check_split(manifests)
+    check = check_split(manifests, part, chose_weights=first.chose_weights)
     warnings = caveats(first.protocol, check)
     if soft:
         warnings.insert(0, "the targets are another model's answers: this is agreement with a teacher, not accuracy")
-    if part == "validation" and first.is_tagging:
+    if part == "validation" and (reason := fitted_to_validation(first)):
+        warnings.insert(0, f"the run {reason}: this score says nothing about other tracks")
+    elif part == "validation" and first.is_tagging:
         warnings.insert(0, "the validation part chose the checkpoint and the thresholds: these scores are flattered")
-    elif part == "validation":
+    elif part == "validation" and first.chose_weights:
         warnings.insert(0, "the validation part chose the checkpoint: this score is flattered")
+    if worse := str(first.info.get("ensemble", {}).get("warning", "")):  # what making it found
+        warnings.insert(0, worse)
     if n_tracks < _FEW_TRACKS:
         warnings.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
 

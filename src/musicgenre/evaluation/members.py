@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import RunError, UsageError, needing
 from musicgenre.evaluation.compare import check_same_question
-from musicgenre.evaluation.protocols import is_leaky
-from musicgenre.models.pooling import SMALLEST, Array, Stacked, evidence
+from musicgenre.evaluation.protocols import fitted_to_validation, is_leaky
+from musicgenre.models.pooling import SMALLEST, Array, Mixture, Stacked, Weighted, evidence, stacking_floor
 from musicgenre.runs.folder import Run, open_runs
 from musicgenre.runs.predictions import Predictions
 
@@ -23,13 +24,13 @@ MixtureKind = Literal["mean", "weighted", "stacking"]
 """How the models of an ensemble answer together; `how` in `run.json` and on the command line."""
 
 MIXTURES: tuple[MixtureKind, ...] = get_args(MixtureKind)
-FITTED: tuple[MixtureKind, ...] = ("weighted", "stacking")
-"""Those that learn from validation tracks."""
 
-STACKING_C = 1.0
-"""Inverse strength of the penalty on stacking's coefficients; fixed, so that nothing has to choose it."""
+STACKING_C = (0.001, 0.01, 0.1, 1.0)
+"""Inverse strengths of the penalty on stacking's coefficients, among which the validation part chooses."""
 
 _N_STEPS = 500  # of expectation-maximisation
+_N_FOLDS = 5  # of the validation part
+_SEED = 20_004
 _ONE_MANIFEST = "Train all of them on one manifest"
 
 
@@ -161,7 +162,7 @@ def check_unseen(
                     next_step=f"{_ONE_MANIFEST} that carries its split or folds",
                 )
 
-        if part == "validation" and (reason := _fitted_to_validation(run)):
+        if part == "validation" and (reason := fitted_to_validation(run)):
             raise RunError(
                 f"{run.folder} {reason}: its validation answers are flattered, and nothing can be fitted to them",
                 next_step="Use --how mean, or leave it out",
@@ -191,6 +192,9 @@ def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
 def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> Stacked:
     """Fit a multinomial logistic regression to the models' log-probabilities.
 
+    The strength of its penalty is the one of `STACKING_C` under which validation tracks that it was not fitted to are
+    most likely; of equally good ones the strongest.
+
     Parameters
     ----------
     members : ndarray, shape (n_models, n_tracks, n_labels)
@@ -214,35 +218,96 @@ def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[st
             valid="One validation track of every label at least",
             next_step="Use --how mean, or train with a larger validation part",
         )
+
+    return _regression(members, truth, _chosen_strength(members, truth)[0])
+
+
+def fitted_mixture(
+    kind: MixtureKind, members: Array, truth: NDArray[np.intp], labels: Sequence[str]
+) -> tuple[Mixture, Array]:
+    """Make what mixes the models' answers, fitted to these validation tracks where it is of a kind that learns.
+
+    Returns
+    -------
+    (Mixture, ndarray, shape (n_tracks, n_labels))
+        The mixture, and the answers that mixtures of its kind give to those of the tracks they were not fitted to.
+
+    Raises
+    ------
+    RunError
+        Stacking cannot be fitted: a label has no validation track.
+    """
+    if kind == "stacking":
+        return fitted_stacking(members, truth, labels), _chosen_strength(members, truth)[1]
+    if kind == "weighted":
+        return _weighted(members, truth), out_of_fold(members, truth, _weighted)
+    mean = Weighted(np.full(len(members), 1.0 / len(members)))
+    return mean, mean(members)
+
+
+def out_of_fold(members: Array, truth: NDArray[np.intp], fit: Callable[[Array, NDArray[np.intp]], Mixture]) -> Array:
+    """Answers to validation tracks by mixtures that were fitted to the others, shape (n_tracks, n_labels).
+
+    Parameters
+    ----------
+    members : ndarray, shape (n_models, n_tracks, n_labels)
+        Probabilities.
+    truth : ndarray of int, shape (n_tracks,)
+        Index of the true label.
+    fit : callable
+        Takes the members' answers to some tracks, and their true labels; returns what mixes.
+    """
+    # dealt out label by label, so that every fold has its share of each
+    order = np.random.default_rng(_SEED).permutation(len(truth))
+    order = order[np.argsort(truth[order], kind="stable")]
+    fold = np.empty(len(truth), dtype=np.intp)
+    fold[order] = np.arange(len(truth)) % _N_FOLDS
+
+    said = np.empty(members.shape[1:])
+    for number in np.unique(fold):
+        held = fold == number
+        if held.all():  # a single track has no others
+            return np.full_like(said, 1.0 / said.shape[1])
+        said[held] = fit(members[:, ~held], truth[~held])(members[:, held])
+    return said
+
+
+def _weighted(members: Array, truth: NDArray[np.intp]) -> Weighted:
+    return Weighted(mixture_weights(members, truth))
+
+
+def _chosen_strength(members: Array, truth: NDArray[np.intp]) -> tuple[float, Array]:
+    """The penalty under which tracks that stacking was not fitted to are most likely, and its answers to them."""
+    best: tuple[float, float, Array] | None = None
+    for strength in STACKING_C:  # the strongest first, which is kept where another is no better
+        said = out_of_fold(members, truth, partial(_regression, strength=strength))
+        loss = float(-np.log(np.maximum(said[np.arange(len(truth)), truth], SMALLEST)).mean())
+        if best is None or loss < best[0]:
+            best = loss, strength, said
+    assert best is not None
+    return best[1], best[2]
+
+
+def _regression(members: Array, truth: NDArray[np.intp], strength: float) -> Stacked:
+    """Fit stacking with one inverse strength of the penalty; a label without a track gets next to nothing."""
     with needing("stacking", "train"):
         from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=STACKING_C, max_iter=2_000).fit(evidence(members), truth)
-    coefficients, intercepts = fitted.coef_, fitted.intercept_
-    if len(intercepts) == 1:  # of two labels scikit-learn keeps the second alone, against 0
-        coefficients, intercepts = np.vstack([0.0 * coefficients, coefficients]), np.append(0.0, intercepts)
-    return Stacked(coefficients, intercepts)
+    n_models, _, n_labels = members.shape
+    floor = stacking_floor(n_labels)
+    known = np.unique(truth)
+    coefficients = np.zeros((n_labels, n_models * n_labels))
+    intercepts = np.full(n_labels, np.log(SMALLEST))
+    if len(known) == 1:  # there is nothing to tell apart
+        intercepts[known] = 0.0
+        return Stacked(coefficients, intercepts, floor)
 
-
-def _fitted_to_validation(run: Run) -> str:
-    """Why the answers to validation tracks are no honest ones; empty where they are."""
-    if run.info.get("ensemble", {}).get("how") in FITTED:
-        return "is an ensemble that was fitted to its validation tracks"
-    path = run.files.recipe
-    if not path.is_file():
-        return ""
-
-    with needing("reading a recipe", "train"):
-        import yaml
-
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
-    training = recipe.get("training") if isinstance(recipe, dict) else None
-    if isinstance(training, dict) and training.get("fit_on") == "train+validation":
-        return "was fitted to its validation tracks too"
-    return ""
+    fitted = LogisticRegression(C=strength, max_iter=2_000).fit(evidence(members, floor), truth)
+    found, offsets = fitted.coef_, fitted.intercept_
+    if len(known) == 2:  # of two labels scikit-learn keeps the second alone, against 0
+        found, offsets = np.vstack([0.0 * found, found]), np.append(0.0, offsets)
+    coefficients[known], intercepts[known] = found, offsets
+    return Stacked(coefficients, intercepts, floor)
 
 
 def _known(values: set[int] | set[int | None]) -> str:

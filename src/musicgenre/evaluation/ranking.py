@@ -303,7 +303,7 @@ def rank(
     comparisons: dict[Path, Comparison] = {}
     for path in paths:
         if path != reference:
-            comparisons[path] = compare(reference, path, pooling=pooling)
+            comparisons[path] = compare(reference, path, part=part, pooling=pooling)
     tested = {path: found.difference_in(chosen) for path, found in comparisons.items()}
     corrected = dict(zip(tested, holm([p_value for _, p_value in tested.values()]), strict=True))
 

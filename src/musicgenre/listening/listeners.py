@@ -61,6 +61,8 @@ class Listener(Protocol):
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     model_card : mapping of str to str
         What whoever uses its answers must know of it, terms that bind them above all; mostly nothing.
+    caveats : tuple of str
+        What is said with every answer, as that its confidence is not calibrated; mostly nothing.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Listener(Protocol):
     styles: tuple[str, ...]
     level: Level | None
     model_card: Mapping[str, str]
+    caveats: tuple[str, ...]
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
@@ -149,6 +152,7 @@ class BundleListener:
         self.level = card.hearing_level
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
@@ -317,7 +321,7 @@ class TagListener(BundleListener):
             chosen=chosen,
             names_tags=True,
             timeline=tuple(timeline),
-            warnings=heard.warnings,
+            warnings=heard.warnings + self.caveats,
             model=self.name,
             model_card=self.model_card,
         )
@@ -383,6 +387,7 @@ class EnsembleListener:
         self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
@@ -529,7 +534,7 @@ def _genre_answer(
         timeline=tuple(timeline),
         sections=find_sections(times_s, segment_scores, listener.labels, unsure_threshold=unsure_threshold),
         unsure_threshold=unsure_threshold,
-        warnings=heard.warnings,
+        warnings=heard.warnings + listener.caveats,
         model=listener.name,
         model_card=listener.model_card,
     )

@@ -242,6 +242,11 @@ class Run:
         """Number of the epoch, from 0, whose weights were kept; None where a single fit left none to choose."""
         return self.info["best_epoch"] if self.info.get("epochs", 0) > 1 else None
 
+    @property
+    def chose_weights(self) -> bool:
+        """Whether its validation part chose among weights: a network's, for classical models are fitted in one go."""
+        return self.parameter_count is not None or "ensemble" in self.info
+
     def manifest(self) -> Manifest | None:
         """Read the manifest with the split this run was trained on, if it is there."""
         path = self.files.manifest
