@@ -40,6 +40,8 @@ training: {batch_size: 128}
 ```
 
 Train it by its path: `musicgenre train mine.yaml --data m.csv`. An unknown key is an error that names the nearest one.
+Values are text, numbers, true and false, nothing, lists, and mappings whose keys are words, each once; a date is text
+only in quotes. Aliases and merged mappings are read as long as they stand for no more than 100,000 values.
 
 ## Names
 

@@ -130,10 +130,18 @@ def test_augment_then_prepare(folder: Path) -> None:
         ("none", "none"),
         ("reflect", "reflect"),
         ("a=b", "a=b"),
+        ("{[]: 1}", "{[]: 1}"),
+        ("[" * 5_000, "[" * 5_000),
     ],
 )
 def test_settings_become_values(text: str, value: object) -> None:
     assert parse_settings([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize("text", ["{1, 2}", "b'x'", "...", "1j", f"0x{'f' * 9_000}", "[{5: 6}]", "'\\ud800'"])
+def test_settings_that_no_option_takes_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--set key has the value .* Valid: text, a number up to 2\^64"):
+        parse_settings([f"key={text}"])
 
 
 def test_columns_read_the_manifest(tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ def test_absent_means_no_defaults(tmp_path: Path) -> None:
         ("classify = 3\n", "not a table"),
         ("[data]\ntop = 3\n", "unknown table: 'data'. .*Known: classify"),
         ("[classify\n", "cannot be read"),
+        ("[classify]\ntop = 2001-99-99\n", "cannot be read"),
+        (f"[classify]\ntop = {'9' * 5_000}\n", "cannot be read"),
+        (f"[classify]\ntop = {'[' * 5_000}\n", "nested too deeply"),
+        (f"[classify]\ntop = {'{a=' * 5_000}\n", "nested too deeply"),
+        ("[classify]\ntop = 2001-01-01\n", r"'top' in \[classify\] has the value datetime.* Valid: text in quotes"),
+        ("[classify.top]\na = 1\n", "has the value {'a': 1}"),
+        ("[classify]\ntop = [[1], 12:00:00]\n", "has the value"),
+        (f"[classify]\ntop = 0x{'f' * 9_000}\n", "a number of thousands of digits"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -19,7 +19,7 @@ from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
-from musicgenre.evaluation.members import STACKING_C, fitted_mixture, fitted_stacking, mixture_weights
+from musicgenre.evaluation.members import fitted_mixture, mixture_weights, stacked
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.models.pooling import SMALLEST, evidence, mixture_from_settings, stacking_floor
 from musicgenre.runs.folder import open_run
@@ -58,52 +58,65 @@ def test_stacking_learns_that_a_model_is_always_wrong(n_labels: int) -> None:
     truth = rng.integers(0, n_labels, 90)
     turned = np.where(np.eye(n_labels)[(truth + 1) % n_labels] > 0, 0.9, 0.1 / (n_labels - 1))[None]
     labels = ["a", "b", "c"][:n_labels]
-    probabilities = fitted_stacking(turned, truth, labels)(turned)
+    mixture, unseen = fitted_mixture("stacking", turned, truth, labels)
+    probabilities = mixture(turned)
     assert (probabilities.argmax(axis=1) == truth).all() and np.allclose(probabilities.sum(axis=1), 1.0)
+    assert (unseen.argmax(axis=1) == truth).all()
     with pytest.raises(RunError, match=r"no validation track has the label a.*--how mean"):
-        fitted_stacking(turned[:, truth > 0], truth[truth > 0], labels)
+        fitted_mixture("stacking", turned[:, truth > 0], truth[truth > 0], labels)
 
 
 @pytest.mark.parametrize("n_labels", [2, 4])
-def test_stacking_is_the_regression_of_scikit_learn(n_labels: int) -> None:
+def test_stacking_is_the_regression_of_scikit_learn_around_the_mean_of_the_models(n_labels: int) -> None:
+    """Without a penalty the mean does not matter; under a strong one nothing else does."""
     rng = np.random.default_rng(6)
-    truth, members = rng.integers(0, n_labels, 80), rng.dirichlet(np.ones(n_labels), (3, 80))
+    truth, members = rng.integers(0, n_labels, 80), rng.dirichlet(np.ones(n_labels), (2, 80))
     features = evidence(members, stacking_floor(n_labels))
-    found = fitted_stacking(members, truth, [str(label) for label in range(n_labels)])(members)
-    differences = []
-    for strength in STACKING_C:
-        expected = LogisticRegression(C=strength, max_iter=2_000).fit(features, truth).predict_proba(features)
-        differences.append(np.abs(found - expected).max())
-    assert min(differences) < 1e-9
+    expected = LogisticRegression(C=1e6, max_iter=20_000, tol=1e-8).fit(features, truth).predict_proba(features)
+    assert np.allclose(stacked(members, truth, 1e6)(members), expected, atol=0.01)
+
+    logs = features.reshape(80, 2, n_labels).mean(axis=1)
+    mean = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+    assert np.allclose(stacked(members, truth, 1e-9)(members), mean, atol=1e-5)
 
 
 def test_the_penalty_of_stacking_is_chosen_where_it_was_not_fitted() -> None:
     rng = np.random.default_rng(7)
     truth = np.arange(60) % 3
-    telling = np.where(np.eye(3)[truth] > 0, 0.8, 0.1)
-    noise = rng.dirichlet(np.ones(3), (4, 60))
-    loose = fitted_stacking(np.stack([telling]), truth, "abc")
-    tight = fitted_stacking(noise, truth, "abc")
-    assert np.abs(loose.coefficients).max() > 10 * np.abs(tight.coefficients).max(), "noise is trusted next to nothing"
-    _, unseen = fitted_mixture("stacking", noise, truth, "abc")
-    own = -np.log(unseen[np.arange(60), truth]).mean()
-    assert own == pytest.approx(np.log(3), abs=0.1), "no surer than it can be"
+    turned = np.where(np.eye(3)[(truth + 1) % 3] > 0, 0.8, 0.1)
+    noise = rng.dirichlet(np.ones(3) * 5, (4, 60))
+    loose, _ = fitted_mixture("stacking", np.stack([turned]), truth, "abc")
+    tight, _ = fitted_mixture("stacking", noise, truth, "abc")
+    mean = np.hstack([np.eye(3) / 4] * 4)
+    assert np.abs(loose.settings()["coefficients"] - np.eye(3)).max() > 0.5
+    assert np.abs(tight.settings()["coefficients"] - mean).max() < 0.2, "noise is not learnt by heart"
+
+
+def test_an_artist_is_never_on_both_sides_when_a_mixture_is_tried() -> None:
+    """Four artists a label, each of whose tracks the models call alike: known artists are no measure of new ones."""
+    rng = np.random.default_rng(9)
+    truth, artist = np.repeat(np.arange(3), 40), np.repeat(np.arange(12), 10)
+    said = rng.dirichlet(np.ones(3), (2, 12))[:, artist] * 0.98 + rng.dirichlet(np.ones(3), (2, 120)) * 0.02
+    _, apart = fitted_mixture("stacking", said, truth, "abc", [f"artist {number}" for number in artist])
+    _, together = fitted_mixture("stacking", said, truth, "abc")
+    right = [float((answers.argmax(axis=1) == truth).mean()) for answers in (apart, together)]
+    assert right[1] > right[0] + 0.1
 
 
 def test_a_share_of_nothing_does_not_outweigh_a_model_that_knows() -> None:
-    """A forest's trees never named the true label of some tracks: its zeros must not decide against the other model."""
+    """A forest's trees never named the true label of some tracks: its zeros must not decide alone."""
     rng = np.random.default_rng(8)
     truth = rng.integers(0, 5, 150)
     forest = rng.multinomial(20, np.full(5, 0.2), 150) / 20 * 0.5 + np.eye(5)[truth] * 0.5
     forest[::10] = np.eye(5)[(truth[::10] + 1) % 5]  # all trees are wrong, and sure of it
     knows = 0.9 * np.eye(5)[truth] + 0.02
-    stacked, unseen = fitted_mixture("stacking", np.stack([forest, knows]), truth, "abcde")
+    mixture, unseen = fitted_mixture("stacking", np.stack([forest, knows]), truth, "abcde")
     assert (unseen.argmax(axis=1) == truth).mean() >= 0.95
-    one = stacked(np.stack([np.eye(5)[[1]], np.array([[0.92, 0.02, 0.02, 0.02, 0.02]])]))
+    one = mixture(np.stack([np.eye(5)[[1]], np.array([[0.92, 0.02, 0.02, 0.02, 0.02]])]))
     assert one.argmax() == 0
     with pytest.raises(DataError, match="floor 2"):
-        mixture_from_settings({**stacked.settings(), "floor": 2}, 2, 5)
-    before = {name: value for name, value in stacked.settings().items() if name != "floor"}
+        mixture_from_settings({**mixture.settings(), "floor": 2}, 2, 5)
+    before = {name: value for name, value in mixture.settings().items() if name != "floor"}
     assert mixture_from_settings(before, 2, 5).floor == SMALLEST, "ensembles made before answer as they did"  # type: ignore[attr-defined]
 
 

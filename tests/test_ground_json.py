@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from musicgenre._json import check_version, json_sha256, parsed_json, pretty_json, read_versioned_json
+from musicgenre._json import check_version, is_plain, json_sha256, parsed_json, pretty_json, read_versioned_json
 from musicgenre.errors import DataError, RunError
 
 
@@ -82,3 +83,9 @@ def test_what_an_absent_file_means_is_left_to_the_caller(tmp_path: Path) -> None
 def test_content_from_elsewhere_is_checked_alike() -> None:
     with pytest.raises(DataError, match=r"^the card of a\.npz has embeddings format 4"):
         check_version({"format_version": 4}, 1, "the card of a.npz", kind="embeddings", error=DataError, remedy="")
+
+
+def test_plain_values_are_what_json_holds_and_numbers_of_a_size() -> None:
+    assert is_plain([None, True, 1.5, "é", (2**64, -(2**64)), {"a": [float("inf")]}])
+    for value in ({1}, b"x", ..., 1j, 2**64 + 1, [{5: 6}], {"a": datetime.date(2001, 1, 1)}, "\ud800"):
+        assert not is_plain(value)

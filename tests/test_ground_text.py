@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from musicgenre._text import did_you_mean, did_you_mean_path, nearest_name, printable, shortened, unknown_name
+from musicgenre._text import (
+    did_you_mean,
+    did_you_mean_path,
+    nearest_name,
+    printable,
+    short_repr,
+    shortened,
+    unknown_name,
+)
 from musicgenre.errors import UsageError
 from tests.cli import run
 from tests.toy import save_toy
@@ -94,3 +102,9 @@ def test_unknown_names_are_told_with_the_valid_ones() -> None:
     assert isinstance(error, UsageError)
     assert str(error) == "there is no model named 'mfc'. Valid: mfcc, table. Nearest: 'mfcc'."
     assert str(unknown_name("model", "x", [])) == "there is no model named 'x'. Valid: none."
+
+
+def test_values_are_shown_as_far_as_a_line_goes() -> None:
+    assert short_repr(["a", 1]) == "['a', 1]"
+    assert short_repr("x" * 999) == "'" + "x" * 199 + "[...]"
+    assert short_repr([1 << 99_999]) == "a number of thousands of digits"

@@ -392,6 +392,10 @@ class TestMaps:
             ("[parents]\na = ['b']", "one broader genre"),
             ("ignore = 1", "ignore.artists"),
             ("=", "cannot be read"),
+            ("parents = 5", "A table"),
+            (f"casing = {'9' * 5_000}", "cannot be read"),
+            (f"casing = 0x{'f' * 9_000}", "a number of thousands of digits"),
+            (f"casing = {'[' * 5_000}", "cannot be read"),
             ('[labels]\njazz = "a\\u0007"', "control characters"),
         ],
     )

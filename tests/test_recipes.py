@@ -13,6 +13,7 @@ from musicgenre.errors import RecipeError
 from musicgenre.models.registry import check_options
 from musicgenre.training.recipe_names import RECIPE_FOLDER, current_name, former_names, list_recipes, recipe_lines
 from musicgenre.training.recipes import Recipe, load_recipe
+from tests.test_ground_yaml import BOMB
 
 NAMES_BEFORE = (Path(__file__).parent / "data" / "recipe_names_before.txt").read_text("utf-8").split()
 """What the recipes and their parts were called when they were named after row codes."""
@@ -140,11 +141,50 @@ def test_unknown_recipe_names_the_nearest() -> None:
         ("summary: x\nsystems: []\nmodel: {name: svm}", "lacks the key 'representation'"),
         ("- a\n- b", "holds no recipe"),
         ("a: [", "is no YAML"),
+        ("base: 5", r"base=5\. Valid: the name of a recipe, or a list of names\. Name the recipes"),
+        ("base: [mfcc-cnn, [mfcc-cnn]]", "has base="),
+        ("base:", "has base=None"),
+        ("base: 2001-99-99", "2001-99-99 is a date"),
+        (f"base: {'a' * 5_000}", r"names the base 'a{199}\[\.\.\.\], which does not exist"),
+        ("base: mfcc-cnn\nnotes: 2001-99-99", r"is no YAML .*line 2: 2001-99-99 is a date .* quotes"),
+        ("base: mfcc-cnn\nmodel: {options: {a: " + "[" * 5_000, "within each other"),
+        ("base: mfcc-cnn\nmodel: &m\n  options: *m", "holds itself"),
+        (f"base: mfcc-cnn\nmodel:\n  options: {{{BOMB.replace(chr(10), ', ')}}}", "aliases stand for more"),
+        ("base: mfcc-cnn\nmodel: 5", "has model=5"),
+        ("base: mfcc-cnn\nstudy: {variants: {a: 5}}", r"study\.variants\.a=5"),
+        (f"base: mfcc-cnn\nmodel: [{'x,' * 50_000}]", r"has model=\['x', .{1,200}\[\.\.\.\]\. Input"),
+        (f"base: mfcc-cnn\n{'a' * 900}: 5", r"unknown key 'a{199}\[\.\.\.\]\. Valid"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, "own", text))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "notes=2001-99-99",
+        f"model.options.a={'[' * 5_000}",
+        f"model.options.a={'9' * 5_000}",
+        "model.options.a=&a [*a]",
+        "model.options.a={5: 6}",
+        "a." * 5_000 + "a=1",
+        "model.options." + "a." * 5_000 + "a=1",
+    ],
+)
+def test_settings_that_are_no_values(setting: str) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the (setting|value of) .*\. Valid: ") as caught:
+        load_recipe("mfcc-cnn", [setting])
+    assert len(str(caught.value)) < 600
+
+
+def test_parents_of_parents_end(tmp_path: Path) -> None:
+    write(tmp_path, "r0", "base: mfcc-cnn")
+    for number in range(1, 40):
+        path = write(tmp_path, f"r{number}", f"base: r{number - 1}")
+    with pytest.raises(RecipeError, match="through more than 20 files"):
+        load_recipe(path)
 
 
 def test_a_broken_study_is_found_when_it_is_read(tmp_path: Path) -> None:

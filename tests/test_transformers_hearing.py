@@ -246,6 +246,36 @@ def test_what_cannot_be_read_is_said(
 
 
 @pytest.mark.parametrize(
+    ("family", "config", "processor", "message"),
+    [
+        ("wav2vec2", {"num_attention_heads": 0}, {}, "hidden_size=16, num_attention_heads=0"),
+        ("wav2vec2", {"num_attention_heads": 3}, {}, "hidden_size=16, num_attention_heads=3"),
+        ("hubert", {"num_attention_heads": -1}, {}, "num_attention_heads=-1"),
+        ("wavlm", {"num_attention_heads": 0}, {}, "num_attention_heads=0"),
+        ("mert", {"num_conv_pos_embedding_groups": 0}, {}, "makes no network"),
+        ("hubert", {"conv_stride": [0, 0, 0]}, {}, "makes no network"),
+        ("ast", {"num_attention_heads": 0}, {}, "num_attention_heads=0"),
+        ("ast", {}, {"mean": "x"}, "makes no network"),
+        ("clap", {"window_size": 0}, {}, "makes no network .*modulo by zero"),
+        ("clap", {"spec_size": 0}, {}, "makes no network .*by zero"),
+        ("clap", {"num_attention_heads": [0, 0]}, {}, r"num_attention_heads=\[0, 0\]"),
+        ("clap", {}, {"hop_length": 0}, "makes no network"),
+        ("hubert", {"num_hidden_layers": 10**30}, {}, r"asks for 10{30} layers\. Valid: 1 to 1000"),
+        ("hubert", {"num_hidden_layers": 0}, {}, "asks for 0 layers"),
+    ],
+)
+def test_numbers_that_make_no_network_are_said(
+    family: str, config: dict[str, Any], processor: dict[str, Any], message: str, models: dict[str, Path]
+) -> None:
+    """Some are met while it is made, others only where sound goes through it."""
+    published = find_model(str(models[family]))
+    layers = {"audio_config": published.config["audio_config"] | config} if family == "clap" else config
+    with pytest.raises(BundleError, match=message) as caught, torch.device("meta"):
+        build(published.config | layers, published.processor | processor, Wanted(segment_s=SEGMENT_S)).shape()
+    assert "Valid: " in str(caught.value) and "Fetch the model anew" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("family", "wanted", "message"),
     [
         ("ast", {"segment_s": 4.0}, "to 3.04 s"),

@@ -9,6 +9,9 @@ from typing import Any
 
 from musicgenre.errors import MusicgenreError
 
+LARGEST_INTEGER = 2**64
+"""Largest whole number, or its negative, that is read of what people write: larger than any seed."""
+
 
 def parsed_json(text: str | bytes, *, storable: bool = False) -> Any:
     """Read JSON.
@@ -33,6 +36,26 @@ def parsed_json(text: str | bytes, *, storable: bool = False) -> Any:
         raise ValueError("its brackets are nested too deeply") from error
 
     return content
+
+
+def is_plain(value: object) -> bool:
+    """Whether people may write this as a value: text, numbers, true, false, nothing, and lists and mappings of those.
+
+    Literals of Python and TOML can be more: sets, bytes and dates, whole numbers that no float holds and nothing
+    prints, halves of characters.
+    """
+    match value:
+        case None | bool() | float():
+            return True
+        case int():
+            return abs(value) <= LARGEST_INTEGER
+        case str():
+            return not any("\ud800" <= character <= "\udfff" for character in value)
+        case list() | tuple():
+            return all(map(is_plain, value))
+        case dict():
+            return all(isinstance(key, str) and is_plain(key) for key in value) and all(map(is_plain, value.values()))
+    return False
 
 
 def pretty_json(content: Any, *, indent: int = 2) -> str:

@@ -13,6 +13,7 @@ from musicgenre.errors import UsageError
 LONGEST_NAME = 200
 """Characters of the name of a model, a label or a tag that comes from a file."""
 
+_SHOWN_CHARACTERS = 200  # of a value
 _N_NEIGHBOURS = 1000  # of a folder are looked at: enough for music, and quick where thousands of paths are wrong
 
 
@@ -46,6 +47,15 @@ def shortened(names: Sequence[str], shown: int, *, separator: str = ", ") -> str
     n_left_out = len(names) - shown
 
     return f"{text} and {n_left_out} more" if n_left_out > 0 else text
+
+
+def short_repr(value: object) -> str:
+    """Return `repr(value)`, only its beginning where all of it would fill the screen."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}[...]"
 
 
 def nearest_name(given: str, names: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from musicgenre._files import config_folder
-from musicgenre._text import did_you_mean
+from musicgenre._json import is_plain
+from musicgenre._text import did_you_mean, short_repr
 from musicgenre.errors import UsageError
 
 
@@ -47,9 +48,10 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
         # Not the fault of what the command is asked to do: another person's folder, a home that a service has not.
         warnings.warn(f"the config file {path} cannot be read ({error.strerror}): no defaults are used", stacklevel=2)
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
+        reason = "its brackets are nested too deeply" if isinstance(error, RecursionError) else error
         raise UsageError(
-            f"the config file {path} cannot be read ({error})", next_step="Correct it or move it away"
+            f"the config file {path} cannot be read ({reason})", next_step="Correct it or move it away"
         ) from error
 
     defaults: dict[str, dict[str, Any]] = {}
@@ -69,6 +71,12 @@ def read_config(path: Path, commands: Mapping[str, Iterable[str]]) -> dict[str, 
         for option, value in options.items():
             if option.replace("_", "-") not in known:  # both spellings will do
                 raise _unknown(path, f"key in [{command}]", option, known)
+            if isinstance(value, dict) or not is_plain(value):
+                raise UsageError(
+                    f"{path}: {option!r} in [{command}] has the value {short_repr(value)}",
+                    valid="text in quotes, a number, true or false, or a list of those",
+                    next_step="Correct the file",
+                )
             defaults[command][option.replace("-", "_")] = value
     return defaults
 

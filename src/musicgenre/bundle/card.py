@@ -253,7 +253,7 @@ class BundleCard:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether anything was fitted to make its probabilities mean what they say; published taggers are as they are."""
+        """Whether its probabilities were fitted to mean what they say; published taggers are as they are."""
         return (
             self.kind == "embedding" or self.temperature != 1.0 or self.unsure_threshold > 0 or bool(self.tag_scales)
         )

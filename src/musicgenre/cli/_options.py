@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musicgenre._text import printable
+from musicgenre._json import is_plain
+from musicgenre._text import printable, short_repr
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,9 +40,16 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             settings[key] = words[text.lower()]
             continue
         try:
-            settings[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+            value = ast.literal_eval(text)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # brackets without end are text too
             settings[key] = text
+            continue
+        if not is_plain(value):
+            raise UsageError(
+                f"--set {key} has the value {short_repr(text)}",
+                valid="text, a number up to 2^64, true, false, null, or a list or mapping of those",
+            )
+        settings[key] = value
     return settings
 
 

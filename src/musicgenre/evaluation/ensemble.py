@@ -187,7 +187,9 @@ def _mix(members: tuple[Run, ...], kind: MixtureKind) -> _Answers:
         check_unseen(validation, "validation", members, manifests)
 
     heard, truth = np.stack([part.scores for part in validation]), validation[0].truth
-    mixture, unseen = fitted_mixture(kind, heard, truth, validation[0].labels)
+    group_of = {track.track_id: track.group for track in manifests[0].tracks}
+    groups = [group_of.get(track_id) or f"track {track_id}" for track_id in validation[0].track_ids]
+    mixture, unseen = fitted_mixture(kind, heard, truth, validation[0].labels, groups)
 
     # Fitted weights flatter the validation part: exporting asks which mixture it was before it calibrates.
     tested = np.stack([part.scores for part in test])

@@ -8,7 +8,7 @@ test part chooses nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,9 +235,17 @@ def drawn_macro_f1(seeds: Sequence[Predictions], track_ids: Sequence[str] = ()) 
     return found / len(kept)
 
 
-def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> LabelReport:
-    labels = runs[0].labels
-    seeds = {seed: segments_of(folds, part) for seed, folds in runs_by_seed(runs).items()}
+def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) -> dict[str, Any]:
+    """Everything of a `LabelReport` that answers alone tell.
+
+    Parameters
+    ----------
+    seeds : mapping of int to sequence of Predictions
+        Answers to segments: of every seed the folds, each track in one of them.
+    pooling : {"mean", "max", "vote"}
+        How the segments of a track score together for the headline.
+    """
+    labels = next(iter(seeds.values()))[0].labels
 
     # Each seed by itself: its folds together are one answer to every track.
     tracks, segments, scores, metrics, confusions, majorities = [], [], [], [], [], []
@@ -275,22 +283,31 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
         by_pooling[other] = estimate_accuracy([track_level(folds, other) for folds in seeds.values()])
 
     # seeds may have been tested on different tracks
+    return {
+        "labels": labels,
+        "n_tracks": accuracy.n_tracks,
+        "n_segments": round(float(np.mean([len(rows) for rows in segments]))),
+        "accuracy": accuracy,
+        "accuracy_sd": accuracy_sd,
+        "macro_f1": f1,
+        "segment_accuracy": estimate_accuracy(segments),
+        "accuracy_by_pooling": by_pooling,
+        "majority_share": float(np.mean(majorities)),
+        "seeds": tuple(scores),
+        "classes": tuple(classes),
+        "macro": ClassScore("macro", *macro),
+        "weighted": ClassScore("weighted", *weighted),
+        "confusion": np.mean(confusions, axis=0, dtype=np.float64),
+    }
+
+
+def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> LabelReport:
+    seeds = {seed: segments_of(folds, part) for seed, folds in runs_by_seed(runs).items()}
+    figures = label_figures(seeds, pooling)
     manifests = _manifests(runs)
-    n_segments = round(float(np.mean([len(rows) for rows in segments])))
+    facts = _common(name, runs, manifests, part, pooling, figures["n_tracks"], figures["n_segments"])
     return LabelReport(
-        **_common(name, runs, manifests, part, pooling, accuracy.n_tracks, n_segments),
-        labels=labels,
-        accuracy=accuracy,
-        accuracy_sd=accuracy_sd,
-        macro_f1=f1,
-        segment_accuracy=estimate_accuracy(segments),
-        accuracy_by_pooling=by_pooling,
-        majority_share=float(np.mean(majorities)),
-        seeds=tuple(scores),
-        classes=tuple(classes),
-        macro=ClassScore("macro", *macro),
-        weighted=ClassScore("weighted", *weighted),
-        confusion=np.mean(confusions, axis=0, dtype=np.float64),
+        **{**facts, **figures},
         balance=_balance(manifests[0]) if manifests else {},
         members=_members(runs),
     )

@@ -12,9 +12,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._numbers import softmax
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import RunError, UsageError, needing
 from musicgenre.evaluation.compare import check_same_question
+from musicgenre.evaluation.folds import ALWAYS_TRAIN, grouped_folds
 from musicgenre.evaluation.protocols import fitted_to_validation, is_leaky
 from musicgenre.models.pooling import SMALLEST, Array, Mixture, Stacked, Weighted, evidence, stacking_floor
 from musicgenre.runs.folder import Run, open_runs
@@ -25,8 +27,8 @@ MixtureKind = Literal["mean", "weighted", "stacking"]
 
 MIXTURES: tuple[MixtureKind, ...] = get_args(MixtureKind)
 
-STACKING_C = (0.001, 0.01, 0.1, 1.0)
-"""Inverse strengths of the penalty on stacking's coefficients, among which the validation part chooses."""
+STACKING_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
+"""Inverse strengths of the penalty on stacking, among which the validation part chooses; the strongest first."""
 
 _N_STEPS = 500  # of expectation-maximisation
 _N_FOLDS = 5  # of the validation part
@@ -189,43 +191,31 @@ def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> Stacked:
-    """Fit a multinomial logistic regression to the models' log-probabilities.
+def fitted_mixture(
+    kind: MixtureKind,
+    members: Array,
+    truth: NDArray[np.intp],
+    labels: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> tuple[Mixture, Array]:
+    """Make what mixes the models' answers, fitted to these validation tracks where it is of a kind that learns.
 
-    The strength of its penalty is the one of `STACKING_C` under which validation tracks that it was not fitted to are
-    most likely; of equally good ones the strongest.
+    Stacking is a multinomial logistic regression on the models' log-probabilities. A penalty pulls it towards their
+    mean: it is the strongest of `STACKING_C` under which tracks that it was not fitted to are as likely as under the
+    best one, within one standard error.
 
     Parameters
     ----------
+    kind : {"mean", "weighted", "stacking"}
+        What mixes.
     members : ndarray, shape (n_models, n_tracks, n_labels)
         Probabilities.
     truth : ndarray of int, shape (n_tracks,)
         Index of the true label.
     labels : sequence of str
         The labels.
-
-    Raises
-    ------
-    RunError
-        If a label has no validation track.
-    MissingExtraError
-        There is no scikit-learn.
-    """
-    absent = [label for index, label in enumerate(labels) if not (truth == index).any()]
-    if absent:
-        raise RunError(
-            f"no validation track has the label {', '.join(absent)}, so that stacking cannot be fitted",
-            valid="One validation track of every label at least",
-            next_step="Use --how mean, or train with a larger validation part",
-        )
-
-    return _regression(members, truth, _chosen_strength(members, truth)[0])
-
-
-def fitted_mixture(
-    kind: MixtureKind, members: Array, truth: NDArray[np.intp], labels: Sequence[str]
-) -> tuple[Mixture, Array]:
-    """Make what mixes the models' answers, fitted to these validation tracks where it is of a kind that learns.
+    groups : sequence of str, optional
+        The artist of each track, who is never on both sides of a fit; each track its own by default.
 
     Returns
     -------
@@ -236,17 +226,39 @@ def fitted_mixture(
     ------
     RunError
         Stacking cannot be fitted: a label has no validation track.
+    MissingExtraError
+        There is no SciPy.
     """
-    if kind == "stacking":
-        return fitted_stacking(members, truth, labels), _chosen_strength(members, truth)[1]
+    if kind == "mean":
+        mean = Weighted(np.full(len(members), 1.0 / len(members)))
+        return mean, mean(members)
+
+    fold = _validation_folds(truth, groups)
     if kind == "weighted":
-        return _weighted(members, truth), out_of_fold(members, truth, _weighted)
-    mean = Weighted(np.full(len(members), 1.0 / len(members)))
-    return mean, mean(members)
+        return _weighted(members, truth), _out_of_fold(members, truth, fold, _weighted)
+
+    absent = [label for index, label in enumerate(labels) if not (truth == index).any()]
+    if absent:
+        raise RunError(
+            f"no validation track has the label {', '.join(absent)}, so that stacking cannot be fitted",
+            valid="One validation track of every label at least",
+            next_step="Use --how mean, or train with a larger validation part",
+        )
+
+    answers, losses = [], []
+    for strength in STACKING_C:
+        said = _out_of_fold(members, truth, fold, partial(stacked, strength=strength))
+        answers.append(said)
+        losses.append(-np.log(np.maximum(said[np.arange(len(truth)), truth], SMALLEST)))
+    means = [float(loss.mean()) for loss in losses]
+    best = int(np.argmin(means))
+    bound = means[best] + float(losses[best].std()) / np.sqrt(len(truth))
+    chosen = next(number for number, mean in enumerate(means) if mean <= bound)
+    return stacked(members, truth, STACKING_C[chosen]), answers[chosen]
 
 
-def out_of_fold(members: Array, truth: NDArray[np.intp], fit: Callable[[Array, NDArray[np.intp]], Mixture]) -> Array:
-    """Answers to validation tracks by mixtures that were fitted to the others, shape (n_tracks, n_labels).
+def stacked(members: Array, truth: NDArray[np.intp], strength: float) -> Stacked:
+    """Fit stacking under a penalty whose inverse strength is given; the stronger it is, the nearer the models' mean.
 
     Parameters
     ----------
@@ -254,60 +266,57 @@ def out_of_fold(members: Array, truth: NDArray[np.intp], fit: Callable[[Array, N
         Probabilities.
     truth : ndarray of int, shape (n_tracks,)
         Index of the true label.
-    fit : callable
-        Takes the members' answers to some tracks, and their true labels; returns what mixes.
+    strength : float
+        As C of scikit-learn: the penalty is the squared distance from the mean, divided by twice this.
     """
-    # dealt out label by label, so that every fold has its share of each
-    order = np.random.default_rng(_SEED).permutation(len(truth))
-    order = order[np.argsort(truth[order], kind="stable")]
-    fold = np.empty(len(truth), dtype=np.intp)
-    fold[order] = np.arange(len(truth)) % _N_FOLDS
+    with needing("stacking", "train"):
+        from scipy.optimize import minimize
 
-    said = np.empty(members.shape[1:])
-    for number in np.unique(fold):
-        held = fold == number
-        if held.all():  # a single track has no others
-            return np.full_like(said, 1.0 / said.shape[1])
-        said[held] = fit(members[:, ~held], truth[~held])(members[:, held])
-    return said
+    n_models, _, n_labels = members.shape
+    floor = stacking_floor(n_labels)
+    heard = np.column_stack([evidence(members, floor), np.ones(len(truth))])  # the last column is for the intercepts
+    mean = np.hstack([np.eye(n_labels) / n_models] * n_models + [np.zeros((n_labels, 1))])
+    wanted = np.eye(n_labels)[truth]
+
+    def loss(values: Array) -> tuple[float, Array]:
+        """Negative log-likelihood with its penalty, and its slope."""
+        away = values.reshape(mean.shape)
+        said = softmax(heard @ (mean + away).T)
+        own = np.maximum((said * wanted).sum(axis=1), np.finfo(float).tiny)
+        slope = (said - wanted).T @ heard + away / strength
+        return float(-np.log(own).sum() + (away**2).sum() / (2 * strength)), slope.ravel()
+
+    found = minimize(loss, np.zeros(mean.size), jac=True, method="L-BFGS-B", options={"maxiter": 1_000})
+    weights = mean + found.x.reshape(mean.shape)
+    return Stacked(weights[:, :-1], weights[:, -1], floor)
 
 
 def _weighted(members: Array, truth: NDArray[np.intp]) -> Weighted:
     return Weighted(mixture_weights(members, truth))
 
 
-def _chosen_strength(members: Array, truth: NDArray[np.intp]) -> tuple[float, Array]:
-    """The penalty under which tracks that stacking was not fitted to are most likely, and its answers to them."""
-    best: tuple[float, float, Array] | None = None
-    for strength in STACKING_C:  # the strongest first, which is kept where another is no better
-        said = out_of_fold(members, truth, partial(_regression, strength=strength))
-        loss = float(-np.log(np.maximum(said[np.arange(len(truth)), truth], SMALLEST)).mean())
-        if best is None or loss < best[0]:
-            best = loss, strength, said
-    assert best is not None
-    return best[1], best[2]
+def _validation_folds(truth: NDArray[np.intp], groups: Sequence[str] | None) -> NDArray[np.intp]:
+    """Deal validation tracks to folds, artists whole and labels spread evenly, shape (n_tracks,)."""
+    numbers = np.arange(len(truth))
+    if groups is not None:
+        numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    fold = grouped_folds(truth, numbers, _N_FOLDS, _SEED)
+    return np.where(fold == ALWAYS_TRAIN, 0, fold)  # whose label is in no other fold: the mean answers for it
 
 
-def _regression(members: Array, truth: NDArray[np.intp], strength: float) -> Stacked:
-    """Fit stacking with one inverse strength of the penalty; a label without a track gets next to nothing."""
-    with needing("stacking", "train"):
-        from sklearn.linear_model import LogisticRegression
-
-    n_models, _, n_labels = members.shape
-    floor = stacking_floor(n_labels)
-    known = np.unique(truth)
-    coefficients = np.zeros((n_labels, n_models * n_labels))
-    intercepts = np.full(n_labels, np.log(SMALLEST))
-    if len(known) == 1:  # there is nothing to tell apart
-        intercepts[known] = 0.0
-        return Stacked(coefficients, intercepts, floor)
-
-    fitted = LogisticRegression(C=strength, max_iter=2_000).fit(evidence(members, floor), truth)
-    found, offsets = fitted.coef_, fitted.intercept_
-    if len(known) == 2:  # of two labels scikit-learn keeps the second alone, against 0
-        found, offsets = np.vstack([0.0 * found, found]), np.append(0.0, offsets)
-    coefficients[known], intercepts[known] = found, offsets
-    return Stacked(coefficients, intercepts, floor)
+def _out_of_fold(
+    members: Array,
+    truth: NDArray[np.intp],
+    fold: NDArray[np.intp],
+    fit: Callable[[Array, NDArray[np.intp]], Mixture],
+) -> Array:
+    """Answers to tracks by mixtures that were fitted to the other folds, shape (n_tracks, n_labels)."""
+    said = members.mean(axis=0)
+    for number in np.unique(fold):
+        held = fold == number
+        if not held.all():  # of a single artist there is nothing else to fit to
+            said[held] = fit(members[:, ~held], truth[~held])(members[:, held])
+    return np.asarray(said)
 
 
 def _known(values: set[int] | set[int | None]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.splits import SPLIT_BEFORE, Protocol, list_protocols
-from musicgenre.errors import RunError, needing
+from musicgenre.errors import RunError
 from musicgenre.runs.folder import Run
 
 FITTED = ("weighted", "stacking")
@@ -130,12 +130,11 @@ def fitted_to_validation(run: Run) -> str:
     if not path.is_file():
         return ""
 
-    with needing("reading a recipe", "train"):
-        import yaml
+    from musicgenre._yaml import read_yaml
 
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        recipe = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
     training = recipe.get("training") if isinstance(recipe, dict) else None
     if isinstance(training, dict) and training.get("fit_on") == "train+validation":

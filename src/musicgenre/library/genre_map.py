@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from musicgenre._text import did_you_mean
+from musicgenre._text import did_you_mean, short_repr
 from musicgenre.errors import UsageError
 
 Casing = Literal["as-is", "title", "lower"]
@@ -107,7 +107,7 @@ def read_map(path: Path, labels: Sequence[str]) -> GenreMap:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise UsageError(
             f"the map {path} cannot be read ({error})",
             next_step="`musicgenre library map init` writes one",
@@ -120,10 +120,10 @@ def read_map(path: Path, labels: Sequence[str]) -> GenreMap:
             )
     casing = content.get("casing", "as-is")
     if casing not in _CASINGS:
-        raise UsageError(f"casing = {casing!r} in the map {path}", valid=", ".join(_CASINGS))
+        raise UsageError(f"casing = {short_repr(casing)} in the map {path}", valid=", ".join(_CASINGS))
     write_parents = content.get("write_parents", False)
     if not isinstance(write_parents, bool):
-        raise UsageError(f"write_parents = {write_parents!r} in the map {path}", valid="true, false")
+        raise UsageError(f"write_parents = {short_repr(write_parents)} in the map {path}", valid="true, false")
 
     named = _table(path, "labels", content.get("labels", {}))
     for label in named:
@@ -132,10 +132,15 @@ def read_map(path: Path, labels: Sequence[str]) -> GenreMap:
                 f"the map {path} names a label {label!r} that the model cannot say",
                 valid=f"{did_you_mean(label, labels)}Labels: {', '.join(sorted(labels))}",
             )
+    broader = content.get("parents", {})
+    if not isinstance(broader, dict):
+        raise UsageError(f"[parents] in the map {path} is {short_repr(broader)}", valid="A table: name = broader name")
     parents = {}
-    for name, parent in content.get("parents", {}).items():
+    for name, parent in broader.items():
         if not isinstance(parent, str):
-            raise UsageError(f"parents.{name} = {parent!r} in the map {path}", valid="The name of one broader genre")
+            raise UsageError(
+                f"parents.{name} = {short_repr(parent)} in the map {path}", valid="The name of one broader genre"
+            )
         parents[name] = parent
     ignore = content.get("ignore", {})
     if not isinstance(ignore, dict) or set(ignore) - {"artists", "folders"}:
@@ -192,7 +197,9 @@ def _fits(text: str, pattern: str) -> bool:
 def _table(path: Path, key: str, content: Any) -> dict[str, tuple[str, ...]]:
     """Read a table of names."""
     if not isinstance(content, dict):
-        raise UsageError(f"[{key}] in the map {path} is {content!r}", valid="A table: name = name, or name = [names]")
+        raise UsageError(
+            f"[{key}] in the map {path} is {short_repr(content)}", valid="A table: name = name, or name = [names]"
+        )
     return {name: _names(path, f"{key}.{name}", value) for name, value in content.items()}
 
 
@@ -200,10 +207,14 @@ def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
     """Read a name or a list of names; an empty name is none."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{key} = {value!r} in the map {path}", valid='A name, or a list of names: ["Jazz", "Soul"]')
+        raise UsageError(
+            f"{key} = {short_repr(value)} in the map {path}", valid='A name, or a list of names: ["Jazz", "Soul"]'
+        )
     for text in texts:
         if any(ord(character) < 32 for character in text):
-            raise UsageError(f"{key} = {value!r} in the map {path}", valid="Names without control characters")
+            raise UsageError(
+                f"{key} = {short_repr(value)} in the map {path}", valid="Names without control characters"
+            )
     return tuple(text.strip() for text in texts if text.strip())
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from musicgenre.audio import Level, LevelChoice, choose_level
 from musicgenre.bundle.container import MOST_MODEL_MB
+from musicgenre.bundle.ears import load_ears
 from musicgenre.bundle.ensemble import load_ensemble
 from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.stages import ears_sha256
@@ -122,7 +123,7 @@ def load_listener(model: str, *, threads: int | None = None, max_model_mb: int =
         return _listener_of(load_bundle(path, threads=threads))
 
     head = load_head(model)
-    return HeadListener(load_bundle(ensure_bundle(head.bundle_name), threads=threads), head)
+    return HeadListener(load_ears(head.bundle_name, threads=threads, max_model_mb=max_model_mb), head)
 
 
 def _listener_of(bundle: Bundle) -> Listener:
@@ -191,6 +192,11 @@ class HeadListener(BundleListener):
                 f"the head {head.name} was taught on another {card.name} than the one here",
                 valid=f"the published file with sha256 {head.ears_sha256}",
                 next_step=f"Get that one with: musicgenre bundles get {card.name} --force, or teach the head again",
+            )
+        if head.bundle_sha256 not in ("", card.sha256):
+            raise BundleError(
+                f"the head {head.name} was taught on another bundle than {head.bundle_name} is now",
+                next_step="Put the old one back, or teach the head again",
             )
         ceilings = set() if head.support is None else set(head.support.ceilings)
         if not ceilings <= set(card.tags):
@@ -322,6 +328,7 @@ class TagListener(BundleListener):
             names_tags=True,
             timeline=tuple(timeline),
             warnings=heard.warnings + self.caveats,
+            caveats=self.caveats,
             model=self.name,
             model_card=self.model_card,
         )
@@ -535,6 +542,7 @@ def _genre_answer(
         sections=find_sections(times_s, segment_scores, listener.labels, unsure_threshold=unsure_threshold),
         unsure_threshold=unsure_threshold,
         warnings=heard.warnings + listener.caveats,
+        caveats=listener.caveats,
         model=listener.name,
         model_card=listener.model_card,
     )

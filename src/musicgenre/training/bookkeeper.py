@@ -165,7 +165,7 @@ class Bookkeeper(L.Callback):
             torch.cuda.set_rng_state_all(gpu_states)
 
     def _in_words(self, row: Mapping[str, float]) -> str:
-        """Loss, validation loss and what is watched besides, and the best so far; epochs count from 1, as people do."""
+        """Losses, what is watched besides, and the best so far; epochs count from 1, as people do."""
         monitor = self.settings.monitor
         parts = [f"loss {row['train_loss']:.3f}", f"validation loss {row['validation_loss']:.3f}"]
         for name in dict.fromkeys(("validation_accuracy", monitor)):

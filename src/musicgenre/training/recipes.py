@@ -7,11 +7,13 @@ Files whose name starts with `_` are parts to be named as parents, not recipes t
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from musicgenre._text import nearest_name
+from musicgenre._text import nearest_name, short_repr
+from musicgenre._yaml import parsed_yaml, read_yaml
 from musicgenre.errors import RecipeError, needing
 from musicgenre.features.base import SHORTEST_HOP_S
 from musicgenre.training.recipe_names import Report, current_name, find_recipe, former_names, recipe_files
@@ -19,6 +21,9 @@ from musicgenre.training.recipe_names import Report, current_name, find_recipe, 
 with needing("reading recipes", "train"):  # the light install has neither
     import yaml
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+_MOST_GENERATIONS = 20
+_MOST_DOTS = 20  # in the key of a setting
 
 _WORDS = ("summary", "systems", "notes")
 """What a recipe says to people, and no training reads."""
@@ -279,8 +284,8 @@ class Recipe(_Section):
     def trains_like(self, text: str) -> bool:
         """Whether `as_yaml` once gave this text, but for words no training reads: summary, notes, row codes."""
         try:
-            written = yaml.safe_load(text)
-        except yaml.YAMLError:
+            written = parsed_yaml(text)
+        except ValueError:
             return False
         if not isinstance(written, dict):
             return False
@@ -315,12 +320,16 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), *, report: Re
     pairs = []
     for override in overrides:
         key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"cannot read the setting {override!r}", valid="section.key=value")
+        if not equals or not key.strip() or key.count(".") > _MOST_DOTS:
+            raise RecipeError(f"cannot read the setting {short_repr(override)}", valid="section.key=value")
         try:
-            pairs.append((key.strip(), yaml.safe_load(value)))
-        except yaml.YAMLError as error:
-            raise RecipeError(f"cannot read the value of {override!r}", valid="A value in YAML") from error
+            pairs.append((key.strip(), parsed_yaml(value)))
+        except ValueError as error:
+            raise RecipeError(
+                f"cannot read the value of {short_repr(override)} ({error})",
+                valid="a value in YAML",
+                next_step="Put text in quotes",
+            ) from error
 
     return check_recipe(_with_settings(plain, pairs), name=path.stem)
 
@@ -375,22 +384,36 @@ def _merged_recipe(path: Path, children: tuple[Path, ...], report: Report) -> di
     """Read a recipe on top of its parents; `children` are the files that led here."""
     if path in children:
         raise RecipeError(f"the recipe {path.name} is its own parent")
+    if len(children) > _MOST_GENERATIONS:
+        raise RecipeError(
+            f"the recipe {children[0].name} has parents of parents through more than {_MOST_GENERATIONS} files",
+            next_step="Write what they say together into fewer files",
+        )
 
     try:
-        own = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no YAML ({' '.join(str(error).split())})") from error
+        own = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{path} is no YAML that a recipe can be ({error})",
+            valid="a mapping of sections in UTF-8",
+            next_step="Correct it; see docs/recipes.md",
+        ) from error
     if not isinstance(own, dict):
         raise RecipeError(f"{path} holds no recipe", valid="A recipe is a mapping of sections")
 
     own.pop("formerly", None)  # a name is a file's own, not its children's
-    parents = own.pop("base", [])
-    if isinstance(parents, str):
-        parents = [parents]
+    base = own.pop("base", [])
+    parents = base if isinstance(base, list) else [base]
+    if not all(isinstance(parent, str) for parent in parents):
+        raise RecipeError(
+            f"{path} has base={short_repr(base)}",
+            valid="the name of a recipe, or a list of names",
+            next_step="Name the recipes that it changes, or leave base out",
+        )
 
     merged: dict[str, Any] = {}
     for parent in parents:
-        file = _parent_file(str(parent), path, report)
+        file = _parent_file(parent, path, report)
         merged = _merge(merged, _merged_recipe(file, (*children, path), report))
     return _merge(merged, own)
 
@@ -398,7 +421,7 @@ def _merged_recipe(path: Path, children: tuple[Path, ...], report: Report) -> di
 def _parent_file(name: str, child: Path, report: Report) -> Path:
     """The file of a parent: beside the child, in the package or in a plugin, and there under a former name too."""
     beside = child.parent / f"{name}.yaml"
-    if beside.is_file():
+    if os.path.isfile(beside):  # noqa: PTH113 - which takes a name that no file can have for one that is not there
         return beside
 
     files = recipe_files()
@@ -410,7 +433,7 @@ def _parent_file(name: str, child: Path, report: Report) -> Path:
 
     near = nearest_name(name, files)
     raise RecipeError(
-        f"the recipe {child.name} names the base {name!r}, which does not exist",
+        f"the recipe {child.name} names the base {short_repr(name)}, which does not exist",
         valid=f"Nearest: {near}" if near else "",
     )
 
@@ -446,7 +469,8 @@ def _recipe_error(error: ValidationError, name: str) -> RecipeError:
     if first["type"] == "missing":
         return RecipeError(f"the recipe {name} lacks the key {key!r}")
     if first["type"] != "extra_forbidden":
-        return RecipeError(f"the recipe {name} has {key}={first['input']!r}", valid=f"{first['msg']}")
+        given = short_repr(first["input"])
+        return RecipeError(f"the recipe {name} has {key}={given}", valid=f"{first['msg']}")
 
     # the unknown key stands in a section that is known: its neighbours are what may stand there
     section: type[BaseModel] = Recipe
@@ -458,5 +482,7 @@ def _recipe_error(error: ValidationError, name: str) -> RecipeError:
     if near:
         valid = f"Nearest: {'.'.join([*where[:-1], near])!r}"
     return RecipeError(
-        f"the recipe {name} has the unknown key {key!r}", valid=valid, next_step="See docs/recipes.md for every key"
+        f"the recipe {name} has the unknown key {short_repr(key)}",
+        valid=valid,
+        next_step="See docs/recipes.md for every key",
     )

@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank, window_function
 
-from musicgenre.errors import UsageError
+from musicgenre._text import short_repr
+from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published.transformers.front import FitFrames, LogMel, Repeat, Scale, Spectrum, kaldi_frames
 
 SCALES = ("processor", "none", "peak", "standard")
 POOLS = ("model", "mean", "none")
 DEFAULT_SEGMENT_S = 10.0
 """Of the networks that take any length; ours."""
+
+SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What PyTorch and transformers make of numbers that no layer can have."""
 
 _LONGEST_S = 600
 _KALDI_WINDOW_S, _KALDI_HOP_S, _KALDI_PREEMPHASIS = 0.025, 0.010, 0.97
@@ -66,6 +70,23 @@ class Wanted:
             )
         if self.layers == "all" and self.pool == "none":
             raise UsageError("all layers as sequences are too much", valid="layers: all with pool: model or mean")
+
+
+def no_network(config: Mapping[str, Any], error: Exception) -> BundleError:
+    """Say that a configuration, or the processor beside it, makes no network, and what most often is why."""
+    layers = config.get("audio_config", config)  # CLAP's own is that of its two towers
+    told = []
+    for key in ("hidden_size", "num_attention_heads"):
+        if isinstance(layers, Mapping) and key in layers:
+            told.append(f"{key}={short_repr(layers[key])}")
+
+    lines = str(error).splitlines() or [type(error).__name__]
+    why = ", ".join([lines[0], *told])
+    return BundleError(
+        f"the configuration or processor of this {config.get('model_type')} makes no network ({why})",
+        valid="numbers that fit each other: all sizes above 0, hidden_size a multiple of num_attention_heads",
+        next_step="Fetch the model anew",
+    )
 
 
 class Hearing(nn.Module):
@@ -145,9 +166,12 @@ class Hearing(nn.Module):
 
     def shape(self) -> tuple[int, ...]:
         """Shape of what comes out for one segment; costs a pass over it unless the network is on `meta`."""
-        device = next(self.layer_list()[0].parameters()).device
-        with torch.no_grad():
-            given = self.eval()(torch.zeros(1, self.n_samples, device=device))
+        try:
+            device = next(self.layer_list()[0].parameters()).device
+            with torch.no_grad():
+                given = self.eval()(torch.zeros(1, self.n_samples, device=device))
+        except SENSELESS as error:  # some numbers show only where sound goes through
+            raise no_network(self.model.config.to_dict(), error) from error
         return tuple(int(size) for size in given.shape[1:])
 
     def scaled(self, by_processor: str) -> Scale:

@@ -17,9 +17,18 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers.utils import logging
 
+from musicgenre._text import short_repr
 from musicgenre._weight_files import load_plain, why_unreadable
 from musicgenre.errors import BundleError
-from musicgenre.features.published.transformers.hearing import AstHearing, ClapHearing, Hearing, SpeechHearing, Wanted
+from musicgenre.features.published.transformers.hearing import (
+    SENSELESS,
+    AstHearing,
+    ClapHearing,
+    Hearing,
+    SpeechHearing,
+    Wanted,
+    no_network,
+)
 from musicgenre.features.published.transformers.hub import MERT, Published
 
 # What the readers of PyTorch, safetensors and transformers make of a file that is damaged or something else.
@@ -34,10 +43,9 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
-# What PyTorch and transformers make of numbers that no layer can have.
-_SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # Part of a file, yet neither learnt nor used here: the mask of pre-training, and tables that layers compute anew.
 _UNUSED = ("masked_spec_embed", "relative_position_index", "position_ids")
+_MOST_LAYERS = 1_000  # the largest published has 48
 _SHOWN = 3
 
 
@@ -93,11 +101,8 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
         if told_hz != extractor.sampling_rate:
             raise BundleError(f"its configuration says {told_hz} Hz, its processor {extractor.sampling_rate} Hz")
         return family.hearing(described, extractor, wanted, empty=empty)
-    except _SENSELESS as error:
-        raise BundleError(
-            f"the configuration or processor of this {config['model_type']} makes no network ({error})",
-            next_step="Fetch the model anew",
-        ) from error
+    except SENSELESS as error:
+        raise no_network(config, error) from error
 
 
 def load(published: Published, wanted: Wanted) -> Hearing:
@@ -148,13 +153,23 @@ def _described(config: Mapping[str, Any]) -> tuple[Family, Any]:
 
     try:
         described = FAMILIES[kind].config.from_dict(plain)
-    except (TypeError, ValueError, StrictDataclassError) as error:
+    except (*SENSELESS, StrictDataclassError) as error:
         raise BundleError(
-            f"the configuration of this {kind} makes no sense ({' '.join(str(error).split())})"
+            f"the configuration of this {kind} makes no sense ({' '.join(str(error).split())})",
+            next_step="Fetch the model anew",
         ) from error
 
     # A whole CLAP holds a text tower too, which hears nothing.
-    return FAMILIES[kind], described.audio_config if kind == "clap" else described
+    layers = described.audio_config if kind == "clap" else described
+    depths = getattr(layers, "depths", [layers.num_hidden_layers])
+    for n_layers in depths:
+        if not isinstance(n_layers, int) or not 0 < n_layers <= _MOST_LAYERS:
+            raise BundleError(
+                f"the configuration of this {kind} asks for {short_repr(n_layers)} layers",
+                valid=f"1 to {_MOST_LAYERS}",
+                next_step="Fetch the model anew",
+            )
+    return FAMILIES[kind], layers
 
 
 def _pretrained(published: Published, fresh: Any) -> Any:
