@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal, cast, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
@@ -143,6 +143,11 @@ class Classifier:
     def caveats(self) -> tuple[str, ...]:
         """What holds of every answer of the model, as that its confidence is not calibrated; mostly nothing."""
         return self._listener.caveats
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """All that the maker of the model says of it, as plain values: licence, origin, measured scores ..."""
+        return self._listener.card
 
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.
