@@ -22,8 +22,8 @@ from tests.small_store import make_store
 from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
-# What every parameter that takes a path is: an input, a file or a folder that is written, or a folder of ours, where
-# what is added has names of its own.
+# What every parameter that takes a path is: an input, a file or a folder that is written, a file that grows by whole
+# lines, or a folder of ours, where what is added has names of its own.
 PATHS = {
     ("augment", "manifest"): "input",
     ("augment", "output"): "folder",
@@ -68,6 +68,9 @@ PATHS = {
     ("library review", "plan_file"): "input",
     ("library show", "plan_file"): "input",
     ("library undo", "path"): "input",
+    ("library watch", "folders"): "input",
+    ("library watch", "map_file"): "input",
+    ("library watch", "output"): "extended",
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",
