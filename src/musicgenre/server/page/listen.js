@@ -234,7 +234,7 @@ export class Listening {
       row.append(
         element("td", {}, name),
         element("td", {}, genre),
-        element("td", {}, percent(answer.confidence)),
+        element("td", {}, answer.genre === "unsure" ? "" : percent(answer.confidence)),
         element("td", {}, answer.style ?? ""),
         element("td", {}, time(answer.duration_s)),
       );
@@ -251,7 +251,8 @@ export class Listening {
     find("detail").hidden = false;
     find("detail-name").textContent = track.name;
     find("detail-genre").textContent = answer.genre ?? (answer.chosen ?? []).join(", ");
-    find("detail-confidence").textContent = answer.confidence === null ? "" : percent(answer.confidence);
+    // what an unsure answer is sure of would be read as if it were sure
+    find("detail-confidence").textContent = answer.genre === "unsure" ? "" : percent(answer.confidence);
 
     let why = "";
     if (answer.genre === "unsure") {
