@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from _results_judged import sections as judged_sections
 from _results_rows import FOLDER, Row
 
 HEAD = """# Results
@@ -37,6 +38,7 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str
         titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]
         parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
         parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
+    parts += judged_sections()
     parts.append("## Commands\n\n" + _commands(rows, records))
     return "\n".join(parts)
 
