@@ -73,6 +73,8 @@ PATHS = {
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",
+    ("serve", "index"): "input",
+    ("serve", "plan"): "input",
     ("serve", "token_file"): "input",
     ("shard", "output"): "folder",
     ("shard", "source"): "input",
