@@ -25,10 +25,12 @@ _HEAD = """## On other tracks than their own
 
 `musicgenre evaluate MODEL --data MANIFEST`: tracks that a model learnt from (by name, content and, unless the
 row says `kept`, artist) are left out; labels are matched by name. The table of 1,000 tracks was computed by
-others, so that models meet features of another hand: 53 of 57 columns agree. First all labels of the model are
-allowed, then those that the tracks have; of a tagger the likeliest of the tags that stand for a label counts.
-There is no sound of MagnaTagATune here: its vocabulary is met through the published network that was trained on
-it. Of the default model nothing is left to score: its head was fitted on all 100 tracks of gtzan-mini.
+others, so that models meet features of another hand: 53 of 57 columns agree on the three tracks that were held
+against each other. First all labels of the model are allowed, then those that the tracks have; of a tagger the
+likeliest of the tags that stand for a label counts. There is no sound of MagnaTagATune here: its vocabulary is
+met through the published network that was trained on it. Of the default model nothing is left to score: its
+head was fitted on all 100 tracks of gtzan-mini. `gtzan-table-rest.csv` is `gtzan-table.csv` without the 100
+tracks of `gtzan-mini.csv`.
 """
 
 _LEAK_HEAD = """## One model, four protocols
