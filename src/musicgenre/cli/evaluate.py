@@ -91,7 +91,6 @@ def evaluate(
 
     Tracks that the model learnt from, and those of their artists, are named and left out.
     """
-    from musicgenre._json import pretty_json
     from musicgenre._outputs import refuse_overwriting
     from musicgenre.runs.folder import files_of_runs, is_study
 
@@ -108,22 +107,13 @@ def evaluate(
             "--labels-map, --leave-out, --coverage and --jobs are for other tracks than the run's own",
             next_step="Name those with --data, or leave them out",
         )
+    elif is_study(run):
+        _write(_study(run, kind, "test" if part is None else part.value, chosen), output)
+        return
     else:
         from musicgenre.evaluation.evaluate import evaluate as evaluate_run
-        from musicgenre.evaluation.study import evaluate_study
 
-        scored = "test" if part is None else part.value
-        if is_study(run):
-            study = evaluate_study(run, part=scored, pooling=chosen)
-            if kind is ReportFormat.html:
-                raise UsageError(
-                    "a study has no HTML page",
-                    valid="text or json",
-                    next_step="Give one variant's folder for its page",
-                )
-            _write(pretty_json(study.as_dict()) if kind is ReportFormat.json else study.to_text(), output)
-            return
-        report = evaluate_run(run, part=scored, pooling=chosen)
+        report = evaluate_run(run, part="test" if part is None else part.value, pooling=chosen)
 
     from musicgenre.evaluation.html import render_html
 
@@ -133,6 +123,21 @@ def evaluate(
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
+
+
+def _study(run: Path, kind: ReportFormat, part: str, pooling: Literal["mean", "max", "vote"] | None) -> str:
+    """Write a study, each variant against the first, or as a page, all of them ranked."""
+    from musicgenre._json import pretty_json
+    from musicgenre.evaluation.html import render_ranking
+    from musicgenre.evaluation.ranking import rank
+    from musicgenre.evaluation.study import evaluate_study
+    from musicgenre.runs.folder import open_study
+
+    if kind is ReportFormat.html:
+        recipe, variants = open_study(run)
+        return render_ranking(rank(variants, part=part, pooling=pooling), recipe)
+    study = evaluate_study(run, part=part, pooling=pooling)
+    return pretty_json(study.as_dict()) if kind is ReportFormat.json else study.to_text()
 
 
 def _elsewhere(
