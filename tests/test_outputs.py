@@ -22,8 +22,8 @@ from tests.small_store import make_store
 from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
-# What every parameter that takes a path is: an input, a file or a folder that is written, or a folder of ours, where
-# what is added has names of its own.
+# What every parameter that takes a path is: an input, a file or a folder that is written, a file that grows by whole
+# lines, or a folder of ours, where what is added has names of its own.
 PATHS = {
     ("augment", "manifest"): "input",
     ("augment", "output"): "folder",
@@ -31,8 +31,10 @@ PATHS = {
     ("bundles get", "source"): "input",
     ("classify", "output"): "file",
     ("classify", "plot"): "file",
-    ("compare", "first"): "input",
-    ("compare", "second"): "input",
+    ("compare", "against"): "input",
+    ("compare", "figures"): "ours",
+    ("compare", "output"): "file",
+    ("compare", "runs"): "input",
     ("data audit", "path"): "input",
     ("data get", "artists"): "input",
     ("data get", "folder"): "ours",
@@ -52,11 +54,15 @@ PATHS = {
     ("embed", "output"): "file",
     ("ensemble", "output"): "folder",
     ("ensemble", "runs"): "input",
+    ("evaluate", "data"): "input",
+    ("evaluate", "labels_map"): "input",
     ("evaluate", "output"): "file",
     ("evaluate", "run"): "input",
     ("export", "check"): "input",
     ("export", "output"): "file",
     ("export", "run"): "input",
+    ("leak-report", "data"): "input",
+    ("leak-report", "output"): "folder",
     ("library apply", "plan_file"): "input",
     ("library export", "output"): "file",
     ("library export", "plan_file"): "input",
@@ -66,6 +72,9 @@ PATHS = {
     ("library review", "plan_file"): "input",
     ("library show", "plan_file"): "input",
     ("library undo", "path"): "input",
+    ("library watch", "folders"): "input",
+    ("library watch", "map_file"): "input",
+    ("library watch", "output"): "extended",
     ("pipeline", "file"): "input",
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
@@ -95,6 +104,7 @@ FILES: dict[tuple[str, str], tuple[str, str, str]] = {
     ("data split", "output"): ("data split m.csv --protocol track --output {}", ".csv", "a.wav"),
     ("data targets", "output"): ("data targets m.csv answers.jsonl --output {}", ".csv", "answers.jsonl"),
     ("embed", "output"): ("embed a.wav --model ears.onnx --output {}", ".npz", "a.wav"),
+    ("compare", "output"): ("compare run other --output {}", ".json", "run/run.json"),
     ("evaluate", "output"): ("evaluate run --output {}", ".json", "run/run.json"),
     ("export", "output"): ("export run --output {}", ".onnx", "run/predictions_test.csv"),
     ("library export", "output"): ("library export plan.jsonl --format csv --output {}", ".csv", "plan.jsonl"),
@@ -107,6 +117,7 @@ FILES: dict[tuple[str, str], tuple[str, str, str]] = {
 FOLDERS = {
     ("augment", "output"): "augment m.csv --jobs 1 --output {}",
     ("ensemble", "output"): "ensemble run other --output {}",
+    ("leak-report", "output"): "leak-report table-naive-bayes-3s --data m.csv --jobs 1 --output {}",
     ("prepare", "output"): "prepare m.csv --representation mfcc --set segment_s=0.5 --jobs 1 --output {}",
     ("shard", "output"): "shard store --output {}",
     ("train", "output"): "train table-naive-bayes-3s --data m.csv --output {}",

@@ -79,6 +79,12 @@ JOBS: dict[str, tuple[str, ...]] = {
         FONTS,
     ),
     "evaluate one --output report.html": (),
+    "evaluate toy.onnx --data music/music.csv --labels-map map.toml --jobs 2": (),
+    "leak-report mfcc-cnn --data music/music.csv --output leaks --set training.epochs=1 --set data.labels=[]": (
+        FEATURES,
+        CONTENT,
+        STORES,
+    ),
     "compare one other": (),
     "ensemble one other --output both": (),
     "export trained": (FONTS,),
@@ -92,9 +98,10 @@ JOBS: dict[str, tuple[str, ...]] = {
     "library apply plan.jsonl --yes": (JOURNAL,),
     "library history": (JOURNAL,),
     "library undo --last --yes": (JOURNAL,),
+    "library watch lessons --model toy.onnx --output watched.jsonl --once --settle 0": (SOUNDS, JOURNAL),
     "library map init --model toy.onnx --output genres.toml": (),
 }
-LONG = {"augment", "export", "pipeline", "show", "train"}  # those that import torch, some seconds each
+LONG = {"augment", "export", "leak-report", "pipeline", "show", "train"}  # those that import torch, some seconds each
 PIPELINE = """
 recipe: mfcc-mlp
 set: {training.epochs: 2}
@@ -126,6 +133,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variables[name] = np.maximum(values, 0.5)
     save_bundle(folder / "msd-musicnn.onnx", *convert(published("msd-musicnn"), variables.__getitem__))
     save_toy(folder / "toy.onnx")
+    (folder / "map.toml").write_text('jazz = "loud"\nclassical = "quiet"\n', encoding="utf-8")
     write_effnet(folder)
     (folder / "pipeline.yaml").write_text(PIPELINE)
     make_run(folder / "one", random_answers(1))

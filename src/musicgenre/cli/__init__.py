@@ -35,6 +35,7 @@ from musicgenre.cli import (
     ensemble,
     evaluate,
     export,
+    leak_report,
     library,
     models,
     pipeline,
@@ -74,6 +75,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "ensemble": ensemble.ensemble,
         "export": export.export,
         "pipeline": pipeline.pipeline,
+        "leak-report": leak_report.leak_report,
     },
     "Single steps, and what there is": {
         "augment": augment.augment,
