@@ -40,7 +40,7 @@ ROOMS = (
     ("evaluation",),
     ("bundle",),
     ("listening",),
-    ("exporting", "embedding", "teaching"),
+    ("exporting", "embedding", "teaching", "search"),
     ("library",),
     ("cli",),
     ("__main__",),

@@ -38,7 +38,9 @@ _BY_SUFFIX = {".txt": ReportFormat.text, ".json": ReportFormat.json, ".html": Re
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, a group of seeds and folds, or a study.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, a group of seeds and folds, a study, or the folder of a search.")
+    ],
     part: Annotated[Part, typer.Option("--part", help="Which predictions to score.")] = Part.test,
     pooling: Annotated[
         Pooling | None,
@@ -67,6 +69,10 @@ def evaluate(
     from musicgenre.evaluation.html import render_html
     from musicgenre.evaluation.study import evaluate_study
 
+    if (run / "search.json").is_file():
+        _write(_search_report(run, kind, is_pooled=pooling is not None), output)
+        return
+
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
     if is_study(run):
         study = evaluate_study(run, part=part.value, pooling=chosen)
@@ -86,6 +92,21 @@ def evaluate(
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
+
+
+def _search_report(folder: Path, kind: ReportFormat, *, is_pooled: bool) -> str:
+    """What a search found, in a format."""
+    from musicgenre._json import pretty_json
+    from musicgenre.errors import needing
+
+    if is_pooled:
+        raise UsageError("a search has scored its trials already", next_step="Leave --pooling out, or give a trial")
+    with needing("reading a search", "search"):
+        from musicgenre.search.report import render_search, report_search
+    if kind is ReportFormat.html:
+        return render_search(folder)
+    report = report_search(folder)
+    return pretty_json(report.as_dict()) if kind is ReportFormat.json else report.to_text()
 
 
 def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFormat:
