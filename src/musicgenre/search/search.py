@@ -7,6 +7,7 @@ winner is trained, after the last trial.
 from __future__ import annotations
 
 import math
+import random
 import time
 import warnings
 from collections import deque
@@ -62,7 +63,7 @@ Pruner = Literal["asha", "median", "none"]
 """What ends trials early: asynchronous successive halving, the median of the others, or nothing."""
 
 _DOING = "searching"
-_MOST_GRID = 1_000_000
+_MOST_GRID = 100_000
 _SEEDS_APART = 1_000_003  # trials of one search never share a draw's seed
 
 
@@ -295,7 +296,7 @@ class _Driver:
             # A sampler of its own seed for every trial: a search that was interrupted draws what it would have drawn.
             self.study.sampler = self._sampler(len(trials))
             trial = self.study.ask()
-            values = self._values(trial)
+            self._values(trial)
             same = [
                 one for one in trials if one.state == optuna.trial.TrialState.COMPLETE and one.params == trial.params
             ]
@@ -303,7 +304,6 @@ class _Driver:
                 return trial
             # the same recipe gives the same run: it is not trained twice
             trial.set_user_attr("same_as", same[0].number)
-            assert values
             self.study.tell(trial, same[0].value)
             self._told(trial.number, TrialResult("finished", same[0].value))
 
@@ -322,9 +322,24 @@ class _Driver:
         if self.options.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         if self.options.sampler == "grid":
-            points = {key: _labels_of_grid(parameter) for key, parameter in self.space.items()}
-            return optuna.samplers.GridSampler(points, seed=self.options.seed)
+            point = self._grid_point(number)
+            sampler = optuna.samplers.RandomSampler(seed=seed)
+            # Optuna's own grid sampler wants to stop a loop that is Optuna's
+            sampler.sample_independent = lambda study, trial, name, distribution: point[name]
+            return sampler
         return optuna.samplers.TPESampler(seed=seed)
+
+    def _grid_point(self, number: int) -> dict[str, Any]:
+        """Combination of a trial: all of them in an order that the seed decides."""
+        grids = {key: _labels_of_grid(parameter) for key, parameter in self.space.items()}
+        order = list(range(math.prod(map(len, grids.values()))))
+        random.Random(self.options.seed).shuffle(order)
+
+        place, point = order[number], {}
+        for key, labels in grids.items():
+            place, digit = divmod(place, len(labels))
+            point[key] = labels[digit]
+        return point
 
     def _values(self, trial: optuna.Trial) -> dict[str, Any]:
         """Draw a value for every key; those that were drawn before stay."""
@@ -367,13 +382,13 @@ class _Driver:
 
     def _told(self, number: int, result: TrialResult) -> None:
         """Tell one trial's end, the best so far, and how long the others will take."""
-        told = {"finished": f"{result.value:.4g}" if result.value is not None else "", "failed": result.reason}
+        told = {"finished": f"{result.value:.4f}" if result.value is not None else "", "failed": result.reason}
         words = f"trial {number}: {told.get(result.state) or result.state}"
         if result.state == "failed":
             words = f"trial {number} failed: {result.reason}"
         best = self._best()
         if best is not None:
-            words += f"; best so far {best.value:.4g} (trial {best.number})"
+            words += f"; best so far {best.value:.4f} (trial {best.number})"
         self.report(words + self._left())
         self._show()
 

@@ -260,7 +260,8 @@ def _parameter(key: str, values: Any) -> Parameter:
     step = int(numbers[2]) if len(numbers) == 3 else 1
     if not all(math.isfinite(number) for number in numbers):
         raise refused("whose ends are not finite")
-    if not low < high or step < 1 or low + step > high:
+    is_empty = not low < high or step < 1
+    if is_empty or (kind == "int" and low + step > high):
         raise refused("which is an empty range")
     if kind in ("log", "logint") and low <= 0:
         raise refused("and a logarithm needs a lower end above 0")
