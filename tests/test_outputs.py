@@ -69,6 +69,7 @@ PATHS = {
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",
+    ("serve", "token_file"): "input",
     ("shard", "output"): "folder",
     ("shard", "source"): "input",
     ("show", "output"): "file",

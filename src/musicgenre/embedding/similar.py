@@ -15,6 +15,7 @@ from musicgenre._files import sha256_of
 from musicgenre._parallel import in_threads, usable_cores
 from musicgenre._text import did_you_mean_path, printable
 from musicgenre._transfer import fetching_nothing
+from musicgenre.audio import naming
 from musicgenre.embedding.embed import NETWORKS, Embedder, difference
 from musicgenre.embedding.file import EmbeddingSettings, Float16, TrackEmbeddings, read_embeddings
 from musicgenre.errors import BundleError, DataError, UsageError
@@ -284,7 +285,8 @@ def similar(
             next_step=f"{did_you_mean_path(name)}Check the name and the folder",
         )
 
-    heard = _embedder_of(index.settings, model, options, max_duration_s).embed(name)
+    embedder = _embedder_of(index.settings, model, options, max_duration_s)
+    heard = naming(name, lambda: embedder.embed(name))
     for warning in heard.warnings:
         report(warning)
     return index.nearest(heard.vector, top=top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Mapping
@@ -84,6 +85,24 @@ class Classifier:
         self._level = parse_level(level)
         self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
+
+    def covering(self, coverage: float | str) -> Classifier:
+        """Make one that hears as much of a track as is asked for, with the same loaded model.
+
+        Parameters
+        ----------
+        coverage : float or `full`
+            As for a new one.
+
+        Raises
+        ------
+        UsageError
+            When `coverage` is neither `full` nor a positive number.
+        """
+        other = copy.copy(self)
+        other.coverage = Coverage.parse(coverage, self.coverage.max_duration_s)
+        other._ear = other._listener.ear(other.coverage, other._level)
+        return other
 
     @property
     def model(self) -> str:
