@@ -78,8 +78,9 @@ def search(
     from musicgenre.errors import needing, require
     from musicgenre.training.request import check_request
 
+    fresh = None if resume else output  # a study that is gone on with is looked at later
+    checked = check_request(recipe, settings or [], data=data, output=fresh, report=report_line)
     require("searching", "search", "optuna", "plotly")
-    checked = check_request(recipe, settings or [], data=data, report=report_line)
     with needing("searching", "search"):
         from musicgenre.search.default_space import default_space
         from musicgenre.search.report import render_search, report_search

@@ -313,7 +313,9 @@ class _Driver:
 
         for frozen in self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
             self.study.sampler = self._sampler(frozen.number)
-            yield optuna.Trial(self.study, frozen._trial_id)
+            trial = optuna.Trial(self.study, frozen._trial_id)
+            self._values(trial)  # what was not drawn before the kill
+            yield trial
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         import optuna
