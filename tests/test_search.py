@@ -127,7 +127,7 @@ def test_what_a_kind_of_model_does_not_read_is_no_space_for_it() -> None:
     with pytest.raises(UsageError, match=r"model\.options\.c twice"):
         space_of(svm, "model.c=1,2", "model.options.c=3,4")
     with pytest.raises(UsageError, match="a part of it"):
-        space_of(svm, "model.options=[{c: 1}, {c: 2}]", "model.c=3,4")
+        space_of(svm, "model.options={c: 1},{c: 2}", "model.c=3,4")
 
 
 def test_a_front_end_can_be_searched_and_is_made_before_the_first_trial() -> None:
