@@ -296,6 +296,7 @@ def test_a_search_that_was_interrupted_finds_what_it_would_have_found(
     with pytest.raises(KeyboardInterrupt):
         searched(data, tmp_path / "broken", *space, trials=5)
     assert [state for _, state, _, _ in trials_of(tmp_path / "broken")] == ["COMPLETE", "COMPLETE", "RUNNING"]
+    assert b"there is no winner yet" in run("evaluate", tmp_path / "broken").stdout
     monkeypatch.undo()
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
 

@@ -96,12 +96,12 @@ def search(
     if not spaces:
         report_line("searched: " + "  ".join(f"{key}={values.as_text()}" for key, values in space.items()))
     options = SearchOptions(
-        objective=objective.value,  # type: ignore[arg-type]
+        objective=objective.value,
         trials=trials,
         time_s=time_s,
         jobs=jobs,
-        sampler=sampler.value,  # type: ignore[arg-type]
-        pruner=pruner.value,  # type: ignore[arg-type]
+        sampler=sampler.value,
+        pruner=pruner.value,
         folds=folds,
         seed=seed,
         seeds=seeds,

@@ -374,20 +374,22 @@ class _Driver:
             "pruned": optuna.trial.TrialState.PRUNED,
             "failed": optuna.trial.TrialState.FAIL,
         }
-        if result.reason:
-            trial.set_user_attr("reason", result.reason)
         if result.value is not None and not math.isfinite(result.value):
             result = TrialResult("failed", reason=f"its score is {result.value}")
+        if result.reason:
+            trial.set_user_attr("reason", result.reason)
         self.study.tell(trial, result.value, state=states[result.state])
         self.n_ended += 1
         self._told(trial.number, result)
 
     def _told(self, number: int, result: TrialResult) -> None:
         """Tell one trial's end, the best so far, and how long the others will take."""
-        told = {"finished": f"{result.value:.4f}" if result.value is not None else "", "failed": result.reason}
-        words = f"trial {number}: {told.get(result.state) or result.state}"
-        if result.state == "failed":
-            words = f"trial {number} failed: {result.reason}"
+        if result.value is not None:
+            words = f"trial {number}: {result.value:.4f}"
+        elif result.state == "pruned":
+            words = f"trial {number} was ended early"
+        else:
+            words = f"trial {number} failed: {result.reason.rstrip('.')}"
         best = self._best()
         if best is not None:
             words += f"; best so far {best.value:.4f} (trial {best.number})"
