@@ -32,7 +32,8 @@ HERE = "http://127.0.0.1"
 def make_app(folder: Path, *models: Path | str, **settings: Any) -> FastAPI:
     """Put an application together whose uploads lie in a folder."""
     folder.mkdir(exist_ok=True)
-    return create_app(Service(Settings(models=tuple(map(str, models)), **settings)), folder)
+    chosen = Settings(models=tuple(map(str, models)), **settings)
+    return create_app(chosen, Service(chosen), folder)
 
 
 def client_of(app: FastAPI, **headers: str) -> TestClient:

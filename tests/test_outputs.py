@@ -69,6 +69,8 @@ PATHS = {
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",
+    ("serve", "index"): "input",
+    ("serve", "plan"): "input",
     ("serve", "token_file"): "input",
     ("search", "output"): "folder",
     ("shard", "output"): "folder",

@@ -50,6 +50,30 @@ def serve(
         Path | None,
         typer.Option("--token-file", envvar=f"{_PREFIX}TOKEN_FILE", help="File with the token that clients show."),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host", envvar=f"{_PREFIX}ALLOWED_HOST", help="Another name it answers to; repeatable."
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option("--cors-origin", envvar=f"{_PREFIX}CORS_ORIGIN", help="A site whose pages may ask; repeatable."),
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option("--embedder", envvar=f"{_PREFIX}EMBEDDER", help="Makes embeddings; 'default', vggish, a bundle."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index", envvar=f"{_PREFIX}INDEX", help="A file of `musicgenre embed`, to find similar tracks in."
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", envvar=f"{_PREFIX}PLAN", help="A plan of `musicgenre library`, to play its tracks."),
+    ] = None,
     max_model_mb: Annotated[
         int,
         typer.Option("--max-model-mb", envvar=f"{_PREFIX}MAX_MODEL_MB", min=1, help="Most MB of a bundle in memory."),
@@ -78,6 +102,11 @@ def serve(
         max_model_mb=max_model_mb,
         timeout_s=timeout_s,
         grace_s=grace_s,
+        allowed_hosts=tuple(allowed_host or ()),
+        origins=tuple(cors_origin or ()),
+        embedder=embedder,
+        index=index,
+        plan=plan,
         token="" if token_file is None else read_token(token_file),
     )
     if check:

@@ -31,7 +31,7 @@ def default_space(recipe: Recipe) -> dict[str, Parameter]:
     """
     entry = model_entry(recipe.model.name)
     space: dict[str, Parameter] = {}
-    if entry.family == "classical":
+    if not entry.has_epochs:
         space["training.class_weights"] = Parameter("choice", (False, True))
         space["representation.normalise"] = Parameter("choice", ("standard", "row_l2"))
     else:

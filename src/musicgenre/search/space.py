@@ -18,7 +18,6 @@ import yaml
 from musicgenre._text import short_repr
 from musicgenre.errors import MusicgenreError, RecipeError, UsageError
 from musicgenre.features.registry import create_representation
-from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.registry import check_options, create_to_restore, model_entry
 from musicgenre.training.recipes import ModelSection, Recipe, RepresentationSection
 
@@ -161,7 +160,7 @@ def check_space(recipe: Recipe, space: Space, *, input_shape: Sequence[int], obj
     """
     if not space:
         raise UsageError(f"there is nothing to search around {recipe.name}", next_step="Give --space key=values")
-    is_classical = _is_classical(recipe)
+    is_classical = not model_entry(recipe.model.name).has_epochs
     for key, parameter in space.items():
         _refuse_other_questions(key)
         recipes = []
@@ -344,9 +343,3 @@ def _refuse_without_effect(key: str, recipe: Recipe, space: Space, *, is_classic
     for reason, is_so in reasons.items():
         if is_so:
             raise UsageError(f"the space has {key}, which changes nothing: {reason}", next_step="Leave it out")
-
-
-def _is_classical(recipe: Recipe) -> bool:
-    """Whether the recipe's model is fitted in one go."""
-    entry = model_entry(recipe.model.name)
-    return entry.family == "classical" or (isinstance(entry.make, type) and issubclass(entry.make, ClassicalModel))

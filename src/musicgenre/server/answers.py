@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from musicgenre._text import printable
+from musicgenre.audio import as_audio_error, naming
 from musicgenre.errors import AudioError
 from musicgenre.server.problems import ProblemError
 from musicgenre.server.uploads import Upload, Uploads
@@ -108,8 +109,11 @@ class AnswerResponse(Response):
     async def _outcome(self, file: Upload) -> Outcome:
         """Hear one file, whatever is wrong with it."""
         is_late = False
+        counts = self._workshop.outcomes
         try:
-            return Outcome(await self._workshop.do(lambda: self._hearing.hear(file)))
+            record = await self._workshop.do(lambda: self._hear(file))
+            counts["heard"] += 1
+            return Outcome(record)
         except TookTooLongError:
             is_late = True
             error = AudioError(
@@ -118,9 +122,13 @@ class AnswerResponse(Response):
             )
         except AudioError as raised:
             error = without_path(raised, file)
-        except MemoryError:
-            error = AudioError(f"{file.name}: not enough memory to hear this file")
+        counts["late" if is_late else "failed"] += 1
         return Outcome(self._hearing.failed(file.name, str(error)), error, is_late)
+
+    def _hear(self, file: Upload) -> Record:
+        """Hear one file; should native code die of it, the report calls it what its sender does."""
+        with as_audio_error(file.path):
+            return naming(file.name, lambda: self._hearing.hear(file))
 
     async def _send_events(self, files: Sequence[Upload], send: Send) -> None:
         """Send a record a file, in the order in which they are done, and a last event that counts them."""

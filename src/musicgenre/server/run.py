@@ -19,11 +19,13 @@ from musicgenre._text import printable
 from musicgenre.audio import decoding_apart
 from musicgenre.errors import UsageError
 from musicgenre.server.app import create_app
+from musicgenre.server.connections import Protocol
 from musicgenre.server.service import Service
 from musicgenre.server.settings import Settings
 
 _KEEP_ALIVE_S = 5
 _BACKLOG = 2048
+_DECODER_MB = 500
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 _UPLOADS = "musicgenre-uploads"
 
@@ -50,10 +52,11 @@ def serve(settings: Settings, report: Callable[[str], None]) -> int:
     """
     place = Path(tempfile.gettempdir()) / _UPLOADS
     with ExitStack() as stack:
+        # Decoders begin as copies of this process, which has nothing open yet that they would keep open.
+        stack.enter_context(decoding_apart(silence_s=settings.timeout_s, most_mb=_DECODER_MB))
         listener = stack.enter_context(_listener(settings))
-        stack.enter_context(decoding_apart(silence_s=settings.timeout_s))
         folder = stack.enter_context(temporary_folder(place))
-        app = create_app(Service(settings), folder)
+        app = create_app(settings, Service(settings), folder)
         server = Server(app, settings)
         host, port = listener.getsockname()[:2]
         report(f"listening at http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -91,7 +94,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=Protocol,
                 ws="none",
                 log_level="warning",
                 access_log=False,

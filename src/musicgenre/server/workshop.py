@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,6 +42,7 @@ class Workshop:
         self.n_inside = 0
         self.n_running = 0
         self.is_closing = False
+        self.outcomes: Counter[str] = Counter()  # of files: heard, failed, late
         self._places = jobs + queue
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="musicgenre")
         self._waiting: deque[asyncio.Future[None]] = deque()
