@@ -1,6 +1,6 @@
 """Say what a search is worth: a recipe as it stands and searched, on artists that neither of them ever met.
 
-Run: python scripts/nested_search.py table-svm-30s table.csv work --trials 30 --set representation.name=columns
+Run: python scripts/nested_search.py table-svm-30s table.csv work --trials 10 --set representation.name=columns
 
 Artists are dealt to outer folds. For each, the recipe is trained on the other folds as it stands, and searched on them
 by cross-validation with artists apart; the winner is trained on the same tracks. Both are scored on the fold, and all
