@@ -104,7 +104,6 @@ def evaluate(
         return
 
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
-
     if data is not None:
         report = _elsewhere(str(run), data, part, chosen, labels_map, leave_out, coverage, jobs, quiet=quiet)
     elif labels_map or leave_out or coverage is not None or jobs is not None:
