@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from musicgenre.server.connections import Protocol
 from musicgenre.server.service import Service
 from musicgenre.server.settings import Settings
 
-_KEEP_ALIVE_S = 5
+_KEEP_ALIVE_S = 60
 _BACKLOG = 2048
 _DECODER_MB = 500
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
@@ -117,7 +118,11 @@ class Server(uvicorn.Server):
 def _listener(settings: Settings) -> socket.socket:
     """Listen at the address, before anything is loaded that takes its time."""
     try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        try:  # an address by number is not looked up
+            is_new = ipaddress.ip_address(settings.host).version == 6
+            family = socket.AF_INET6 if is_new else socket.AF_INET
+        except ValueError:
+            family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
         raise UsageError(
