@@ -62,6 +62,8 @@ class Listener(Protocol):
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     model_card : mapping of str to str
         What whoever uses its answers must know of it, terms that bind them above all; mostly nothing.
+    caveats : tuple of str
+        What is said with every answer, as that its confidence is not calibrated; mostly nothing.
     card : mapping
         All that its maker says of it, as plain values: licence, origin, measured scores ...
     """
@@ -72,6 +74,7 @@ class Listener(Protocol):
     styles: tuple[str, ...]
     level: Level | None
     model_card: Mapping[str, str]
+    caveats: tuple[str, ...]
     card: Mapping[str, Any]
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
@@ -153,6 +156,7 @@ class BundleListener:
         self.level = card.hearing_level
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
         self.card: Mapping[str, Any] = card.as_values()
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
@@ -216,6 +220,7 @@ class HeadListener(BundleListener):
         self.card = {**head.card, "kind": "head", "unsure_threshold": head.unsure_threshold, "bundle": ears}
         if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
             self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
+        self.support = head.support
         self._head = head
 
     def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
@@ -329,7 +334,8 @@ class TagListener(BundleListener):
             chosen=chosen,
             names_tags=True,
             timeline=tuple(timeline),
-            warnings=heard.warnings,
+            warnings=heard.warnings + self.caveats,
+            caveats=self.caveats,
             model=self.name,
             model_card=self.model_card,
         )
@@ -395,6 +401,7 @@ class EnsembleListener:
         self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
         self.card: Mapping[str, Any] = card.as_values()
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
@@ -542,7 +549,8 @@ def _genre_answer(
         timeline=tuple(timeline),
         sections=find_sections(times_s, segment_scores, listener.labels, unsure_threshold=unsure_threshold),
         unsure_threshold=unsure_threshold,
-        warnings=heard.warnings,
+        warnings=heard.warnings + listener.caveats,
+        caveats=listener.caveats,
         model=listener.name,
         model_card=listener.model_card,
     )
