@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from musicgenre.embedding.embed import Embedder
 from musicgenre.errors import AudioError, UsageError
-from musicgenre.listening.batch import Failure
+from musicgenre.listening.batch import Failure, Result
 from musicgenre.listening.results import record_of
 from musicgenre.server import guard, metrics, schemas
 from musicgenre.server.answers import AnswerResponse, Hearing
@@ -55,10 +55,14 @@ async def classify(
 
     def hear(upload: Upload) -> _Record:
         answer = replace(classifier.classify(upload.path), path=upload.name)
-        return record_of(answer, top=top, timeline=timeline, names_tags=classifier.names_tags)
+        return record(answer)
 
     def failed(name: str, reason: str) -> _Record:
-        return record_of(Failure(name, reason), top=top, timeline=timeline, names_tags=classifier.names_tags)
+        return record(Failure(name, reason))
+
+    def record(result: Result) -> _Record:
+        names = {"names_tags": classifier.names_tags, "names_wide": classifier.names_wide}
+        return record_of(result, top=top, timeline=timeline, **names)
 
     return _answering(request, Hearing(hear, failed))
 
