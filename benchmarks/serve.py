@@ -46,6 +46,7 @@ def classify(file: UploadFile = File()) -> dict:
         return Classifier(sys.argv[1]).classify(stream.name).as_dict(top=3)
 
 listener = socket.create_server(("127.0.0.1", 0))
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
 print(f"listening at http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 """
