@@ -277,6 +277,8 @@ def test_a_client_that_leaves_ends_its_work(make: Callable[..., FastAPI], waitin
         assert len(left_over(app)) == 1
         await messages.put({"type": "http.disconnect"})
         await request
+        while app.state.workshop.n_running:
+            await asyncio.sleep(0.01)
         return sent
 
     for number, headers in enumerate(({}, {"accept": "text/event-stream"}), start=1):
