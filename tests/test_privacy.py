@@ -195,6 +195,26 @@ def test_a_transformer_is_heard_without_asking_its_hub(library: Path, desk: Path
     assert (done.code, done.outward, done.files) == (0, (), ()), done.output
 
 
+def test_a_server_asks_nobody_and_keeps_nothing(library: Path, desk: Path, tmp_path: Path) -> None:
+    code = (
+        "import tempfile\n"
+        "from pathlib import Path\n"
+        "from starlette.testclient import TestClient\n"
+        "from musicgenre._files import temporary_folder\n"
+        "from musicgenre.server.app import create_app\n"
+        "from musicgenre.server.service import Service\n"
+        "from musicgenre.server.settings import Settings\n"
+        "settings = Settings(models=('toy.onnx',))\n"
+        "with temporary_folder(Path(tempfile.gettempdir(), 'uploads')) as folder:\n"
+        "    client = TestClient(create_app(settings, Service(settings), folder), base_url='http://127.0.0.1')\n"
+        "    print(client.post('/v1/classify', content=Path('music/jazz/jazz.00000.wav').read_bytes()).status_code)\n"
+        "    print(client.get('/docs').status_code, client.get('/openapi.json').status_code)\n"
+    )
+    done = watch(library, tmp_path / "home", desk, "-c", code)
+    assert (done.output.split(), done.outward) == (["200"] * 3, ()), done.output
+    assert done.files == ()
+
+
 @pytest.mark.parametrize("first", ["import musicgenre", "import onnxruntime, musicgenre"])
 def test_the_library_turns_telemetry_off(first: str, library: Path, tmp_path: Path) -> None:
     code = f"{first}; from musicgenre import _onnxruntime; import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
