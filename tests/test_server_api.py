@@ -139,6 +139,20 @@ def test_the_default_model_tells_its_score_and_licences(default_bundle_cache: Pa
     assert client.post("/v1/embed", files={"file": b"x"}).status_code == 422
 
 
+@pytest.mark.default_model
+def test_the_wide_vocabulary_is_served_as_the_command_names_it(
+    default_bundle_cache: Path, place: Path, tmp_path: Path
+) -> None:
+    track = place / "music" / "a.wav"
+    client = client_of(make_app(tmp_path / "uploads", "default", genres="wide"))
+    answers = client.post("/v1/classify", files={"file": ("a.wav", track.read_bytes())}).json()["answers"]
+    schemas.ClassifyAnswers(answers=answers)
+    done = run("classify", track, "--genres", "wide", "--format", "json")
+    assert answers == [{**json.loads(done.stdout), "path": "a.wav"}]
+    with pytest.raises(UsageError, match="--genres wide"):
+        make_app(tmp_path / "uploads", place / "toy.onnx", genres="wide")
+
+
 def test_two_models_of_one_name_are_refused(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two models are named 'toy'"):
         make_app(tmp_path / "uploads", place / "toy.onnx", place / "toy.onnx")

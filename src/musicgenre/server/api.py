@@ -16,7 +16,7 @@ from starlette.types import Message
 
 from musicgenre.embedding.embed import Embedder
 from musicgenre.errors import AudioError, UsageError
-from musicgenre.listening.batch import Failure
+from musicgenre.listening.batch import Failure, Result
 from musicgenre.listening.results import record_of
 from musicgenre.server import guard, metrics, schemas
 from musicgenre.server.answers import LEFT, AnswerResponse, Hearing
@@ -104,10 +104,14 @@ async def classify(
 
     def hear(upload: Upload) -> _Record:
         answer = replace(classifier.classify(upload.path), path=upload.name)
-        return record_of(answer, top=top, timeline=timeline, names_tags=classifier.names_tags)
+        return record(answer)
 
     def failed(name: str, reason: str) -> _Record:
-        return record_of(Failure(name, reason), top=top, timeline=timeline, names_tags=classifier.names_tags)
+        return record(Failure(name, reason))
+
+    def record(result: Result) -> _Record:
+        names = {"names_tags": classifier.names_tags, "names_wide": classifier.names_wide}
+        return record_of(result, top=top, timeline=timeline, **names)
 
     return _answering(request, Hearing(hear, failed))
 

@@ -21,7 +21,7 @@ FILES: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"file": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": 100}},
+                    "properties": {"file": {"type": "array", "items": _BINARY, "minItems": 1}},
                     "required": ["file"],
                 }
             },

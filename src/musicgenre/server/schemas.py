@@ -36,6 +36,15 @@ class Section(_Shape):
     candidates: list[str]
 
 
+class NamedGenre(_Shape):
+    """One genre of the wide vocabulary."""
+
+    name: str
+    family: str
+    score: Probability
+    calibrated: bool = Field(description="Whether the score was held against the truth.")
+
+
 class ClassifyAnswer(_Shape):
     """What was heard in one file: the fields of `musicgenre classify --format json`."""
 
@@ -52,6 +61,7 @@ class ClassifyAnswer(_Shape):
     model: str | None
     error: str | None = Field(description="Why the file could not be heard; null when all is well.")
     reason: str | None = Field(default=None, description="Why the genre is `unsure`; not told by a tagger.")
+    genres: list[NamedGenre] | None = Field(default=None, description="With `--genres wide`: all that is named.")
     chosen: list[str] | None = Field(default=None, description="Of a tagger: the tags above their thresholds.")
     model_card: dict[str, str] | None = Field(default=None, description="Terms that bind whoever uses the answer.")
     timeline: list[Segment] | None = Field(default=None, description="With `timeline=true`: the heard segments.")
