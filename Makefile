@@ -2,13 +2,14 @@
 #   make run    set up .venv, provide the default model, classify the tracks in examples/
 #               (make run FILES="a.mp3 b.flac" classifies those)
 #   make test   install what the tests need, then lint, types, docs, tests and the clean-install check
+#   make pipeline FILE=music.yaml goes from labelled music to a served model (docs/pipeline.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FILES ?= examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run test test-slow lint types docs-check wheel-check setup-run setup-test bench clean
+.PHONY: run test test-slow pipeline lint types docs-check wheel-check setup-run setup-test setup-pipeline bench clean
 
 run: setup-run
 	@$(BIN)/musicgenre bundles get
@@ -21,6 +22,9 @@ test: setup-test lint types docs-check
 # the slow tests alone (-m slow) took five minutes on two busy cores, one file after another
 test-slow: setup-test
 	$(BIN)/python -m pytest -q
+
+pipeline: setup-pipeline
+	@$(BIN)/musicgenre pipeline "$(FILE)"
 
 lint: setup-test
 	$(BIN)/ruff check .
@@ -40,17 +44,24 @@ bench: setup-test
 
 setup-run: $(VENV)/.run-installed
 setup-test: $(VENV)/.test-installed
+setup-pipeline: $(VENV)/.pipeline-installed
 
 $(VENV)/.run-installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
 	@touch $@
 
+$(VENV)/.pipeline-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e '.[train,serve]'
+	@touch $@
+
 $(VENV)/.test-installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) -e '.[test]'
-	@touch $@ $(VENV)/.run-installed
+	@touch $@ $(VENV)/.run-installed $(VENV)/.pipeline-installed
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -55,6 +55,7 @@ ROOMS = (
     ("judging",),
     ("library",),
     ("server",),
+    ("pipeline",),
     ("cli",),
     ("__main__",),
 )

@@ -75,6 +75,7 @@ PATHS = {
     ("library watch", "folders"): "input",
     ("library watch", "map_file"): "input",
     ("library watch", "output"): "extended",
+    ("pipeline", "file"): "input",
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",

@@ -38,6 +38,7 @@ from musicgenre.cli import (
     leak_report,
     library,
     models,
+    pipeline,
     prepare,
     recipes,
     search,
@@ -75,6 +76,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "compare": compare.compare,
         "ensemble": ensemble.ensemble,
         "export": export.export,
+        "pipeline": pipeline.pipeline,
         "leak-report": leak_report.leak_report,
     },
     "Single steps, and what there is": {

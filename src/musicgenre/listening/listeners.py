@@ -23,6 +23,7 @@ from musicgenre.bundle.ensemble import load_ensemble
 from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.stages import ears_sha256
 from musicgenre.bundle.store import ensure_bundle, is_bundle_name
+from musicgenre.bundle.versions import current_bundle
 from musicgenre.errors import BundleError
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.features.published.musicnn.published import PUBLISHED
@@ -92,8 +93,8 @@ def load_listener(model: str, *, threads: int | None = None, max_model_mb: int =
     Parameters
     ----------
     model : str
-        `default`, the name of a taught head or of a published tagger (`mtt-musicnn`), or the path of a bundle or head
-        file.
+        `default`, the name of a taught head or of a published tagger (`mtt-musicnn`), the path of a bundle or head
+        file, or that of a folder of versions (`musicgenre.bundle.versions`), of which the one in use is taken.
     threads : int, optional
         Threads one inference may use; all cores by default.
     max_model_mb : int
@@ -104,7 +105,7 @@ def load_listener(model: str, *, threads: int | None = None, max_model_mb: int =
     BundleError
         When the model does not exist, is damaged or needs something that is not installed.
     """
-    path = Path(model)
+    path = current_bundle(model) or Path(model)
     if path.suffix == ".onnx":
         file = open_bundle(path, max_model_mb=max_model_mb)
         if file.card.kind == "ensemble":
