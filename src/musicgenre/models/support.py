@@ -29,6 +29,12 @@ LEAST_TAGS = 1.5
 """Expected number of MusiCNN's 50 tags below which an unsupported track is called no music: speech and tones have 1.0
 to 1.5, music 1.5 to 2."""
 
+RIGHT_ANSWERS_LOST = 0.02
+"""Share of the right answers that the limit may cost."""
+
+FEWEST_RIGHT = 20
+"""Right answers without which no limit is set: the last of a handful says nothing of the next track."""
+
 _SMALLEST_SCALE = 1e-6  # an output that never changes must not be divided by 0
 _DIGITS = 4  # of each number in a file: the distance stays within a thousandth
 
