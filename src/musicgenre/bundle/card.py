@@ -114,8 +114,7 @@ class BundleCard:
     support : mapping
         What the music looks like that a classifier was trained on, so that it says "unsure" of what is unlike it: the
         values of a `musicgenre.models.support.Support`, and as `reads` the output that it looks at, `embedding` (then
-        the graph gives that beside `logits`: what its last layer reads, shape (rows, width)) or `logits`. Empty: it
-        goes by confidence alone.
+        the graph gives that beside `logits`, shape (rows, width)) or `logits`. Empty: it goes by confidence alone.
     hears : {"segments", "whole"}
         Whether a row of the graph is always a segment, or, as training had it, all of a track, however long; then
         `segment_samples` and `hop_samples` cut tracks of which only a part is heard.

@@ -44,6 +44,9 @@ _OUTPUTS: dict[str, frozenset[str]] = {
     "embedding": frozenset({"tags", "embedding"}),
 }
 
+_MORE_OUTPUTS = frozenset({"embedding"})
+"""What a classifier may give beside: an export hears it before it knows what to put on the card."""
+
 _GRAPH_ADVICE = "docs/bundles.md says what the graph of a bundle may hold"
 _KEPT_COSTS = 1_000  # lengths of whole tracks of which it is remembered what they cost
 _SHOWN, _SHOWN_CHARACTERS = 6, 300  # inputs and outputs in a message, and characters of them
@@ -184,7 +187,7 @@ def bundle_of(
     output = "tags" if card.kind == "embedding" else "logits"
     length = (taken.get(feed) or [None])[-1]
     width = (given.get(output) or [None])[-1]
-    fits = reads_all and taken.keys() == {feed} and _outputs_of(card) <= given.keys()
+    fits = reads_all and taken.keys() == {feed} and _needed_outputs(card) <= given.keys()
     if feed == "waveform" and isinstance(length, int):
         fits = fits and length == card.segment_samples
     if isinstance(width, int):
@@ -202,7 +205,8 @@ def bundle_of(
         raise BundleError(f"musicgenre cannot run {card.name}: {error}", next_step=_GRAPH_ADVICE) from error
 
     # What the stages read is no answer, and may have any shape; what they give is looked at as they give it.
-    answers = _outputs_of(card) - {name for stage in stages for name in stage.shapes}
+    answers = _needed_outputs(card) | (_MORE_OUTPUTS & given.keys())
+    answers -= {name for stage in stages for name in stage.shapes}
     handed_on = {stage.stage.reads for stage in stages}
     names = [name for name in graph.outputs if name.removeprefix(prefix) in answers | handed_on]
     shapes = {name.removeprefix(prefix): cost.shapes[name] for name in names}
@@ -312,7 +316,7 @@ class Network:
         return results
 
 
-def _outputs_of(card: BundleCard) -> frozenset[str]:
+def _needed_outputs(card: BundleCard) -> frozenset[str]:
     """Names of the outputs that a bundle with this card must give."""
     reads = {card.support["reads"]} if card.support else set()
     return _OUTPUTS[card.kind] | reads
@@ -342,7 +346,7 @@ def _in_words(shapes: Mapping[str, Sequence[object] | None]) -> str:
 def _not_as_told(where: str, card: BundleCard, does: str) -> BundleError:
     feed, output = ("features or waveform", "tags" if card.kind == "embedding" else "logits")
     gives = f"{output} (rows, {len(card.labels)})"
-    if "embedding" in _outputs_of(card):
+    if "embedding" in _needed_outputs(card):
         width = len(card.support["centre"]) if card.support else "width"
         gives += f" and embedding (rows, {width})"
     return BundleError(
@@ -479,7 +483,7 @@ class Bundle:
         from musicgenre._onnxruntime import RUN_ERRORS
 
         names = [name.removeprefix(self._prefix) for name in self._network.outputs]
-        wanted = _outputs_of(self.card)
+        wanted = _needed_outputs(self.card) | _MORE_OUTPUTS
 
         def run_row(row: Float32) -> dict[str, Float32]:
             try:

@@ -30,7 +30,7 @@ from musicgenre.features.representations.melspectrogram import VGGISH
 from musicgenre.models.network import Network
 
 WIDEST_EMBEDDING = 4_096
-"""Values that the last layer may read for them to be an output: their statistics travel in the card."""
+"""Values that an embedding may have to be an output: their statistics travel in the card."""
 
 WHOLE_TRACK_S = 30.0
 """What is heard at once of a longer track, where the representation has no segments: the data sets' clips have it."""
@@ -50,7 +50,10 @@ def probabilities(
 
 
 class WithEmbedding(nn.Module):
-    """Gives what the last layer reads beside the logits.
+    """Gives beside the logits a vector that tells known sound from strange.
+
+    It is what the network reads, normalised, where that is one vector a segment (an embedding, a feature table): a
+    network that learns to tell genres apart forgets what else there was. Otherwise it is what the last layer reads.
 
     Parameters
     ----------
@@ -67,12 +70,13 @@ class WithEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute logits (batch, n_labels) and embedding (batch, width) of representation arrays (batch, *shape)."""
-        embedding = self.network.forward_features(self.normalise(x))
-        return self.network.forward_head(embedding), embedding
+        read = self.normalise(x)
+        features = self.network.forward_features(read)
+        return self.network.forward_head(features), read if read.ndim == 2 else features
 
 
 def with_embedding(normalise: nn.Module, network: Network) -> WithEmbedding | None:
-    """Let a network give its embedding; None where its last layer reads no single vector a segment, or too wide a one.
+    """Let a network give an embedding; None where there is no single vector a segment, or too wide a one.
 
     Parameters
     ----------

@@ -392,7 +392,7 @@ class StyleListener(BundleListener):
 class EnsembleListener:
     """Several exported classifiers in one bundle. Their timeline has the longest steps that one of them takes.
 
-    An answer has no support where more than half of the members that know their training music find it unlike that.
+    An answer has no support where half or more of the members that know their training music find it unlike that.
 
     Parameters
     ----------
@@ -452,7 +452,7 @@ class EnsembleListener:
             unsure_threshold=self._bundle.card.unsure_threshold,
             reject=reject,
             needs_support=n_asked > 0,
-            unsupported=problems[0] if 2 * len(problems) > n_asked else None,
+            unsupported=problems[0] if problems and 2 * len(problems) >= n_asked else None,
         )
 
 
