@@ -52,6 +52,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "embed music --output music.npz --jobs 2": (),
     "embed music --output music.parquet": (),
     "similar jazz.00000.wav --index music.npz": (),
+    "serve --model toy.onnx --check": (),
     "teach lessons --name mine --jobs 2": (TAUGHT, KEPT, HEARD),
     "bundles get msd-musicnn": (),
     "bundles get --from discogs-effnet-bsdynamic-1.onnx --accept-licence --unverified": (PUBLISHED,),

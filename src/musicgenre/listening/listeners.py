@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,10 @@ class Listener(Protocol):
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     model_card : mapping of str to str
         What whoever uses its answers must know of it, terms that bind them above all; mostly nothing.
+    caveats : tuple of str
+        What is said with every answer, as that its confidence is not calibrated; mostly nothing.
+    card : mapping
+        All that its maker says of it, as plain values: licence, origin, measured scores ...
     """
 
     name: str
@@ -72,6 +76,8 @@ class Listener(Protocol):
     styles: tuple[str, ...]
     level: Level | None
     model_card: Mapping[str, str]
+    caveats: tuple[str, ...]
+    card: Mapping[str, Any]
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
@@ -152,6 +158,8 @@ class BundleListener:
         self.level = card.hearing_level
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
+        self.card: Mapping[str, Any] = card.as_values()
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
@@ -210,6 +218,8 @@ class HeadListener(BundleListener):
         self.labels = tuple(head.labels)
         self.styles = tuple(head.style_tags)
         self.level = head.level
+        ears = {"name": card.name, "licence": card.licence, "citation": card.citation, "origin": card.origin}
+        self.card = {**head.card, "kind": "head", "unsure_threshold": head.unsure_threshold, "bundle": ears}
         if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
             self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
         self._head = head
@@ -340,7 +350,8 @@ class TagListener(BundleListener):
             chosen=chosen,
             names_tags=True,
             timeline=tuple(timeline),
-            warnings=heard.warnings,
+            warnings=heard.warnings + self.caveats,
+            caveats=self.caveats,
             model=self.name,
             model_card=self.model_card,
         )
@@ -408,6 +419,8 @@ class EnsembleListener:
         self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
+        self.card: Mapping[str, Any] = card.as_values()
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
@@ -578,7 +591,8 @@ def _genre_answer(
         timeline=tuple(timeline),
         sections=find_sections(times_s, segment_scores, listener.labels, unsure_threshold=unsure_threshold),
         unsure_threshold=unsure_threshold,
-        warnings=heard.warnings,
+        warnings=heard.warnings + listener.caveats,
+        caveats=listener.caveats,
         model=listener.name,
         model_card=listener.model_card,
     )

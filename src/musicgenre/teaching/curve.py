@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.evaluation.metrics import wilson_interval
 from musicgenre.models.discriminant import FitSettings, fit_discriminant
-from musicgenre.teaching.folds import grouped_folds
 from musicgenre.teaching.trial import N_FOLDS, Float64, Labels
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

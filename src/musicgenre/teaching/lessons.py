@@ -206,29 +206,28 @@ def key_of(*parts: object) -> str:
 def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLesson | str:
     """Hear one lesson, or say why it cannot be heard."""
     try:
-        if not lesson.path.is_file():
-            audio.probe(lesson.path)  # knows how to say what is wrong with it
-        content = sha256_of(lesson.path)
+        with audio.as_audio_error(lesson.path):
+            if not lesson.path.is_file():
+                audio.probe(lesson.path)  # knows how to say what is wrong with it
+            content = sha256_of(lesson.path)
 
-        # The content is the key, whatever the file is called now.
-        kept = folder / f"{content}.npz" if folder else None
-        found = _read_kept(kept) if kept else None
-        if found is None:
+            # The content is the key, whatever the file is called now.
+            kept = folder / f"{content}.npz" if folder else None
+            found = _read_kept(kept) if kept else None
+            if found is not None:
+                return HeardLesson(lesson, content, *found)
             outputs, warnings = hearer.hear(lesson.path)
-            found = outputs["embedding"].astype(np.float32), warnings
-            if kept:
-                stream = io.BytesIO()
-                np.savez(stream, embedding=found[0], warnings=np.array(warnings, dtype=np.str_))
-                with (  # a cache that is full or read-only costs time, not the lesson
-                    suppress(OSError),
-                    replacing(kept, tidy=False, durable=False) as temporary,
-                ):
-                    temporary.write_bytes(stream.getvalue())
     except AudioError as error:
         return str(error)
-    except OSError as error:
-        return f"{printable(lesson.path)}: the file could not be read ({error.strerror or error})."
-    return HeardLesson(lesson, content, *found)
+
+    embedding = outputs["embedding"].astype(np.float32)
+    if kept:
+        stream = io.BytesIO()
+        np.savez(stream, embedding=embedding, warnings=np.array(warnings, dtype=np.str_))
+        # A cache that is full or read-only costs time, not the lesson.
+        with suppress(OSError), replacing(kept, tidy=False, durable=False) as temporary:
+            temporary.write_bytes(stream.getvalue())
+    return HeardLesson(lesson, content, embedding, warnings)
 
 
 def _read_kept(path: Path) -> tuple[Float32, tuple[str, ...]] | None:
