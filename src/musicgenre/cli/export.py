@@ -32,10 +32,11 @@ def export(
 ) -> None:
     """Export a run to a bundle: one ONNX file that 'musicgenre classify --model FILE' takes at once."""
     from musicgenre._parallel import usable_cores
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting
     from musicgenre.exporting.export import export_run
 
-    with counting("hearing", quiet=quiet) as progress:
+    with decoding_apart(), counting("hearing", quiet=quiet) as progress:
         exported = export_run(
             run,
             output,

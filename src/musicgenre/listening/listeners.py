@@ -159,7 +159,7 @@ class BundleListener:
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
         self.caveats = card.caveats
-        self.card: Mapping[str, Any] = card.as_values()
+        self.card: Mapping[str, Any] = _all_said(card)
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
@@ -420,7 +420,7 @@ class EnsembleListener:
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
         self.caveats = card.caveats
-        self.card: Mapping[str, Any] = card.as_values()
+        self.card: Mapping[str, Any] = _all_said(card)
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
@@ -596,6 +596,14 @@ def _genre_answer(
         model=listener.name,
         model_card=listener.model_card,
     )
+
+
+def _all_said(card: BundleCard) -> dict[str, Any]:
+    """The card as plain values, without what the training music looks like: thousands of numbers that tell nobody."""
+    values = card.as_values()
+    for own in (values, *values["members"]):
+        own.pop("support", None)
+    return values
 
 
 def _card_to_show(card: BundleCard) -> dict[str, str]:
