@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from musicgenre.listening.doubts import Shortcoming
-from musicgenre.models.support import Unsupported
 from musicgenre.models.wide import NamedGenre, genre_names
 
 UNSURE = "unsure"
-Reason = Literal["low confidence", "too quiet"] | Unsupported | Shortcoming
+Reason = Literal[
+    "low confidence", "unlike the training music", "not music", "low sample rate", "too short", "too quiet"
+]
 """Why an answer is `unsure`."""
 
 _CANDIDATES_SHARE = 0.5  # a candidate has at least this share of the best score
