@@ -600,10 +600,11 @@ def _genre_answer(
 
 
 def _all_said(card: BundleCard) -> dict[str, Any]:
-    """The card as plain values, without what the training music looks like: thousands of numbers that tell nobody."""
+    """The card as plain values, without what it tells machines alone: thousands of numbers."""
     values = card.as_values()
     for own in (values, *values["members"]):
         own.pop("support", None)
+        own.pop("learnt_from", None)
     return values
 
 
