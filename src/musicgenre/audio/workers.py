@@ -257,10 +257,8 @@ class _Pool:
         self._idle += [_Worker("fork") for _ in range(n_workers)]
 
     def take(self) -> _Worker:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Worker()
+        with self._lock:  # also while one starts: the environment that it is given belongs to all threads
+            return self._idle.pop() if self._idle else _Worker()
 
     def give_back(self, worker: _Worker) -> None:
         with self._lock:

@@ -53,6 +53,10 @@ def embed(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
+    ] = None,
     max_duration_s: MaxDuration = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
@@ -102,6 +106,7 @@ def embed(
                 pool=pool.value,
                 coverage=coverage,
                 threads=n_threads,
+                level=level,
                 max_duration_s=max_duration_s,
                 max_model_mb=max_model_mb,
             )
