@@ -29,9 +29,9 @@ How to read it:
 def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the page."""
     parts = [HEAD]
-    front = FOLDER / "front.md"
-    if front.is_file():
-        parts.append(front.read_text(encoding="utf-8").strip() + "\n")
+    for name in ("front.md", "wide.md"):  # which scripts of their own write
+        if (FOLDER / name).is_file():
+            parts.append((FOLDER / name).read_text(encoding="utf-8").strip() + "\n")
     for key, section in content["section"].items():
         own = [row for row in rows if row.section == key]
         titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]

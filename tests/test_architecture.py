@@ -53,6 +53,7 @@ ROOMS = (
     ("listening",),
     ("exporting", "embedding", "teaching"),
     ("library",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )

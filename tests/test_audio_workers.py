@@ -26,7 +26,7 @@ from tests.toy import save_toy
 
 RATE_HZ = 16_000
 SERVE = workers._serve  # a copy of this process finds `serve_badly` in its place
-CRASH, HANG, FAULT = b"CRASH" * 200, b"HANG" * 200, b"FAULT" * 200
+CRASH, HANG, FAULT, GREED = (word * 200 for word in (b"CRASH", b"HANG", b"FAULT", b"GREED"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def tracks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def serve_badly(connection: object) -> None:
-    """A worker whose decoder dies, hangs or fails at files that ask for it."""
+    """A worker whose decoder dies, hangs, fails or takes much memory at files that ask for it."""
     from musicgenre.audio import _decoder
 
     choose = _decoder.Decoder._choose
@@ -47,6 +47,8 @@ def serve_badly(connection: object) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         if head.startswith(b"HANG"):
             threading.Event().wait()
+        if head.startswith(b"GREED"):
+            bytearray(3_000_000_000)
         if head.startswith(b"FAULT"):
             raise ZeroDivisionError("no error of ours")
         return choose(self)

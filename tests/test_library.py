@@ -29,6 +29,7 @@ from musicgenre.library.playlists import write_lists, write_table
 from musicgenre.library.undo import undo
 from musicgenre.library.write import Left, Wanted, WriteOptions, Written, settle_open, write_files
 from musicgenre.listening.answer import Answer
+from musicgenre.models.wide import NamedGenre
 from tests.cli import run
 from tests.limits import GUARD_S
 from tests.tagged_files import MAKERS, tagged
@@ -213,6 +214,49 @@ def test_albums_answer_together_where_they_agree(music: Path) -> None:
     apart.model_sha256 = "f" * 64
     rows = {Path(row.path).stem: row for row in planned(paths, apart, policy="replace", by_album=True)}
     assert rows["q"].set["genre"] == ("pop",) and rows["t"].why == "unsure" and rows["p"].why == "heard"
+
+
+class WideEar(Ear):
+    """Names what it is told to of the wide vocabulary: what leads, and all `(name, family, score, calibrated)`."""
+
+    def classify(self, path: str) -> Answer:
+        leading, told = self.answers[Path(path).stem]
+        genres = tuple(NamedGenre(*values) for values in told)
+        reason: Any = None if told else "low confidence"
+        scores = {"jazz": 0.6, "pop": 0.4}
+        return Answer(path, 30.0, 18.0, leading, 0.5, scores, model=self.model, genres=genres, reason=reason)
+
+
+ELECTRONIC = [("electronic", "electronic", 0.5, False), ("house", "electronic", 0.5, False)]
+POP = [("pop", "pop", 0.8, True)]
+HOUSE, ALL, NOTHING = ("house", ELECTRONIC), ("house", ELECTRONIC + POP), ("unsure", [])
+
+
+def test_wide_genres_are_planned_family_first(music: Path) -> None:
+    tracks = [music / "a.flac", music / "b.mp3", music / "c.m4a"]
+    ear = WideEar(a=ALL, b=NOTHING, c=("pop", POP))
+    for most, proposed in ((1, ("house",)), (2, ("electronic", "house")), (3, ("electronic", "house", "pop"))):
+        first, second, third = planned(tracks, ear, policy="replace", max_genres=most)
+        assert (first.proposed, first.confidence) == (proposed, None), "a tag's score is no probability"
+        assert (second.proposed, second.why) == ((), "unsure")
+        assert (third.proposed, third.confidence) == (("pop",), 0.5)
+
+    without = GenreMap(labels={"house": ()})
+    [row] = planned(tracks[:1], ear, policy="replace", max_genres=2, genre_map=without)
+    assert row.proposed == ("electronic", "pop"), "what a map drops takes no place"
+
+
+def test_an_album_has_the_wide_genres_of_two_thirds_of_its_tracks(music: Path) -> None:
+    tracks = [music / "a.flac", music / "b.mp3", music / "d.ogg"]
+    ear = WideEar(a=ALL, b=HOUSE, d=("pop", POP))
+    rows = planned(tracks, ear, policy="replace", max_genres=3, by_album=True)
+    assert {row.proposed for row in rows} == {("electronic", "house", "pop")}
+    assert {row.confidence for row in rows} == {None}
+
+    apart = WideEar(a=HOUSE, b=("pop", POP), d=NOTHING)
+    apart.model_sha256 = "f" * 64  # another ear: nothing is remembered of it
+    rows = planned(tracks, apart, policy="replace", max_genres=3, by_album=True)
+    assert [row.proposed for row in rows] == [("electronic", "house"), ("pop",), ()]
 
 
 def test_moods_and_decades_go_into_fields_of_their_own(music: Path) -> None:
@@ -616,6 +660,7 @@ class TestCommands:
         [
             (["plan", "."], b"a plan needs a place"),
             (["plan", ".", "--show", "--style"], b"--max-genres 2"),
+            (["plan", ".", "--show", "--style", "--max-genres", "2", "--genres", "wide"], b"--genres wide"),
             (["plan", ".", "--show", "--decade", "date"], b"says something else already"),
             (["plan", ".", "--show", "--decade", "a=b"], b"no field that can be written"),
             (["plan", ".", "--show", "--map", "gone.toml"], b"cannot be read"),

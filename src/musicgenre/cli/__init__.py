@@ -39,6 +39,7 @@ from musicgenre.cli import (
     models,
     prepare,
     recipes,
+    serve,
     shard,
     show,
     similar,
@@ -58,6 +59,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "similar": similar.similar,
         "teach": teach.teach,
         "bundles": bundles.app,
+        "serve": serve.serve,
     },
     "Write into your library": {
         "library": library.app,

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from typer import colors
 
 from musicgenre._text import printable
-from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out
+from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out, say
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.listening.answer import UNSURE, Answer
 from musicgenre.listening.batch import Failure, Result
@@ -26,6 +26,7 @@ _NARROWEST_BAR = 10
 _NAMES_SHARE = 0.5  # of what the columns of fixed width leave
 
 _N_CANDIDATES = 3
+_UNCALIBRATED = "tag"  # in place of a probability, where a tag alone named the genre
 
 # What is drawn where standard output can hold it, and where it cannot.
 _BAR, _PLAIN_BAR = "█", "#"
@@ -56,6 +57,7 @@ class Table:
         self._top = top
         self._timeline = timeline
         self._folder: str | None = None
+        self._told = False
         # A last column that is filled makes some terminals go on in the next line.
         self._width = columns() - 1 if is_screen() else None
 
@@ -81,7 +83,13 @@ class Table:
             self._details_width = left - self._name_width
 
     def print(self, result: Result) -> None:
-        """Print what became of a track; why one failed is told at the end, on standard error."""
+        """Print what became of a track; why one failed is told at the end, on standard error.
+
+        What holds of all answers of the model is told there once, in place of a note below every track.
+        """
+        if isinstance(result, Answer) and result.caveats and not self._told:
+            say(f"{printable(result.model)}: {'; '.join(result.caveats)}")
+            self._told = True
         print_out("\n".join(self._lines(result)))
 
     def _lines(self, result: Result) -> Iterator[str]:
@@ -102,7 +110,7 @@ class Table:
 
         details = self._tags(result) if result.names_tags else self._genre(result)
         yield (name + details).rstrip()
-        for warning in result.warnings:
+        for warning in result.own_warnings:
             yield from self._note(printable(warning))
 
         if self._timeline is not None and result.names_tags:
@@ -116,6 +124,7 @@ class Table:
         names = [] if answer.is_sure else list(answer.candidates[:_N_CANDIDATES])
         candidates = _with_percents(names, answer.scores)
 
+        also = _beside(answer)
         style = ""
         if answer.style and _says_more(answer):
             style = f"sounds like {printable(_in_short(answer.style, answer.genre))}"
@@ -128,6 +137,8 @@ class Table:
         # What is said of a genre that is not certain matters more than tags.
         while True:
             parts: list[str] = []
+            if also:
+                parts.append(_name_list(also))
             if reason:
                 parts.append(reason)
             if candidates:
@@ -144,6 +155,8 @@ class Table:
                 tags.pop()
             elif style:
                 style = ""
+            elif also:
+                also.pop()
             elif reason and candidates:  # the reason says more than the candidates
                 candidates = []
             elif reason:
@@ -156,7 +169,8 @@ class Table:
         # Filled up before it is painted: what sets the colour has a length, too.
         colour = colors.GREEN if answer.is_sure else colors.YELLOW
         genre = paint(self._fit(printable(answer.genre), self._genre_width), colour)
-        return f"{genre}  {answer.confidence:{_CONFIDENCE_WIDTH}.0%}  {details}"
+        sure = f"{answer.confidence:.0%}" if answer.is_calibrated else _UNCALIBRATED
+        return f"{genre}  {sure:>{_CONFIDENCE_WIDTH}}  {details}"
 
     def _tags(self, answer: Answer) -> str:
         """Name the tags that were chosen, then the next most probable ones in brackets, as many as fit."""
@@ -269,6 +283,23 @@ def _says_more(answer: Answer) -> bool:
     genre = answer.genre.lower().replace("-", "")
     names = [tag for tag in answer.tags if tag.lower().replace("-", "") == genre]
     return all(answer.tags[answer.style] > answer.tags[tag] for tag in names)
+
+
+def _beside(answer: Answer) -> list[str]:
+    """Name what the wide vocabulary says beside the genre: what its family is, then the others, families in front."""
+    named = answer.genres or ()
+    with_children = {genre.family for genre in named if genre.name != genre.family}
+    others = []
+    for genre in named:
+        if genre.name != genre.family:
+            others.append(f"{genre.family} > {genre.name}")
+        elif genre.name not in (*with_children, answer.genre):
+            others.append(genre.name)
+        else:
+            continue
+        if genre.calibrated and genre.name != answer.genre:
+            others[-1] += f" {genre.score:.0%}"
+    return others
 
 
 def _name_list(names: Sequence[str]) -> str:

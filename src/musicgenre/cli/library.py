@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgenre._text import printable, shortened
+from musicgenre.cli._options import GenreChoice, GenresOption
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def plan(
         PolicyName, typer.Option("--policy", help="For a genre that is there: keep it, merge, or replace it.")
     ] = PolicyName.keep,
     max_genres: Annotated[int, typer.Option("--max-genres", min=1, max=20, help="Genres per track at most.")] = 1,
+    genres: GenresOption = GenreChoice.ten,
     style: Annotated[
         bool, typer.Option("--style", help="Also propose the style heard, with --max-genres 2 or more.")
     ] = False,
@@ -118,8 +120,7 @@ def plan(
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     if output is None and not show_it:
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
-    if style and max_genres < 2:
-        raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
+    _check_style(style, max_genres, genres)
     field = _decade_field(decade)
     kept: dict[str, Row] = {}
     if output is not None:
@@ -133,7 +134,7 @@ def plan(
     try:
         # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
         with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
-            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
+            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level, genres=genres.value)
             names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
             options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, names)
             made = make_plan(
@@ -386,6 +387,7 @@ app.add_typer(map_app, name="map")
 def map_init(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("genres.toml"),
     model: Annotated[str, typer.Option("--model", help="The model whose labels it lists.")] = "default",
+    genres: GenresOption = GenreChoice.ten,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented map with every label of a model, for `plan --map`."""
@@ -395,7 +397,7 @@ def map_init(
     from musicgenre.listening.classifier import Classifier
 
     refuse_overwriting(output, overwrite=overwrite, inputs=[model])
-    classifier = Classifier(model)
+    classifier = Classifier(model, genres=genres.value)
     with writing_result(output):
         write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model))
     typer.echo(f"wrote {printable(output)}; use it with: musicgenre library plan MUSIC --map {printable(output)}")
@@ -431,6 +433,14 @@ def export_plan(
         return
     for made in write_lists(rows, output, is_smart=kind is ListFormat.nsp, overwrite=overwrite):
         typer.echo(f"wrote {printable(made)}")
+
+
+def _check_style(style: bool, max_genres: int, genres: GenreChoice) -> None:
+    """Refuse a style that would come to nothing."""
+    if style and genres is GenreChoice.wide:
+        raise UsageError("--style and --genres wide both name more than the ten", next_step="Leave --style out")
+    if style and max_genres < 2:
+        raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
 
 
 def _decade_field(decade: str) -> str:

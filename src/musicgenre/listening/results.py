@@ -44,6 +44,7 @@ _GENRE_COLUMNS = (
     "model",
     "error",
 )
+_WIDE_COLUMNS = (*_GENRE_COLUMNS[:2], "genres", *_GENRE_COLUMNS[2:])
 _COLUMNS_BEFORE = tuple(name for name in _GENRE_COLUMNS if name != "reason")  # of files from before there was one
 # Control characters, which have no place in a cell. A cell that begins as a formula may have apostrophes in front.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -51,7 +52,9 @@ _FORMULA = re.compile(r"'*[=+\-@]")
 _TAG_COLUMNS = ("path", "chosen", "tags", "duration_s", "heard_s", "warnings", "model", "error")
 
 
-def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bool) -> dict[str, Any]:
+def record_of(
+    result: Result, *, top: int | None, timeline: bool, names_tags: bool, names_wide: bool = False
+) -> dict[str, Any]:
     """Plain values of a result; all those of one model have the same keys.
 
     Parameters
@@ -64,6 +67,8 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
         Whether to include the heard segments.
     names_tags : bool
         Whether the model is a tagger.
+    names_wide : bool
+        Whether it names genres of the wide vocabulary.
     """
     if isinstance(result, Answer):
         return result.as_dict(top=top, timeline=timeline)
@@ -71,6 +76,8 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
     if names_tags:
         del record["reason"]  # that of a genre
         record["chosen"] = []
+    if names_wide:
+        record["genres"] = []
     return record
 
 
@@ -103,7 +110,9 @@ def format_line(
     if kind == "json":
         return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
 
-    usual = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
+    usual: tuple[str, ...] = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
+    if "genres" in record:
+        usual = _WIDE_COLUMNS
     cells = [record.get(name) for name in columns or usual]
     cells += [record[name] for name in _RESUMABLE if name in record]
 
@@ -112,7 +121,7 @@ def format_line(
         if isinstance(cell, Mapping):
             text = "; ".join(f"{name} {score}" for name, score in cell.items())
         elif isinstance(cell, list):
-            text = "; ".join(map(str, cell))
+            text = "; ".join(_wide_text(part) if isinstance(part, Mapping) else str(part) for part in cell)
         else:
             text = "" if cell is None else str(cell)
         text = _without_controls(_storable(text))
@@ -126,9 +135,15 @@ def format_line(
     return stream.getvalue()
 
 
-def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = False) -> str:
-    """First line of a CSV or TSV result; `tags`: that of a tagger, whose records have `chosen` tags and no genre."""
+def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = False, wide: bool = False) -> str:
+    """First line of a CSV or TSV result.
+
+    `tags`: that of a tagger, whose records have `chosen` tags and no genre; `wide`: with all `genres` of the wide
+    vocabulary.
+    """
     columns: tuple[str, ...] = _TAG_COLUMNS if tags else _GENRE_COLUMNS
+    if wide:
+        columns = _WIDE_COLUMNS
     if resumable:
         columns += _RESUMABLE
     return ("," if kind == "csv" else "\t").join(columns) + "\n"
@@ -151,6 +166,8 @@ class ResultFile:
         Replace an existing file.
     tags : bool
         Whether a tagger's records go into it.
+    wide : bool
+        Whether records of the wide vocabulary do.
     csv_safe : bool
         As `format_line` takes it; files written with it and without it can be resumed alike.
 
@@ -170,6 +187,7 @@ class ResultFile:
         resume: bool,
         overwrite: bool,
         tags: bool = False,
+        wide: bool = False,
         csv_safe: bool = False,
     ) -> None:
         self._path = path
@@ -180,7 +198,7 @@ class ResultFile:
         self._known: KnownFiles[dict[str, Any]] = KnownFiles()
         self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
         self._open_things = ExitStack()
-        header = header_line("csv", resumable=True, tags=tags)
+        header = header_line("csv", resumable=True, tags=tags, wide=wide)
 
         # What stands in the file is read, and judged again, only when no other process adds to it.
         refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
@@ -351,6 +369,12 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list):
         return [_storable(item) for item in value]
     return value
+
+
+def _wide_text(genre: Mapping[str, Any]) -> str:
+    """Write one genre of the wide vocabulary in a cell: its family where it has another, and what its score is."""
+    name = genre["name"] if genre["name"] == genre["family"] else f"{genre['family']} > {genre['name']}"
+    return f"{name} {genre['score']}{'' if genre['calibrated'] else ' uncalibrated'}"
 
 
 def _without_controls(text: str) -> str:

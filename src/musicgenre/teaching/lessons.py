@@ -84,7 +84,7 @@ class LessonHearer(Protocol):
         ...
 
 
-def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
+def gather_lessons(source: Path, *, fewest_labels: int = 2) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     """List the tracks to teach from.
 
     Parameters
@@ -92,6 +92,8 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     source : Path
         A folder with one folder per genre (searched recursively), or a manifest CSV with the columns `path`, `label`
         and optionally `group`.
+    fewest_labels : int
+        Genres below which there is nothing to learn; tracks that are added to others may be of one.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     Raises
     ------
     DataError
-        When there is nothing to learn from, fewer than two genres, or one that cannot be a genre.
+        When there is nothing to learn from, too few genres, or one that cannot be a genre.
     """
     lessons: list[Lesson] = []
     warnings: list[str] = []
@@ -142,7 +144,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     labels = sorted({lesson.label for lesson in lessons})
     if UNSURE in labels:
         raise DataError(f"a genre cannot be called {UNSURE!r}: that is the answer where none is likely enough")
-    if len(labels) < 2:
+    if len(labels) < fewest_labels:
         only = f"only the genre {labels[0]!r}" if labels else "no tracks"
         raise DataError(
             f"{source} holds {only}",
