@@ -154,7 +154,9 @@ def classify(
 
             results = None
             if output is not None:
-                results = _open_results(output, kind, classifier, coverage, resume, overwrite, csv_safe)
+                results = _open_results(
+                    output, kind, classifier, coverage, gathered.folders, resume, overwrite, csv_safe
+                )
                 stack.enter_context(results)
                 missing = [path for path in missing if not tally.knows(results.done(path))]
 
@@ -394,11 +396,13 @@ def _open_results(
     kind: OutputFormat,
     classifier: Classifier,
     coverage: str | None,
+    folders: tuple[str, ...],
     resume: bool,
     overwrite: bool,
     csv_safe: bool,
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
+    from musicgenre.cli._terminal import say
     from musicgenre.listening.results import ResultFile
 
     settings = {
@@ -407,7 +411,7 @@ def _open_results(
         "model_sha256": classifier.model_sha256,
     }
     file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
-    return ResultFile(
+    results = ResultFile(
         output,
         file_kind,
         settings,
@@ -416,4 +420,8 @@ def _open_results(
         tags=classifier.names_tags,
         wide=classifier.names_wide,
         csv_safe=csv_safe,
+        folders=folders,
     )
+    if results.n_left_out:
+        say(f"left out {results.n_left_out} rows of files that are gone; {output}.gone keeps them")
+    return results

@@ -221,7 +221,7 @@ def _proposing(row: PlanRow, labels: Sequence[str], confidence: float | None, op
     note = row.note
     for name in proposed[: options.max_genres]:
         if risky(name):
-            note = "; ".join(filter(None, [note, f"some players split {name!r} at {risky(name)}"]))
+            note = "; ".join(filter(None, [note, risky(name)]))
     why = "heard" if proposed else ("dropped" if labels else "unsure")
     return replace(row, proposed=proposed, confidence=confidence, why=why, note=note)
 
