@@ -130,7 +130,7 @@ def test_a_single_track_starts_no_process(tracks: list[Path], monkeypatch: pytes
 
 def test_workers_start_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     class Starting:
-        def __init__(self) -> None:
+        def __init__(self, **_: object) -> None:
             variables.append(os.environ.get("OPENBLAS_NUM_THREADS"))
             with one_thread_each():
                 threading.Event().wait(0.05)
@@ -138,7 +138,7 @@ def test_workers_start_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> N
     variables: list[str | None] = []
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.setattr(workers, "_Worker", Starting)
-    pool = workers._Pool(2.0)
+    pool = workers._Pool(2.0, None)
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: pool.take(), range(4)))
     assert [*variables, os.environ.get("OPENBLAS_NUM_THREADS")] == [None] * 5
