@@ -52,6 +52,7 @@ ROOMS = (
     ("bundle",),
     ("listening",),
     ("exporting", "embedding", "teaching"),
+    ("judging",),
     ("library",),
     ("server",),
     ("cli",),

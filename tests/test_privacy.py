@@ -79,6 +79,12 @@ JOBS: dict[str, tuple[str, ...]] = {
         FONTS,
     ),
     "evaluate one --output report.html": (),
+    "evaluate toy.onnx --data music/music.csv --labels-map map.toml --jobs 2": (),
+    "leak-report mfcc-cnn --data music/music.csv --output leaks --set training.epochs=1 --set data.labels=[]": (
+        FEATURES,
+        CONTENT,
+        STORES,
+    ),
     "compare one other": (),
     "ensemble one other --output both": (),
     "export trained": (FONTS,),
@@ -94,7 +100,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "library watch lessons --model toy.onnx --output watched.jsonl --once --settle 0": (SOUNDS, JOURNAL),
     "library map init --model toy.onnx --output genres.toml": (),
 }
-LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each
+LONG = {"augment", "export", "leak-report", "show", "train"}  # those that import torch, some seconds each
 MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
 
 
@@ -115,6 +121,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variables[name] = np.maximum(values, 0.5)
     save_bundle(folder / "msd-musicnn.onnx", *convert(published("msd-musicnn"), variables.__getitem__))
     save_toy(folder / "toy.onnx")
+    (folder / "map.toml").write_text('jazz = "loud"\nclassical = "quiet"\n', encoding="utf-8")
     write_effnet(folder)
     make_run(folder / "one", random_answers(1))
     make_run(folder / "other", random_answers(2))

@@ -35,6 +35,7 @@ from musicgenre.cli import (
     ensemble,
     evaluate,
     export,
+    leak_report,
     library,
     models,
     prepare,
@@ -72,6 +73,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "compare": compare.compare,
         "ensemble": ensemble.ensemble,
         "export": export.export,
+        "leak-report": leak_report.leak_report,
     },
     "Single steps, and what there is": {
         "augment": augment.augment,

@@ -66,6 +66,7 @@ def create_app(settings: Settings, service: Service, folder: Path) -> FastAPI:
     state.door = Door(settings)
 
     app.include_router(api.router)
+    app.include_router(api.decisions_router)
     app.include_router(web.router)
     for place, files in web.folders().items():
         app.mount(place, files)

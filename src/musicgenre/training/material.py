@@ -183,7 +183,7 @@ def gather_material(
         done = prepare(
             manifest,
             read,
-            folder or _cache_place("stores", manifest, settings),
+            folder or cache_place("stores", manifest, settings),
             wait_s=0.0 if folder else math.inf,  # the cache is shared: what another training prepares is ours too
             hop_s=section.hop_s,
             dtype=dtype,
@@ -375,7 +375,7 @@ def _with_copies(recipe: Recipe, manifest: Manifest, jobs: int, report: Report, 
     done = augment(
         manifest,
         chain,
-        _cache_place("augmented", manifest, [chain.name, wanted.copies, seed]),
+        cache_place("augmented", manifest, [chain.name, wanted.copies, seed]),
         copies=wanted.copies,
         wait_s=math.inf,
         seed=seed,
@@ -413,7 +413,7 @@ def _leaky_options(options: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in options.items()}
 
 
-def _cache_place(kind: str, manifest: Manifest, settings: Sequence[Any]) -> Path:
+def cache_place(kind: str, manifest: Manifest, settings: Sequence[Any]) -> Path:
     """Name a folder by what it holds, so that trainings on the same tracks and features share it."""
     rows = [[track.track_id, str(track.path), track.label, track.split, track.fold] for track in manifest.tracks]
     return cache_folder() / kind / json_sha256([list(settings), rows])[:_N_DIGITS]
