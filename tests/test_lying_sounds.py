@@ -22,8 +22,7 @@ from musicgenre.listening.doubts import LOW_RATE_HZ, SHORT_S, doubts
 from musicgenre.listening.framing import Coverage, Framing
 from musicgenre.listening.hearing import UNTOLD_S, Ear, Hearer, Outputs
 from musicgenre.listening.track_hearing import TrackEar
-from tests.cli import classify_json, run
-from tests.lying_sounds import (
+from tests.attack.lies import (
     DURATION_TAGS,
     LIES,
     RATE_HZ,
@@ -33,6 +32,7 @@ from tests.lying_sounds import (
     write_long_silence,
     write_true,
 )
+from tests.cli import classify_json, run
 from tests.sounds import music, write
 from tests.toy import save_toy, save_toy_ears
 
