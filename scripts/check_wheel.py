@@ -36,9 +36,11 @@ def build(folder: Path) -> Path:
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
     wheel = next(folder.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("musicgenre/py.typed", "musicgenre/listening/classifier.py"):
+    for wanted in ("musicgenre/py.typed", "musicgenre/listening/classifier.py", "beetsplug/musicgenre.py"):
         if wanted not in names:
             sys.exit(f"{wanted} is not in the wheel")
+    if "beetsplug/__init__.py" in names:
+        sys.exit("the wheel would hide beets' own plugins")
     if any(name.startswith("tests/") for name in names):
         sys.exit("the wheel carries the tests")
     return wheel

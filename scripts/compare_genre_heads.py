@@ -22,10 +22,10 @@ from sklearn.svm import SVC
 from _gtzan_heard import DEFAULT_DATA, GENRES, Corpus, hear_mini, read_filtered
 from musicgenre._numbers import softmax
 from musicgenre.evaluation.calibration import choose_threshold, fit_temperature, log_loss
+from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, fit_discriminant
 from musicgenre.models.head import log_odds
-from musicgenre.teaching.folds import grouped_folds
 from train_genre_head import DEFAULT_VIEW, HOP_S, LEVEL, N_FOLDS, namesake_prior
 
 Float64 = NDArray[np.float64]

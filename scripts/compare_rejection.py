@@ -24,10 +24,10 @@ from _reject_beds import RATE_HZ, game_music, speech, synthetic
 from measure_reject import bed_of
 from musicgenre import Classifier
 from musicgenre._numbers import softmax
+from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.models.discriminant import FitSettings
 from musicgenre.models.head import GenreHead, log_odds
 from musicgenre.models.support import fit_support
-from musicgenre.teaching.folds import grouped_folds
 from musicgenre.teaching.support import RIGHT_ANSWERS_LOST
 from train_genre_head import DEFAULT_VIEW, LEVEL, N_FOLDS, heard, out_of_fold, pooled
 

@@ -38,6 +38,7 @@ from musicgenre.evaluation.calibration import (
     fit_temperature,
     fit_temperature_by_count,
 )
+from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.evaluation.metrics import class_metrics, confusion_matrix, wilson_interval
 from musicgenre.features.published.musicnn.published import published
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
@@ -45,7 +46,6 @@ from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant
 from musicgenre.models.head import GenreHead, log_odds
 from musicgenre.models.support import Support, fit_support
-from musicgenre.teaching.folds import grouped_folds
 from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
 
 Float64 = NDArray[np.float64]

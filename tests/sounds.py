@@ -60,18 +60,23 @@ def write(path: Path, samples: np.ndarray, rate_hz: int = 44100, options: dict[s
             for start in range(0, len(samples), _BLOCK):  # libsndfile's Vorbis writer overflows its stack otherwise
                 output.write(samples[start : start + _BLOCK])
     else:
-        _write_pyav(path, samples, rate_hz, _PYAV_FORMATS[key], options or {})
+        write_as(path, samples, rate_hz, _PYAV_FORMATS[key], options)
     return path
 
 
-def _write_pyav(
-    path: Path, samples: np.ndarray, rate_hz: int, kind: tuple[str, str, str], options: dict[str, str]
-) -> None:
+def write_as(
+    path: Path,
+    samples: np.ndarray,
+    rate_hz: int,
+    kind: tuple[str, str, str],
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write ``samples`` (n, channels) as (container, codec, sample layout), whatever the file's name is."""
     container, codec, layout = kind
     channels = {1: "mono", 2: "stereo"}[samples.shape[1]]
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=channels, format=layout)
-        stream.codec_context.options = options | ({"strict": "experimental"} if codec == "vorbis" else {})
+        stream.codec_context.options = (options or {}) | ({"strict": "experimental"} if codec == "vorbis" else {})
         stream.bit_rate = 128_000
         stream.open()
         step = stream.frame_size or 4096
@@ -81,6 +86,7 @@ def _write_pyav(
             frame.pts = start
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
+    return path
 
 
 def _frame(piece: np.ndarray, layout: str, channels: str) -> av.AudioFrame:

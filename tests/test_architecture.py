@@ -12,7 +12,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musicgenre"
 ROOMS = (
     (
-        *("errors", "_files", "_json", "_known_files", "_numbers", "_parallel", "_registry", "_text", "_version"),
+        *(
+            "errors",
+            "_debug",
+            "_files",
+            "_json",
+            "_known_files",
+            "_numbers",
+            "_parallel",
+            "_registry",
+            "_text",
+            "_version",
+        ),
         *(
             "_privacy",
             "_install",
@@ -42,6 +53,7 @@ ROOMS = (
     ("listening",),
     ("exporting", "embedding", "teaching"),
     ("library",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import av
@@ -11,9 +14,12 @@ import pytest
 import soundfile
 
 from musicgenre import audio
+from musicgenre.audio._formats import musepack_stream
+from musicgenre.audio._input import Input
 from musicgenre.audio._pyav import _CONTAINERS
 from musicgenre.errors import AudioError
-from tests.sounds import music, write
+from tests.limits import GUARD_S
+from tests.sounds import music, write, write_as
 
 RATE_HZ = 16_000
 ID3 = b"ID3\x04\x00\x00\x00\x00\x00\x1dTIT2" + bytes(25)
@@ -248,6 +254,145 @@ def test_every_suffix_that_decodes_is_walked() -> None:
     )
     named = ".dff .spx .weba .m4r .dts .wmv .ts .flv .mpga .m4p .ogv .shn"
     assert set(named.split()) <= audio.AUDIO_SUFFIXES
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container", "codec", "layout"),
+    [
+        (".weba", "webm", "libopus", "s16"),
+        (".m4r", "ipod", "aac", "fltp"),
+        (".m4p", "ipod", "aac", "fltp"),
+        (".wmv", "asf", "wmav2", "fltp"),
+        (".ts", "mpegts", "aac", "fltp"),
+        (".flv", "flv", "aac", "fltp"),
+        (".ogv", "ogg", "vorbis", "fltp"),
+    ],
+)
+def test_sound_under_a_rarer_name_is_found_and_heard(
+    tmp_path: Path, suffix: str, container: str, codec: str, layout: str
+) -> None:
+    rate_hz = 44_100 if container == "flv" else 48_000
+    path = write_as(tmp_path / f"a{suffix}", music(3.0, rate_hz), rate_hz, (container, codec, layout))
+    assert list(audio.find_audio_files(tmp_path)) == [path]
+    assert_heard_whole(path, 3.0)
+
+
+def test_an_mp3_named_mpga_is_found_and_heard(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp3", music(3.0)).rename(tmp_path / "a.mpga")
+    assert list(audio.find_audio_files(tmp_path)) == [path]
+    assert_heard_whole(path, 3.0)
+
+
+@pytest.mark.parametrize(("suffix", "codec", "rate_hz"), [(".dts", "dca", 48_000), (".spx", "libspeex", 32_000)])
+def test_what_only_the_ffmpeg_command_writes_is_found_and_heard(
+    tmp_path: Path, suffix: str, codec: str, rate_hz: int
+) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    original, path = write(tmp_path / "a.wav", music(3.0, rate_hz), rate_hz), tmp_path / f"b{suffix}"
+    command = ["ffmpeg", "-v", "error", "-i", original, "-c:a", codec, "-strict", "-2", path]
+    if subprocess.run(command, capture_output=True, timeout=GUARD_S, check=False).returncode:
+        pytest.skip(f"this ffmpeg has no encoder {codec}")
+    assert path in audio.find_audio_files(tmp_path)
+    assert_heard_whole(path, 3.0)
+
+
+def test_dsdiff_is_found_and_heard(tmp_path: Path) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return name + struct.pack(">Q", len(content)) + content + bytes(len(content) % 2)
+
+    rng = np.random.default_rng(3)
+    tone = 0.5 + 0.25 * np.sin(np.arange(1_411_200) * 2 * np.pi * 440 / 2_822_400)
+    bits = np.packbits(rng.random(len(tone)) < tone).tobytes()  # so many ones as the tone is high
+    properties = chunk(b"FS  ", struct.pack(">I", 2_822_400)) + chunk(b"CHNL", struct.pack(">H", 1) + b"SLFT")
+    properties += chunk(b"CMPR", b"DSD \x0enot compressed\0")
+    inside = chunk(b"FVER", bytes([1, 5, 0, 0])) + chunk(b"PROP", b"SND " + properties) + chunk(b"DSD ", bits)
+    path = tmp_path / "a.dff"
+    path.write_bytes(chunk(b"FRM8", b"DSD " + inside))
+    assert list(audio.find_audio_files(tmp_path)) == [path]
+    assert_heard_whole(path, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "layout"),
+    [
+        ("matroska", "libmp3lame", "s16p"),
+        ("matroska", "vorbis", "fltp"),
+        ("matroska", "ac3", "fltp"),
+        ("asf", "wmav2", "fltp"),
+        ("flv", "aac", "fltp"),
+        ("avi", "pcm_s16le", "s16"),
+    ],
+)
+def test_lengths_are_right_where_those_of_packets_are_rounded(
+    tmp_path: Path, container: str, codec: str, layout: str
+) -> None:
+    path = write_as(tmp_path / "a.bin", music(20.0), 44_100, (container, codec, layout))
+    content = path.read_bytes()
+    length_at = content.find(b"\x44\x89", 0, 1000)
+    if container == "matroska":  # as in a pipe: neither the size of the segment is known, nor the length
+        content = content.replace(b"DURATION", b"DURABLE_").replace(b"\x44\x89\x88", b"\xec\x89\x88", 1)
+        assert length_at > 0
+    path.write_bytes(content + b"junk")
+    assert_heard_whole(path, 20.0)
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".mp3", ".ogg", ".opus", ".m4a"])
+def test_damage_is_told_where_it_is(tmp_path: Path, suffix: str) -> None:
+    rate_hz = 48_000 if suffix == ".opus" else 44_100
+    rng = np.random.default_rng(5)  # noise: a second takes as many bytes as any other
+    path = write(tmp_path / f"a{suffix}", 0.2 * rng.standard_normal((20 * rate_hz, 2)).astype(np.float32), rate_hz)
+    whole = audio.load(path, RATE_HZ).waveform
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 600] = bytes((37 * place + 11) % 256 for place in range(600))
+    path.write_bytes(content)
+
+    heard = audio.load(path, RATE_HZ)
+    n_both = min(len(whole), len(heard.waveform))
+    first_s = int(np.argmax(np.abs(whole[:n_both] - heard.waveform[:n_both]) > 0.02)) / RATE_HZ
+    assert 8 < first_s < 12
+    told = [float(text.split("damaged after ")[1].split(" s")[0]) for text in heard.warnings if "damaged" in text]
+    assert told[0] == pytest.approx(first_s, abs=0.16)
+    assert not [text for text in heard.warnings if "truncated" in text]
+
+
+def test_joined_alac_in_matroska_has_no_known_length_and_is_heard_to_the_end(tmp_path: Path) -> None:
+    part = write_as(tmp_path / "a.mka", music(3.0), 44_100, ("matroska", "alac", "s16p"))
+    path = tmp_path / "joined.mka"
+    path.write_bytes(2 * part.read_bytes())
+    assert audio.probe(path).duration_s is None  # so whoever spreads segments over it measures it first
+    assert len(audio.load(path, RATE_HZ).waveform) == pytest.approx(6 * RATE_HZ, abs=1600)
+    assert audio.measure(path)[0] == pytest.approx(6.0, abs=0.1)
+    assert audio.probe(part).duration_s == pytest.approx(3.0, abs=0.1)
+
+
+def musepack_packet(name: bytes, content: bytes) -> bytes:
+    return name + bytes([3 + len(content)]) + content
+
+
+def test_the_length_of_musepack_is_that_of_its_header_and_what_is_joined_behind_is_counted() -> None:
+    header = bytes(4) + b"\x08" + bytes([0x95, 0xC4, 0x20]) + b"\x00" + bytes(2)  # 352,800 samples, no silence
+    stream = b"MPCK" + musepack_packet(b"SH", header) + musepack_packet(b"AP", bytes(40)) + musepack_packet(b"SE", b"")
+    tag = b"APETAGEX" + bytes(24)
+    for behind, n_behind in ((b"", 0), (tag, 0), (stream, len(stream)), (tag + stream + tag, len(stream + tag))):
+        found = musepack_stream(Input(io.BytesIO(stream + behind)))
+        assert found is not None
+        assert (found.n_samples, found.n_behind) == (352_800, n_behind)
+    assert musepack_stream(Input(io.BytesIO(b"MPCK" + bytes(200)))) is None
+
+
+def test_whole_musepack_is_not_called_truncated_and_joined_one_says_what_is_unheard(tmp_path: Path) -> None:
+    if shutil.which("mpcenc") is None:
+        pytest.skip("mpcenc is not installed")
+    original, path = write(tmp_path / "a.wav", music(8.0)), tmp_path / "a.mpc"
+    subprocess.run(["mpcenc", original, path], capture_output=True, timeout=GUARD_S, check=True)
+    assert_heard_whole(path, 8.0)
+
+    joined = tmp_path / "joined.mpc"
+    joined.write_bytes(2 * path.read_bytes())
+    told = f"another file is joined behind it: {path.stat().st_size} bytes were left unheard"
+    assert audio.load(joined, RATE_HZ).warnings == (told,)
 
 
 CASES_S = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -18,10 +19,13 @@ from musicgenre import audio
 from musicgenre.audio import workers
 from musicgenre.errors import AudioError
 from musicgenre.listening.batch import Failure, hear_many
+from tests.cli import run
 from tests.sounds import music, write
+from tests.toy import save_toy
 
 RATE_HZ = 16_000
-CRASH, HANG, FAULT = b"CRASH" * 200, b"HANG" * 200, b"FAULT" * 200
+SERVE = workers._serve  # a copy of this process finds `serve_badly` in its place
+CRASH, HANG, FAULT, GREED = (word * 200 for word in (b"CRASH", b"HANG", b"FAULT", b"GREED"))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def tracks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def serve_badly(connection: object) -> None:
-    """A worker whose decoder dies, hangs or fails at files that ask for it."""
+    """A worker whose decoder dies, hangs, fails or takes much memory at files that ask for it."""
     from musicgenre.audio import _decoder
 
     choose = _decoder.Decoder._choose
@@ -42,12 +46,14 @@ def serve_badly(connection: object) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         if head.startswith(b"HANG"):
             threading.Event().wait()
+        if head.startswith(b"GREED"):
+            bytearray(3_000_000_000)
         if head.startswith(b"FAULT"):
             raise ZeroDivisionError("no error of ours")
         return choose(self)
 
     _decoder.Decoder._choose = chosen  # type: ignore[method-assign,assignment]
-    workers._serve(connection)  # type: ignore[arg-type]
+    SERVE(connection)  # type: ignore[arg-type]
 
 
 def test_workers_give_the_same_as_this_process(tracks: list[Path]) -> None:
@@ -115,6 +121,8 @@ def test_a_single_track_starts_no_process(tracks: list[Path], monkeypatch: pytes
     monkeypatch.setattr(workers, "_Worker", None)
     with audio.decoding_apart(1):
         assert len(audio.load(tracks[0], RATE_HZ).waveform) == 4 * RATE_HZ
+    monkeypatch.undo()
+    monkeypatch.setattr(workers._Pool, "take", None)
     with audio.decoding_apart():
         assert len(audio.load(io.BytesIO(tracks[0].read_bytes()), RATE_HZ).waveform) == 4 * RATE_HZ
 
@@ -150,3 +158,24 @@ def test_a_batch_goes_on_over_a_file_that_no_decoder_survives(
     assert [failure.path for failure in failures] == [str(tmp_path / "bad.mp3")]
     assert "bad.mp3 makes its decoder fail: it crashed (SIGSEGV)" in failures[0].error
     assert len(results) == len(paths)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_resuming_ends_normally_over_a_file_that_no_decoder_survives(
+    tmp_path: Path, tracks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out, bad = save_toy(tmp_path / "toy.onnx"), tmp_path / "out.jsonl", tmp_path / "bad.mp3"
+    bad.write_bytes(CRASH)
+    monkeypatch.setattr(workers, "_serve", serve_badly)
+    command = ("classify", "--model", model, "--output", out)
+
+    # A run that was killed at the file wrote nothing of it; the next one, with that file alone to do, goes on over it.
+    assert run(*command, tracks[0]).returncode == 0
+    for paths in ([tracks[0], bad], [tracks[0], bad, tracks[1]], [bad]):
+        done = run(*command, "--resume", *paths)
+        assert done.returncode == 1
+        assert b"bad.mp3 makes its decoder fail: it crashed (SIGSEGV)" in done.stderr
+
+    records = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    told = [(Path(record["path"]).name, record["error"] is None) for record in records if "path" in record]
+    assert sorted(told) == [("a.wav", True), ("b.mp3", True), ("bad.mp3", False)]

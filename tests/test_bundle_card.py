@@ -119,3 +119,28 @@ def test_impossible_cards(change: dict[str, Any]) -> None:
 def test_a_refused_card_names_the_value_and_what_is_valid() -> None:
     with pytest.raises(BundleError, match=r"of 'tiny' says temperature=nan\. Valid: a number from 1e-06 to 1e\+06"):
         replace(CARD, temperature=float("nan"))
+
+
+def test_a_card_says_what_must_be_known_of_every_answer() -> None:
+    (unfitted,) = CARD.caveats
+    assert "not calibrated" in unfitted
+    for fitted in ({"temperature": 1.3}, {"unsure_threshold": 0.4}):
+        assert replace(CARD, **fitted).caveats == ()  # type: ignore[arg-type]
+    tagger = replace(CARD, task="multi_label", activation="sigmoid", thresholds=(0.5, 0.5))
+    assert "not calibrated" in tagger.caveats[0]
+    assert replace(tagger, tag_scales=(1.1, 0.9), tag_biases=(0.0, 0.1)).caveats == ()
+    published = replace(CARD, kind="embedding", tags=CARD.labels)
+    assert published.caveats == ()
+
+    leaky = replace(CARD, scores=({"leaky": False}, {"leaky": True}), temperature=2.0)
+    assert leaky.caveats[0].startswith("LEAKY MODEL") and len(leaky.caveats) == 1
+
+
+def test_a_floor_of_stacking_asks_for_a_reader_that_knows_it() -> None:
+    member = CARD.as_values()
+    mixture = {"coefficients": [[0.0] * 4] * 2, "intercepts": [0.0, 0.0]}
+    before = replace(CARD, kind="ensemble", members=(member, member), mixture=mixture)
+    assert json.loads(before.to_json())["format_version"] == 1
+    assert json.loads(replace(before, mixture={**mixture, "floor": 0.05}).to_json())["format_version"] == 4
+    with pytest.raises(BundleError, match="damaged mixture"):
+        replace(before, mixture={**mixture, "floor": [0.05, 0.1]})

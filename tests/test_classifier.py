@@ -190,3 +190,18 @@ def test_a_classifier_that_was_used_works_in_a_forked_process(toy: Path, track: 
     command = [sys.executable, "-W", "ignore", "-c", code, str(toy), str(track)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_must_be_known_of_a_model_stands_beside_every_answer(tmp_path: Path) -> None:
+    samples = np.full(2 * RATE_HZ, 0.5, np.float32)
+    fitted = Classifier(str(save_toy(tmp_path / "fitted.onnx", unsure_threshold=0.3)))
+    assert fitted.classify(samples, sample_rate_hz=RATE_HZ).warnings == ()
+
+    leaky = ({"metric": "track-level accuracy", "value": 0.99, "leaky": True},)
+    bare = Classifier(str(save_toy(tmp_path / "bare.onnx", scores=leaky)))
+    first, second = bare.classify(samples, sample_rate_hz=RATE_HZ).warnings
+    assert first.startswith("LEAKY MODEL") and "not calibrated" in second
+    assert bare.classify(samples, sample_rate_hz=RATE_HZ).as_dict()["warnings"] == [first, second]
+
+    tagger = Classifier(str(save_toy(tmp_path / "tagger.onnx", thresholds=(0.5, 0.5), scores=leaky)))
+    assert tagger.classify(samples, sample_rate_hz=RATE_HZ).warnings == (first, second)

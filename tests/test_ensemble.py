@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +14,14 @@ from typer.testing import CliRunner
 
 from musicgenre.cli import app
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
-from musicgenre.errors import RunError, UsageError
+from musicgenre.errors import DataError, RunError, UsageError
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
-from musicgenre.evaluation.members import STACKING_C, fitted_stacking, mixture_weights
+from musicgenre.evaluation.members import fitted_mixture, mixture_weights, stacked
 from musicgenre.features.representations.table import COLUMNS
-from musicgenre.models.pooling import evidence
+from musicgenre.models.pooling import SMALLEST, evidence, mixture_from_settings, stacking_floor
 from musicgenre.runs.folder import open_run
 from musicgenre.runs.predictions import read_predictions, write_predictions
 from musicgenre.training.train import train
@@ -57,20 +58,85 @@ def test_stacking_learns_that_a_model_is_always_wrong(n_labels: int) -> None:
     truth = rng.integers(0, n_labels, 90)
     turned = np.where(np.eye(n_labels)[(truth + 1) % n_labels] > 0, 0.9, 0.1 / (n_labels - 1))[None]
     labels = ["a", "b", "c"][:n_labels]
-    probabilities = fitted_stacking(turned, truth, labels)(turned)
+    mixture, unseen = fitted_mixture("stacking", turned, truth, labels)
+    probabilities = mixture(turned)
     assert (probabilities.argmax(axis=1) == truth).all() and np.allclose(probabilities.sum(axis=1), 1.0)
+    assert (unseen.argmax(axis=1) == truth).all()
     with pytest.raises(RunError, match=r"no validation track has the label a.*--how mean"):
-        fitted_stacking(turned[:, truth > 0], truth[truth > 0], labels)
+        fitted_mixture("stacking", turned[:, truth > 0], truth[truth > 0], labels)
 
 
 @pytest.mark.parametrize("n_labels", [2, 4])
-def test_stacking_is_the_regression_of_scikit_learn(n_labels: int) -> None:
+def test_stacking_is_the_regression_of_scikit_learn_around_the_mean_of_the_models(n_labels: int) -> None:
+    """Without a penalty the mean does not matter; under a strong one nothing else does."""
     rng = np.random.default_rng(6)
-    truth, members = rng.integers(0, n_labels, 80), rng.dirichlet(np.ones(n_labels), (3, 80))
-    features = evidence(members)
-    expected = LogisticRegression(C=STACKING_C, max_iter=2_000).fit(features, truth).predict_proba(features)
-    found = fitted_stacking(members, truth, [str(label) for label in range(n_labels)])(members)
-    assert np.allclose(found, expected, atol=1e-9)
+    truth, members = rng.integers(0, n_labels, 80), rng.dirichlet(np.ones(n_labels), (2, 80))
+    features = evidence(members, stacking_floor(n_labels))
+    expected = LogisticRegression(C=1e6, max_iter=20_000, tol=1e-8).fit(features, truth).predict_proba(features)
+    assert np.allclose(stacked(members, truth, 1e6)(members), expected, atol=0.01)
+
+    logs = features.reshape(80, 2, n_labels).mean(axis=1)
+    mean = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+    assert np.allclose(stacked(members, truth, 1e-9)(members), mean, atol=1e-5)
+
+
+def test_the_penalty_of_stacking_is_chosen_where_it_was_not_fitted() -> None:
+    rng = np.random.default_rng(7)
+    truth = np.arange(60) % 3
+    turned = np.where(np.eye(3)[(truth + 1) % 3] > 0, 0.8, 0.1)
+    noise = rng.dirichlet(np.ones(3) * 5, (4, 60))
+    loose, _ = fitted_mixture("stacking", np.stack([turned]), truth, "abc")
+    tight, _ = fitted_mixture("stacking", noise, truth, "abc")
+    mean = np.hstack([np.eye(3) / 4] * 4)
+    assert np.abs(loose.settings()["coefficients"] - np.eye(3)).max() > 0.5
+    assert np.abs(tight.settings()["coefficients"] - mean).max() < 0.2, "noise is not learnt by heart"
+
+
+def test_an_artist_is_never_on_both_sides_when_a_mixture_is_tried() -> None:
+    """Four artists a label, each of whose tracks the models call alike: known artists are no measure of new ones."""
+    rng = np.random.default_rng(9)
+    truth, artist = np.repeat(np.arange(3), 40), np.repeat(np.arange(12), 10)
+    said = rng.dirichlet(np.ones(3), (2, 12))[:, artist] * 0.98 + rng.dirichlet(np.ones(3), (2, 120)) * 0.02
+    _, apart = fitted_mixture("stacking", said, truth, "abc", [f"artist {number}" for number in artist])
+    _, together = fitted_mixture("stacking", said, truth, "abc")
+    right = [float((answers.argmax(axis=1) == truth).mean()) for answers in (apart, together)]
+    assert right[1] > right[0] + 0.1
+
+
+def test_a_share_of_nothing_does_not_outweigh_a_model_that_knows() -> None:
+    """A forest's trees never named the true label of some tracks: its zeros must not decide alone."""
+    rng = np.random.default_rng(8)
+    truth = rng.integers(0, 5, 150)
+    forest = rng.multinomial(20, np.full(5, 0.2), 150) / 20 * 0.5 + np.eye(5)[truth] * 0.5
+    forest[::10] = np.eye(5)[(truth[::10] + 1) % 5]  # all trees are wrong, and sure of it
+    knows = 0.9 * np.eye(5)[truth] + 0.02
+    mixture, unseen = fitted_mixture("stacking", np.stack([forest, knows]), truth, "abcde")
+    assert (unseen.argmax(axis=1) == truth).mean() >= 0.95
+    one = mixture(np.stack([np.eye(5)[[1]], np.array([[0.92, 0.02, 0.02, 0.02, 0.02]])]))
+    assert one.argmax() == 0
+    with pytest.raises(DataError, match="floor 2"):
+        mixture_from_settings({**mixture.settings(), "floor": 2}, 2, 5)
+    before = {name: value for name, value in mixture.settings().items() if name != "floor"}
+    assert mixture_from_settings(before, 2, 5).floor == SMALLEST, "ensembles made before answer as they did"  # type: ignore[attr-defined]
+
+
+def test_an_ensemble_that_is_worse_than_a_member_says_so(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", random_answers(1, right=0.95), recipe="good")
+    other = make_run(tmp_path / "other", random_answers(2, right=0.0), recipe="bad", parameters=None)
+    shy, sure = (
+        make_predictions(random_answers(s, right=r), confidence=c) for s, r, c in ((1, 0.95, 0.4), (2, 0.0, 0.98))
+    )
+    write_predictions(shy, one / "predictions_validation.csv")
+    write_predictions(sure, other / "predictions_validation.csv")
+    made = ensemble([one, other], tmp_path / "both")
+    assert re.search(
+        r"WORSE THAN A MEMBER: of 60 validation tracks mean names \d+ rightly .*, and good alone", made.warnings[0]
+    )
+    assert made.warnings[0] in evaluate(tmp_path / "both").warnings
+    said = run_command("ensemble", one, other, "--output", tmp_path / "again").stderr.decode()
+    assert said.count("WORSE THAN A MEMBER") == 1
+    weighted = ensemble([one, other], tmp_path / "weighted", mixture="weighted")
+    assert not any("WORSE" in warning for warning in weighted.warnings)
 
 
 def test_a_mean_is_a_run_like_any_other(tmp_path: Path) -> None:

@@ -209,3 +209,21 @@ def test_every_protocol_says_what_its_numbers_mean() -> None:
         said = caveats(protocol.name, check)
         assert "none of ours" not in said[0], f"{protocol.name} has no caveat"
         assert protocol.leaky or said[1].startswith("2 of 10 test clips are of a song")
+
+
+def test_a_report_on_the_validation_part_counts_its_own_tracks(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", FOUR)
+    manifest = folder / "manifest.csv"
+    text = manifest.read_text(encoding="utf-8").replace("test,,a,", "validation,,train-blues,")
+    manifest.write_text(text, encoding="utf-8")
+    said = " ".join(evaluate(folder, part="validation").warnings)
+    assert "1 of 1 validation tracks (100%) have their group in training" in said and "test tracks" not in said
+
+
+def test_a_model_that_is_fitted_in_one_go_chose_no_weights(tmp_path: Path) -> None:
+    forest = make_run(tmp_path / "forest", FOUR, parameters=None)
+    assert "chose" not in " ".join(evaluate(forest, part="validation").warnings)
+    network = make_run(tmp_path / "network", FOUR)
+    assert "chose the checkpoint" in evaluate(network, part="validation").warnings[0]
+    (forest / "recipe.yaml").write_text("training: {fit_on: train+validation}\n", encoding="utf-8")
+    assert "fitted to its validation tracks" in evaluate(forest, part="validation").warnings[0]

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from musicgenre.cli import app
-from musicgenre.errors import RunError
+from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation.compare import compare, mcnemar, sign_flips
 from musicgenre.evaluation.study import Study, evaluate_study
-from tests.make_run import make_group, make_run, random_answers
+from musicgenre.runs.predictions import write_predictions
+from tests.make_run import make_group, make_predictions, make_run, random_answers
+from tests.tag_run import make_tag_predictions, make_tag_run
 
 
 def _all(right: int, n: int) -> dict[str, tuple[str, list[str]]]:
@@ -120,3 +122,63 @@ def test_a_study_holds_every_variant_against_the_first(tmp_path: Path) -> None:
         compare(tmp_path, tmp_path)
     with pytest.raises(RunError, match="no study"):
         evaluate_study(tmp_path / "none")
+
+
+def _study(folder: Path) -> Path:
+    listing = {"format_version": 1, "recipe": "study", "children": ["one", "other"]}
+    (folder / "study.json").write_text(json.dumps(listing), encoding="utf-8")
+    return folder
+
+
+def test_what_is_told_of_the_validation_part_of_labels_is_measured_there(tmp_path: Path) -> None:
+    """The two differ in the test part and nowhere else: whoever looks at validation must not see it."""
+    for name, right in (("one", 10), ("other", 90)):
+        make_run(tmp_path / name, _all(right, 100), recipe=f"study.{name}")
+        write_predictions(make_predictions(random_answers(1)), tmp_path / name / "predictions_validation.csv")
+    _study(tmp_path)
+
+    (tested,) = evaluate_study(tmp_path).differences
+    assert tested.difference == pytest.approx(0.8) and "test part" in tested.to_text()  # type: ignore[attr-defined]
+    (validated,) = evaluate_study(tmp_path, part="validation").differences
+    assert (validated.difference, validated.n_tracks, validated.part) == (0.0, 60, "validation")  # type: ignore[attr-defined]
+    assert "validation part" in validated.to_text() and "100 tracks" not in validated.to_text()
+
+    (tmp_path / "one" / "predictions_test.csv").unlink()
+    assert evaluate_study(tmp_path, part="validation").differences == (validated,), "it reads nothing of the test part"
+    shown = CliRunner().invoke(app, ["evaluate", str(tmp_path), "--part", "validation"]).output
+    assert "+0.000" in shown and "+0.800" not in shown
+    with pytest.raises(UsageError, match="no part 'train'"):
+        compare(tmp_path / "one", tmp_path / "other", part="train")
+
+
+def test_what_is_told_of_the_validation_part_of_tags_is_measured_there(tmp_path: Path) -> None:
+    for name, skill in (("one", 0.0), ("other", 4.0)):
+        make_tag_run(tmp_path / name, skill=skill)
+        same = make_tag_predictions(5, prefix="val")
+        write_predictions(same, tmp_path / name / "predictions_validation.csv")
+    _study(tmp_path)
+
+    (tested,) = evaluate_study(tmp_path).differences
+    assert tested.differences[0].difference.value > 0.2  # type: ignore[attr-defined]
+    (validated,) = evaluate_study(tmp_path, part="validation").differences
+    assert [found.difference.value for found in validated.differences] == [0.0, 0.0]  # type: ignore[attr-defined]
+    (tmp_path / "one" / "predictions_test.csv").unlink()
+    assert evaluate_study(tmp_path, part="validation").differences == (validated,)
+
+
+def test_a_track_in_the_validation_parts_of_two_folds_answers_twice_and_never_together(tmp_path: Path) -> None:
+    def group(name: str, right: int) -> Path:
+        children = {f"fold-{fold}": {"test": _all(right - fold, 20), "fold": fold} for fold in (0, 1)}
+        return make_group(tmp_path / name, children)
+
+    found = compare(group("one", 6), group("other", 10), part="validation")
+    assert (found.n_tracks, found.test) == (20, "sign flips over tracks")  # type: ignore[attr-defined]
+    assert found.difference == pytest.approx(4 / 20)  # type: ignore[attr-defined]
+
+    for name, skill in (("weak", 0.0), ("strong", 4.0)):
+        for fold in (0, 1):
+            make_tag_run(tmp_path / name / f"fold-{fold}", seed=0, skill=skill, fold=fold)
+        group_file = {"format_version": 1, "children": ["fold-0", "fold-1"]}
+        (tmp_path / name / "group.json").write_text(json.dumps(group_file), encoding="utf-8")
+    tags = compare(tmp_path / "weak", tmp_path / "strong", part="validation")
+    assert tags.n_tracks == 120 and tags.differences[0].difference.low > 0  # type: ignore[attr-defined]

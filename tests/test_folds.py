@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicgenre.errors import DataError
-from musicgenre.teaching.folds import ALWAYS_TRAIN, grouped_folds
+from musicgenre.evaluation.folds import ALWAYS_TRAIN, grouped_folds
 
 TRACKS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=60)
 

@@ -38,6 +38,7 @@ CONTENT = "~/.cache/musicgenre/features/content.sqlite"
 PUBLISHED = "~/.cache/musicgenre/weights/essentia/*"
 STORES = "~/.cache/musicgenre/stores/*"
 TAUGHT = "~/.config/musicgenre/heads/*.json"
+KEPT = "~/.config/musicgenre/heads/*.heard.npz"
 SOUNDS = "~/.cache/musicgenre/heard.sqlite"
 JOURNAL = "~/.local/share/musicgenre/library.sqlite"
 FONTS = "~/.cache/matplotlib/fontlist-*.json"
@@ -51,7 +52,8 @@ JOBS: dict[str, tuple[str, ...]] = {
     "embed music --output music.npz --jobs 2": (),
     "embed music --output music.parquet": (),
     "similar jazz.00000.wav --index music.npz": (),
-    "teach lessons --name mine --jobs 2": (TAUGHT, HEARD),
+    "serve --model toy.onnx --check": (),
+    "teach lessons --name mine --jobs 2": (TAUGHT, KEPT, HEARD),
     "bundles get msd-musicnn": (),
     "bundles get --from discogs-effnet-bsdynamic-1.onnx --accept-licence --unverified": (PUBLISHED,),
     "bundles list": (),
@@ -212,7 +214,7 @@ def test_one_file_alone_imports_onnxruntime() -> None:
 
 def test_the_page_lists_every_file_and_variable() -> None:
     page = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, SOUNDS, JOURNAL, FONTS):
+    for pattern in (BUNDLES, HEARD, FEATURES, CONTENT, STORES, TAUGHT, KEPT, SOUNDS, JOURNAL, FONTS):
         assert f"`{pattern}`" in page
     for name, value in TELEMETRY_OFF.items():
         assert f"`{name}={value}`" in page

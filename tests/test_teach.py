@@ -12,7 +12,8 @@ from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import Answered
 from musicgenre.models.head import GenreHead
 from musicgenre.teaching.lessons import HeardLesson, Lesson
-from musicgenre.teaching.teach import check_labels, fit_head, rounded_threshold, teach, without_copies
+from musicgenre.teaching.score import rounded_threshold
+from musicgenre.teaching.teach import check_labels, fit_head, teach, without_copies
 from musicgenre.teaching.trial import join_groups, near_pairs
 from tests.cli import run
 

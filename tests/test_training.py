@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,53 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: Path,
     assert same_weights(runs[0], runs[1])
     assert losses(runs[0]) == losses(runs[1])
     assert not same_weights(runs[0], runs[2])
+
+
+def test_who_watches_sees_loss_and_score_of_every_epoch_and_how_it_ended(tmp_path: Path, table: Manifest) -> None:
+    said: list[str] = []
+    lines: list[str] = []
+    counts: dict[str, list[tuple[int, int]]] = {}
+    run = train(
+        "table-mlp-standardised",
+        table,
+        output=tmp_path / "run",
+        overrides=[*TABLE, "training.batch_size=8"],
+        report=said.append,
+        progress=lambda what, done, total: counts.setdefault(what, []).append((done, total)),
+        scores=lines.append,
+    )
+    metrics = curves(run)
+    best = read_description(run)["best_epoch"]
+    assert counts["training run"] == [(number + 1, 8) for number in range(8)]
+    n_batches = counts["  within the epoch"][0][1]
+    assert n_batches > 1
+    assert counts["  within the epoch"] == [(number + 1, n_batches) for number in range(n_batches)] * 8
+    assert len(lines) == 8 and lines[0].startswith(f"epoch 1: loss {float(metrics[0]['train_loss']):.3f}, validation ")
+    kept = float(metrics[best]["validation_loss"])
+    assert lines[-1].endswith(f"best validation loss {kept:.3f} at {best + 1}")
+    ended = next(line for line in said if "best" in line)
+    assert ended.startswith(f"run: all 8 epochs, best {best + 1} (validation loss {kept:.3f})")
+
+    said.clear()
+    hasty = [*TABLE, "training.patience=1", "training.epochs=500", "training.learning_rate=0.3"]
+    run = train("table-mlp-standardised", table, output=tmp_path / "hasty", overrides=hasty, report=said.append)
+    facts = read_description(run)
+    assert any(f"hasty: stopped at {facts['epochs']}, best {facts['best_epoch'] + 1} (" in line for line in said)
+
+
+def test_only_a_model_with_epochs_is_said_to_choose_weights(tmp_path: Path, table: Manifest) -> None:
+    halves = table.with_tracks(
+        replace(track, split=("train", "train", "test")[number % 3]) for number, track in enumerate(table.tracks)
+    )
+    for recipe, does in (
+        ("table-naive-bayes-30s", "are held out for it"),
+        ("table-mlp-standardised", "choose the weights"),
+    ):
+        said: list[str] = []
+        settings = ["training.epochs=1"] if "mlp" in recipe else []
+        train(recipe, halves, output=tmp_path / recipe, overrides=["data.labels=[]", *settings], report=said.append)
+        told = next(line for line in said if "no validation part" in line)
+        assert f"training tracks {does}" in told
 
 
 def test_training_leaves_the_random_state_alone(tmp_path: Path, table: Manifest) -> None:

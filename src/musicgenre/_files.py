@@ -66,9 +66,23 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     What a killed process left of it is deleted.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale_of(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{_MARK}", suffix=".tmp", dir=folder.parent))
+    with temporary_folder(folder) as temporary:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if os.name == "nt" and folder.is_dir():  # elsewhere an empty folder is replaced, and nobody comes in between
+            folder.rmdir()
+        temporary.rename(folder)
+
+
+@contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """Yield a new folder beside `place`, which none but its owner may enter; it goes with the block.
+
+    What killed processes left of the same place is deleted, what living ones hold is not.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale_of(place)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.{_MARK}", suffix=".tmp", dir=place.parent))
     descriptor = None
     if os.name == "posix":
         descriptor = os.open(temporary, os.O_RDONLY)
@@ -77,10 +91,6 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if os.name == "nt" and folder.is_dir():  # elsewhere an empty folder is replaced, and nobody comes in between
-            folder.rmdir()
-        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if descriptor is not None:

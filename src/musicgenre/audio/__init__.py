@@ -7,11 +7,12 @@ back with a warning.
 
 from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
+from musicgenre.audio._readers import as_audio_error
 from musicgenre.audio.level import AS_IT_IS, Gain, Level, LevelChoice, choose_level, level_db, parse_level
 from musicgenre.audio.load import SoundStream, from_array, load, load_spans, measure, open_source, probe, stream
 from musicgenre.audio.sound import MAX_DURATION_S, AudioInfo, Float32, Sound, Source, Spans
 from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
-from musicgenre.audio.workers import decoding_apart, naming
+from musicgenre.audio.workers import decoders_replaced, decoding_apart, naming
 
 __all__ = [
     "AS_IT_IS",
@@ -27,7 +28,9 @@ __all__ = [
     "SoundStream",
     "Source",
     "Spans",
+    "as_audio_error",
     "choose_level",
+    "decoders_replaced",
     "decoding_apart",
     "find_audio_files",
     "from_array",

@@ -56,7 +56,9 @@ _FLAC_INFO_BYTES = 26
 _FLAC_BLOCK_SAMPLES = {1: 192, 2: 576, 3: 1152, 4: 2304, 5: 4608}
 _FLAC_LARGEST_FRAME_BYTES = 1 << 17
 _FLAC_LARGEST_HEADER_BYTES = 16
-_EBML_SEGMENT = b"\x18\x53\x80\x67"
+_EBML_SEGMENT, _EBML_DURATION = b"\x18\x53\x80\x67", b"\x44\x89"
+_MUSEPACK = b"MPCK"
+_MUSEPACK_HEADER_BYTES, _MUSEPACK_NUMBER_BYTES = 64, 10
 # Mark, bytes, version, two high bytes, samples in all, first sample, samples here, flags.
 _WAVPACK_HEADER = struct.Struct("<4sIHBBIIII")
 _WAVPACK_TAIL_BYTES = 1 << 20
@@ -321,6 +323,53 @@ def matroska_is_one(source: Input) -> bool:
     n_bytes = 9 - lead.bit_length()
     n_content = int.from_bytes(source.head[at + 4 : at + 4 + n_bytes], "big") & (1 << 7 * n_bytes) - 1
     return source.start + at + 4 + n_bytes + n_content == source.size
+
+
+def matroska_tells_length(source: Input) -> bool:
+    """Tell whether a Matroska file has a length in its header, which who writes into a pipe does not know."""
+    return _EBML_DURATION in source.head
+
+
+@dataclass(frozen=True, slots=True)
+class MusepackStream:
+    """The first stream of a Musepack file (SV8): its length in samples, and bytes of another one joined behind."""
+
+    n_samples: int
+    n_behind: int
+
+
+def musepack_stream(source: Input) -> MusepackStream | None:
+    """Read the length in a Musepack file's header, and look where its stream ends; None where there is no header.
+
+    FFmpeg tells the length in blocks of up to 1.7 s and goes no further than the first stream.
+    """
+    at, n_samples = source.start + len(_MUSEPACK), None
+    while at < source.size:
+        source.alive()
+        packet = source.read_at(at, _MUSEPACK_HEADER_BYTES)
+        name, (n_bytes, content) = packet[:2], _musepack_number(packet, 2)
+        if not name.isalpha() or n_bytes < content:
+            break  # it is cut off, or damaged
+        if name == b"SH":
+            total, behind = _musepack_number(packet, content + 5)  # a checksum and the version stand in front
+            n_samples = total - _musepack_number(packet, behind)[0]
+        at += n_bytes
+        if name == b"SE":
+            break
+    if n_samples is None or n_samples <= 0:
+        return None
+    joined = source.read_at(at, CHUNK_BYTES).find(_MUSEPACK + b"SH")  # tags may stand between
+    return MusepackStream(n_samples, source.size - at - joined if joined >= 0 else 0)
+
+
+def _musepack_number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number of seven bits a byte, and where it ends."""
+    number = 0
+    for place in range(at, min(len(data), at + _MUSEPACK_NUMBER_BYTES)):
+        number = number << 7 | data[place] & 0x7F
+        if not data[place] & 0x80:
+            return number, place + 1
+    return 0, len(data)
 
 
 def wavpack_is_one(source: Input) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from musicgenre.audio._formats import CHUNK_BYTES
 from musicgenre.audio._input import Input, id3_bytes
-from musicgenre.audio._pyav import FrameQueue
+from musicgenre.audio._pyav import FrameQueue, set_log
 from musicgenre.audio._readers import DecodeFailure
 from musicgenre.audio.sound import AudioInfo, Float32
 
@@ -59,8 +59,9 @@ Kind = tuple[int, int, int]
 class FrameTable:
     """Where the frames of a file are: offset and length in bytes of each, and what the first one says.
 
-    `is_mixed` tells of frames of another kind behind, which one decoder cannot go on with. `told_frames` and
-    `told_bytes` are what the length header says; `delay` and `padding` are samples to leave out at either end.
+    `is_mixed` tells of frames of another kind behind, which one decoder cannot go on with. `n_lost_bytes` are no
+    sound, the first of them behind `n_before_loss` frames. `told_frames` and `told_bytes` are what the length header
+    says; `delay` and `padding` are samples to leave out at either end.
     """
 
     kind: Kind = (0, 0, 0)
@@ -69,6 +70,7 @@ class FrameTable:
     lengths: array[int] = field(default_factory=lambda: array("H"))
     is_mixed: bool = False
     n_lost_bytes: int = 0
+    n_before_loss: int = 0
     told_frames: int = 0
     told_bytes: int = 0
     delay: int = 0
@@ -133,6 +135,8 @@ def find_frames(source: Input) -> FrameTable:
                 return table
             # What is lost at the end is a tag of a kind that we do not know, or a frame that was cut off.
             if inside + _HEADER_BYTES < len(chunk):
+                if not table.n_lost_bytes:
+                    table.n_before_loss = len(table.offsets)
                 table.n_lost_bytes += inside - lost_from
         at = base + max(inside, 1)
         if table.offsets:  # before more of them stand in memory
@@ -232,17 +236,22 @@ class MpegReader:
         self.info = AudioInfo(source.name, name, name, rate_hz, table.channels, self._total / rate_hz)
         self.notes: list[str] = []
         if table.n_lost_bytes:
-            self.notes.append(f"damaged: {table.n_lost_bytes} bytes between its frames are no sound")
-        self._n_damaged = 0
+            after = f"damaged after {self._time_s(table.n_before_loss):.1f} s"
+            self.notes.append(f"{after}: {table.n_lost_bytes} bytes between its frames are no sound")
+        self._n_damaged, self._first_damaged = 0, 0
         self._queue = FrameQueue(rate_hz, table.channels)
         self._chunk, self._chunk_at = b"", 0
         self._start_at(0)
+
+    def _time_s(self, number: int) -> float:
+        """Time at which a frame begins."""
+        return max(0, number * self._frame_samples - self._table.delay) / self._table.kind[2]
 
     def _start_at(self, number: int) -> None:
         """Begin to decode with one frame, as if it were the first."""
         import av
 
-        av.logging.set_level(None)
+        set_log()
         self._decoder = cast("AudioCodecContext", av.CodecContext.create(self._codec, "r"))
         self._packet_of = av.Packet
         self._error = av.error.FFmpegError
@@ -288,6 +297,7 @@ class MpegReader:
             for frame in self._decoder.decode(self._packet_of(self._chunk[inside : inside + n_bytes])):
                 self._queue.add(frame)
         except self._error:
+            self._first_damaged = self._first_damaged if self._n_damaged else self._next
             self._n_damaged += 1
         missing = self._frame_samples - (self._queue.n_frames - before)
         if missing > 0:
@@ -297,5 +307,6 @@ class MpegReader:
     def close(self) -> None:
         """Say what was damaged."""
         if self._n_damaged:
-            self.notes.append(f"damaged: {self._n_damaged} packet{'s' * (self._n_damaged > 1)} left out")
+            after = f"damaged after {self._time_s(self._first_damaged):.1f} s"
+            self.notes.append(f"{after}: {self._n_damaged} packet{'s' * (self._n_damaged > 1)} left out")
             self._n_damaged = 0

@@ -6,13 +6,22 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre.audio._formats import holds_coded_sound, matroska_is_one, ogg_chains, wavpack_is_one
+from musicgenre import _debug
+from musicgenre.audio._formats import (
+    holds_coded_sound,
+    matroska_is_one,
+    matroska_tells_length,
+    musepack_stream,
+    ogg_chains,
+    wavpack_is_one,
+)
 from musicgenre.audio._input import Input
 from musicgenre.audio._readers import DecodeFailure, NoSoundError
 from musicgenre.audio.sound import AudioInfo, Float32
@@ -28,8 +37,8 @@ _CONTAINERS = (
     "mpegts,ogg,oma,rm,shn,tak,tta,w64,wav,wsd,wv,xwma"
 )
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-# Containers that promise no length of their own: libav guesses from the bit rate.
-_GUESSED_LENGTH = frozenset({"aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "mp3"})
+# Containers that promise no length of their own (libav guesses from the bit rate), or one that is off by some blocks.
+_GUESSED_LENGTH = frozenset({"aac", "ac3", "eac3", "dts", "amr", "avi", "mpegts", "mpeg", "mp3"})
 # Where a jump is known to be exact: (container, codec); "*" is any codec. Elsewhere we decode our way there.
 _EXACT_JUMPS = frozenset(
     {
@@ -55,6 +64,9 @@ _PLAIN_FORMATS = frozenset(f"{name}{planes}" for name in ("u8", "s16", "s32", "f
 _UNSAFE_CHANNELS = 7
 _UNSAFE_CONTAINERS = frozenset({"mov", "caf"})
 _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)")
+# Containers whose times leap where a part was damaged and left out, and by how much they do at least.
+_TELL_GAPS = frozenset({"ogg", "flac"})
+_GAP_S = 0.02
 # A packet that lasts longer has its length from a time that is wrong.
 _LONGEST_PACKET_S = 60
 # Packets this much behind the end that a container tells show that it tells wrong; so many are looked at.
@@ -138,7 +150,8 @@ class PyavReader:
         self._rate = 0
         self._queue = FrameQueue()
         self.notes: list[str] = []
-        self._damaged = 0
+        self.declared_frames: int | None = None
+        self._damaged, self._damaged_from_s = 0, inf
         self._open()
         codec = self._stream.codec_context
         container = self._container.format.name.split(",")[0]
@@ -177,7 +190,7 @@ class PyavReader:
     def _open(self) -> None:
         import av
 
-        av.logging.set_level(None)
+        set_log()
         self._error = av.error.FFmpegError
         target: Any
         if self._source.start or self._source.stream is not None:
@@ -191,6 +204,7 @@ class PyavReader:
             self._close()
             raise NoSoundError("no sound in it")
         self._stream: AudioStream = self._container.streams.audio[0]
+        self._tick_s = float(self._stream.time_base or 0)
         if self._stream.codec_context is None:  # a codec that libav does not know
             self._close()
             raise DecodeFailure("unknown codec")
@@ -201,11 +215,17 @@ class PyavReader:
         self._origin: Fraction | None = None
         self._first_size = 0
         self._grid = 0
+        self._expected_s: float | None = None  # time of the next frame, where none is missing
 
     def _lengths_s(self) -> tuple[float | None, float | None]:
         """Length in seconds that the file promises, and that it has as far as is known without decoding."""
         told_s = self._told_s()
         container = self._kind[0]
+        if container == "mpc8" and (musepack := musepack_stream(self._source)) and self._stream.rate:
+            if musepack.n_behind:
+                self.notes.append(f"another file is joined behind it: {musepack.n_behind} bytes were left unheard")
+            length_s = musepack.n_samples / self._stream.rate
+            return length_s, length_s
         if self._chains_s:
             return self._chains_s, self._chains_s
         goes_on = container == "matroska" and told_s is not None and self._goes_on_behind(told_s)
@@ -217,8 +237,11 @@ class PyavReader:
 
         counted_s = self._counted_s()
         if counted_s is None:  # what was refuted is no length
-            return told_s, None if goes_on or container == "ogg" else told_s
-        if told_s is None or container in _GUESSED_LENGTH or counted_s > told_s:
+            return told_s, None if container in ("ogg", "matroska") else told_s
+        is_guess = container in _GUESSED_LENGTH or (
+            container == "matroska" and not matroska_tells_length(self._source)
+        )
+        if told_s is None or is_guess or counted_s > told_s:
             told_s = counted_s
         return told_s, counted_s
 
@@ -259,11 +282,17 @@ class PyavReader:
         """Length by counting packets, undecoded; None where some tell none. Leaves the container at its start."""
         ticks, is_known = 0, True
         longest = _LONGEST_PACKET_S / (self._stream.time_base or 1)
+        before: int | None = None
+        told = 0  # by the packet before
         try:
             for packet in self._container.demux(self._stream):
                 self._source.alive()
-                ticks += packet.duration or 0
-                is_known &= 0 < (packet.duration or 0) < longest or not packet.size
+                # Lengths are rounded, so that many are off by much; from time to time they are not.
+                if packet.pts is not None and before is not None and abs(packet.pts - before - told) == 1:
+                    ticks += packet.pts - before - told
+                before, told = packet.pts, packet.duration or 0
+                ticks += told
+                is_known &= 0 < told < longest or not packet.size
         except self._error:
             self.notes.append("damaged near the end")
         length_s = float(ticks * (self._stream.time_base or 0))
@@ -307,6 +336,7 @@ class PyavReader:
             return
         self._queue.clear()
         self.position = landed
+        self._expected_s = None
         self._keep(frame_after)
 
     def _distrust(self) -> None:
@@ -350,7 +380,19 @@ class PyavReader:
                 self._origin = frame.pts * frame.time_base
         elif not self._grid:
             self._grid = frame.samples
+        self._note_gap(frame)
         self._queue.add(frame)
+
+    def _note_gap(self, frame: AudioFrame) -> None:
+        """Say where time is missing in front of a frame: a damaged page of Ogg is left out without an error."""
+        if self._kind[0] not in _TELL_GAPS or self._chains_s != 0 or frame.pts is None or not frame.sample_rate:
+            return
+        begin_s = frame.pts * self._tick_s
+        if self._expected_s is not None and begin_s > self._expected_s + _GAP_S:
+            self.notes.append(f"damaged after {self._heard_s():.1f} s")
+            if self.declared_frames is not None:  # it is not the end that is missing
+                self.declared_frames -= round((begin_s - self._expected_s) * frame.sample_rate)
+        self._expected_s = begin_s + frame.samples / frame.sample_rate
 
     def _decode(self) -> Iterator[AudioFrame]:
         """Decode on from here, over damaged packets."""
@@ -363,11 +405,17 @@ class PyavReader:
                 yield from packet.decode()
             except self._error:
                 self._damaged += 1
+                self._damaged_from_s = min(self._damaged_from_s, self._heard_s())
+
+    def _heard_s(self) -> float:
+        """Time up to which all is decoded."""
+        return (self.position + self._queue.n_frames) / (self._rate or self._queue.rate_hz or 1)
 
     def close(self) -> None:
         """Close libav's handles."""
         if self._damaged:
-            self.notes.append(f"damaged: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
+            after = f"damaged after {self._damaged_from_s:.1f} s"
+            self.notes.append(f"{after}: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
             self._damaged = 0
         self._close()
 
@@ -379,6 +427,16 @@ class PyavReader:
         if self._view is not None:
             self._view.close()
             self._view = None
+
+
+def set_log() -> None:
+    """Let FFmpeg say nothing, or all to the terminal where faults are looked for."""
+    import av
+
+    if _debug.is_wanted():
+        av.logging.restore_default_callback()
+    else:
+        av.logging.set_level(None)
 
 
 def _as_float(block: NDArray[Any]) -> Float32:

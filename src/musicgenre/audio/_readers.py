@@ -10,10 +10,11 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from musicgenre._text import printable
 from musicgenre.audio._formats import wav_layout
 from musicgenre.audio._input import Input
 from musicgenre.audio.sound import AudioInfo, Float32
-from musicgenre.errors import MusicgenreError
+from musicgenre.errors import AudioError, MusicgenreError
 
 # libsndfile misplaces a jump into the last page of an Ogg stream: jump before it (255 packets of 1024) and read on.
 _OGG_LAST_PAGE_FRAMES = 255 * 1024
@@ -46,6 +47,24 @@ def as_decode_failure() -> Iterator[None]:
         raise
     except Exception as error:
         raise DecodeFailure(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def as_audio_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system raises about one file, read or heard in the block, into an `AudioError` that names it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    """
+    name = printable(os.fspath(path))
+    try:
+        yield
+    except MemoryError as error:
+        raise AudioError(f"there is not enough memory to hear {name}", next_step="Hear less at a time") from error
+    except OSError as error:
+        raise AudioError(f"{name} cannot be read ({error.strerror or error})", next_step="Check the disk") from error
 
 
 class Reader(Protocol):

@@ -7,20 +7,25 @@ replaced, and its file is an `AudioError` like any other. Who asks for nothing d
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from musicgenre._parallel import die_with_parent, one_thread_each
+from musicgenre import _debug
+from musicgenre._parallel import die_with_parent, one_thread_each, start_method, usable_cores
+from musicgenre._running import ending_with_work
 from musicgenre._text import printable
 from musicgenre.audio._decoder import Decoder
 from musicgenre.audio._readers import DecodeFailure, as_decode_failure
@@ -33,14 +38,22 @@ SILENCE_S = 120.0
 _START_S = 600.0
 _SIGN_EVERY_S = 1.0
 _END_S = 5.0
+_END = "end"
+_WHILE_WORKING = 4  # times as much memory as between files
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+# Packages whose threads a copy of the process would lack.
+_WITH_THREADS = frozenset({"onnxruntime", "torch"})
 
 Result = TypeVar("Result")
 
 _pool: _Pool | None = None
+_n_replaced = 0
 
 
 @contextmanager
-def decoding_apart(n_tracks: int | None = None, *, silence_s: float = SILENCE_S) -> Iterator[None]:
+def decoding_apart(
+    n_tracks: int | None = None, *, silence_s: float = SILENCE_S, most_mb: int | None = None
+) -> Iterator[None]:
     """Let all paths that are opened in the block, from any thread, be decoded in worker processes.
 
     Parameters
@@ -49,23 +62,35 @@ def decoding_apart(n_tracks: int | None = None, *, silence_s: float = SILENCE_S)
         How many tracks are to be heard: for one alone no process is started.
     silence_s : float
         Seconds without a sign of life after which a worker is taken to hang.
+    most_mb : int, optional
+        Millions of bytes that a worker may keep between files; one that keeps more is replaced, and none may take more
+        than four times as many while it works. For programs that decode for long, on Linux; by default no limit.
 
     Notes
     -----
-    As many workers are started as sources are open at a time, each when it is first needed (0.3 s, 60 MB). File
-    objects and processes that are copied from this one decode where they are.
+    Workers are copies of this process where that is safe: on Linux, before there are threads (begin the block before a
+    model is loaded). That takes some milliseconds. Elsewhere, and in the place of those that died, they start anew,
+    each when it is first needed (0.4 s, 60 MB). As many work as sources are open at a time. File objects and processes
+    that are copied from this one decode where they are.
     """
     global _pool  # noqa: PLW0603 - what is opened deep below must find it
     if n_tracks == 1 or _pool is not None:
         yield
         return
 
-    _pool = pool = _Pool(silence_s)
+    _pool = pool = _Pool(silence_s, most_mb)
     try:
+        if start_method() == "fork" and not _WITH_THREADS.intersection(sys.modules):
+            pool.copy_process(usable_cores() if n_tracks is None else min(n_tracks, usable_cores()))
         yield
     finally:
         _pool = None
         pool.close()
+
+
+def decoders_replaced() -> int:
+    """How many workers of this process died, hung or grew so far."""
+    return _n_replaced
 
 
 def open_decoder(source: Source, max_duration_s: float = MAX_DURATION_S) -> Decoder:
@@ -158,9 +183,11 @@ class _DistantDecoder(Decoder):
     def _losing_worker(self) -> Iterator[None]:
         """Give the worker up where it dies or hangs, and say so in the name of the file."""
         try:
-            yield
+            with ending_with_work(self._worker.kill):
+                yield
         except (EOFError, OSError) as error:  # the pipe ends with the process
             self.is_closed = True
+            _count_replaced()
             is_hung = isinstance(error, TimeoutError)
             reason = self._worker.end(is_hung=is_hung)
             if is_hung:
@@ -173,16 +200,23 @@ class _DistantDecoder(Decoder):
 
 
 class _Worker:
-    """One process that decodes, and the line to it."""
+    """One process that decodes, and the line to it; `method` is how it starts."""
 
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a copy of a process with threads may hang
+    def __init__(self, method: str = "spawn", most_mb: int | None = None) -> None:
+        self.is_killed = False
+        context: Any = multiprocessing.get_context(method)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with one_thread_each():  # the workers share the cores among themselves
             self._process.start()
         theirs.close()
         self._is_ready = False
+        if most_mb is not None and sys.platform == "linux":
+            import resource
+
+            most_bytes = _WHILE_WORKING * most_mb * 1_000_000
+            with suppress(OSError):  # a lower limit holds already, or it is gone: then the first file tells
+                resource.prlimit(self._process.pid or 0, resource.RLIMIT_DATA, (most_bytes, most_bytes))
 
     def answer(self, silence_s: float) -> tuple[bool, Any]:
         """Wait for an answer, as long as there are signs of life.
@@ -203,8 +237,23 @@ class _Worker:
             if kind != "alive":
                 return kind == "error", value
 
+    def kill(self) -> None:
+        """Let the process die; who waits for its answer is told at once."""
+        self.is_killed = True
+        self._process.kill()
+
+    def held_mb(self) -> float:
+        """Millions of bytes in memory that are its own; 0 where the system does not tell."""
+        try:
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()
+        except OSError:
+            return 0.0
+        return (int(pages[1]) - int(pages[2])) * _PAGE_BYTES / 1e6
+
     def end(self, *, is_hung: bool = False) -> str:
         """End the process; say how it had ended, if it had."""
+        with suppress(OSError):  # it may be gone
+            self.connection.send(_END)  # closing the line is not enough where a later copy of us holds it open
         self.connection.close()
         if is_hung:
             self._process.kill()
@@ -221,8 +270,9 @@ class _Worker:
 class _Pool:
     """Workers that wait for files; one more is started where none is free."""
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, silence_s: float, most_mb: int | None = None) -> None:
         self.silence_s = silence_s
+        self._most_mb = most_mb
         self.process_id = os.getpid()
         self._idle: list[_Worker] = []
         self._is_closed = False
@@ -235,15 +285,27 @@ class _Pool:
             except OSError:
                 os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
+    def copy_process(self, n_workers: int) -> None:
+        """Start workers as copies of this process, which has loaded what they need."""
+        import av  # noqa: F401
+        import soundfile  # noqa: F401
+        import soxr  # noqa: F401
+
+        self._idle += [_Worker("fork", self._most_mb) for _ in range(n_workers)]
+
     def take(self) -> _Worker:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return _Worker()
+        return _Worker(most_mb=self._most_mb)
 
     def give_back(self, worker: _Worker) -> None:
+        """Take a worker back for the next file, unless it was killed in the last moment, or grew."""
+        is_fit = not worker.is_killed and (self._most_mb is None or worker.held_mb() <= self._most_mb)
+        if not is_fit:
+            _count_replaced()
         with self._lock:
-            if not self._is_closed:
+            if is_fit and not self._is_closed:
                 self._idle.append(worker)
                 return
         worker.end()
@@ -256,17 +318,24 @@ class _Pool:
             worker.end()
 
 
+def _count_replaced() -> None:
+    global _n_replaced  # noqa: PLW0603 - of the process, whose pools come and go
+    _n_replaced += 1
+
+
 def _serve(connection: Connection) -> None:
     """Do what a parent asks for, until it closes the line. It runs in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, who ends us
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what native code writes as it dies is no message to a person
+    _keep_quiet()
     threading.Thread(target=die_with_parent, daemon=True).start()
     connection.send(("alive", None))
 
     desk = _Desk(connection)
     with suppress(EOFError, OSError):  # the parent is done, or gone
         while True:
-            task, values = connection.recv()
+            if (order := connection.recv()) == _END:
+                return
+            task, values = order
             try:
                 with as_decode_failure():
                     arrays, answer = desk.do(task, values)
@@ -282,6 +351,18 @@ def _serve(connection: Connection) -> None:
                 for array in arrays:
                     if len(array):
                         connection.send_bytes(np.ascontiguousarray(array).view(np.uint8).data)
+
+
+def _keep_quiet() -> None:
+    """Let nothing that native code writes, and writes as it dies, reach the streams of the parent."""
+    _debug.lead_nowhere(0)
+    _debug.lead_nowhere(1)
+    if _debug.is_wanted():
+        faulthandler.enable(2)
+        return
+    _debug.lead_nowhere(2)
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - that of a copy may lead elsewhere
+    faulthandler.disable()
 
 
 class _Desk:

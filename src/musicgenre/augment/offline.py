@@ -252,10 +252,13 @@ def _training_tracks(manifest: Manifest) -> list[Track]:
 
 def _write_copy(folder: Path, copy: _Copy) -> _Outcome:
     """Write one copy, unless it is there. It runs in worker processes."""
+    from musicgenre.audio import as_audio_error
+
     try:
-        content = sha256_of(copy.source.path)
-    except OSError as error:
-        return _Outcome(problem=f"the file cannot be read ({error.strerror})")
+        with as_audio_error(copy.source.path):
+            content = sha256_of(copy.source.path)
+    except AudioError as error:
+        return _Outcome(problem=str(error))
 
     # The name holds all that decides the samples: another original, chain or seed makes another file.
     digest = json_sha256([_VERSION, copy.track_id, content, copy.drawn])[:12]

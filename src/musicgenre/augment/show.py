@@ -100,8 +100,7 @@ def show_track(
         refuse_overwriting(output, overwrite=overwrite, inputs=[path], option=option)
 
     require("drawing a track", "plot", "matplotlib")
-    rate_hz = audio.probe(path).sample_rate_hz
-    waveform = audio.load(path, rate_hz, duration_s=duration_s).waveform
+    rate_hz, waveform = audio.naming(str(path), lambda: _beginning(path, duration_s))
     if len(waveform) < _SHORTEST:
         raise AudioError(f"{path} is too short to draw ({len(waveform)} samples)")
 
@@ -116,6 +115,12 @@ def show_track(
 
     _draw(looks, path.name, picture)
     return drawn
+
+
+def _beginning(path: Path, duration_s: float) -> tuple[int, Float32]:
+    """Hear the beginning of a track: its own rate in Hz, and samples (n_samples,)."""
+    rate_hz = audio.probe(path).sample_rate_hz
+    return rate_hz, audio.load(path, rate_hz, duration_s=duration_s).waveform
 
 
 def describe(drawn: Drawn) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _PLAIN_VERSION = 1
 # Fields that came later: the version from which a reader knows them, and what says nothing. One that does not know
 # them would answer for another sound, or not at all; a card without them is written as before, to the byte.
@@ -31,6 +31,9 @@ _LATER: dict[str, tuple[int, Any]] = {
     "stages": (3, ()),
     "tail_samples": (3, None),
 }
+
+# An ensemble that one without it would mix otherwise.
+_FLOOR_VERSION = 4
 
 NON_COMMERCIAL = "CC BY-NC"
 """What the name of a licence holds that forbids commercial use."""
@@ -249,6 +252,23 @@ class BundleCard:
         return ""
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether its probabilities were fitted to mean what they say; published taggers are as they are."""
+        return (
+            self.kind == "embedding" or self.temperature != 1.0 or self.unsure_threshold > 0 or bool(self.tag_scales)
+        )
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What must be said with every answer of the model, each one clause; mostly nothing."""
+        found = []
+        if any(score.get("leaky") for score in self.scores):
+            found.append("LEAKY MODEL: it was tested on tracks that it learnt from, so that no score of it counts")
+        if not self.is_calibrated:
+            found.append("the model's confidence is not calibrated: it may be right far less often than it says")
+        return tuple(found)
+
+    @property
     def member_cards(self) -> tuple[BundleCard, ...]:
         """Cards of the classifiers of an ensemble."""
         return tuple(_card_from(member, f"a member of {self.name!r}") for member in self.members)
@@ -285,6 +305,8 @@ class BundleCard:
                 del values[name]
             else:
                 versions.append(version)
+        if "floor" in self.mixture:
+            versions.append(_FLOOR_VERSION)
         values["format_version"] = max(versions)
         return values
 

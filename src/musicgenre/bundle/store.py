@@ -14,7 +14,7 @@ from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.bundle.stages import read_stage
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published.essentia.published import EFFNET, head_files
-from musicgenre.models.head import DEFAULT_HEAD, list_taught, taught_path
+from musicgenre.models.head import DEFAULT_HEAD, heard_path, list_taught, taught_path
 
 DEFAULT_BUNDLE = "msd-musicnn"
 DEFAULT_NAMES = ("msd-musicnn", "mtt-musicnn")
@@ -282,7 +282,8 @@ def verify_bundles(names: Sequence[str] = ()) -> list[CachedBundle]:
 def remove_bundles(names: Sequence[str]) -> list[Path]:
     """Delete cached bundles and taught models; of a bundle and a taught model of one name, the bundle.
 
-    Published files that a bundle needs go with the last one that needs them.
+    Published files that a bundle needs go with the last one that needs them, and what was heard for a taught model
+    with the model.
 
     Raises
     ------
@@ -297,6 +298,8 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
             if name not in taught:
                 raise _not_cached(name)
             path = taught_path(name)
+            if heard_path(path).is_file():  # what was heard for it goes with it
+                paths.append(heard_path(path))
         paths.append(path)
 
     needed_before = _published_files(bundles_folder().glob(f"*{_SUFFIX}"))

@@ -6,14 +6,12 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
-import faulthandler
 import io
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -21,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from musicgenre import _debug
 from musicgenre._files import place_advice
 from musicgenre._running import begin_anew, end_all
 from musicgenre._telling import telling
@@ -40,6 +39,7 @@ from musicgenre.cli import (
     models,
     prepare,
     recipes,
+    serve,
     shard,
     show,
     similar,
@@ -59,6 +59,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "similar": similar.similar,
         "teach": teach.teach,
         "bundles": bundles.app,
+        "serve": serve.serve,
     },
     "Write into your library": {
         "library": library.app,
@@ -86,16 +87,23 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
 _CLASSES: dict[str, type[typer.core.TyperCommand]] = {"classify": classify.ClassifyCommand}
 
 
-class _InOrder(typer.core.TyperGroup):
-    """Lists the commands as `_PANELS` has them; typer itself would put groups of commands last."""
+class _Root(typer.core.TyperGroup):
+    """Lists the commands as `_PANELS` has them (typer would put groups last), and finds `--debug` behind them too."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for commands in _PANELS.values() for name in commands]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        if "--debug" in args[:end]:
+            words = [word for word in args[:end] if word != "--debug"]
+            args = ["--debug", *words, *args[end:]]
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="musicgenre",
-    cls=_InOrder,
+    cls=_Root,
     help="Hear a track, name its genre; train such a listener on your own music.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -111,11 +119,25 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _debug_if(wanted: bool) -> None:
+    if wanted:
+        _debug.show_native()
+
+
 @app.callback()
 def _root(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=_debug_if,
+            is_eager=True,
+            help="Show what native libraries write, and where in the code a fault of ours is; also behind a command.",
+        ),
     ] = False,
 ) -> None:
     """Hear a track, name its genre; train such a listener on your own music."""
@@ -163,9 +185,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
     warnings.showwarning = _show_warning
-    # Should native code die at a single file (many are decoded in other processes), Python names the file.
-    with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor
-        faulthandler.enable()
+    _debug.silence_native()
 
     presses = _note_interrupts()
     try:
@@ -186,7 +206,15 @@ def main() -> None:
             say_interrupted("interrupted")
             sys.exit(_INTERRUPTED)
         if not isinstance(error, OSError):
-            raise
+            if _debug.is_wanted():
+                raise
+            told = f"{type(error).__name__}: {printable(str(error))}" if str(error) else type(error).__name__
+            typer.echo(
+                f"internal error: {told}. This is a fault of musicgenre, not of yours. Add --debug to see where it "
+                "is, and report it with what that prints.",
+                err=True,
+            )
+            sys.exit(1)
 
         # A disk that is full, a folder that may not be entered: no fault of the program, so the system's own words do.
         where = "" if error.filename is None else f"{printable(str(error.filename))}: "
@@ -223,4 +251,4 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _drop_output() -> None:
     """Let what standard output cannot take vanish, so that Python does not fail once more when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _debug.lead_nowhere(sys.stdout.fileno())

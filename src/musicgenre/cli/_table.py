@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from typer import colors
 
 from musicgenre._text import printable
-from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out
+from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out, say
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.listening.answer import UNSURE, Answer
 from musicgenre.listening.batch import Failure, Result
@@ -56,6 +56,7 @@ class Table:
         self._top = top
         self._timeline = timeline
         self._folder: str | None = None
+        self._told = False
         # A last column that is filled makes some terminals go on in the next line.
         self._width = columns() - 1 if is_screen() else None
 
@@ -81,7 +82,13 @@ class Table:
             self._details_width = left - self._name_width
 
     def print(self, result: Result) -> None:
-        """Print what became of a track; why one failed is told at the end, on standard error."""
+        """Print what became of a track; why one failed is told at the end, on standard error.
+
+        What holds of all answers of the model is told there once, in place of a note below every track.
+        """
+        if isinstance(result, Answer) and result.caveats and not self._told:
+            say(f"{printable(result.model)}: {'; '.join(result.caveats)}")
+            self._told = True
         print_out("\n".join(self._lines(result)))
 
     def _lines(self, result: Result) -> Iterator[str]:
@@ -102,7 +109,7 @@ class Table:
 
         details = self._tags(result) if result.names_tags else self._genre(result)
         yield (name + details).rstrip()
-        for warning in result.warnings:
+        for warning in result.own_warnings:
             yield from self._note(printable(warning))
 
         if self._timeline is not None and result.names_tags:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _REDRAW_S = 0.1
+_NOTE_EVERY_S = 30.0
 _COLUMNS = 100  # where nobody tells
 # At the right of a bar: with less, what the terminal writes for Ctrl-C (`^C`) would push the bar into the next line.
 _MARGIN_COLUMNS = 3
@@ -123,6 +124,33 @@ def counting_several(*, quiet: bool = False) -> Iterator[Callable[[str, int, int
 
 
 @contextmanager
+def watching_training(
+    *, quiet: bool = False
+) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
+    """Show a bar for every kind of thing that is done, and under them a line that changes: how the training goes.
+
+    Where no bars can be drawn, as in a log, the line is written every half minute.
+
+    Yields
+    ------
+    (callable, callable)
+        To be told (name of the bar, done, all), and the line.
+    """
+    with counting_several(quiet=quiet) as update:
+        written = time.monotonic()
+
+        def note(text: str) -> None:
+            nonlocal written
+            if _drawn is not None:
+                _drawn.note(text)
+            elif not quiet and time.monotonic() - written >= _NOTE_EVERY_S:
+                written = time.monotonic()
+                say(text)
+
+        yield update, note
+
+
+@contextmanager
 def transferring(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar of bytes for every file.
 
@@ -188,6 +216,7 @@ class _Bars:
             *parts, console=console, auto_refresh=False
         )  # of which only the picture is used
         self._tasks: dict[str, TaskID] = {}
+        self._note = ""
         self._n_lines = 0
         self._drawn_at = -_REDRAW_S
         self.in_a_line = False  # somebody's text has not come to its end yet
@@ -204,6 +233,11 @@ class _Bars:
                 self._drawn_at = now
                 self.draw()
 
+    def note(self, text: str) -> None:
+        """Show a line below the bars from the next drawing on."""
+        with _room:
+            self._note = text
+
     def draw(self) -> None:
         """Draw all bars in the place of those that are drawn."""
         if self.in_a_line or not self._tasks:
@@ -212,6 +246,8 @@ class _Bars:
         self._console.width = max(_NARROWEST_BAR_COLUMNS, columns(self._stream) - _MARGIN_COLUMNS)
         with self._console.capture() as capture:
             self._console.print(self._progress.get_renderable())
+            if self._note:
+                self._console.print(self._note, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
         text = capture.get().rstrip("\n")
 
         erased, self._n_lines = self._erasure(), text.count("\n") + 1

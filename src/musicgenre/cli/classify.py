@@ -140,20 +140,20 @@ def classify(
     _check_outputs(inputs_of(paths, gathered.paths, model), output, plot, resume, overwrite)
     kind = _check_options(gathered.paths, output_format, output, timeline, resume, overwrite, plot, csv_safe)
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, max_model_mb, quiet=quiet)
 
     tally = _Tally()
     missing = list(gathered.paths)
     try:
         with ExitStack() as stack:
+            # What no decoder survives costs one line, also where it ended the run that is to go on.
+            stack.enter_context(decoding_apart(None if resume else len(missing)))
+            classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, max_model_mb, quiet=quiet)
+
             results = None
             if output is not None:
                 results = _open_results(output, kind, classifier, coverage, resume, overwrite, csv_safe)
                 stack.enter_context(results)
                 missing = [path for path in missing if not tally.knows(results.done(path))]
-
-            # What no decoder survives costs one line.
-            stack.enter_context(decoding_apart(len(missing)))
 
             # A bar for one track would only flicker.
             places = [*(failure.path for failure in gathered.failures), *missing]
@@ -239,7 +239,7 @@ class _Tally:
         self.n_done += 1
         if isinstance(result, Answer):
             self.genres[result.genre] += 1
-            self.n_warned += bool(result.warnings)
+            self.n_warned += bool(result.own_warnings)
         else:
             self.failures.append(result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -89,19 +90,22 @@ def embed(
         next_step=RESUME_OR_REPLACE,
     )
     n_jobs, n_threads = plan_threads(jobs, threads, len(wanted.paths))
-    embedder = Embedder(
-        model,
-        options=parse_settings(settings or []),
-        what=what.value,
-        pool=pool.value,
-        coverage=coverage,
-        threads=n_threads,
-        max_duration_s=max_duration_s,
-        max_model_mb=max_model_mb,
-    )
 
     try:
-        with decoding_apart(len(wanted.paths)), counting("listening", quiet=quiet) as progress:
+        # What no decoder survives costs one line, also where it ended the run that is to go on.
+        with ExitStack() as stack:
+            stack.enter_context(decoding_apart(None if resume else len(wanted.paths)))
+            embedder = Embedder(
+                model,
+                options=parse_settings(settings or []),
+                what=what.value,
+                pool=pool.value,
+                coverage=coverage,
+                threads=n_threads,
+                max_duration_s=max_duration_s,
+                max_model_mb=max_model_mb,
+            )
+            progress = stack.enter_context(counting("listening", quiet=quiet))
             report = embed_tracks(
                 wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
             )

@@ -50,6 +50,6 @@ def ensemble(
     warnings = [*answer.warnings]
     for report in reports:
         warnings += report.warnings
-    for warning in warnings:
+    for warning in dict.fromkeys(warnings):  # the report repeats what making it found
         typer.echo(f"! {warning}.", err=True)
     typer.echo(folder)

@@ -102,6 +102,7 @@ def plan(
     not heard again. Exit code: 0 all fine, 1 some tracks failed, 2 misuse.
     """
     from musicgenre._outputs import refuse_overwriting
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._terminal import counting_several, say_interrupted
     from musicgenre.library.genre_map import GenreMap, read_map
     from musicgenre.library.journal import Journal
@@ -127,13 +128,14 @@ def plan(
     if output is not None and resume and output.exists():
         kept = {row.path: row for row in read_plan(output)}
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
-    classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
-    genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
 
-    options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, genre_map)
     rows: list[Row] = []
     try:
-        with HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
+        # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
+        with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
+            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
+            names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
+            options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, names)
             made = make_plan(
                 [os.path.abspath(path) for path in gathered.paths],  # noqa: PTH100  a plan is good in any folder
                 classifier,
@@ -150,8 +152,7 @@ def plan(
     except KeyboardInterrupt:
         say_interrupted("interrupted: what was heard is remembered; the same command goes on from there")
         raise typer.Exit(_INTERRUPTED) from None
-    for failure in gathered.failures:
-        rows.append(Row(failure.path, write=False, why="failed", note=failure.error))
+    rows += [Row(failure.path, write=False, why="failed", note=failure.error) for failure in gathered.failures]
 
     if output is not None:
         write_plan(rows, output)

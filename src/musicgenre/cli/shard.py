@@ -30,6 +30,7 @@ def shard(
     """
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
+    from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.data.shards import write_shards
@@ -47,7 +48,7 @@ def shard(
             next_step=f"{near}Give --recipe, or the folder that 'musicgenre prepare' made",
         )
 
-    with counting_several(quiet=quiet) as advance:
+    with decoding_apart(), counting_several(quiet=quiet) as advance:
         manifest = None
         if recipe is None:
             store = open_store(source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musicgenre.cli._options import MaxDuration
+from musicgenre.cli._options import MaxDuration, report_line
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,17 +20,48 @@ _SHOWN_LINES = 20
 
 def teach(
     source: Annotated[
-        Path, typer.Argument(metavar="FOLDER|MANIFEST.csv", help="A folder per genre, or a CSV: path,label[,group].")
+        Path,
+        typer.Argument(
+            metavar="FOLDER|MANIFEST.csv",
+            help="A folder per genre, or a CSV: path,label[,group]; with --from-tags any folder of music.",
+        ),
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the model, for classify --model.")],
+    from_tags: Annotated[
+        bool, typer.Option("--from-tags", help="Learn from the genres that the files' tags name.")
+    ] = False,
+    artists: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--artists",
+            metavar="tags|none|LEVEL|FILE.csv",
+            help="Who plays, so that no artist is on both sides of the score: the tags (default), a level of folders"
+            " (2: FOLDER/genre/ARTIST), a CSV (path,artist); repeatable.",
+        ),
+    ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Take the folders for genres even if they look like artists.")
+    ] = False,
     model: Annotated[
-        str, typer.Option("--model", help="What hears: 'default', or another embedding bundle, as discogs-effnet.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            "--model",
+            help="What hears: msd-musicnn (default), mtt-musicnn, both, discogs-effnet, or the path of an embedding"
+            " bundle.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Save it into this .json file instead.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of this name.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Add the tracks to a model of this name; its own are not heard again.")
+    ] = False,
+    with_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Also tell how accuracy grew with the tracks of a genre.")
+    ] = False,
     coverage: Annotated[
-        str, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
-    ] = "30",
+        str | None,
+        typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'. Default: 30."),
+    ] = None,
     level: Annotated[
         str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: -17.2.")
     ] = None,
@@ -47,10 +78,12 @@ def teach(
     from musicgenre._parallel import usable_cores
     from musicgenre._text import did_you_mean_path
     from musicgenre.audio import decoding_apart
-    from musicgenre.bundle.store import bundle_path, ensure_default
     from musicgenre.cli._terminal import counting
-    from musicgenre.models.head import GenreHead
+    from musicgenre.teaching.sources import LessonSource
     from musicgenre.teaching.teach import teach as teach_head
+
+    if update and overwrite:
+        raise UsageError("--update adds to a model and --overwrite replaces it", next_step="Choose one of them")
 
     if not source.exists():
         raise UsageError(
@@ -58,25 +91,23 @@ def teach(
             next_step=f"{did_you_mean_path(source)}Name a folder of tracks or a manifest CSV",
         )
 
-    # Where a person can answer, the network is offered; otherwise the error names the command that gets it.
-    is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
-    if model == "default" and not is_here and sys.stdin.isatty() and sys.stderr.isatty():
-        question = "The default model is not here yet (a 29 MB download). Get it now?"
-        if typer.confirm(question, default=True, err=True):
-            ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
-
+    if model in (None, "default") and not update:
+        _offer_default()
     with decoding_apart(), counting("hearing", quiet=quiet) as progress:
         taught = teach_head(
-            source,
+            LessonSource(source, from_tags, tuple(artists or ()), anyway),
             name,
             model=model,
             output=output,
             overwrite=overwrite,
+            update=update,
             coverage=coverage,
             level=level,
             max_duration_s=max_duration_s,
+            with_curve=with_curve,
             jobs=jobs or usable_cores(),
             progress=progress,
+            report=(lambda line: None) if quiet else report_line,
         )
 
     _list("left out", [f"{path}: {reason}" for path, reason in taught.failures])
@@ -84,6 +115,18 @@ def teach(
         _list("look at this", list(taught.warnings))
         _print_report(taught)
     raise typer.Exit(1 if taught.failures else 0)
+
+
+def _offer_default() -> None:
+    """Offer the default network where it is not here and a person can answer; else the error names what gets it."""
+    from musicgenre.bundle.store import bundle_path, ensure_default
+    from musicgenre.models.head import GenreHead
+
+    is_here = bundle_path(GenreHead.load_default().bundle_name).is_file()
+    if not is_here and sys.stdin.isatty() and sys.stderr.isatty():
+        question = "The default model is not here yet (a 29 MB download). Get it now?"
+        if typer.confirm(question, default=True, err=True):
+            ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
 
 def _list(title: str, lines: list[str]) -> None:
@@ -104,23 +147,21 @@ def _print_report(taught: Taught) -> None:
     import shlex
 
     from musicgenre.models.head import taught_path
+    from musicgenre.teaching.advice import meaning_for_new_artists
 
-    score, classes = taught.score, taught.score.classes
-    width = max(len(label) for label in (*taught.head.labels, "genre"))
-    typer.echo(f"{'genre':{width}}  tracks  tested  precision  recall    F1")
-    for number, label in enumerate(taught.head.labels):
-        tested = round(float(classes.support[number]))
-        row = "        -       -     -"
-        if tested:
-            precision, recall, f1 = classes.precision[number], classes.recall[number], classes.f1[number]
-            row = f"{precision:>9.2f}  {recall:>6.2f}  {f1:>4.2f}"
-        typer.echo(f"{label:{width}}  {taught.counts[label]:>6}  {tested:>6}  {row}")
-
+    score = taught.score
+    _print_genres(taught)
     low, high = score.interval
     typer.echo(
         f"accuracy {score.accuracy:.3f} [{low:.3f}, {high:.3f}] on {score.n_tested} tracks in cross-validation"
         f" (always naming the most frequent genre: {score.majority:.3f})"
     )
+    typer.echo(meaning_for_new_artists(taught.n_known, sum(taught.counts.values())))
+    if taught.curve:
+        typer.echo("tracks a genre, at most  accuracy")
+    for point in taught.curve:
+        low, high = point.interval
+        typer.echo(f"{point.tracks_per_label:>23}  {point.accuracy:.3f} [{low:.3f}, {high:.3f}]")
     typer.echo(
         f"below a confidence of {taught.head.unsure_threshold:.2f} it says 'unsure': it answers"
         f" {score.answered.coverage:.0%} of the tracks, {score.answered.accuracy:.0%} of them rightly;"
@@ -133,3 +174,20 @@ def _print_report(taught: Taught) -> None:
     if taught.path != taught_path(model):
         model = shlex.quote(str(taught.path))
     typer.echo(f"use it: musicgenre classify FILE --model {model}")
+
+
+def _print_genres(taught: Taught) -> None:
+    """Print a row a genre; how many artists it has where any is known."""
+    classes = taught.score.classes
+    width = max(len(label) for label in (*taught.head.labels, "genre"))
+    shows_artists = taught.n_known > 0
+    artists = "artists  " if shows_artists else ""
+    typer.echo(f"{'genre':{width}}  tracks  {artists}tested  precision  recall    F1")
+    for number, label in enumerate(taught.head.labels):
+        tested = round(float(classes.support[number]))
+        row = "        -       -     -"
+        if tested:
+            precision, recall, f1 = classes.precision[number], classes.recall[number], classes.f1[number]
+            row = f"{precision:>9.2f}  {recall:>6.2f}  {f1:>4.2f}"
+        artists = f"{taught.artists[label]:>7}  " if shows_artists else ""
+        typer.echo(f"{label:{width}}  {taught.counts[label]:>6}  {artists}{tested:>6}  {row}")

@@ -44,7 +44,7 @@ def train(
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
-    from musicgenre.cli._terminal import counting_several
+    from musicgenre.cli._terminal import watching_training
     from musicgenre.errors import needing
     from musicgenre.training.request import check_request
 
@@ -65,7 +65,7 @@ def train(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with decoding_apart(), counting_several(quiet=quiet) as advance:
+    with decoding_apart(), watching_training(quiet=quiet) as (advance, note):
         folder = train_recipe(
             checked,
             data,
@@ -79,6 +79,7 @@ def train(
             jobs=jobs or usable_cores(),
             report=report_line,
             progress=advance,
+            scores=note,
         )
 
     from musicgenre.evaluation.study import write_reports

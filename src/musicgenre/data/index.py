@@ -205,6 +205,43 @@ def read_artists(path: Path | str) -> dict[str, str]:
     return {row.cells["track_id"]: row.cells["artist_group"].strip() for row in rows}
 
 
+def read_artist_names(path: Path | str) -> tuple[str, dict[str, set[str]]]:
+    """Read any table of artists: who plays on a track, by path or by track id.
+
+    Parameters
+    ----------
+    path : Path or str
+        A CSV with the column `path` (absolute, or relative to its folder) or `track_id`, and one or more of `artist`,
+        `artist_group` and `group`.
+
+    Returns
+    -------
+    (key, names)
+        `path` or `track_id`, and names by that; paths are absolute.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read, or has no such columns.
+    """
+    path = Path(path)
+    cells = [row.cells for row in _rows_with(path, [])]
+    header = cells[0].keys()
+    key = next((name for name in ("path", "track_id") if name in header), None)
+    columns = [name for name in ("artist", "artist_group", "group") if name in header]
+    if key is None or not columns:
+        raise DataError(
+            f"{path} is no table of artists: its columns are {', '.join(header)}",
+            valid="columns path (or track_id) and artist (or artist_group, group)",
+        )
+
+    names: dict[str, set[str]] = {}
+    for row in cells:
+        place = os.path.abspath(path.parent / row[key]) if key == "path" else row[key]  # noqa: PTH100
+        names.setdefault(place, set()).update(row[column].strip() for column in columns)
+    return key, names
+
+
 def with_artists(manifest: Manifest, artists: Mapping[str, str]) -> Manifest:
     """Set the column group from artist groups; a track that is not named there is a group of its own.
 

@@ -12,7 +12,7 @@ from typing import Any
 from musicgenre._files import cache_folder
 from musicgenre._json import parsed_json
 from musicgenre._parallel import in_threads, reading_threads
-from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files, stream
+from musicgenre.audio import AUDIO_SUFFIXES, as_audio_error, find_audio_files, stream
 from musicgenre.data import _csv
 from musicgenre.data.download import digest_of, download
 from musicgenre.data.index import Progress
@@ -264,9 +264,10 @@ def _check(track: Track, expected: str, decode: bool) -> list[Finding]:
 
     algorithm, _, digest = expected.rpartition(":")
     try:
-        is_changed = bool(digest) and digest_of(track.path, algorithm or "md5") != digest
-    except OSError as error:
-        return [finding("corrupt", f"cannot be read: {error.strerror}")]
+        with as_audio_error(track.path):
+            is_changed = bool(digest) and digest_of(track.path, algorithm or "md5") != digest
+    except AudioError as error:
+        return [finding("corrupt", error.problem)]
     if digest and not is_changed:
         return []
 

@@ -15,6 +15,7 @@ from musicgenre._files import sha256_of
 from musicgenre._parallel import in_threads, usable_cores
 from musicgenre._text import did_you_mean_path, printable
 from musicgenre._transfer import fetching_nothing
+from musicgenre.audio import naming
 from musicgenre.embedding.embed import NETWORKS, Embedder, difference
 from musicgenre.embedding.file import EmbeddingSettings, Float16, TrackEmbeddings, read_embeddings
 from musicgenre.errors import BundleError, DataError, UsageError
@@ -275,7 +276,7 @@ def similar(
     row = index.find(name)
     if row is not None:
         if model is not None or options:
-            _embedder_of(index.settings, model, options)  # refuses another model, though it has nothing to hear
+            embedder_of(index.settings, model, options)  # refuses another model, though it has nothing to hear
         return index.nearest_to(row, top=top)
     if not Path(name).exists():
         raise UsageError(
@@ -284,19 +285,38 @@ def similar(
             next_step=f"{did_you_mean_path(name)}Check the name and the folder",
         )
 
-    heard = _embedder_of(index.settings, model, options, max_duration_s).embed(name)
+    embedder = embedder_of(index.settings, model, options, max_duration_s)
+    heard = naming(name, lambda: embedder.embed(name))
     for warning in heard.warnings:
         report(warning)
     return index.nearest(heard.vector, top=top)
 
 
-def _embedder_of(
+def embedder_of(
     settings: EmbeddingSettings,
-    model: str | None,
-    options: Mapping[str, Any] | None,
+    model: str | None = None,
+    options: Mapping[str, Any] | None = None,
     max_duration_s: float | None = None,
+    threads: int | None = None,
 ) -> Embedder:
-    """Load the model of an index, and make sure that it is the one."""
+    """Load the model that made an index, for tracks that are not in it.
+
+    Parameters
+    ----------
+    settings : EmbeddingSettings
+        Those of the index.
+    model, options, max_duration_s
+        As `similar` takes them.
+    threads : int, optional
+        Threads that one inference may use; all cores by default.
+
+    Raises
+    ------
+    UsageError
+        When `model` or `options` name another one.
+    BundleError
+        When it cannot be loaded.
+    """
     name = settings.model if model is None else model
     if name != settings.model and (name in NETWORKS or settings.model in NETWORKS):  # before anything is fetched
         raise _another_model(f"model {settings.model}, not {name}")
@@ -316,6 +336,7 @@ def _embedder_of(
                 what=settings.what,
                 pool=settings.pool,
                 coverage=settings.coverage,
+                threads=threads,
                 max_duration_s=max_duration_s,
             )
     except BundleError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from musicgenre._text import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation.evaluate import (
     TagAnswers,
+    check_part,
     drawn_areas,
     runs_by_seed,
     segments_of,
@@ -45,8 +47,10 @@ class Comparison(ABC):
         Names of the runs.
     protocol : str
         The protocol that both stand under.
+    part : str
+        `test` or `validation`.
     n_tracks : int
-        Tracks that both were tested on.
+        Tracks of that part that both answered.
     n_seeds : (int, int)
         Number of seeds of each.
     warnings : tuple of str
@@ -58,6 +62,7 @@ class Comparison(ABC):
     protocol: str
     n_tracks: int
     n_seeds: tuple[int, int]
+    part: str = "test"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -77,7 +82,7 @@ class Comparison(ABC):
         """Lines that say what is compared on what; `beside` is what counts beside tracks and seeds."""
         return [
             f"{self.second} against {self.first}",
-            f"  protocol {self.protocol}, test part, {self.n_tracks} tracks that both answered, {beside}"
+            f"  protocol {self.protocol}, {self.part} part, {self.n_tracks} tracks that both answered, {beside}"
             f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds",
             *(f"  ! {warning}." for warning in self.warnings),
         ]
@@ -196,13 +201,17 @@ class TagComparison(Comparison):
         return "\n".join(lines) + "\n"
 
 
-def compare(first: str | Path, second: str | Path, *, pooling: Pooling | None = None) -> Comparison:
-    """Compare two runs (or groups of seeds and folds) on the test tracks they share.
+def compare(
+    first: str | Path, second: str | Path, *, part: str = "test", pooling: Pooling | None = None
+) -> Comparison:
+    """Compare two runs (or groups of seeds and folds) on the tracks of one part that they share.
 
     Parameters
     ----------
     first, second : str or Path
         Run folders, or groups of runs.
+    part : {"test", "validation"}
+        Whose tracks: what is chosen by the validation part leaves the test part untouched.
     pooling : {"mean", "max", "vote"}, optional
         How the segments of a track score together; what each recipe says by default. Tags take no vote.
 
@@ -214,8 +223,11 @@ def compare(first: str | Path, second: str | Path, *, pooling: Pooling | None = 
     Raises
     ------
     RunError
-        The two share no test track, or disagree about task, protocol, labels or what is true of a track.
+        The two share no track of the part, or disagree about task, protocol, labels or what is true of a track.
+    UsageError
+        There is no such part.
     """
+    check_part(part)
     groups = [open_runs(Path(first)), open_runs(Path(second))]
     check_same_question(groups[0][0], groups[1][0])
 
@@ -223,6 +235,7 @@ def compare(first: str | Path, second: str | Path, *, pooling: Pooling | None = 
         "first": printable(Path(first).resolve().name),
         "second": printable(Path(second).resolve().name),
         "protocol": groups[0][0].protocol,
+        "part": part,
     }
     if groups[0][0].is_tagging:
         return _compare_tags(groups, pooling, facts)
@@ -299,7 +312,7 @@ def _compare_labels(
         right: dict[str, list[bool]] = {}
         seeds = runs_by_seed(runs)
         for folds in seeds.values():
-            tracks = track_level(segments_of(folds), pooling or runs[0].pooling)
+            tracks = track_level(segments_of(folds, facts["part"]), pooling or runs[0].pooling)
             truths.append({})
             for track_id, said, true in zip(tracks.track_ids, tracks.predicted, tracks.truth, strict=True):
                 right.setdefault(track_id, []).append(bool(said == true))
@@ -308,7 +321,7 @@ def _compare_labels(
         n_seeds.append(len(seeds))
 
     # Manifests may disagree about a track: then one of the two was marked by a wrong truth.
-    shared = _shared_tracks(answers[0], answers[1])
+    shared = _shared_tracks(answers[0], answers[1], facts["part"])
     for track_id in shared:
         labels = {truth[track_id] for truth in truths if track_id in truth}
         if len(labels) > 1:
@@ -318,12 +331,13 @@ def _compare_labels(
     first, second = (np.array([np.mean(right[track_id]) for track_id in shared]) for right in answers)
     differences = second - first
     low, high = interval_of_ratio(differences)
-    single = n_seeds == [1, 1]
+    # in the validation parts of folds a track may be answered more than once
+    single = n_seeds == [1, 1] and all(len(right[track_id]) == 1 for right in answers for track_id in shared)
     return LabelComparison(
         **facts,
         n_tracks=len(shared),
         n_seeds=(n_seeds[0], n_seeds[1]),
-        warnings=_warnings(facts["protocol"], len(shared), len(answers[0]), len(answers[1])),
+        warnings=_warnings(facts, len(shared), len(answers[0]), len(answers[1])),
         first_accuracy=float(first.mean()),
         second_accuracy=float(second.mean()),
         difference=float(differences.mean()),
@@ -337,15 +351,17 @@ def _compare_labels(
 
 
 def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]) -> TagComparison:
+    part = facts["part"]
     answers = []
     for runs in groups:
         chosen = pooling or runs[0].pooling
-        answers.append([tag_answers(folds, "test", chosen) for folds in runs_by_seed(runs).values()])
+        seeds = [tag_answers(folds, part, chosen) for folds in runs_by_seed(runs).values()]
+        answers.append([_each_row_its_name(seed) for seed in seeds])
     first = answers[0][0].tracks
 
     # All seeds of both must have answered the same tracks and tags, in one order.
     known = [set.intersection(*(set(seed.tracks.track_ids) for seed in seeds)) for seeds in answers]
-    shared = _shared_tracks(first.track_ids, known[0] & known[1])
+    shared = _shared_tracks(first.track_ids, known[0] & known[1], part)
     paired = [[_chosen(seed, shared, first.labels) for seed in seeds] for seeds in answers]
     truth = paired[0][0].tracks.truth
     for seed in [*paired[0], *paired[1]]:
@@ -357,7 +373,9 @@ def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, fact
     drawn = [drawn_areas(seeds) for seeds in paired]
     measured = ~np.isnan(drawn[0][0, 0] + drawn[1][0, 0])
     if not measured.any():
-        raise RunError("the shared test tracks tell nothing about any tag", next_step="Compare on a larger test part")
+        raise RunError(
+            f"the shared {part} tracks tell nothing about any tag", next_step=f"Compare on a larger {part} part"
+        )
     differences = []
     for row, measure in enumerate(("mean ROC-AUC", "mean PR-AUC")):
         one, other = (nanmean(areas[row][:, measured], 1) for areas in drawn)  # the value, then the draws
@@ -368,7 +386,7 @@ def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, fact
         found = centred_estimate(other - one, len(shared))
         differences.append(Difference(measure, float(one[0]), float(other[0]), found, p_value))
 
-    warnings = _warnings(facts["protocol"], len(shared), len(known[0]), len(known[1]))
+    warnings = _warnings(facts, len(shared), len(known[0]), len(known[1]))
     if first.soft:
         warnings += ("the targets are another model's answers: agreement, not accuracy",)
     return TagComparison(
@@ -381,12 +399,23 @@ def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, fact
     )
 
 
-def _shared_tracks(first: Iterable[str], second: Iterable[str]) -> list[str]:
+def _shared_tracks(first: Iterable[str], second: Iterable[str], part: str) -> list[str]:
     others = set(second)
     shared = [track_id for track_id in first if track_id in others]
     if not shared:
-        raise RunError("the two runs share no test track", next_step="Train both on the same manifest and split")
+        raise RunError(f"the two runs share no {part} track", next_step="Train both on the same manifest and split")
     return shared
+
+
+def _each_row_its_name(seed: TagAnswers) -> TagAnswers:
+    """Number a track that several folds answered, as in their validation parts: models never answer together."""
+    times: Counter[str] = Counter()
+    names = []
+    for track_id in seed.tracks.track_ids:
+        times[track_id] += 1
+        names.append(track_id if times[track_id] == 1 else f"{track_id} ({times[track_id]})")
+    tracks = replace(seed.tracks, track_ids=tuple(names))
+    return TagAnswers(tracks, seed.thresholds, seed.means, seed.n_segments)
 
 
 def _chosen(seed: TagAnswers, shared: Sequence[str], tags: tuple[str, ...]) -> TagAnswers:
@@ -406,9 +435,9 @@ def _chosen(seed: TagAnswers, shared: Sequence[str], tags: tuple[str, ...]) -> T
     return TagAnswers(kept, seed.thresholds[place], seed.means[place], seed.n_segments)
 
 
-def _warnings(protocol: str, n_shared: int, n_first: int, n_second: int) -> tuple[str, ...]:
+def _warnings(facts: dict[str, Any], n_shared: int, n_first: int, n_second: int) -> tuple[str, ...]:
     found = []
-    if is_leaky(protocol):
+    if is_leaky(facts["protocol"]):
         found.append("LEAKY PROTOCOL: neither number measures how well new tracks are recognised")
     if n_shared < max(n_first, n_second):
         found.append(f"only {n_shared} tracks are shared, of {n_first} and {n_second}")

@@ -20,17 +20,16 @@ from musicgenre._locks import file_lock
 from musicgenre.data.manifest import Manifest, Track, write_manifest
 from musicgenre.errors import UsageError
 from musicgenre.evaluation.members import (
-    FITTED,
     MIXTURES,
     MixtureKind,
     aligned,
     check_members,
     check_unseen,
-    fitted_stacking,
-    mixture_weights,
+    fitted_mixture,
     open_members,
 )
-from musicgenre.models.pooling import Mixture, Weighted
+from musicgenre.evaluation.protocols import FITTED
+from musicgenre.models.pooling import Mixture
 from musicgenre.runs.folder import Run, RunFolder, check_output, timestamp, versions, write_group
 from musicgenre.runs.predictions import Predictions, write_predictions
 
@@ -129,7 +128,7 @@ def ensemble(
     with file_lock(output, "'musicgenre ensemble'"), _whole_or_none(output) as temporary:
         check_output(output, resume=None)  # again: another ensemble may have been written meanwhile
         for one, child in zip(answers, children, strict=True):
-            _write(one, temporary / child, title, mixture, command)
+            _write(one, temporary / child, title, mixture, command, _worse_than_alone(answers, mixture))
         if len(answers) > 1:
             write_group(temporary, children, {"recipe": title})
 
@@ -137,6 +136,8 @@ def ensemble(
     fewest = min(len(one.validation) for one in answers)
     if mixture in FITTED and fewest < FEW_TRACKS:
         warnings.append(f"{fewest} validation tracks are few to fit {mixture} on: compare it with --how mean")
+    if worse := _worse_than_alone(answers, mixture):
+        warnings.insert(0, worse)
     weights = [one.mixture.settings().get("weights") for one in answers]
     return Ensemble(
         folder=output,
@@ -164,12 +165,18 @@ def _whole_or_none(output: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """The answers of one ensemble: one seed, one fold."""
+    """The answers of one ensemble: one seed, one fold.
+
+    `n_right` counts the validation tracks that it names rightly without being fitted to them, `n_right_alone` those of
+    each member.
+    """
 
     members: tuple[Run, ...]
     test: Predictions
     validation: Predictions
     mixture: Mixture
+    n_right: int
+    n_right_alone: tuple[int, ...]
 
 
 def _mix(members: tuple[Run, ...], kind: MixtureKind) -> _Answers:
@@ -180,13 +187,9 @@ def _mix(members: tuple[Run, ...], kind: MixtureKind) -> _Answers:
         check_unseen(validation, "validation", members, manifests)
 
     heard, truth = np.stack([part.scores for part in validation]), validation[0].truth
-    mixture: Mixture
-    if kind == "stacking":
-        mixture = fitted_stacking(heard, truth, validation[0].labels)
-    elif kind == "weighted":
-        mixture = Weighted(mixture_weights(heard, truth))
-    else:
-        mixture = Weighted(np.full(len(members), 1.0 / len(members)))
+    group_of = {track.track_id: track.group for track in manifests[0].tracks}
+    groups = [group_of.get(track_id) or f"track {track_id}" for track_id in validation[0].track_ids]
+    mixture, unseen = fitted_mixture(kind, heard, truth, validation[0].labels, groups)
 
     # Fitted weights flatter the validation part: exporting asks which mixture it was before it calibrates.
     tested = np.stack([part.scores for part in test])
@@ -195,10 +198,28 @@ def _mix(members: tuple[Run, ...], kind: MixtureKind) -> _Answers:
         replace(test[0], scores=mixture(tested)),
         replace(validation[0], scores=mixture(heard)),
         mixture,
+        int((unseen.argmax(axis=1) == truth).sum()),
+        tuple((heard.argmax(axis=2) == truth).sum(axis=1).tolist()),
     )
 
 
-def _write(answers: _Answers, folder: Path, name: str, kind: MixtureKind, command: str) -> None:
+def _worse_than_alone(answers: Sequence[_Answers], kind: MixtureKind) -> str:
+    """Say that a member alone names more validation tracks rightly than all together, over seeds and folds; or ""."""
+    n_tracks = sum(len(one.validation) for one in answers)
+    n_right = sum(one.n_right for one in answers)
+    alone = np.sum([one.n_right_alone for one in answers], axis=0)
+    best = int(alone.argmax())
+    if n_right >= alone[best]:
+        return ""
+    how = "that it was not fitted to " if kind in FITTED else ""
+    return (
+        f"WORSE THAN A MEMBER: of {n_tracks} validation tracks {how}{kind} names {n_right} rightly "
+        f"({n_right / n_tracks:.3f}), and {answers[0].members[best].recipe} alone {alone[best]} "
+        f"({alone[best] / n_tracks:.3f}): use that run, or another --how"
+    )
+
+
+def _write(answers: _Answers, folder: Path, name: str, kind: MixtureKind, command: str, warning: str) -> None:
     """Write one run folder; `run.json` comes last, so that a run is whole or none."""
     folder.mkdir(parents=True, exist_ok=True)
     files = RunFolder(folder)
@@ -230,6 +251,7 @@ def _write(answers: _Answers, folder: Path, name: str, kind: MixtureKind, comman
                 "how": kind,
                 "members": [_described(run, folder) for run in answers.members],
                 **answers.mixture.settings(),
+                "warning": warning,
             },
             "command": command,
             "status": "finished",

@@ -8,7 +8,7 @@ test part chooses nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from musicgenre.evaluation.metrics import (
     majority_share,
     nanmean,
 )
-from musicgenre.evaluation.protocols import caveats, check_split, is_leaky
+from musicgenre.evaluation.protocols import caveats, check_split, fitted_to_validation, is_leaky
 from musicgenre.evaluation.report import (
     Agreement,
     ClassScore,
@@ -88,15 +88,19 @@ def evaluate(folder: str | Path, *, part: str = "test", pooling: Pooling | None 
     UsageError
         There is no such part, or no such pooling.
     """
-    if part not in PARTS:
-        raise UsageError(f"there is no part {part!r}", valid=f"one of {', '.join(PARTS)}")
-
+    check_part(part)
     runs = open_runs(Path(folder))
     chosen = runs[0].pooling if pooling is None else pooling
     name = printable(Path(folder).resolve().name)
     if runs[0].is_tagging:
         return _tag_report(name, runs, part, chosen)
     return _label_report(name, runs, part, chosen)
+
+
+def check_part(part: str) -> None:
+    """Raise `UsageError` where there is no such part."""
+    if part not in PARTS:
+        raise UsageError(f"there is no part {part!r}", valid=f"one of {', '.join(PARTS)}")
 
 
 def runs_by_seed(runs: Sequence[Run]) -> dict[int, list[Run]]:
@@ -194,9 +198,17 @@ def drawn_areas(seeds: Sequence[TagAnswers], n_draws: int = N_DRAWS) -> Float64:
     return nanmean(found, 0)
 
 
-def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> LabelReport:
-    labels = runs[0].labels
-    seeds = {seed: segments_of(folds, part) for seed, folds in runs_by_seed(runs).items()}
+def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) -> dict[str, Any]:
+    """Everything of a `LabelReport` that answers alone tell.
+
+    Parameters
+    ----------
+    seeds : mapping of int to sequence of Predictions
+        Answers to segments: of every seed the folds, each track in one of them.
+    pooling : {"mean", "max", "vote"}
+        How the segments of a track score together for the headline.
+    """
+    labels = next(iter(seeds.values()))[0].labels
 
     # Each seed by itself: its folds together are one answer to every track.
     tracks, segments, scores, metrics, confusions, majorities = [], [], [], [], [], []
@@ -230,21 +242,30 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
         by_pooling[other] = estimate_accuracy([track_level(folds, other) for folds in seeds.values()])
 
     # seeds may have been tested on different tracks
+    return {
+        "labels": labels,
+        "n_tracks": accuracy.n_tracks,
+        "n_segments": round(float(np.mean([len(rows) for rows in segments]))),
+        "accuracy": accuracy,
+        "accuracy_sd": accuracy_sd,
+        "segment_accuracy": estimate_accuracy(segments),
+        "accuracy_by_pooling": by_pooling,
+        "majority_share": float(np.mean(majorities)),
+        "seeds": tuple(scores),
+        "classes": tuple(classes),
+        "macro": ClassScore("macro", *macro),
+        "weighted": ClassScore("weighted", *weighted),
+        "confusion": np.mean(confusions, axis=0, dtype=np.float64),
+    }
+
+
+def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> LabelReport:
+    seeds = {seed: segments_of(folds, part) for seed, folds in runs_by_seed(runs).items()}
+    figures = label_figures(seeds, pooling)
     manifests = _manifests(runs)
-    n_segments = round(float(np.mean([len(rows) for rows in segments])))
+    facts = _common(name, runs, manifests, part, pooling, figures["n_tracks"], figures["n_segments"])
     return LabelReport(
-        **_common(name, runs, manifests, part, pooling, accuracy.n_tracks, n_segments),
-        labels=labels,
-        accuracy=accuracy,
-        accuracy_sd=accuracy_sd,
-        segment_accuracy=estimate_accuracy(segments),
-        accuracy_by_pooling=by_pooling,
-        majority_share=float(np.mean(majorities)),
-        seeds=tuple(scores),
-        classes=tuple(classes),
-        macro=ClassScore("macro", *macro),
-        weighted=ClassScore("weighted", *weighted),
-        confusion=np.mean(confusions, axis=0, dtype=np.float64),
+        **{**facts, **figures},
         balance=_balance(manifests[0]) if manifests else {},
         members=_members(runs),
     )
@@ -298,14 +319,18 @@ def _common(
 ) -> dict[str, Any]:
     """Fields that reports on both tasks share; `soft` where the targets are another model's answers."""
     first = runs[0]
-    check = check_split(manifests)
+    check = check_split(manifests, part, chose_weights=first.chose_weights)
     warnings = caveats(first.protocol, check)
     if soft:
         warnings.insert(0, "the targets are another model's answers: this is agreement with a teacher, not accuracy")
-    if part == "validation" and first.is_tagging:
+    if part == "validation" and (reason := fitted_to_validation(first)):
+        warnings.insert(0, f"the run {reason}: this score says nothing about other tracks")
+    elif part == "validation" and first.is_tagging:
         warnings.insert(0, "the validation part chose the checkpoint and the thresholds: these scores are flattered")
-    elif part == "validation":
+    elif part == "validation" and first.chose_weights:
         warnings.insert(0, "the validation part chose the checkpoint: this score is flattered")
+    if worse := str(first.info.get("ensemble", {}).get("warning", "")):  # what making it found
+        warnings.insert(0, worse)
     if n_tracks < _FEW_TRACKS:
         warnings.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._numbers import softmax
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import RunError, UsageError, needing
 from musicgenre.evaluation.compare import check_same_question
-from musicgenre.evaluation.protocols import is_leaky
-from musicgenre.models.pooling import SMALLEST, Array, Stacked, evidence
+from musicgenre.evaluation.folds import ALWAYS_TRAIN, grouped_folds
+from musicgenre.evaluation.protocols import fitted_to_validation, is_leaky
+from musicgenre.models.pooling import SMALLEST, Array, Mixture, Stacked, Weighted, evidence, stacking_floor
 from musicgenre.runs.folder import Run, open_runs
 from musicgenre.runs.predictions import Predictions
 
@@ -23,13 +26,13 @@ MixtureKind = Literal["mean", "weighted", "stacking"]
 """How the models of an ensemble answer together; `how` in `run.json` and on the command line."""
 
 MIXTURES: tuple[MixtureKind, ...] = get_args(MixtureKind)
-FITTED: tuple[MixtureKind, ...] = ("weighted", "stacking")
-"""Those that learn from validation tracks."""
 
-STACKING_C = 1.0
-"""Inverse strength of the penalty on stacking's coefficients; fixed, so that nothing has to choose it."""
+STACKING_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
+"""Inverse strengths of the penalty on stacking, among which the validation part chooses; the strongest first."""
 
 _N_STEPS = 500  # of expectation-maximisation
+_N_FOLDS = 5  # of the validation part
+_SEED = 20_004
 _ONE_MANIFEST = "Train all of them on one manifest"
 
 
@@ -161,7 +164,7 @@ def check_unseen(
                     next_step=f"{_ONE_MANIFEST} that carries its split or folds",
                 )
 
-        if part == "validation" and (reason := _fitted_to_validation(run)):
+        if part == "validation" and (reason := fitted_to_validation(run)):
             raise RunError(
                 f"{run.folder} {reason}: its validation answers are flattered, and nothing can be fitted to them",
                 next_step="Use --how mean, or leave it out",
@@ -188,25 +191,52 @@ def mixture_weights(members: Array, truth: NDArray[np.intp]) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[str]) -> Stacked:
-    """Fit a multinomial logistic regression to the models' log-probabilities.
+def fitted_mixture(
+    kind: MixtureKind,
+    members: Array,
+    truth: NDArray[np.intp],
+    labels: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> tuple[Mixture, Array]:
+    """Make what mixes the models' answers, fitted to these validation tracks where it is of a kind that learns.
+
+    Stacking is a multinomial logistic regression on the models' log-probabilities. A penalty pulls it towards their
+    mean: it is the strongest of `STACKING_C` under which tracks that it was not fitted to are as likely as under the
+    best one, within one standard error.
 
     Parameters
     ----------
+    kind : {"mean", "weighted", "stacking"}
+        What mixes.
     members : ndarray, shape (n_models, n_tracks, n_labels)
         Probabilities.
     truth : ndarray of int, shape (n_tracks,)
         Index of the true label.
     labels : sequence of str
         The labels.
+    groups : sequence of str, optional
+        The artist of each track, who is never on both sides of a fit; each track its own by default.
+
+    Returns
+    -------
+    (Mixture, ndarray, shape (n_tracks, n_labels))
+        The mixture, and the answers that mixtures of its kind give to those of the tracks they were not fitted to.
 
     Raises
     ------
     RunError
-        If a label has no validation track.
+        Stacking cannot be fitted: a label has no validation track.
     MissingExtraError
-        There is no scikit-learn.
+        There is no SciPy.
     """
+    if kind == "mean":
+        mean = Weighted(np.full(len(members), 1.0 / len(members)))
+        return mean, mean(members)
+
+    fold = _validation_folds(truth, groups)
+    if kind == "weighted":
+        return _weighted(members, truth), _out_of_fold(members, truth, fold, _weighted)
+
     absent = [label for index, label in enumerate(labels) if not (truth == index).any()]
     if absent:
         raise RunError(
@@ -214,34 +244,79 @@ def fitted_stacking(members: Array, truth: NDArray[np.intp], labels: Sequence[st
             valid="One validation track of every label at least",
             next_step="Use --how mean, or train with a larger validation part",
         )
+
+    answers, losses = [], []
+    for strength in STACKING_C:
+        said = _out_of_fold(members, truth, fold, partial(stacked, strength=strength))
+        answers.append(said)
+        losses.append(-np.log(np.maximum(said[np.arange(len(truth)), truth], SMALLEST)))
+    means = [float(loss.mean()) for loss in losses]
+    best = int(np.argmin(means))
+    bound = means[best] + float(losses[best].std()) / np.sqrt(len(truth))
+    chosen = next(number for number, mean in enumerate(means) if mean <= bound)
+    return stacked(members, truth, STACKING_C[chosen]), answers[chosen]
+
+
+def stacked(members: Array, truth: NDArray[np.intp], strength: float) -> Stacked:
+    """Fit stacking under a penalty whose inverse strength is given; the stronger it is, the nearer the models' mean.
+
+    Parameters
+    ----------
+    members : ndarray, shape (n_models, n_tracks, n_labels)
+        Probabilities.
+    truth : ndarray of int, shape (n_tracks,)
+        Index of the true label.
+    strength : float
+        As C of scikit-learn: the penalty is the squared distance from the mean, divided by twice this.
+    """
     with needing("stacking", "train"):
-        from sklearn.linear_model import LogisticRegression
+        from scipy.optimize import minimize
 
-    fitted = LogisticRegression(C=STACKING_C, max_iter=2_000).fit(evidence(members), truth)
-    coefficients, intercepts = fitted.coef_, fitted.intercept_
-    if len(intercepts) == 1:  # of two labels scikit-learn keeps the second alone, against 0
-        coefficients, intercepts = np.vstack([0.0 * coefficients, coefficients]), np.append(0.0, intercepts)
-    return Stacked(coefficients, intercepts)
+    n_models, _, n_labels = members.shape
+    floor = stacking_floor(n_labels)
+    heard = np.column_stack([evidence(members, floor), np.ones(len(truth))])  # the last column is for the intercepts
+    mean = np.hstack([np.eye(n_labels) / n_models] * n_models + [np.zeros((n_labels, 1))])
+    wanted = np.eye(n_labels)[truth]
+
+    def loss(values: Array) -> tuple[float, Array]:
+        """Negative log-likelihood with its penalty, and its slope."""
+        away = values.reshape(mean.shape)
+        said = softmax(heard @ (mean + away).T)
+        own = np.maximum((said * wanted).sum(axis=1), np.finfo(float).tiny)
+        slope = (said - wanted).T @ heard + away / strength
+        return float(-np.log(own).sum() + (away**2).sum() / (2 * strength)), slope.ravel()
+
+    found = minimize(loss, np.zeros(mean.size), jac=True, method="L-BFGS-B", options={"maxiter": 1_000})
+    weights = mean + found.x.reshape(mean.shape)
+    return Stacked(weights[:, :-1], weights[:, -1], floor)
 
 
-def _fitted_to_validation(run: Run) -> str:
-    """Why the answers to validation tracks are no honest ones; empty where they are."""
-    if run.info.get("ensemble", {}).get("how") in FITTED:
-        return "is an ensemble that was fitted to its validation tracks"
-    path = run.files.recipe
-    if not path.is_file():
-        return ""
+def _weighted(members: Array, truth: NDArray[np.intp]) -> Weighted:
+    return Weighted(mixture_weights(members, truth))
 
-    from musicgenre._yaml import read_yaml
 
-    try:
-        recipe = read_yaml(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
-    training = recipe.get("training") if isinstance(recipe, dict) else None
-    if isinstance(training, dict) and training.get("fit_on") == "train+validation":
-        return "was fitted to its validation tracks too"
-    return ""
+def _validation_folds(truth: NDArray[np.intp], groups: Sequence[str] | None) -> NDArray[np.intp]:
+    """Deal validation tracks to folds, artists whole and labels spread evenly, shape (n_tracks,)."""
+    numbers = np.arange(len(truth))
+    if groups is not None:
+        numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    fold = grouped_folds(truth, numbers, _N_FOLDS, _SEED)
+    return np.where(fold == ALWAYS_TRAIN, 0, fold)  # whose label is in no other fold: the mean answers for it
+
+
+def _out_of_fold(
+    members: Array,
+    truth: NDArray[np.intp],
+    fold: NDArray[np.intp],
+    fit: Callable[[Array, NDArray[np.intp]], Mixture],
+) -> Array:
+    """Answers to tracks by mixtures that were fitted to the other folds, shape (n_tracks, n_labels)."""
+    said = members.mean(axis=0)
+    for number in np.unique(fold):
+        held = fold == number
+        if not held.all():  # of a single artist there is nothing else to fit to
+            said[held] = fit(members[:, ~held], truth[~held])(members[:, held])
+    return np.asarray(said)
 
 
 def _known(values: set[int] | set[int | None]) -> str:

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.splits import SPLIT_BEFORE, Protocol, list_protocols
+from musicgenre.errors import RunError
+from musicgenre.runs.folder import Run
+
+FITTED = ("weighted", "stacking")
+"""Ways of ensembles to answer that learn from validation tracks."""
 
 LEAKY_WARNING = (
     "LEAKY PROTOCOL: this number is no measure of how well new tracks are recognised. It exists only to reproduce a "
@@ -22,15 +27,19 @@ class SplitCheck:
     Parameters
     ----------
     n_test : int
-        Original tracks in the test part.
+        Original tracks in the part that is scored.
     n_shared_tracks : int
-        How many of them (or copies of them) stand in the training or validation part too.
+        How many of them (or copies of them) stand in the training part too; of test tracks, or in the validation part.
     n_shared_groups : int
         How many of them have their group, usually the artist, in the training part.
     n_shared_songs : int, optional
         How many of them were cut from a song of which another clip stands in the training part.
     n_taken : int, optional
         Validation tracks that were taken from the training part of a split without a validation part.
+    part : {"test", "validation"}, optional
+        The part that is scored.
+    chose_weights : bool, optional
+        Whether the validation part chose weights, as of a network, or none, as of a classical model.
     """
 
     n_test: int
@@ -38,6 +47,8 @@ class SplitCheck:
     n_shared_groups: int
     n_shared_songs: int = 0
     n_taken: int = 0
+    part: str = "test"
+    chose_weights: bool = True
 
 
 def is_leaky(protocol: str) -> bool:
@@ -53,7 +64,9 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
 
     found = []
     if check.n_shared_tracks:
-        found.append(f"LEAK: {check.n_shared_tracks} of {check.n_test} test tracks also stand in the training part")
+        found.append(
+            f"LEAK: {check.n_shared_tracks} of {check.n_test} {check.part} tracks also stand in the training part"
+        )
 
     known = _find_protocol(protocol)
     if known is not None:
@@ -61,28 +74,35 @@ def caveats(protocol: str, check: SplitCheck) -> list[str]:
     else:
         found.append("the split is none of ours: nothing is known about artists on both sides")
     if check.n_taken:
-        found.append(
-            f"the split has no validation part: {check.n_taken} of its training tracks chose weights and thresholds"
-        )
+        did = "chose weights and thresholds"
+        if not check.chose_weights:
+            did = "were not trained on"
+        found.append(f"the split has no validation part: {check.n_taken} of its training tracks {did}")
     if check.n_shared_songs:
-        found.append(f"{check.n_shared_songs} of {check.n_test} test clips are of a song that is in training as well")
+        found.append(
+            f"{check.n_shared_songs} of {check.n_test} {check.part} clips are of a song that is in training as well"
+        )
     if check.n_shared_groups:
         share = check.n_shared_groups / check.n_test
         found.append(
-            f"{check.n_shared_groups} of {check.n_test} test tracks ({share:.0%}) have their group in training"
+            f"{check.n_shared_groups} of {check.n_test} {check.part} tracks ({share:.0%}) have their group in training"
         )
     return found
 
 
-def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
-    """Count test tracks that, or whose group, stand in the training part; over all folds, if there are several."""
+def check_split(manifests: Sequence[Manifest], part: str = "test", *, chose_weights: bool = True) -> SplitCheck:
+    """Count tracks of a part that, or whose group, stand in the training part; over all folds, if there are several.
+
+    `chose_weights` is whether the validation part chose weights, as of a network.
+    """
     n_test = n_shared_tracks = n_shared_groups = n_shared_songs = n_taken = 0
     for manifest in manifests:
         learnt: set[str] = set()
         groups: set[str] = set()
         songs: set[str] = set()
         for track in manifest.tracks:
-            if track.split in ("train", "validation"):
+            # what chose a checkpoint was learnt from too, where the test part is concerned
+            if track.split == "train" or (track.split == "validation" and part == "test"):
                 learnt.add(track.source_id)
             if track.split == "train":
                 groups.add(track.group)
@@ -93,13 +113,33 @@ def check_split(manifests: Sequence[Manifest]) -> SplitCheck:
         songs.discard("")
 
         for track in manifest.tracks:
-            if track.split != "test" or track.augmented:
+            if track.split != part or track.augmented:
                 continue
             n_test += 1
             n_shared_tracks += track.source_id in learnt
             n_shared_groups += track.group in groups
             n_shared_songs += track.columns.get("parent") in songs
-    return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs, n_taken)
+    return SplitCheck(n_test, n_shared_tracks, n_shared_groups, n_shared_songs, n_taken, part, chose_weights)
+
+
+def fitted_to_validation(run: Run) -> str:
+    """Why the answers of a run to validation tracks are no honest ones, as a clause; empty where they are."""
+    if run.info.get("ensemble", {}).get("how") in FITTED:
+        return "is an ensemble that was fitted to its validation tracks"
+    path = run.files.recipe
+    if not path.is_file():
+        return ""
+
+    from musicgenre._yaml import read_yaml
+
+    try:
+        recipe = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error})", next_step="Train this run again") from error
+    training = recipe.get("training") if isinstance(recipe, dict) else None
+    if isinstance(training, dict) and training.get("fit_on") == "train+validation":
+        return "was fitted to its validation tracks too"
+    return ""
 
 
 def _find_protocol(name: str) -> Protocol | None:

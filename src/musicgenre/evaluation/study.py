@@ -84,7 +84,7 @@ def evaluate_study(folder: str | Path, *, part: str = "test", pooling: Pooling |
     folder : str or Path
         The folder with `study.json`.
     part : {"test", "validation"}
-        Which predictions the reports score; comparisons are always of the test part.
+        Which predictions are scored and compared: nothing told of one part is measured on the other.
     pooling : {"mean", "max", "vote"}, optional
         How the segments of a track score together; what each recipe says by default. Tags take no vote.
 
@@ -98,7 +98,7 @@ def evaluate_study(folder: str | Path, *, part: str = "test", pooling: Pooling |
         recipe=recipe,
         variants=tuple(path.name for path in paths),
         reports=tuple(evaluate(path, part=part, pooling=pooling) for path in paths),
-        differences=tuple(compare(paths[0], path, pooling=pooling) for path in paths[1:]),
+        differences=tuple(compare(paths[0], path, part=part, pooling=pooling) for path in paths[1:]),
     )
 
 

@@ -22,7 +22,8 @@ from musicgenre.bundle.load import Bundle, load_bundle
 from musicgenre.errors import DataError, RunError, UsageError, needing
 from musicgenre.evaluation.calibration import RunCalibration, calibrate, calibrate_tags
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.members import FITTED, aligned
+from musicgenre.evaluation.members import aligned
+from musicgenre.evaluation.protocols import FITTED
 from musicgenre.features.base import TrackSound, cut
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 from musicgenre.models.pooling import mixture_from_settings, pool_scores, pool_tag_scores
@@ -41,6 +42,8 @@ Sound = list[Float32]
 _N_SEGMENTS_PER_TRACK = 4
 _NOISE_LEVEL = 0.1  # standard deviation: about -20 dB below full scale
 _NOT_STATED = "not stated: ask whoever trained it"
+
+_LEAKY = "LEAKY: the run was tested on tracks that it learnt from, so that no score of it says anything of new tracks"
 
 _LARGEST_CHANGE = 1e-4
 """Largest difference in probability between what an ensemble wrote down and what its members say now."""
@@ -301,6 +304,9 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
         found = calibrate(run)
         calibration = {"temperature": found.temperature, "unsure_threshold": found.unsure_threshold}
         notes = [found.note]
+    scores = _scores_of(run)
+    if any(score["leaky"] for score in scores):
+        notes.insert(0, _LEAKY)
 
     # What a front end outside the graph needs where the bundle is used.
     settings = representation.settings()
@@ -347,7 +353,7 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
         origin=f"trained by musicgenre {__version__}, recipe {run.recipe} ({', '.join(run.systems)}), seed {run.seed}",
         front_end=settings,
         hears="whole" if is_whole else "segments",
-        scores=_scores_of(run),
+        scores=scores,
         weights=tuple(run.info.get("weights", ())),
         notes=f"{'. '.join(notes)}.",
         extra=extra,
@@ -370,7 +376,7 @@ def _card_of_ensemble(run: Run, members: Sequence[RunModel], *, licence: str, ci
         calibration = RunCalibration(note=note)
     else:
         calibration = calibrate(run)
-    settings = ("coefficients", "intercepts") if "coefficients" in made else ("weights",)
+    settings = ("coefficients", "intercepts", "floor") if "coefficients" in made else ("weights",)
 
     slowest = max(cards, key=lambda card: card.hop_samples / card.sample_rate_hz)  # gives the timeline
     return BundleCard(
@@ -388,7 +394,7 @@ def _card_of_ensemble(run: Run, members: Sequence[RunModel], *, licence: str, ci
         scores=_scores_of(run),
         weights=tuple(weights.values()),
         members=tuple(card.as_values() for card in cards),
-        mixture={name: made[name] for name in settings},
+        mixture={name: made[name] for name in settings if name in made},
         notes=f"{calibration.note}.",
         extra=", ".join(extras),
     )

@@ -222,12 +222,15 @@ def in_torch_threads(function: Callable[[Item], Result], items: Sequence[Item], 
 
 def _hear(shared: Shared, job: Job) -> Heard | Outcome:
     """Decode and cut a file, unless its rows are in the cache or it is at fault."""
+    from musicgenre.audio import as_audio_error
+
     representation, cut, cache = shared
     try:
-        signature = Signature.of(job.path)
-        sha256 = job.sha256 or sha256_of(job.path)
-    except OSError as error:
-        return Outcome(problem=f"the file cannot be read ({error.strerror})")
+        with as_audio_error(job.path):
+            signature = Signature.of(job.path)
+            sha256 = job.sha256 or sha256_of(job.path)
+    except AudioError as error:
+        return Outcome(problem=str(error))
 
     # A file that is known need not be decoded at all.
     key = key_of(sha256, representation, cut)

@@ -157,7 +157,7 @@ class Journal:
         self.path = journal_path() if path is None else path
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            self._database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (*_DAMAGED, OSError) as error:
             raise self._unreadable("opened", error) from error

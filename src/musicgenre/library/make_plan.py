@@ -75,6 +75,7 @@ def make_plan(
     settings: str,
     jobs: int = 1,
     report: Report = lambda what, done, total: None,
+    as_known: Callable[[str, FileTags], FileTags] = lambda path, tags: tags,
 ) -> Iterator[PlanRow]:
     """Make the rows of a plan, in the order of the paths.
 
@@ -96,6 +97,8 @@ def make_plan(
         Tracks at a time.
     report : callable
         Told how far it is.
+    as_known : callable
+        Given a path and what its tags say, tells what another program's library says of the track instead.
 
     Yields
     ------
@@ -105,7 +108,7 @@ def make_plan(
     looks: dict[str, FileTags | str] = {}
     for number, path in enumerate(paths):
         try:
-            looks[path] = memory.look(path)
+            looks[path] = as_known(path, memory.look(path))
         except OSError as error:
             looks[path] = f"{path}: the file could not be read ({error.strerror or error})."
         report("looking", number + 1, len(paths))

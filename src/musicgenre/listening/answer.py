@@ -93,7 +93,7 @@ class Answer:
     unsure_threshold : float
         Below this probability the model says `unsure`.
     warnings : tuple of str
-        What a person should know: truncated file, silence, repeated sound ...
+        What a person should know: truncated file, silence, repeated sound ..., then the `caveats`.
     model : str
         Name of the model that answered.
     chosen : tuple of str
@@ -104,6 +104,9 @@ class Answer:
     model_card : mapping of str to str
         Licence, citation, origin and notes of the model that answered, where its terms bind whoever uses the answer
         (non-commercial weights); empty otherwise.
+    caveats : tuple of str
+        Those of the warnings that hold of every answer of the model: it is not calibrated, or was tested on tracks
+        that it learnt from.
     """
 
     path: str | None
@@ -123,6 +126,12 @@ class Answer:
     unsure_threshold: float = 0.0
     reason: Reason | None = None
     model_card: Mapping[str, str] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def own_warnings(self) -> tuple[str, ...]:
+        """Warnings about this track alone."""
+        return tuple(warning for warning in self.warnings if warning not in self.caveats)
 
     @property
     def is_sure(self) -> bool:

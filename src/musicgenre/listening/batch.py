@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from musicgenre._parallel import in_threads, usable_cores
-from musicgenre.audio import naming
+from musicgenre.audio import as_audio_error, naming
 from musicgenre.errors import AudioError
 from musicgenre.listening.answer import Answer
 
@@ -88,12 +88,9 @@ def hear_many(
 
     def hear_one(path: str) -> Heard | Failure:
         try:
-            return naming(path, lambda: hear(path))
+            with as_audio_error(path):
+                return naming(path, lambda: hear(path))
         except AudioError as error:
             return Failure(path, str(error))
-        except MemoryError:
-            return Failure(path, f"{path}: not enough memory to hear this file.")
-        except OSError as error:
-            return Failure(path, f"{path}: the file could not be read ({error.strerror or error}).")
 
     yield from in_threads(hear_one, paths, jobs)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal, cast, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
@@ -85,6 +86,24 @@ class Classifier:
         self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
 
+    def covering(self, coverage: float | str) -> Classifier:
+        """Make one that hears as much of a track as is asked for, with the same loaded model.
+
+        Parameters
+        ----------
+        coverage : float or `full`
+            As for a new one.
+
+        Raises
+        ------
+        UsageError
+            When `coverage` is neither `full` nor a positive number.
+        """
+        other = copy.copy(self)
+        other.coverage = Coverage.parse(coverage, self.coverage.max_duration_s)
+        other._ear = other._listener.ear(other.coverage, other._level)
+        return other
+
     @property
     def model(self) -> str:
         """Name of the loaded model."""
@@ -119,6 +138,16 @@ class Classifier:
     def model_card(self) -> Mapping[str, str]:
         """Licence, citation, origin and notes of a model whose terms bind whoever uses its answers; else empty."""
         return self._listener.model_card
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What holds of every answer of the model, as that its confidence is not calibrated; mostly nothing."""
+        return self._listener.caveats
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """All that the maker of the model says of it, as plain values: licence, origin, measured scores ..."""
+        return self._listener.card
 
     def classify(self, source: Source, *, sample_rate_hz: int | None = None) -> Answer:
         """Hear one track and name its genre.

@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.audio import Level, LevelChoice, choose_level
 from musicgenre.bundle.container import MOST_MODEL_MB
+from musicgenre.bundle.ears import load_ears
 from musicgenre.bundle.ensemble import load_ensemble
 from musicgenre.bundle.load import load_bundle, open_bundle
 from musicgenre.bundle.stages import ears_sha256
@@ -61,6 +62,10 @@ class Listener(Protocol):
         What it wants tracks to be brought to. Of an ensemble: None, each member has its own.
     model_card : mapping of str to str
         What whoever uses its answers must know of it, terms that bind them above all; mostly nothing.
+    caveats : tuple of str
+        What is said with every answer, as that its confidence is not calibrated; mostly nothing.
+    card : mapping
+        All that its maker says of it, as plain values: licence, origin, measured scores ...
     """
 
     name: str
@@ -69,6 +74,8 @@ class Listener(Protocol):
     styles: tuple[str, ...]
     level: Level | None
     model_card: Mapping[str, str]
+    caveats: tuple[str, ...]
+    card: Mapping[str, Any]
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make what hears as much of a track as `coverage` says, at the level that `level` chooses."""
@@ -119,7 +126,7 @@ def load_listener(model: str, *, threads: int | None = None, max_model_mb: int =
         return _listener_of(load_bundle(path, threads=threads))
 
     head = load_head(model)
-    return HeadListener(load_bundle(ensure_bundle(head.bundle_name), threads=threads), head)
+    return HeadListener(load_ears(head.bundle_name, threads=threads, max_model_mb=max_model_mb), head)
 
 
 def _listener_of(bundle: Bundle) -> Listener:
@@ -149,6 +156,8 @@ class BundleListener:
         self.level = card.hearing_level
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
+        self.card: Mapping[str, Any] = card.as_values()
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
@@ -188,6 +197,11 @@ class HeadListener(BundleListener):
                 valid=f"the published file with sha256 {head.ears_sha256}",
                 next_step=f"Get that one with: musicgenre bundles get {card.name} --force, or teach the head again",
             )
+        if head.bundle_sha256 not in ("", card.sha256):
+            raise BundleError(
+                f"the head {head.name} was taught on another bundle than {head.bundle_name} is now",
+                next_step="Put the old one back, or teach the head again",
+            )
         ceilings = set() if head.support is None else set(head.support.ceilings)
         if not ceilings <= set(card.tags):
             raise BundleError(
@@ -202,6 +216,8 @@ class HeadListener(BundleListener):
         self.labels = tuple(head.labels)
         self.styles = tuple(head.style_tags)
         self.level = head.level
+        ears = {"name": card.name, "licence": card.licence, "citation": card.citation, "origin": card.origin}
+        self.card = {**head.card, "kind": "head", "unsure_threshold": head.unsure_threshold, "bundle": ears}
         if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
             self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
         self._head = head
@@ -317,7 +333,8 @@ class TagListener(BundleListener):
             chosen=chosen,
             names_tags=True,
             timeline=tuple(timeline),
-            warnings=heard.warnings,
+            warnings=heard.warnings + self.caveats,
+            caveats=self.caveats,
             model=self.name,
             model_card=self.model_card,
         )
@@ -383,6 +400,8 @@ class EnsembleListener:
         self.styles: tuple[str, ...] = ()
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
+        self.caveats = card.caveats
+        self.card: Mapping[str, Any] = card.as_values()
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
@@ -529,7 +548,8 @@ def _genre_answer(
         timeline=tuple(timeline),
         sections=find_sections(times_s, segment_scores, listener.labels, unsure_threshold=unsure_threshold),
         unsure_threshold=unsure_threshold,
-        warnings=heard.warnings,
+        warnings=heard.warnings + listener.caveats,
+        caveats=listener.caveats,
         model=listener.name,
         model_card=listener.model_card,
     )

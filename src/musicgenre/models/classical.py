@@ -31,19 +31,19 @@ _SMALLEST_SHARE = 1e-6  # a class without votes has this share, for its logarith
 Array = NDArray[Any]
 
 
-@register("knn", tiny_shape=(57,))
+@register("knn", tiny_shape=(57,), has_epochs=False)
 def knn(input_shape: tuple[int, ...], n_classes: int, *, n_neighbours: int = 5) -> Neighbours:
     """Make k-nearest neighbours."""
     return Neighbours(input_shape, n_classes, n_neighbours)
 
 
-@register("naive-bayes", tiny_shape=(57,))
+@register("naive-bayes", tiny_shape=(57,), has_epochs=False)
 def naive_bayes(input_shape: tuple[int, ...], n_classes: int) -> NaiveBayes:
     """Make Gaussian naive Bayes."""
     return NaiveBayes(input_shape, n_classes)
 
 
-@register("logistic-regression", tiny_shape=(57,))
+@register("logistic-regression", tiny_shape=(57,), has_epochs=False)
 def logistic_regression(
     input_shape: tuple[int, ...],
     n_classes: int,
@@ -55,7 +55,7 @@ def logistic_regression(
     return Logistic(input_shape, n_classes, c, max_iter)
 
 
-@register("svm", tiny_shape=(57,))
+@register("svm", tiny_shape=(57,), has_epochs=False)
 def svm(
     input_shape: tuple[int, ...],
     n_classes: int,
@@ -69,13 +69,13 @@ def svm(
     return SupportVectors(input_shape, n_classes, c, kernel)
 
 
-@register("decision-tree", tiny_shape=(57,))
+@register("decision-tree", tiny_shape=(57,), has_epochs=False)
 def decision_tree(input_shape: tuple[int, ...], n_classes: int, *, max_depth: int | None = None) -> Trees:
     """Make one decision tree."""
     return Trees(input_shape, n_classes, None, max_depth)
 
 
-@register("random-forest", tiny_shape=(57,))
+@register("random-forest", tiny_shape=(57,), has_epochs=False)
 def random_forest(
     input_shape: tuple[int, ...], n_classes: int, *, n_trees: int = 500, max_depth: int | None = None
 ) -> Trees:

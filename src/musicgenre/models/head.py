@@ -57,7 +57,7 @@ class GenreHead:
     name : str
         `default` or the name given when it was taught.
     bundle_name : str
-        The embedding bundle whose outputs it reads.
+        The embedding bundle whose outputs it reads: its name in the cache, its path, or `both` (MusiCNNs).
     inputs : {"tags", "embedding"}
         Mean log-odds of the tag probabilities over the segments, or mean embedding.
     labels : tuple of str
@@ -123,6 +123,11 @@ class GenreHead:
     def ears_sha256(self) -> str:
         """Checksum of the published network it was taught on, where that is a file of its own; else empty."""
         return str(self.card.get("ears_sha256", ""))
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Checksum of the bundle it was taught on, where that is a file outside the cache; else empty."""
+        return str(self.card.get("bundle_sha256", ""))
 
     @classmethod
     def load_default(cls) -> GenreHead:
@@ -339,6 +344,11 @@ def taught_path(name: str) -> Path:
             f"{name!r} is the name of the model that comes with musicgenre", next_step="Choose another name"
         )
     return heads_folder() / f"{name}.json"
+
+
+def heard_path(path: Path) -> Path:
+    """Where that is kept which was heard for the taught head at `path`, so that tracks can be added to it."""
+    return path.with_suffix(".heard.npz")
 
 
 def heads_folder() -> Path:

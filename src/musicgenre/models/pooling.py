@@ -20,6 +20,9 @@ TAG_POOLINGS: tuple[Pooling, ...] = ("mean", "max")
 SMALLEST = 1e-6
 """Probabilities below this count as this: one model's certainty must not outweigh all others."""
 
+_FLOOR_SHARE = 0.1
+"""Of an even guess: what stacking takes for the least that a model can mean."""
+
 _TIE_BREAKER = 1e-3
 """Weight of the mean score beside whole votes: too small to outweigh one vote, enough to decide between equals."""
 
@@ -134,16 +137,21 @@ class Stacked:
     ----------
     coefficients : array, shape (n_labels, n_models * n_labels)
     intercepts : array, shape (n_labels,)
+    floor : float
+        Probabilities below this count as this. Ensembles from before it was kept have the default.
 
     Raises
     ------
     DataError
-        If their shapes disagree, or a value is not finite.
+        If their shapes disagree, a value is not finite, or the floor is no probability.
     """
 
-    def __init__(self, coefficients: ArrayLike, intercepts: ArrayLike) -> None:
+    def __init__(self, coefficients: ArrayLike, intercepts: ArrayLike, floor: float = SMALLEST) -> None:
         self.coefficients = _numbers(coefficients, "coefficients")
         self.intercepts = _numbers(intercepts, "intercepts")
+        self.floor = float(_numbers(floor, "the floor"))
+        if not 0.0 < self.floor < 1.0:
+            raise DataError(f"a regression cannot have the floor {self.floor:g}", valid="above 0, below 1")
         if self.coefficients.ndim != 2 or self.intercepts.shape != self.coefficients.shape[:1]:
             raise DataError(
                 f"a regression cannot have coefficients of shape {self.coefficients.shape} and intercepts of shape "
@@ -153,16 +161,29 @@ class Stacked:
 
     def __call__(self, members: Array) -> Array:
         """Mix."""
-        return softmax(evidence(members) @ self.coefficients.T + self.intercepts)
+        return softmax(evidence(members, self.floor) @ self.coefficients.T + self.intercepts)
 
     def settings(self) -> dict[str, Any]:
-        """Give coefficients and intercepts."""
-        return {"coefficients": self.coefficients.tolist(), "intercepts": self.intercepts.tolist()}
+        """Give coefficients, intercepts and floor."""
+        return {
+            "coefficients": self.coefficients.tolist(),
+            "intercepts": self.intercepts.tolist(),
+            "floor": self.floor,
+        }
 
 
-def evidence(members: Array) -> Array:
+def stacking_floor(n_labels: int) -> float:
+    """Give the probability below which stacking tells nothing apart.
+
+    The share of trees that name a label is 0 where none of a few hundred does, which says little more than a share of
+    one in a hundred; its logarithm must not say that it can never be.
+    """
+    return _FLOOR_SHARE / n_labels
+
+
+def evidence(members: Array, floor: float = SMALLEST) -> Array:
     """Log-probabilities with mean 0 over the labels, shape (n_tracks, n_models * n_labels)."""
-    logs = log_probabilities(members, smallest=SMALLEST)
+    logs = log_probabilities(members, smallest=floor)
     centred = logs - logs.mean(axis=2, keepdims=True)
     return np.concatenate(list(centred), axis=1)
 
@@ -185,7 +206,7 @@ def mixture_from_settings(settings: Mapping[str, Any], n_models: int, n_labels: 
     mixture: Weighted | Stacked
     wanted: tuple[int, ...]
     if "coefficients" in settings:
-        mixture = Stacked(settings["coefficients"], settings.get("intercepts", ()))
+        mixture = Stacked(settings["coefficients"], settings.get("intercepts", ()), settings.get("floor", SMALLEST))
         shape, wanted = mixture.coefficients.shape, (n_labels, n_models * n_labels)
     else:
         mixture = Weighted(settings.get("weights", ()))

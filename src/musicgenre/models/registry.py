@@ -47,6 +47,8 @@ class ModelEntry:
     find_weights : callable, optional
         `find_weights(name, options)` finds or fetches the published weights that all its options, defaults included,
         ask for; nothing is read of them yet. Left out where there are none.
+    has_epochs : bool
+        Whether it is trained in epochs, among whose weights the validation part chooses, and not fitted in one go.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ModelEntry:
     dims: tuple[int, ...]
     tiny_options: Mapping[str, Any]
     find_weights: Callable[[str, Mapping[str, Any]], object] | None = None
+    has_epochs: bool = True
 
     @property
     def file(self) -> str:
@@ -80,6 +83,7 @@ def register(
     dims: tuple[int, ...] | None = None,
     tiny_options: Mapping[str, Any] | None = None,
     find_weights: Callable[[str, Mapping[str, Any]], object] | None = None,
+    has_epochs: bool = True,
 ) -> Callable[[Factory], Factory]:
     """Register the decorated function as the maker of the model `name`; a name given twice is an error.
 
@@ -90,7 +94,7 @@ def register(
     def remember(make: Factory) -> Factory:
         family = make.__module__.rpartition(".")[2]
         entry = ModelEntry(
-            name, family, make, tiny_shape, dims or (len(tiny_shape),), tiny_options or {}, find_weights
+            name, family, make, tiny_shape, dims or (len(tiny_shape),), tiny_options or {}, find_weights, has_epochs
         )
         _MODELS.add(name, entry)
         return make

@@ -236,6 +236,11 @@ class Run:
         count = self.info.get("parameters")
         return None if count is None else int(count)
 
+    @property
+    def chose_weights(self) -> bool:
+        """Whether its validation part chose among weights: a network's, for classical models are fitted in one go."""
+        return self.parameter_count is not None or "ensemble" in self.info
+
     def manifest(self) -> Manifest | None:
         """Read the manifest with the split this run was trained on, if it is there."""
         path = self.files.manifest

@@ -84,7 +84,7 @@ class LessonHearer(Protocol):
         ...
 
 
-def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
+def gather_lessons(source: Path, *, fewest_labels: int = 2) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     """List the tracks to teach from.
 
     Parameters
@@ -92,6 +92,8 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     source : Path
         A folder with one folder per genre (searched recursively), or a manifest CSV with the columns `path`, `label`
         and optionally `group`.
+    fewest_labels : int
+        Genres below which there is nothing to learn; tracks that are added to others may be of one.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     Raises
     ------
     DataError
-        When there is nothing to learn from, fewer than two genres, or one that cannot be a genre.
+        When there is nothing to learn from, too few genres, or one that cannot be a genre.
     """
     lessons: list[Lesson] = []
     warnings: list[str] = []
@@ -142,7 +144,7 @@ def gather_lessons(source: Path) -> tuple[tuple[Lesson, ...], tuple[str, ...]]:
     labels = sorted({lesson.label for lesson in lessons})
     if UNSURE in labels:
         raise DataError(f"a genre cannot be called {UNSURE!r}: that is the answer where none is likely enough")
-    if len(labels) < 2:
+    if len(labels) < fewest_labels:
         only = f"only the genre {labels[0]!r}" if labels else "no tracks"
         raise DataError(
             f"{source} holds {only}",
@@ -204,29 +206,28 @@ def key_of(*parts: object) -> str:
 def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLesson | str:
     """Hear one lesson, or say why it cannot be heard."""
     try:
-        if not lesson.path.is_file():
-            audio.probe(lesson.path)  # knows how to say what is wrong with it
-        content = sha256_of(lesson.path)
+        with audio.as_audio_error(lesson.path):
+            if not lesson.path.is_file():
+                audio.probe(lesson.path)  # knows how to say what is wrong with it
+            content = sha256_of(lesson.path)
 
-        # The content is the key, whatever the file is called now.
-        kept = folder / f"{content}.npz" if folder else None
-        found = _read_kept(kept) if kept else None
-        if found is None:
+            # The content is the key, whatever the file is called now.
+            kept = folder / f"{content}.npz" if folder else None
+            found = _read_kept(kept) if kept else None
+            if found is not None:
+                return HeardLesson(lesson, content, *found)
             outputs, warnings = hearer.hear(lesson.path)
-            found = outputs["embedding"].astype(np.float32), warnings
-            if kept:
-                stream = io.BytesIO()
-                np.savez(stream, embedding=found[0], warnings=np.array(warnings, dtype=np.str_))
-                with (  # a cache that is full or read-only costs time, not the lesson
-                    suppress(OSError),
-                    replacing(kept, tidy=False, durable=False) as temporary,
-                ):
-                    temporary.write_bytes(stream.getvalue())
     except AudioError as error:
         return str(error)
-    except OSError as error:
-        return f"{printable(lesson.path)}: the file could not be read ({error.strerror or error})."
-    return HeardLesson(lesson, content, *found)
+
+    embedding = outputs["embedding"].astype(np.float32)
+    if kept:
+        stream = io.BytesIO()
+        np.savez(stream, embedding=embedding, warnings=np.array(warnings, dtype=np.str_))
+        # A cache that is full or read-only costs time, not the lesson.
+        with suppress(OSError), replacing(kept, tidy=False, durable=False) as temporary:
+            temporary.write_bytes(stream.getvalue())
+    return HeardLesson(lesson, content, embedding, warnings)
 
 
 def _read_kept(path: Path) -> tuple[Float32, tuple[str, ...]] | None:

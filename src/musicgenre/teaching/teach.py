@@ -7,90 +7,47 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from musicgenre._files import writing_result
 from musicgenre._locks import file_lock
-from musicgenre._numbers import softmax
 from musicgenre._outputs import refuse_overwriting
 from musicgenre._text import printable
-from musicgenre.audio import MAX_DURATION_S, choose_level, parse_level
+from musicgenre.audio import MAX_DURATION_S, Level, choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
 from musicgenre.bundle.card import BundleCard
-from musicgenre.bundle.load import load_bundle
+from musicgenre.bundle.ears import BOTH, load_ears
 from musicgenre.bundle.stages import ears_sha256
-from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle
+from musicgenre.bundle.store import DEFAULT_BUNDLE
 from musicgenre.errors import AudioError, BundleError, DataError, UsageError
-from musicgenre.evaluation.calibration import (
-    Answered,
-    apply_threshold,
-    calibration_error,
-    choose_threshold,
-    fit_temperature_by_count,
-)
-from musicgenre.evaluation.metrics import ClassMetrics, class_metrics, confusion_matrix, wilson_interval
+from musicgenre.evaluation.calibration import fit_temperature_by_count
 from musicgenre.features.published.musicnn.published import published
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
-from musicgenre.models.head import GenreHead, taught_path
+from musicgenre.models.head import GenreHead, heard_path, list_taught, taught_path
 from musicgenre.models.support import LEAST_TAGS
-from musicgenre.teaching.lessons import HeardLesson, gather_lessons, hear_lessons, key_of
+from musicgenre.teaching.advice import warnings_about
+from musicgenre.teaching.curve import CurvePoint, learning_curve
+from musicgenre.teaching.kept import CARD_KEY, KeptLessons, read_kept, with_new
+from musicgenre.teaching.lessons import HeardLesson, hear_lessons, key_of
+from musicgenre.teaching.score import TARGET, Score, believed, score_of
+from musicgenre.teaching.sources import LessonSource
 from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
-from musicgenre.teaching.trial import Trial, choose_settings, cross_validate, join_groups, near_pairs
+from musicgenre.teaching.trial import choose_settings, cross_validate, join_groups, near_pairs
 
-Float64 = NDArray[np.float64]
-Labels = NDArray[np.intp]
 Progress = Callable[[int, int], None]
 
 DEFAULT_TEACH_COVERAGE_S = 30.0
-TARGET = 0.9
-"""Share of the answered tracks that must be named rightly: it sets the "unsure" threshold."""
-
-FEW, VERY_FEW = 10, 5
-"""Tracks of a genre below which a person is told so."""
-
 _SEEDS = 3
 _MANY_TRACKS = 400  # one seed is enough beyond
 _VIEWS = {"all": None, "default": DEFAULT_COVERAGE_S, "one": 1e-3}  # seconds heard
 _DIGITS = 4  # of the figures on a card
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Score:
-    """What cross-validation found; tracks of a group (artist) stayed together.
-
-    Parameters
-    ----------
-    n_tested : int
-        Tracks that could be tested; a label whose tracks are all one group cannot.
-    accuracy : float
-        Share of them named rightly.
-    interval : tuple of float
-        Its 95 % interval (Wilson).
-    majority : float
-        What always naming the most frequent label would score.
-    calibration_error : float
-        Mean gap between confidence and accuracy.
-    answered : Answered
-        What the "unsure" threshold leaves, when as much is heard as `classify` hears.
-    classes : ClassMetrics
-        Precision, recall, F1 and number of tested tracks of every label.
-    """
-
-    n_tested: int
-    accuracy: float
-    interval: tuple[float, float]
-    majority: float
-    calibration_error: float
-    answered: Answered
-    classes: ClassMetrics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +68,12 @@ class Taught:
         Files that could not be heard, with the reason.
     seconds : float
         Time it took.
+    artists : dict of str to int
+        Artists that are known, by label.
+    n_known : int
+        Tracks whose artist is known.
+    curve : tuple of CurvePoint
+        How accuracy grew with the tracks, where that was asked for.
     """
 
     head: GenreHead
@@ -120,63 +83,91 @@ class Taught:
     warnings: tuple[str, ...]
     failures: tuple[tuple[Path, str], ...]
     seconds: float
+    artists: dict[str, int] = field(default_factory=dict)
+    n_known: int = 0
+    curve: tuple[CurvePoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Hearing:
+    """How tracks are heard: with which model, how much of them, at which level."""
+
+    model: str
+    coverage: Coverage
+    level: Level | None
 
 
 def teach(
-    source: Path,
+    source: Path | LessonSource,
     name: str,
     *,
-    model: str = "default",
+    model: str | None = None,
     output: Path | None = None,
     overwrite: bool = False,
-    coverage: float | str = DEFAULT_TEACH_COVERAGE_S,
+    update: bool = False,
+    coverage: float | str | None = None,
     level: float | str | None = None,
     max_duration_s: float | None = None,
+    with_curve: bool = False,
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Taught:
     """Teach a head from labelled tracks and save it.
 
+    What was heard is kept beside it (`models.head.heard_path`), for tracks to be added to.
+
     Parameters
     ----------
-    source : Path
-        A folder with one folder per genre, or a manifest CSV (`path`, `label`, optionally `group`).
+    source : Path or LessonSource
+        A folder with one folder per genre, or a manifest CSV (`path`, `label`, optionally `group`); or what says more.
     name : str
         Name of the head, for `classify --model`.
-    model : str
-        What hears: `default` (MSD-MusiCNN), or another embedding bundle in the cache, as `discogs-effnet`. The head
-        holds its name, and of a network that is a file of its own the checksum; nothing of the network itself.
+    model : str, optional
+        What hears: `default` (MSD-MusiCNN), another embedding bundle in the cache, as `mtt-musicnn` or
+        `discogs-effnet`, the path of one, or `both` MusiCNNs. The head holds its name (path), and of a network that is
+        a file of its own the checksum; nothing of the network itself.
     output : Path, optional
         Where to save it instead of the folder of taught heads; ends in `.json`.
     overwrite : bool
         Replace a head that exists.
-    coverage : float or "full"
-        Seconds of each track to hear, evenly spread.
+    update : bool
+        Add the tracks to those of the head that exists, which are not heard again. Model, coverage and level are
+        those of the head.
+    coverage : float or "full", optional
+        Seconds of each track to hear, evenly spread; by default 30.
     level : float or "off", optional
         RMS in dBFS that every track is brought to, here and whenever the head is used, or "off" for tracks as they
         are. By default that of the default head.
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
+    with_curve : bool
+        Also measure how accuracy grows with the number of tracks.
     jobs : int
         Tracks heard at a time.
     progress : callable
         Told (tracks done, tracks in all).
+    report : callable
+        Told what is going on before, one line at a time.
 
     Raises
     ------
     DataError
-        When the tracks do not allow to learn and to test: fewer than two genres, or too few tracks.
+        When the tracks do not allow to learn and to test: fewer than two genres, or too few tracks; when the folders
+        are artists; when there is nothing that could be added to.
     UsageError
-        When the name cannot be used, or the head exists.
+        When the name cannot be used, or the head exists, or does not where it is to be added to.
     BundleError
         When there is no such model, or it gives no embedding.
     """
     path = taught_path(name)  # refuses a name that cannot be one, wherever the head goes
-    wanted = Coverage.parse(coverage, max_duration_s)
+    wanted = source if isinstance(source, LessonSource) else LessonSource(source)
     if output is not None:
         if output.suffix != ".json":
             raise UsageError(f"{output} cannot be the file of a head", valid="a name that ends in .json")
         path = output
+    given = {"--model": model, "--coverage": coverage, "--level": level}
+    heard_so = Coverage.parse(DEFAULT_TEACH_COVERAGE_S if coverage is None else coverage, max_duration_s)
 
     # A lesson that comes to nothing leaves no folders behind that were made for it.
     made = [folder for folder in (path.parent, path.parent.parent) if not folder.exists()]
@@ -185,8 +176,50 @@ def teach(
         held.callback(_remove_empty, made)
         with writing_result(path, "Choose another --output"):
             held.enter_context(file_lock(path, "'musicgenre teach'"))
-        refuse_overwriting(path, overwrite=overwrite, inputs=[source], option="--output" if output else "--name")
-        return _teach(source, name, path, model=model, coverage=wanted, level=level, jobs=jobs, progress=progress)
+        inputs = [*wanted.inputs(), *([model] if model else [])]
+        option = "--output" if output else "--name"
+        for place in (path, heard_path(path)):
+            refuse_overwriting(place, overwrite=overwrite or update, inputs=inputs, option=option)
+
+        old: KeptLessons | None = None
+        if update:
+            old, hearing = _to_be_added_to(path, name, given, max_duration_s)
+        else:
+            default = GenreHead.load_default()
+            chosen = choose_level(parse_level(level), default.level)
+            hearing = _Hearing(_place_of(model or "default", default), heard_so, chosen)
+        return _teach(
+            wanted, name, path, hearing, old, with_curve=with_curve, jobs=jobs, progress=progress, report=report
+        )
+
+
+def _place_of(model: str, default: GenreHead) -> str:
+    """What a head calls the model that hears: a name, or the whole path of a file."""
+    if model == "default":
+        return default.bundle_name
+    return str(Path(model).absolute()) if Path(model).suffix == ".onnx" else model
+
+
+def _to_be_added_to(
+    path: Path, name: str, given: dict[str, Any], max_duration_s: float | None
+) -> tuple[KeptLessons, _Hearing]:
+    """Give what was heard for a head, and how; what was `given` by option must not contradict."""
+    if not path.is_file():
+        raise UsageError(
+            f"there is no taught model {name} that tracks could be added to ({path})",
+            valid=f"Taught: {', '.join(list_taught()) or 'none'}",
+            next_step="Teach it first, without --update",
+        )
+    head = GenreHead.load(path)
+    if others := [option for option, value in given.items() if value is not None]:
+        raise UsageError(
+            f"{' and '.join(others)} cannot be changed by --update: all tracks of a model are heard alike",
+            valid=f"{head.name} has its own",
+            next_step="Leave it out, or teach the model again with --overwrite",
+        )
+    old = read_kept(path, head)
+    coverage = old.coverage if max_duration_s is None else Coverage.parse(old.coverage.seconds, max_duration_s)
+    return old, _Hearing(head.bundle_name, coverage, head.level)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
@@ -197,47 +230,59 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def _teach(
-    source: Path,
+    source: LessonSource,
     name: str,
     path: Path,
+    hearing: _Hearing,
+    old: KeptLessons | None,
     *,
-    model: str,
-    coverage: Coverage,
-    level: float | str | None,
+    with_curve: bool,
     jobs: int,
     progress: Progress,
+    report: Callable[[str], None],
 ) -> Taught:
     """Teach a head and save it at `path`, which this process holds; the rest is as for `teach`."""
     started = time.monotonic()
-    lessons, warnings = gather_lessons(source)
-    default = GenreHead.load_default()
-    default = replace(default, level=choose_level(parse_level(level), default.level))
+    lessons, warnings = source.lessons(fewest_labels=1 if old else 2, report=report)
     # Tracks go side by side, so one thread each.
-    bundle = load_bundle(ensure_bundle(default.bundle_name if model == "default" else model), threads=1)
-    card = bundle.card
+    bundle = load_ears(hearing.model, threads=1)
+    card, coverage = bundle.card, hearing.coverage
     if card.kind != "embedding":
         raise BundleError(
             f"{card.name} gives no embedding to teach on: it is a {card.kind}",
             valid="an embedding bundle such as msd-musicnn or discogs-effnet",
         )
-    if card.name != default.bundle_name:
-        default = _on_other_ears(default, card)
+    if old and old.ears_sha256 != card.sha256:
+        raise DataError(
+            f"nothing can be added to {name}: its tracks were heard by another {card.name} than the one here",
+            next_step="Teach it all of its tracks again, with --overwrite",
+        )
+    default = replace(GenreHead.load_default(), level=hearing.level)
+    if hearing.model != default.bundle_name:
+        default = _on_other_ears(default, card, hearing.model)
 
     framing = Framing.of(card)
     ear = _LessonEar(Ear(framing, coverage, bundle.run, level=default.level))
     # Under another limit other tracks can be heard, so what was heard before does not count.
     limits = () if coverage.max_duration_s == MAX_DURATION_S else (coverage.max_duration_s,)
     key = key_of(card.sha256, coverage.seconds, default.level, *limits)
-    all_heard, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
-
-    heard, about_copies = without_copies(all_heard)
-    check_labels(heard, [reason for _, reason in failures] + list(about_copies))
+    new, failures = hear_lessons(lessons, ear, jobs=jobs, cache_key=key, progress=progress)
     noticed = []
-    for item in heard:
+    for item in new:
         noticed += [f"{item.lesson.path.name}: {note}" for note in item.warnings]
 
+    heard, about_copies = without_copies(new)
+    if old:
+        heard, moved = with_new(old.lessons, heard)
+        noticed += moved
+    check_labels(heard, [reason for _, reason in failures] + list(about_copies))
+
+    kept = KeptLessons(heard, coverage, card.sha256)
     head, score, about_fit = fit_head(name, heard, default, hop_s=framing.hop_s)
+    curve = _curve_of(heard, head.labels) if with_curve else ()
+    head = replace(head, card=head.card | _card_of_lessons(kept, curve))
     with writing_result(path, "Choose another --output; what was heard is kept, so the next time is quick"):
+        kept.save(heard_path(path))
         head.save(path)
     return Taught(
         head=head,
@@ -247,18 +292,23 @@ def _teach(
         warnings=(*warnings, *about_copies, *noticed, *about_fit),
         failures=failures,
         seconds=time.monotonic() - started,
+        artists=_artists_by_label(heard),
+        n_known=_n_known(heard),
+        curve=curve,
     )
 
 
-def _on_other_ears(default: GenreHead, card: BundleCard) -> GenreHead:
+def _on_other_ears(default: GenreHead, card: BundleCard, model: str) -> GenreHead:
     """Let the default head, which new heads take their surroundings from, stand on another network."""
     surroundings: dict[str, Any] = {"licences": {f"{card.name} weights": card.licence}}
     if sha256 := ears_sha256(card):
         surroundings["ears_sha256"] = sha256
+    if Path(model).suffix == ".onnx":  # a file of somebody's, which may become another
+        surroundings["bundle_sha256"] = card.sha256
 
     # Its style tags are those of MSD-MusiCNN, with a threshold for them.
     tags = default.style_tags if card.tags == published(default.bundle_name).tags else ()
-    return replace(default, bundle_name=card.name, style_tags=tags, card=surroundings)
+    return replace(default, bundle_name=model, style_tags=tags, card=surroundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +374,7 @@ def fit_head(
     pairs = near_pairs(views["all"])
     groups = join_groups([item.lesson.group for item in heard], pairs)
 
-    n_seeds = _SEEDS if len(heard) <= _MANY_TRACKS else 1
-    trials = [cross_validate(views, truth, groups, len(labels), seed) for seed in range(n_seeds)]
+    trials = [cross_validate(views, truth, groups, len(labels), seed) for seed in range(_n_seeds(len(heard)))]
     if trials[0].tested.sum() < 2:
         raise DataError(
             "no track can be spared to test what is learned",
@@ -343,20 +392,20 @@ def fit_head(
     temperatures = fit_temperature_by_count(
         np.concatenate(tested_logits), np.concatenate(tested_truth), np.concatenate(tested_counts)
     )
-    score = _score_of(trials, truth, counts, temperatures)
+    score = score_of(trials, truth, counts, temperatures)
 
     # An answer needs support, too: what is unlike all these tracks gets none.
     surely_right = []
     for trial in trials:
-        believed = _believed(trial.logits["default"], counts["default"], temperatures)
-        is_right = trial.tested & (believed.argmax(axis=1) == truth)
-        surely_right.append(is_right & (believed.max(axis=1) >= score.answered.threshold))
+        spoken = believed(trial.logits["default"], counts["default"], temperatures)
+        is_right = trial.tested & (spoken.argmax(axis=1) == truth)
+        surely_right.append(is_right & (spoken.max(axis=1) >= score.answered.threshold))
     support = support_of(
         [item.embedding for item in heard],
         heard_by_default,
         [trial.folds for trial in trials],
         surely_right,
-        least_tags=LEAST_TAGS if default.bundle_name == DEFAULT_BUNDLE else 0.0,
+        least_tags=LEAST_TAGS if default.bundle_name in (DEFAULT_BUNDLE, BOTH) else 0.0,
     )
 
     # The head that is kept learns from all tracks.
@@ -376,7 +425,7 @@ def fit_head(
         level=default.level,
         support=support,
     )
-    return head, score, _warnings_about(heard, pairs, labels, truth, trials, score)
+    return head, score, warnings_about(heard, pairs, labels, truth, trials, score)
 
 
 def check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> None:
@@ -421,87 +470,22 @@ def without_copies(heard: Sequence[HeardLesson]) -> tuple[tuple[HeardLesson, ...
     return tuple(kept), tuple(warnings)
 
 
-def rounded_threshold(chosen: Answered) -> float:
-    """Round up to three digits; where every track may be answered, ask of no answer more than the target itself.
-
-    The lowest confidence of a handful of tracks that are all answered rightly is near 1, and tells nothing of how low
-    one may be.
-    """
-    rounded = float(np.ceil(chosen.threshold * 1000) / 1000)
-    return min(rounded, TARGET) if chosen.n_answered == chosen.n_tracks else rounded
-
-
 def _tracks_by_label(heard: Sequence[HeardLesson]) -> dict[str, int]:
     """Count the tracks of every label, labels in order."""
     return dict(sorted(Counter(item.lesson.label for item in heard).items()))
 
 
-def _score_of(
-    trials: Sequence[Trial], truth: Labels, counts: dict[str, Labels], temperatures: tuple[float, float]
-) -> Score:
-    """Score what the trials said of tracks they had not seen, at the temperatures for many segments and for one."""
-    believed = {}
-    for view in ("all", "default"):
-        parts = [_believed(trial.logits[view], counts[view], temperatures)[trial.tested] for trial in trials]
-        believed[view] = np.concatenate(parts)
-    tested = np.concatenate([truth[trial.tested] for trial in trials])
-    n_tested = int(trials[0].tested.sum())
-
-    # Accuracy with all that was heard; the threshold with as much as `classify` hears.
-    best = believed["all"].argmax(axis=1)
-    accuracy = float((best == tested).mean())
-    right = believed["default"].argmax(axis=1) == tested
-    confidence = believed["default"].max(axis=1)
-    chosen = choose_threshold(confidence, right, target=TARGET, fewest=VERY_FEW * len(trials))
-
-    n_labels = trials[0].logits["all"].shape[1]
-    return Score(
-        n_tested=n_tested,
-        accuracy=accuracy,
-        interval=wilson_interval(accuracy * n_tested, n_tested),  # seeds repeat the tracks, they add none
-        majority=float(np.bincount(truth[trials[0].tested]).max() / n_tested),
-        calibration_error=calibration_error(believed["all"].max(axis=1), best == tested),
-        answered=apply_threshold(confidence, right, rounded_threshold(chosen)),
-        classes=class_metrics(confusion_matrix(tested, best, n_labels) / len(trials)),
-    )
+def _artists_by_label(heard: Sequence[HeardLesson]) -> dict[str, int]:
+    """Count the artists (groups) that are known, by label."""
+    artists: dict[str, set[str]] = {}
+    for item in heard:
+        artists.setdefault(item.lesson.label, set()).update({item.lesson.group} - {""})
+    return {label: len(names) for label, names in sorted(artists.items())}
 
 
-def _believed(logits: Float64, counts: Labels, temperatures: tuple[float, float]) -> Float64:
-    """Probabilities, shape (n_tracks, n_labels), at the temperature for so many segments."""
-    limit, single = temperatures
-    return softmax(logits / (limit + (single - limit) / counts)[:, np.newaxis])
-
-
-def _warnings_about(
-    heard: Sequence[HeardLesson],
-    pairs: Sequence[tuple[int, int]],
-    labels: Sequence[str],
-    truth: Labels,
-    trials: Sequence[Trial],
-    score: Score,
-) -> tuple[str, ...]:
-    """Say what a person should know: tracks that sound alike, small genres, and a score that means little."""
-    warnings = []
-    for a, b in pairs:
-        first, second = heard[a].lesson, heard[b].lesson
-        names = f"{first.path.name} ({first.label}) and {second.path.name} ({second.label})"
-        where = " under different genres" if first.label != second.label else ""
-        warnings.append(f"sound like one recording{where}: {names}; tested together")
-
-    for number, label in enumerate(labels):
-        size = int((truth == number).sum())
-        if size < FEW:
-            grade = "far too few" if size < VERY_FEW else "few"
-            tracks = "1 track is" if size == 1 else f"{size} tracks are"
-            warnings.append(f"{label}: {tracks} {grade}; {FEW} or more are better")
-        if not any(trial.tested[truth == number].any() for trial in trials):
-            warnings.append(f"{label}: could not be tested, since its tracks are all one group (or one track)")
-
-    if score.answered.n_answered == 0:
-        warnings.append(f"no confidence is right {TARGET:.0%} of the time: every answer will be 'unsure'; add tracks")
-    if score.interval[0] <= score.majority:
-        warnings.append("the score is not clearly above always naming the most frequent genre")
-    return tuple(warnings)
+def _n_known(heard: Sequence[HeardLesson]) -> int:
+    """Count the tracks whose artist is known."""
+    return sum(bool(item.lesson.group) for item in heard)
 
 
 def _card_of(
@@ -516,11 +500,13 @@ def _card_of(
     support = "none: too few right answers out of fold to set a limit by"
     if has_support:
         support = f"limit of the distance at {RIGHT_ANSWERS_LOST:.0%} loss of right answers out of fold"
-    weights = "MusiCNN weights" if default.bundle_name == DEFAULT_BUNDLE else f"{default.bundle_name} weights"
-    licences = {weights: default.card.get("licences", {}).get(weights, "")}
+    licences = default.card["licences"]
+    if default.bundle_name == DEFAULT_BUNDLE:  # of what the default head was taught on, nothing is in this one
+        licences = {"MusiCNN weights": licences["MusiCNN weights"]}
+    n_known = _n_known(heard)
     groups = "none given: tracks of one artist may stand on both sides"
-    if any(item.lesson.group for item in heard):
-        groups = "kept apart"
+    if n_known:
+        groups = "kept apart" if n_known == len(heard) else f"kept apart, known of {n_known} of {len(heard)} tracks"
     return {
         "description": f"Taught by its owner on {len(heard)} tracks; reads mean embeddings of {default.bundle_name}.",
         "taught": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -544,4 +530,31 @@ def _card_of(
         ],
         "licences": licences,
         **({"ears_sha256": default.ears_sha256} if default.ears_sha256 else {}),
+        **({"bundle_sha256": default.bundle_sha256} if default.bundle_sha256 else {}),
     }
+
+
+def _card_of_lessons(kept: KeptLessons, curve: Sequence[CurvePoint]) -> dict[str, Any]:
+    """What a card tells of the lessons: the checksum of what was heard, and the learning curve."""
+    told: dict[str, Any] = {CARD_KEY: kept.checksum()}
+    if curve:
+        points = []
+        for point in curve:
+            ends = [round(end, _DIGITS) for end in point.interval]
+            figures = {"accuracy": round(point.accuracy, _DIGITS), "interval_95": ends}
+            points.append({"tracks_a_label": point.tracks_per_label, **figures})
+        told["learning_curve"] = points
+    return told
+
+
+def _curve_of(heard: Sequence[HeardLesson], labels: Sequence[str]) -> tuple[CurvePoint, ...]:
+    """Measure how accuracy grows, with settings chosen on all tracks."""
+    features = np.stack([item.embedding.mean(axis=0, dtype=np.float64) for item in heard])
+    truth = np.array([labels.index(item.lesson.label) for item in heard], dtype=np.intp)
+    groups = join_groups([item.lesson.group for item in heard], near_pairs(features))
+    settings = choose_settings(features, truth, groups, len(labels), seed=0)
+    return learning_curve(features, truth, groups, len(labels), settings, n_seeds=_n_seeds(len(heard)))
+
+
+def _n_seeds(n_tracks: int) -> int:
+    return _SEEDS if n_tracks <= _MANY_TRACKS else 1

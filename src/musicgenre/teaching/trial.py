@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre.evaluation.calibration import fit_temperature, log_loss
+from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.models.discriminant import FitSettings, fit_discriminant
-from musicgenre.teaching.folds import grouped_folds
 
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.intp]

@@ -6,8 +6,9 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -28,8 +29,25 @@ RESUME_EVERY_S = 10.0
 CHATTER = ("lightning.pytorch", "lightning.fabric")
 """Loggers that say more than a person wants to read."""
 
-EpochProgress = Callable[[int, int], None]
-"""Takes (epochs done, all epochs)."""
+Count = Callable[[int, int], None]
+"""Takes (done, all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What tells a person how a training goes.
+
+    Parameters
+    ----------
+    epochs, batches : callable
+        Take how many epochs are done, and how many batches of the epoch, and all.
+    scores : callable
+        Takes a line at the end of every epoch: loss, what is watched of the validation part, and the best so far.
+    """
+
+    epochs: Count
+    batches: Count
+    scores: Callable[[str], None]
 
 
 class Bookkeeper(L.Callback):
@@ -41,17 +59,17 @@ class Bookkeeper(L.Callback):
         Where to write.
     settings : TrainingSection
         The recipe's section.
-    progress : callable, optional
-        See `EpochProgress`.
+    watch : Watch, optional
+        Who is told.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         settings: TrainingSection,
-        progress: EpochProgress | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        self.progress = progress
+        self.watch = watch
         self.folder = folder
         self.settings = settings
         self.rows: list[dict[str, float]] = []
@@ -75,6 +93,14 @@ class Bookkeeper(L.Callback):
         """Start the clock of the epoch."""
         self._started = time.perf_counter()
         self._waited = _waited_s(trainer)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell how far the epoch is."""
+        n_batches = trainer.num_training_batches
+        if self.watch is not None and math.isfinite(n_batches):
+            self.watch.batches(batch_idx + 1, int(n_batches))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the epoch, keep the weights if they are the best, stop if nothing improves."""
@@ -113,8 +139,9 @@ class Bookkeeper(L.Callback):
 
         # last: a state to resume from must not know more than the files beside it
         self._save_state(trainer)
-        if self.progress is not None:
-            self.progress(epoch + 1, self.settings.epochs)
+        if self.watch is not None:
+            self.watch.scores(self._in_words(row))
+            self.watch.epochs(epoch + 1, self.settings.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs to go on as if it had not stopped."""
@@ -137,6 +164,19 @@ class Bookkeeper(L.Callback):
         if gpu_states and len(gpu_states) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(gpu_states)
 
+    def _in_words(self, row: Mapping[str, float]) -> str:
+        """Losses, what is watched besides, and the best so far; epochs count from 1, as people do."""
+        monitor = self.settings.monitor
+        parts = [f"loss {row['train_loss']:.3f}", f"validation loss {row['validation_loss']:.3f}"]
+        for name in dict.fromkeys(("validation_accuracy", monitor)):
+            if name in row and name != "validation_loss":
+                parts.append(f"{words_of(name)} {row[name]:.3f}")
+        best = -self.best if self.settings.is_better_higher else self.best
+        return (
+            f"epoch {int(row['epoch']) + 1}: {', '.join(parts)}; "
+            f"best {words_of(monitor)} {best:.3f} at {self.best_epoch + 1}"
+        )
+
     def _save_state(self, trainer: L.Trainer) -> None:
         """Write the state to resume from, if the last one is old enough."""
         # all processes gather what is saved and wait for each other there: the first one's clock decides for all
@@ -147,6 +187,11 @@ class Bookkeeper(L.Callback):
         with replacing(path) if trainer.is_global_zero else nullcontext(path) as target:
             trainer.save_checkpoint(target)  # the first process alone writes
         self._saved = time.monotonic()
+
+
+def words_of(column: str) -> str:
+    """Name a column of the learning curves as people say it: `validation PR-AUC`."""
+    return column.replace("_roc_auc", " ROC-AUC").replace("_pr_auc", " PR-AUC").replace("_", " ")
 
 
 def hush() -> None:

@@ -24,7 +24,7 @@ from musicgenre.models.network import Network
 from musicgenre.runs.folder import RunFolder
 from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches
-from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, EpochProgress, arrays_of, hush
+from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, Watch, arrays_of, hush
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.inputs import Normalise
@@ -92,7 +92,7 @@ def fit_network(
     hardware: Hardware,
     *,
     resume: bool = False,
-    progress: EpochProgress | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train `network` and leave it with its best weights.
 
@@ -108,8 +108,8 @@ def fit_network(
         Where it is trained.
     resume : bool
         Go on from the state that lies in the folder, if there is one.
-    progress : callable, optional
-        See `EpochProgress`.
+    watch : Watch, optional
+        Who is told how it goes.
 
     Returns
     -------
@@ -123,8 +123,8 @@ def fit_network(
     """
     settings, train = data.settings, data.parts.train
     if hardware.devices > 1:
-        progress = None  # a spawned process cannot draw on this one's terminal
-    books = Bookkeeper(folder, settings, progress)
+        watch = None  # a spawned process cannot draw on this one's terminal
+    books = Bookkeeper(folder, settings, watch)
 
     # the task is that of the data's targets
     network = as_channels_last(network)

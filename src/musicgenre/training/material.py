@@ -153,9 +153,12 @@ def gather_material(
     if manifest is not whole:
         n_taken = sum(track.split == "validation" for track in manifest.tracks)
         n_left = sum(track.split == "train" and not track.augmented for track in manifest.tracks)
+        does = "are held out for it"  # a model that is fitted in one go has no weights to choose among
+        if model_entry(recipe.model.name).has_epochs:
+            does = "choose the weights (and thresholds)"
         report(
-            f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks choose the weights "
-            f"(and thresholds) and do not train; the column {SPLIT_BEFORE} marks them"
+            f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks {does} and do not "
+            f"train; the column {SPLIT_BEFORE} marks them"
         )
 
     # copies come after it, since only tracks that train are copied

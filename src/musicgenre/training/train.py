@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.runs.folder import RunFolder, check_output, output_folder, versions, write_group, write_study
+from musicgenre.training.bookkeeper import Watch, words_of
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
@@ -54,6 +55,7 @@ def train(
     jobs: int = 1,
     report: Report = lambda text: None,
     progress: Progress | None = None,
+    scores: Report = lambda text: None,
 ) -> Path:
     """Train a recipe on the tracks of a manifest; features are prepared on the way.
 
@@ -83,6 +85,8 @@ def train(
         Takes a line for the person who waits.
     progress : callable, optional
         Takes (what is being done, how much of it is done, how much there is).
+    scores : callable
+        Takes a line at the end of every epoch, where there is `progress`: loss, validation score, the best so far.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def train(
         words += ["--folds", str(folds)]
 
     command, hardware = shlex.join(words), hardware or Hardware()
-    session = _Session(command, seeds, folds, resume, hardware, store, jobs, report, progress)
+    session = _Session(command, seeds, folds, resume, hardware, store, jobs, report, progress, scores)
     folder = output or Path("runs") / chosen.name
     try:
         with output_folder(output, folder) as folder, folder_lock(folder, _DOING):
@@ -143,6 +147,7 @@ class _Session:
     jobs: int
     report: Report
     progress: Progress | None
+    scores: Report
 
     def train_all(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> None:
         """Train a recipe, or all that a study consists of, in a folder that this process holds."""
@@ -277,13 +282,32 @@ class _Session:
 
             device, watch = self.hardware.device(), None
             if self.progress is not None:
-                watch = partial(self.progress, f"training {folder.folder.name}")
-            found = fit_network(network, data, folder, self.hardware, resume=self.resume, progress=watch)
+                name = folder.folder.name
+                watch = Watch(
+                    epochs=partial(self.progress, f"training {name}"),
+                    batches=partial(self.progress, "  within the epoch"),
+                    scores=self.scores,
+                )
+            found = fit_network(network, data, folder, self.hardware, resume=self.resume, watch=watch)
+            self.report(_end_in_words(folder, recipe, found))
 
         for name, part in (("validation", parts.validation), ("test", parts.test)):
             scores = probabilities(network, normalise, part, device, facts["activation"])
             folder.write_predictions(name, part, scores)
         folder.finish(found)
+
+
+def _end_in_words(folder: RunFolder, recipe: Recipe, found: Mapping[str, Any]) -> str:
+    """Where a training stopped, which epoch was kept and why; epochs count from 1, as people do."""
+    epochs, best, settings = found["epochs"], found["best_epoch"] + 1, recipe.training
+    kept = folder.read_metrics(settings.monitor)[found["best_epoch"]]
+    text = f"stopped at {epochs}, best {best}"
+    if epochs >= settings.epochs:
+        text = f"all {epochs} epochs, best {best}"
+    text += f" ({words_of(settings.monitor)} {kept:.3f})"
+    if best == epochs == settings.epochs > 1:
+        text += ": the last was the best, and more training.epochs may do better"
+    return f"{folder.folder.name}: {text}"
 
 
 def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
