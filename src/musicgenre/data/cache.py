@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import sqlite3
 import struct
 import time
