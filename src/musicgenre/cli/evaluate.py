@@ -76,12 +76,12 @@ def evaluate(
                 valid="text or json",
                 next_step="Give one variant's folder for its page",
             )
-        _write(pretty_json(study.as_dict()) if kind is ReportFormat.json else study.to_text(), output)
+        _write(pretty_json(study.as_dict()) if kind is ReportFormat.json else study.to_text(), output, overwrite)
         return
 
     report = evaluate_run(run, part=part.value, pooling=chosen)
     render = {ReportFormat.text: report.to_text, ReportFormat.json: report.to_json}
-    _write(render_html(report) if kind is ReportFormat.html else render[kind](), output)
+    _write(render_html(report) if kind is ReportFormat.html else render[kind](), output, overwrite)
     if output is not None:
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
@@ -102,7 +102,7 @@ def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFo
     return _BY_SUFFIX[output.suffix.lower()]
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write(text: str, output: Path | None, overwrite: bool) -> None:
     """Write to a file and say so, or to the screen."""
     from musicgenre._files import write_text_atomic, writing_result
 
@@ -110,5 +110,5 @@ def _write(text: str, output: Path | None) -> None:
         typer.echo(text, nl=False)
         return
     with writing_result(output, "Give another --output"):
-        write_text_atomic(output, text)
+        write_text_atomic(output, text, overwrite=overwrite)
     typer.echo(f"wrote {output}")

@@ -259,8 +259,10 @@ def parse_tracks(
     return tuple(tracks)
 
 
-def write_manifest(manifest: Manifest, path: Path | str) -> Path:
-    """Write a manifest atomically, with paths relative to its new place; a file that is there is replaced.
+def write_manifest(manifest: Manifest, path: Path | str, *, overwrite: bool = True) -> Path:
+    """Write a manifest atomically, with paths relative to its new place.
+
+    A file that is there is replaced; without `overwrite` it stays, and FileExistsError says so.
 
     Cells are written as they are: a text that begins with `=`, `+`, `-` or `@` may be taken for a formula by a
     spreadsheet, and escaping it would change features and names.
@@ -289,7 +291,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> Path:
         rows.append(_cells_of(track, path.parent, extra))
 
     try:
-        write_text_atomic(path, _csv.format_rows(rows))
+        write_text_atomic(path, _csv.format_rows(rows), overwrite=overwrite)
     except UnicodeEncodeError as error:
         raise DataError(
             f"{error.object[max(error.start - 40, 0) : error.end + 20]!r} cannot be written as UTF-8",
