@@ -202,15 +202,27 @@ def writing_result(
     try:
         yield
     except FileExistsError as error:
-        raise kind(
-            f"{path} cannot be written: it came there while this command was at work, and was left as it is",
-            valid="A file is never overwritten unasked",
-            next_step=otherwise,
-        ) from error
+        raise came_meanwhile(path, otherwise, kind=kind) from error
     except OSError as error:
         raise kind(
             f"{path} cannot be written ({error.strerror or error})", next_step=room_advice(error) or otherwise
         ) from error
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is such a file; a name that no file can have, too long for one, names none."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there
+
+
+def came_meanwhile(
+    path: Path, otherwise: str = "Choose another --output", *, kind: type[MusicgenreError] = UsageError
+) -> MusicgenreError:
+    """What to raise where a new file is to be written and somebody else was quicker; parameters as above."""
+    return kind(
+        f"{path} cannot be written: it came there while this command was at work, and was left as it is",
+        valid="A file is never overwritten unasked",
+        next_step=otherwise,
+    )
 
 
 class SeekableView(io.RawIOBase):

@@ -129,6 +129,12 @@ def make_input(targets: Sequence[Target], seed: int, number: int) -> Input:
             continue
 
 
+def whole_input(target: Target) -> Input:
+    """A target as it is."""
+    file = target.damaged[0]
+    return Input(target, file, "whole", target.files[file])
+
+
 def use_input(given: Input, folder: Path) -> End:
     """Write an input into a new folder and use it."""
     path = given.write(folder)

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from musicgenre.audio import decoding_apart
-from tests.attack.base import End, make_input, use_input
+from tests.attack.base import End, make_input, use_input, whole_input
 from tests.attack.kinds import DECODED, targets_of
 
 MOST_MB = 2_000
@@ -211,7 +211,8 @@ def _serve(line: Connection, kind: str, seed: int, folder: str, decodes_apart: b
         os.dup2(nothing.fileno(), 2)
 
     targets = targets_of(kind, work)
-    use_input(make_input(targets, seed, 0), work / "first")  # what is loaded late is loaded now
+    for number, target in enumerate(targets):  # what is loaded and compiled late is no matter of an input
+        use_input(whole_input(target), work / f"whole-{number}")
     line.send(("ready", End("answer")))
     _limit_memory()
     with decoding_apart(None if decodes_apart else 1):

@@ -42,17 +42,15 @@ _MANIFEST = (
     + '"t, 9","a ""b"".wav",jazz,train,,1,0.5\n'
 ).encode()
 _ARTISTS = b"track_id,artist_group\nt0,one\nt1,two\nt2,\n"
-_CHECKSUMS = b"0123456789abcdef0123456789abcdef  0.wav\nfedcba9876543210fedcba9876543210 *b c.wav\n"
+_CHECKSUMS = b"track_id,md5\nt0,0123456789abcdef0123456789abcdef\nt1,fedcba9876543210fedcba9876543210\n"
 _RECIPE = """base: mfcc-cnn
 summary: "One of mine"
 notes: 'no more than "words"'
 systems: [E3, M1]
-representation: &one
+representation:
   name: mfcc
-  n_mfcc: 13
-  segment_s: 3.0
-features: {<<: *one}
-model: {name: cnn, width: 8}
+  options: {<<: &one {segment_s: 3.0}, n_mfcc: 13}
+model: {name: cnn2d}
 training:
   epochs: 3
   batch_size: 16
@@ -69,7 +67,7 @@ def manifests(folder: Path) -> list[Target]:
         ("manifest", _MANIFEST, ".csv", use_manifest),
         ("manifest before", (BEFORE / "music.csv").read_bytes(), ".csv", use_manifest),
         ("artists", _ARTISTS, ".csv", lambda path: _read(read_artists(path))),
-        ("checksums", _CHECKSUMS, ".md5", lambda path: _read(read_checksums(path))),
+        ("checksums", _CHECKSUMS, ".csv", lambda path: _read(read_checksums(path))),
         ("table", _MANIFEST, ".csv", lambda path: _read(index_csv(path, checksums=False).notes)),
     ]
     found = []
@@ -105,7 +103,7 @@ def recipes(folder: Path) -> list[Target]:
     published = [path for name, path in recipe_files().items() if not name.startswith("_")]
     found = [Target.of_file("own", _RECIPE.encode(), ".yaml", TEXT, use_recipe)]
     found += [Target.of_file(path.stem, path.read_bytes(), ".yaml", TEXT, use_recipe) for path in published[::8]]
-    settings = b"training.epochs=3\nmodel={name: cnn, width: 8}\nrepresentation.segment_s=3.0\nnotes=words"
+    settings = b"training.epochs=3\nmodel={name: cnn2d}\nrepresentation.options.segment_s=3.0\nnotes=words"
     return [*found, Target.of_file("settings", settings, ".txt", TEXT, use_settings)]
 
 

@@ -385,11 +385,13 @@ def info(
 
 def _write_manifest(manifest: Manifest, path: Path, *, overwrite: bool) -> Path:
     """Write a manifest; one that came there meanwhile stays."""
-    from musicgenre._files import writing_result
+    from musicgenre._files import came_meanwhile
     from musicgenre.data.manifest import write_manifest
 
-    with writing_result(path):
+    try:
         return write_manifest(manifest, path, overwrite=overwrite)
+    except FileExistsError as error:
+        raise came_meanwhile(path) from error
 
 
 def _manifest_to_write(manifest: Manifest, output: Path | None, overwrite: bool, *also_read: Path) -> Path:
