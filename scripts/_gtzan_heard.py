@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import audio
+from musicgenre.bundle.load import Bundle
 from musicgenre.bundle.store import get_default
 from musicgenre.listening.framing import Framing
 
@@ -74,12 +75,14 @@ def read_filtered(data: Path, first: int = 0, part: Literal["train", "test"] = "
     )
 
 
-def hear_mini(data: Path, level: audio.Level | None = None) -> tuple[Corpus, tuple[NDArray[np.float32], ...]]:
-    """The 100 tracks of gtzan-mini as the default bundle hears them, every segment; as they are, or at a level.
+def hear_mini(
+    data: Path, level: audio.Level | None = None, bundle: Bundle | None = None
+) -> tuple[Corpus, tuple[NDArray[np.float32], ...]]:
+    """The 100 tracks of gtzan-mini as a bundle hears them, every segment; as they are, or at a level.
 
-    With them the embedding of every track, shape (n_segments, width).
+    The default bundle, unless another is given. With them the embedding of every track, shape (n_segments, width).
     """
-    bundle = get_default()
+    bundle = bundle or get_default()
     card = bundle.card
     framing = Framing(card.sample_rate_hz, card.segment_samples, card.hop_samples, card.lead_samples)
     paths = sorted((data / "gtzan-mini" / "genres").glob("*/*.wav"))

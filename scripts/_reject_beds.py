@@ -58,6 +58,23 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "lincity-ng-data/02 - Robert van Herk - City Blues": ("blues", "jazz"),
 }
 
+# The same for the wide vocabulary (docs/genres.md), families or genres: of a whole game, then of single pieces.
+WIDE_GAMES: dict[str, tuple[str, ...]] = {
+    "extremetuxracer-data": ("electronic",),
+    "frozen-bubble-data": ("electronic",),
+    "wesnoth-1.16-music": ("classical",),  # its files say "Romantic Classical" themselves
+    "supertux-data": ("electronic",),
+    "warzone2100-music": ("ambient", "electronic", "experimental"),
+}
+WIDE_PLAUSIBLE: dict[str, tuple[str, ...]] = {
+    "hedgewars-data/Olympics": ("classical",),
+    "hedgewars-data/pirate": ("folk", "classical"),
+    "hedgewars-data/sdmusic": ("electronic", "classical"),  # "Hitman" by Kevin MacLeod
+    "hedgewars-data/snow": ("classical", "ambient"),
+    "hedgewars-data/underwater": ("ambient", "electronic"),
+    "wesnoth-1.16-music/traveling_minstrels": ("classical", "folk"),
+}
+
 _TEXT = (
     "The train to the coast leaves from platform four at a quarter past nine. It stops at every village on the way,"
     " and those who want to see the lighthouse should get off at the last but one. Bring a warm coat, since the wind"
@@ -95,6 +112,8 @@ class BedSound:
         Genres of the ten that would be a fair answer.
     source : Path or ndarray of shape (n_samples,)
         Where it is, or its samples at `RATE_HZ`.
+    wide : tuple of str
+        Families and genres of the wide vocabulary that would be a fair answer; none where nothing is known of a piece.
     """
 
     name: str
@@ -102,6 +121,7 @@ class BedSound:
     half: Half
     plausible: tuple[str, ...]
     source: Path | Float32
+    wide: tuple[str, ...] = ()
 
 
 def game_music(root: Path) -> Iterator[BedSound]:
@@ -111,7 +131,9 @@ def game_music(root: Path) -> Iterator[BedSound]:
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".ogg", ".opus") and path.stat().st_size >= SHORTEST_BYTES:
                 name = f"{package}/{path.stem}"
-                yield BedSound(name, "music", half, PLAUSIBLE.get(name, plausible), path)
+                fair = PLAUSIBLE.get(name, plausible)
+                wide = WIDE_PLAUSIBLE.get(name, fair + WIDE_GAMES.get(package, ()))
+                yield BedSound(name, "music", half, fair, path, tuple(dict.fromkeys(wide)))
 
 
 def speech() -> Iterator[BedSound]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,14 +30,16 @@ How to read it:
 def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the page."""
     parts = [HEAD]
-    front = FOLDER / "front.md"
-    if front.is_file():
-        parts.append(front.read_text(encoding="utf-8").strip() + "\n")
+    for name in ("front.md", "wide.md"):  # which scripts of their own write
+        if (FOLDER / name).is_file():
+            parts.append((FOLDER / name).read_text(encoding="utf-8").strip() + "\n")
     for key, section in content["section"].items():
         own = [row for row in rows if row.section == key]
         titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]
         parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
         parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
+    parts.append(_findings(content.get("finding", ()), records))
+    parts.append(_still_open(rows, records))
     parts.append("## Commands\n\n" + _commands(rows, records))
     return "\n".join(parts)
 
@@ -67,6 +70,7 @@ _COLUMNS = (
     "seeds",
     "segments",
     "macro F1",
+    "training",
     "protocol",
     "tracks",
 )
@@ -80,6 +84,7 @@ _TAG_COLUMNS = (
     "mean PR-AUC, 95 % interval (a random order)",
     "right, or agreeing, decisions (never naming a tag)",
     "seeds",
+    "training",
     "protocol",
     "tracks",
     "tags",
@@ -108,6 +113,7 @@ def _measured(record: Mapping[str, Any]) -> list[str]:
         seeds,
         interval(record["segment_accuracy"]) if several else "",
         f"{record['macro_f1']:.3f}",
+        _training(record),
         _protocol(record),
         str(record["n_tracks"]),
     ]
@@ -127,10 +133,77 @@ def _tags_measured(record: Mapping[str, Any]) -> list[str]:
         f"{interval(record['pr_auc'])} ({record['chance_pr_auc']:.3f})",
         f"{decisions['accuracy']:.4f} ({decisions['zeros_accuracy']:.4f})",
         f"{len(record['seeds'])}{spread}",
+        _training(record),
         _protocol(record),
         str(record["n_tracks"]),
         f"{len(record['tags']) - len(record['left_out'])} of {len(record['tags'])}",
     ]
+
+
+def _training(record: Mapping[str, Any]) -> str:
+    """Epochs that were trained and kept, and why training ended; empty where nothing is trained in epochs."""
+    training = record.get("training")
+    if not training:
+        return "" if "training" in record else "not recorded"
+    epochs, best = training["epochs"], training["best_epochs"]
+    ended = f"all {training['limit']} epochs"
+    if min(epochs) < training["limit"]:
+        ended = f"{_span(epochs)} of {training['limit']} epochs (patience {training['patience']})"
+    threads = f", threads {training['threads']}" if training["threads"] else ""
+    return f"{ended}, kept {_span(best)} by {training['monitor'].replace('_', ' ')}{threads}"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+
+
+def _findings(findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Whether what a report found was found here: the difference of two rows, with an interval."""
+    lines = [
+        "## Did the reports' findings hold?",
+        "",
+        "Ours is the difference in accuracy of two rows of this page, with the 95 % interval of independent shares "
+        "(Newcombe 1998, from their own intervals); the rows share their tracks, so it is rather too wide than too "
+        "narrow. A finding **held** where the whole interval is on its side, **failed** where it is on the other; "
+        "else these few tracks do not tell. The last column says what should have been equal and was not.",
+        "",
+        "| finding | report | ours, 95 % interval | verdict | rows compared | beware |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in findings:
+        names = (entry["better"], entry["worse"])
+        ours, verdict = "not measured", "open"
+        if all(name in records for name in names):
+            better, worse = (records[name]["accuracy"] for name in names)
+            value, low, high = _difference(better, worse)
+            ours = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            verdict = "**held**" if low > 0 else "**failed**" if high < 0 else "not told"
+        compared = " against ".join(f"`{name}`" for name in names)
+        cells = (entry["finding"], entry["report"], ours, verdict, compared, entry.get("beware", ""))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float, float]:
+    """First minus second with Newcombe's interval, from the interval of each."""
+    value = first["value"] - second["value"]
+    below = math.hypot(first["value"] - first["low"], second["high"] - second["value"])
+    above = math.hypot(first["high"] - first["value"], second["value"] - second["low"])
+    return value, max(-1.0, value - below), min(1.0, value + above)
+
+
+def _still_open(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is not measured yet, and what is to be measured again, by reason."""
+    reasons: dict[str, list[Row]] = {}
+    for row in rows:
+        reason = row.still_open or ("" if row.record_name in records or row.elsewhere else row.unmeasured)
+        if reason:
+            reasons.setdefault(reason, []).append(row)
+    lines = ["## Still open", "", "`python scripts/results.py make` trains these, what has most value first.", ""]
+    for reason, own in reasons.items():
+        listed = ", ".join(dict.fromkeys(f"{row.code} {row.recipe}" for row in own))
+        lines.append(f"- {reason[:1].upper()}{reason[1:]}: {listed}.")
+    return "\n".join(lines) + "\n"
 
 
 def _protocol(record: Mapping[str, Any]) -> str:

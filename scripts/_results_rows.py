@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musicgenre.evaluation.report import LabelReport
+    from musicgenre.runs.folder import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
@@ -40,6 +41,8 @@ class Row:
     members: tuple[str, ...] = ()
     how: str = "mean"
     elsewhere: bool = False  # published by others: nothing here trains it
+    still_open: str = ""  # why the row is to be trained again although it has a record
+    value: int = 1  # rows of more value are trained first
 
     @property
     def record_name(self) -> str:
@@ -107,6 +110,8 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             members=tuple(entry.get("members", ())),
             how=entry.get("how", "mean"),
             elsewhere=entry.get("elsewhere", False),
+            still_open=entry.get("open", ""),
+            value=entry.get("value", 1),
         )
         for entry in content["row"]
         for protocol in entry["protocols"]
@@ -122,10 +127,11 @@ def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any
     from musicgenre.training.recipe_names import current_name
 
     report = evaluate(run)
-    first = open_runs(run)[0]
+    runs = open_runs(run)
     kept = ("systems", "protocol", "leaky", "how", "n_tracks", "n_segments", "n_folds", "parameter_count")
     plain = report.as_dict()
     recipe = current_name(plain["recipe"])  # an old run knows its recipe by a former name
+    first = runs[0]
     command = command or str(first.info.get("command", "")).replace(f" {plain['recipe']} ", f" {recipe} ")
     return {
         "format_version": RECORD_VERSION,
@@ -133,9 +139,28 @@ def record_of(run: Path, data: str, command: str | None = None) -> dict[str, Any
         "recipe": recipe,
         **{name: plain[name] for name in kept},
         **(_label_figures(report, plain) if isinstance(report, LabelReport) else _tag_figures(plain)),
+        "training": _training_of(runs),
         "command": command,
         "date": str(first.info.get("finished") or "")[:10],
         "versions": first.info.get("versions", {}),
+    }
+
+
+def _training_of(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Epochs that the runs trained, those that were kept, and their limits; None where there is none to choose."""
+    import yaml
+
+    epochs = [run.info["epochs"] for run in runs if run.best_epoch is not None]
+    if not epochs:
+        return None
+    recipe = yaml.safe_load(runs[0].files.recipe.read_text(encoding="utf-8"))["training"]
+    return {
+        "epochs": epochs,
+        "best_epochs": [run.best_epoch + 1 for run in runs if run.best_epoch is not None],
+        "limit": recipe["epochs"],
+        "patience": recipe.get("patience"),
+        "monitor": recipe["monitor"],
+        "threads": runs[0].info.get("threads"),
     }
 
 

@@ -30,6 +30,7 @@ PUBLIC_MODULES = (
     "musicgenre.bundle.card",
     "musicgenre.bundle.store",
     "musicgenre.models.head",
+    "musicgenre.models.wide",
     "musicgenre.features.registry: create_representation, list_representations",
     "musicgenre.features.mel.specification",
     "musicgenre.features.mel.reference",

@@ -5,18 +5,21 @@ Run: python scripts/results.py                      writes the page from docs/re
                                                     not measured, or the page is out of date
      python scripts/results.py add RUN DATA         writes the record of a run folder (DATA: a key of rows.toml)
      python scripts/results.py missing              prints the commands that would make the missing records
-     python scripts/results.py make WORK --source FOLDER [--only REGEX] [--extra="--accelerator gpu"]
-                                                    runs them in the folder WORK and writes the records
+     python scripts/results.py make WORK --source FOLDER [--only REGEX] [--jobs N] [--extra="--accelerator gpu"]
+                                                    runs them and those that are open in the folder WORK, one thread
+                                                    each, and writes the records; can be interrupted and goes on
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from _results_page import interval, render
@@ -47,18 +50,37 @@ def _add(run: Path, data: str, command: str | None, rows: Sequence[Row]) -> int:
     return 0
 
 
-def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Sequence[Row]) -> int:
-    """Train every row that has no record, resuming what was begun, and write the records."""
+def _make(work: Path, source: Path, only: str, extra: Sequence[str], rows: Sequence[Row], jobs: int) -> int:
+    """Train every row that has no record or is open, what has most value first, and write the records.
+
+    Trainings run beside each other, each with one thread; what was begun is gone on with.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    failed = []
     measured = records_at_hand()
+    wanted = []
     for row in rows:
-        if row.elsewhere or row.record_name in measured or not any(re.search(only, name) for name in _names(row)):
-            continue
-        needed = [other for other in rows if other.run_name in row.command.split()]  # the members of an ensemble
-        if not all(_run(one, work, source, extra) for one in (*needed, row)):
-            failed.append(row.run_name)
-        elif _add(row.run_folder(work), row.data, row.command, rows):
+        is_done = row.elsewhere or (row.record_name in measured and not row.still_open)
+        if not is_done and any(re.search(only, name) for name in _names(row)):
+            wanted.append(row)
+    wanted.sort(key=lambda row: -row.value)
+    for row in wanted:
+        _write_manifest(row, work, source)
+
+    # a study's variants are one training, and the members of an ensemble come before it
+    trainings: dict[str, Row] = {}
+    for row in wanted:
+        for needed in (*(other for other in rows if other.run_name in row.command.split()), row):
+            trainings.setdefault(needed.run_name, needed)
+    alone = {name: row for name, row in trainings.items() if not row.members}
+    with ThreadPoolExecutor(jobs) as pool:
+        ended = dict(zip(alone, pool.map(lambda row: _run(row, work, extra), alone.values()), strict=True))
+    for row in trainings.values():
+        if row.members:
+            ended[row.run_name] = _run(row, work, extra)
+
+    failed = [row.run_name for row in wanted if not ended[row.run_name]]
+    for row in wanted:
+        if ended[row.run_name] and _add(row.run_folder(work), row.data, row.command, rows):
             failed.append(row.record_name)
     for name in dict.fromkeys(failed):
         print(f"failed: {name}", file=sys.stderr)
@@ -73,21 +95,25 @@ def _names(row: Row) -> list[str]:
     return [row.record_name, *(old + row.record_name.removeprefix(row.trained) for old in formerly)]
 
 
-def _run(row: Row, work: Path, source: Path, extra: Sequence[str]) -> bool:
+def _write_manifest(row: Row, work: Path, source: Path) -> None:
+    if (work / row.source["manifest"]).is_file():
+        return
+    index = row.source["index"].format(source=source.resolve(), root=ROOT)
+    subprocess.run([*shlex.split(index), "--output", row.source["manifest"]], cwd=work, check=True)
+    for command in row.source.get("then", ()):
+        subprocess.run(shlex.split(command.format(source=source.resolve())), cwd=work, check=True)
+
+
+def _run(row: Row, work: Path, extra: Sequence[str]) -> bool:
     """Run the command of a row, going on with what was begun; whether it ended well."""
-    if not (work / row.source["manifest"]).is_file():
-        index = row.source["index"].format(source=source.resolve(), root=ROOT)
-        subprocess.run([*shlex.split(index), "--output", row.source["manifest"]], cwd=work, check=True)
-        for command in row.source.get("then", ()):
-            words = shlex.split(command.format(source=source.resolve()))
-            subprocess.run(words, cwd=work, check=True)
     begun = ["--resume"] if (work / row.run_name).exists() else []
     if row.members and begun:
         return True
     further = [] if row.members else [*begun, *extra]
     words = [*shlex.split(row.command), "--output", row.run_name, *further]
     print(f"== {shlex.join(words)}", flush=True)
-    return subprocess.run(words, cwd=work, check=False).returncode in _TRAINED
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, cwd=work, check=False, env=one_thread).returncode in _TRAINED
 
 
 def _check(text: str, problems: Sequence[str]) -> int:
@@ -113,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make.add_argument("work", type=Path, help="folder for manifests and runs")
     make.add_argument("--source", type=Path, required=True, help="folder with the research data")
     make.add_argument("--only", default="", help="regular expression on RECIPE--DATA--PROTOCOL, new names or old")
+    make.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings beside each other")
     make.add_argument("--extra", default="", help="further arguments of 'musicgenre train', in one text")
     chosen = parser.parse_args(arguments)
     content, rows = read_rows(FOLDER / "rows.toml")
@@ -120,11 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _add(chosen.run, chosen.data, chosen.words, rows)
     if chosen.action == "missing":
         measured = records_at_hand()
-        wanted = [row.command for row in rows if not row.elsewhere and row.record_name not in measured]
+        wanted = []
+        for row in sorted(rows, key=lambda row: -row.value):
+            if not row.elsewhere and (row.still_open or row.record_name not in measured):
+                wanted.append(row.command)
         print("\n".join(dict.fromkeys(wanted)))
         return 0
     if chosen.action == "make":
-        return _make(chosen.work, chosen.source, chosen.only, shlex.split(chosen.extra), rows)
+        return _make(chosen.work, chosen.source, chosen.only, shlex.split(chosen.extra), rows, chosen.jobs)
     records, problems = read_records(rows)
     text = render(content, rows, records)
     if chosen.check:

@@ -140,13 +140,13 @@ def _info_wav() -> bytes:
     return wav[:4] + struct.pack("<I", len(wav) - 8 + len(chunk)) + wav[8:] + chunk
 
 
-def _moov_first() -> bytes:
+def _moov_first(movflags: str = "+faststart") -> bytes:
     """An M4A whose sound stands behind its tags, so that it moves when they grow; no free space is left."""
     import av
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "fast.m4a"
-        with av.open(str(path), "w", format="ipod", options={"movflags": "+faststart"}) as output:
+        with av.open(str(path), "w", format="ipod", options={"movflags": movflags}) as output:
             stream = output.add_stream("aac", rate=44100, layout="stereo")
             frame = av.AudioFrame.from_ndarray(music(0.4).T.copy(), format="fltp", layout="stereo")
             frame.rate = 44100
@@ -187,6 +187,8 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "m4a": lambda: _changed(_encoded(".m4a"), ".m4a", _mp4),
     "m4a-bare": lambda: _encoded(".m4a"),
     "m4a-moov-first": _moov_first,
+    "m4a-fragmented-first": lambda: _moov_first("+frag_keyframe+empty_moov+default_base_moof"),
+    "m4a-fragmented-offsets-first": lambda: _moov_first("+frag_every_frame+empty_moov"),
     "alac": lambda: _changed(_encoded(".alac.m4a"), ".alac.m4a", _mp4),
     "wma": lambda: _changed(_encoded(".wma"), ".wma", _asf),
     "wma-bare": lambda: _encoded(".wma"),

@@ -249,6 +249,7 @@ def test_an_option_that_cannot_be_used_is_told_before_anything_is_imported(beets
         ("min_confidence", ".nan", "musicgenre.min_confidence"),
         ("jobs", "many", "musicgenre.jobs"),
         ("style", "yes", "max_genres"),
+        ("genres", "all", "musicgenre.genres"),
         ("style", "perhaps", "musicgenre.style"),
         ("coverage", "-3", "coverage"),
         ("model", "no-such-model", "no-such-model"),

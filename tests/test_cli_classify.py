@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 from functools import partial
@@ -157,6 +158,25 @@ def test_output_file_resumes_without_hearing_again(toy: Path, library: Path, tmp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
+def test_rows_of_files_that_are_gone_are_left_out_when_resumed(toy: Path, library: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "music", tmp_path / "out.csv"
+    shutil.copytree(library, folder)
+    words = ("classify", folder, "--model", toy, "--output", out, "--resume")
+    assert run(*words).returncode == 0
+    n_lines = len(out.read_text().splitlines())
+    first = min(path for path in folder.rglob("*") if path.is_file())
+    away = first.rename(tmp_path / first.name)
+    done = run(*words)
+    assert (
+        done.returncode == 0
+        and f"left out 1 rows of files that are gone; {out}.gone keeps them".encode() in done.stderr
+    )
+    assert len(out.read_text().splitlines()) == n_lines - 1
+    away.rename(first)
+    done = run(*words)
+    assert b"0 classified, 3 done before" in done.stderr and len(out.read_text().splitlines()) == n_lines
+
+
 def test_ctrl_c_leaves_a_valid_file_that_resumes(toy: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "many", tmp_path / "results.jsonl"
     for index in range(400):

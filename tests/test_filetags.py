@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import sys
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,6 +21,7 @@ from musicgenre.filetags.splice import (
     Edit,
     Splice,
     SplicedView,
+    check_replaceable,
     replace_spliced,
     temporary_beside,
 )
@@ -140,6 +142,28 @@ def test_pages_are_numbered_anew_where_a_comment_needs_more() -> None:
     new, splice = changed(tagged("ogg"), {"genre": ("z" * 200_000,)})
     assert mutagen.File(io.BytesIO(new))["genre"] == ["z" * 200_000]
     assert spliced(new, splice.inverse()) == tagged("ogg")
+
+
+@pytest.mark.parametrize("kind", ["m4a-moov-first", "m4a-fragmented-first", "m4a-fragmented-offsets-first"])
+def test_sound_that_moves_is_found_where_it_lies_then(kind: str) -> None:
+    import av
+
+    def decoded(content: bytes) -> bytes:
+        with av.open(io.BytesIO(content)) as source:
+            return b"".join(frame.to_ndarray().tobytes() for frame in source.decode(audio=0))
+
+    new, _ = changed(tagged(kind), {"genre": ("Soul",)})
+    assert len(decoded(new)) > 100_000 and decoded(new) == decoded(tagged(kind))
+
+
+def test_tables_of_fragments_point_at_fragments() -> None:
+    new, _ = changed(tagged("m4a-fragmented-offsets-first"), {"genre": ("Soul" * 100,)})
+    table = new.rindex(b"tfra")
+    n_entries = int.from_bytes(new[table + 16 : table + 20], "big")
+    # of version 1: eight bytes of time, eight of the place, three numbers of a byte each
+    places = [table + 20 + number * 19 + 8 for number in range(n_entries)]
+    fragments = [int.from_bytes(new[place : place + 8], "big") for place in places]
+    assert new[table + 4] == 1 and fragments and all(new[at + 4 : at + 8] == b"moof" for at in fragments)
 
 
 def test_a_picture_is_not_kept_twice() -> None:
@@ -362,3 +386,14 @@ def test_a_view_is_a_file(tmp_path: Path) -> None:
         assert view.seek(place) == place and cast("BinaryIO", view).read(7) == whole[place : place + 7]
     with pytest.raises(OSError, match="Invalid"):
         view.seek(-1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who writes to a file")
+def test_a_file_that_another_program_writes_to_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(tagged("flac"))
+    with path.open("rb"):  # who only reads is in nobody's way
+        check_replaceable(path)
+    with path.open("ab"), pytest.raises(LibraryError, match="is open in another program that writes to it"):
+        check_replaceable(path)
+    check_replaceable(path)

@@ -29,8 +29,10 @@ from musicgenre.library.playlists import write_lists, write_table
 from musicgenre.library.undo import undo
 from musicgenre.library.write import Left, Wanted, WriteOptions, Written, settle_open, write_files
 from musicgenre.listening.answer import Answer
+from musicgenre.models.wide import NamedGenre
 from tests.cli import run
 from tests.limits import GUARD_S
+from tests.small_library import Ear, contents, genres, make_library
 from tests.tagged_files import MAKERS, tagged
 
 SUFFIXES = {
@@ -44,30 +46,6 @@ SUFFIXES = {
 }
 
 
-class Ear:
-    """Says what it is told to say of files, by their names; counts how often it is asked."""
-
-    names_tags = False
-    labels = ("jazz", "pop", "rock")
-    vocabulary = ("jazz", "pop", "rock", "bebop")
-    model, model_sha256 = "an ear", "e" * 64
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = answers
-        self.asked: list[str] = []
-
-    def classify(self, path: str) -> Answer:
-        self.asked.append(Path(path).name)
-        genre, confidence = self.answers.get(Path(path).stem, ("jazz", 0.9))
-        rest = (1 - confidence) / 2
-        scores = {label: confidence if label == genre else rest for label in self.labels}
-        best = genre if confidence >= 0.5 else "unsure"
-        tags = {"bebop": 0.6, "happy": 0.5, "80s": 0.4}
-        return Answer(
-            path, 30.0, 18.0, best, confidence, scores, tags, "bebop", model=self.model, unsure_threshold=0.5
-        )
-
-
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
@@ -77,14 +55,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
     """Seven files: three without a genre."""
-    folder = tmp_path / "music"
-    folder.mkdir()
-    for name, kind in (
-        *(("a.flac", "flac"), ("b.mp3", "mp3-2.3"), ("c.m4a", "m4a-bare"), ("d.ogg", "ogg"), ("e.mp3", "mp3-bare")),
-        *(("f.wav", "wav-bare"), ("g.wma", "wma")),
-    ):
-        (folder / name).write_bytes(tagged(kind))
-    return folder
+    return make_library(tmp_path / "music")
 
 
 def planned(paths: Sequence[Path], ear: Ear, **options: Any) -> list[PlanRow]:
@@ -106,14 +77,6 @@ def applied(rows: Sequence[PlanRow], **options: Any) -> list[Written | Left]:
 def taken_back(**which: Any) -> list[Written | Left]:
     with Journal() as journal:
         return list(undo(journal, journal.changes(state="done", **which), WriteOptions()))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def genres(folder: Path) -> dict[str, tuple[str, ...]]:
-    return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
 
 
 def test_a_plan_touches_nothing_and_an_undo_gives_every_byte_back(music: Path) -> None:
@@ -225,6 +188,49 @@ def test_albums_answer_together_where_they_agree(music: Path) -> None:
     assert rows["q"].set["genre"] == ("pop",) and rows["t"].why == "unsure" and rows["p"].why == "heard"
 
 
+class WideEar(Ear):
+    """Names what it is told to of the wide vocabulary: what leads, and all `(name, family, score, calibrated)`."""
+
+    def classify(self, path: str) -> Answer:
+        leading, told = self.answers[Path(path).stem]
+        genres = tuple(NamedGenre(*values) for values in told)
+        reason: Any = None if told else "low confidence"
+        scores = {"jazz": 0.6, "pop": 0.4}
+        return Answer(path, 30.0, 18.0, leading, 0.5, scores, model=self.model, genres=genres, reason=reason)
+
+
+ELECTRONIC = [("electronic", "electronic", 0.5, False), ("house", "electronic", 0.5, False)]
+POP = [("pop", "pop", 0.8, True)]
+HOUSE, ALL, NOTHING = ("house", ELECTRONIC), ("house", ELECTRONIC + POP), ("unsure", [])
+
+
+def test_wide_genres_are_planned_family_first(music: Path) -> None:
+    tracks = [music / "a.flac", music / "b.mp3", music / "c.m4a"]
+    ear = WideEar(a=ALL, b=NOTHING, c=("pop", POP))
+    for most, proposed in ((1, ("house",)), (2, ("electronic", "house")), (3, ("electronic", "house", "pop"))):
+        first, second, third = planned(tracks, ear, policy="replace", max_genres=most)
+        assert (first.proposed, first.confidence) == (proposed, None), "a tag's score is no probability"
+        assert (second.proposed, second.why) == ((), "unsure")
+        assert (third.proposed, third.confidence) == (("pop",), 0.5)
+
+    without = GenreMap(labels={"house": ()})
+    [row] = planned(tracks[:1], ear, policy="replace", max_genres=2, genre_map=without)
+    assert row.proposed == ("electronic", "pop"), "what a map drops takes no place"
+
+
+def test_an_album_has_the_wide_genres_of_two_thirds_of_its_tracks(music: Path) -> None:
+    tracks = [music / "a.flac", music / "b.mp3", music / "d.ogg"]
+    ear = WideEar(a=ALL, b=HOUSE, d=("pop", POP))
+    rows = planned(tracks, ear, policy="replace", max_genres=3, by_album=True)
+    assert {row.proposed for row in rows} == {("electronic", "house", "pop")}
+    assert {row.confidence for row in rows} == {None}
+
+    apart = WideEar(a=HOUSE, b=("pop", POP), d=NOTHING)
+    apart.model_sha256 = "f" * 64  # another ear: nothing is remembered of it
+    rows = planned(tracks, apart, policy="replace", max_genres=3, by_album=True)
+    assert [row.proposed for row in rows] == [("electronic", "house"), ("pop",), ()]
+
+
 def test_moods_and_decades_go_into_fields_of_their_own(music: Path) -> None:
     [row] = planned([music / "e.mp3"], Ear(), mood=True, decade="grouping", style=True, max_genres=2)
     assert row.set == {"genre": ("jazz", "bebop"), "mood": ("happy",), "grouping": ("1980s",)}
@@ -288,7 +294,8 @@ def test_a_file_that_changed_since_the_plan_is_left(music: Path) -> None:
     (music / "c.m4a").unlink()
     left = [outcome for outcome in applied(rows) if isinstance(outcome, Left)]
     assert len(left) == 3 and all(outcome.is_failure for outcome in left)
-    assert "tags were changed" in left[0].reason and "sound is another" in left[1].reason
+    assert left[0].reason.startswith(f"{music / 'a.flac'}: its tags were changed since the plan was made")
+    assert left[1].reason.startswith(f"{music / 'b.mp3'}: its sound is another than when the plan was made")
     assert (music / "b.mp3").read_bytes() == tagged("mp3-2.3")[:-400]
 
 
@@ -311,6 +318,23 @@ def test_an_undo_looks_at_what_others_did_since(music: Path) -> None:
     assert isinstance(outcomes["g.wma"], Left)
     same = ("b.mp3", "c.m4a", "e.mp3", "f.wav")
     assert {name: (music / name).read_bytes() for name in same} == {name: before[name] for name in same}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right on Windows")
+def test_two_names_of_one_file_are_written_one_after_the_other(music: Path) -> None:
+    before = (music / "e.mp3").read_bytes()
+    (music / "link.mp3").symlink_to(music / "e.mp3")
+    rows = planned([music / "e.mp3", music / "link.mp3"], Ear())
+    first, second = applied(rows)
+    assert isinstance(first, Written) and isinstance(second, Left) and second.reason == "it says so already"
+
+    # written through one name and then through the other, and taken back together
+    again = planned([music / "link.mp3"], Ear(link=("pop", 0.9)), policy="replace", update_own=True)
+    tags = read_tags(music / "link.mp3")
+    with Journal() as journal:
+        wanted = Wanted(again[0].path, {"genre": ("Soul",)}, tags.sound_sha256, tags.tags_sha256)
+        assert isinstance(next(write_files(journal, journal.begin("apply"), [wanted], WriteOptions())), Written)
+    assert all(isinstance(outcome, Written) for outcome in taken_back()) and (music / "e.mp3").read_bytes() == before
 
 
 def test_corrections_win_from_then_on(music: Path) -> None:
@@ -490,15 +514,15 @@ def test_playlists_and_tables(tmp_path: Path) -> None:
 
 # What a child does until it is killed: write into every file, again and again, to and fro.
 _WRITER = """
-import sys
+import os, sys
 from pathlib import Path
 from musicgenre.filetags.music_file import read_tags
 from musicgenre.library.journal import Journal
 from musicgenre.library.write import Wanted, WriteOptions, settle_open, write_files
-files = sorted(Path(sys.argv[1]).iterdir())
 with Journal() as journal:
     settle_open(journal)
-    print("ready", flush=True)
+    files = sorted(Path(sys.argv[1]).iterdir())
+    print(os.getpid(), flush=True)
     for turn in range(10_000):
         wanted = []
         for path in files:
@@ -509,17 +533,34 @@ with Journal() as journal:
 """
 
 
+# The same in one child after another of a process that is warm: fifty starts of Python would be all that is measured.
+_FORKING_WRITER = f"""
+import os, sys
+import musicgenre.filetags.music_file, musicgenre.library.write
+for _ in sys.stdin:
+    writer = os.fork()
+    if not writer:
+        exec({_WRITER!r})
+    os.waitpid(writer, 0)
+    print("killed", flush=True)
+"""
+
+
 def _kill_at_random_moments(music: Path, n_kills: int, seed: int) -> None:
     """Every file is old or new, the journal agrees after the next start, nothing is left behind."""
     originals = contents(music)
     dice = random.Random(seed)
-    for _ in range(n_kills):
-        child = subprocess.Popen([sys.executable, "-c", _WRITER, str(music)], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
-        time.sleep(dice.random() * 0.15)
-        child.send_signal(signal.SIGKILL)
-        child.wait(GUARD_S)
-        child.stdout.close()
+    command = [sys.executable, "-c", _FORKING_WRITER, str(music)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as warm:
+        assert warm.stdin is not None and warm.stdout is not None
+        for _ in range(n_kills):
+            print("another", file=warm.stdin, flush=True)
+            writer = int(warm.stdout.readline())
+            time.sleep(dice.random() * 0.15)
+            os.kill(writer, signal.SIGKILL)
+            assert warm.stdout.readline() == "killed\n"
+        warm.stdin.close()
+        assert warm.wait(GUARD_S) == 0
 
     with Journal() as journal:
         settle_open(journal)
@@ -554,7 +595,7 @@ def test_a_kill_at_the_worst_moments(music: Path, place: str) -> None:
     assert done.returncode == -signal.SIGKILL
     with Journal() as journal:
         if place == "shutil.copystat":
-            assert len(list(music.iterdir())) == len(before) + 1  # what the kill left behind
+            assert len(list(music.iterdir())) > len(before)  # what the kill left behind
         assert len(settle_open(journal)) == len(before) and journal.changes() == []
     assert contents(music) == before
 
@@ -594,11 +635,11 @@ class TestCommands:
         done = run("library", "apply", plan, "--yes")
         assert done.returncode == 0 and b"2 written" in done.stderr
         assert read_tags(music / "c.m4a").genres == ("jazz",)
-        again = run("library", "apply", plan, "--yes")
-        assert again.returncode == 1 and b"tags were changed since the plan" in again.stderr
+        again = run("library", "apply", plan, "--yes")  # as after an interruption: what is written is written
+        assert again.returncode == 0 and b"0 written, 2 said so already" in again.stderr
 
-        history = run("library", "history").stdout.decode()
-        assert "apply  2 files" in history
+        done = run("library", "history")
+        assert b"apply  2 files" in done.stdout and b"bytes per file that was written" in done.stderr
         files = run("library", "history", "--path", music).stdout.decode()
         assert f"(none) -> jazz  {music / 'c.m4a'}" in files
         done = run("library", "undo", "--last", "--yes")
@@ -645,6 +686,7 @@ class TestCommands:
         [
             (["plan", "."], b"a plan needs a place"),
             (["plan", ".", "--show", "--style"], b"--max-genres 2"),
+            (["plan", ".", "--show", "--style", "--max-genres", "2", "--genres", "wide"], b"--genres wide"),
             (["plan", ".", "--show", "--decade", "date"], b"says something else already"),
             (["plan", ".", "--show", "--decade", "a=b"], b"no field that can be written"),
             (["plan", ".", "--show", "--map", "gone.toml"], b"cannot be read"),

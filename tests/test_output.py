@@ -1,8 +1,10 @@
-"""Result files: whole lines, resumed by path, size and time first, by content on a miss."""
+"""Result files: whole lines, resumed by path, size and time first, by the sound on a miss."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -10,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from musicgenre._files import sha256_of
 from musicgenre.errors import DataError, UsageError
+from musicgenre.filetags import music_file
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Failure
+from musicgenre.listening.paths import gather_paths
 from musicgenre.listening.results import Format, ResultFile, format_line, header_line
+from tests.tagged_files import tagged
 
 SETTINGS = {"model": "toy", "coverage": "default", "model_sha256": "0123"}
 
@@ -49,6 +55,154 @@ def test_resume_knows_unchanged_moved_and_touched_files(tmp_path: Path, track: P
         assert results.done(str(moved)) is not None
         moved.write_bytes(b"other music")
         assert results.done(str(moved)) is None
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_resume_knows_a_sound_whatever_its_tags_and_its_place(tmp_path: Path, kind: Format) -> None:
+    out, track = tmp_path / "results", tmp_path / "a.mp3"
+    track.write_bytes(tagged("mp3-2.3"))
+    with open_file(out, kind) as results:
+        results.add(record(track))
+    assert "sound:" in out.read_text()
+
+    moved = track.rename(tmp_path / "b.mp3")
+    moved.write_bytes(tagged("mp3-ape-and-id3"))  # the same sound, other tags, another size
+    other = tmp_path / "other.flac"
+    other.write_bytes(tagged("flac"))
+    for _ in range(2):
+        with open_file(out, kind) as results:
+            assert results.done(str(moved)) is not None and results.done(str(other)) is None
+    with open_file(out, kind) as results:
+        moved.write_bytes(tagged("mp3-bare"))
+        assert results.done(str(moved)) is not None
+        results.add(record(other))
+    open_file(out, kind).close()  # each file has its latest row alone; that of the old name stays, no folder was given
+    assert len(out.read_text().splitlines()) == 3 + (kind == "csv")
+
+
+def test_results_from_before_there_were_sounds_go_on(tmp_path: Path) -> None:
+    out, track = tmp_path / "results", tmp_path / "a.mp3"
+    track.write_bytes(tagged("mp3-2.3"))
+    with open_file(out) as results:
+        results.add(record(track))
+    line = json.loads(out.read_text())
+    out.write_text(json.dumps({**line, "sha256": sha256_of(track)}) + "\n")
+    moved = track.rename(tmp_path / "b.mp3")
+    with open_file(out) as results:
+        assert results.done(str(moved)) is not None
+
+
+def test_new_sounds_of_other_lengths_are_not_read_to_look_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, track, other = tmp_path / "results", tmp_path / "a.mp3", tmp_path / "b.mp3"
+    track.write_bytes(tagged("mp3-2.3"))
+    other.write_bytes(tagged("mp3-2.3") + bytes(100))
+    with open_file(out) as results:
+        results.add(record(track))
+    monkeypatch.setattr(music_file, "sound_sha256", lambda _: pytest.fail("it was read"))
+    with open_file(out) as results:
+        assert results.done(str(other)) is None and results.done(str(track)) is not None
+
+
+class TestFilesThatAreGone:
+    """Rows of files that are gone from a folder are left out, never forgotten, and only where the folder is there."""
+
+    @pytest.fixture
+    def music(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "music"
+        folder.mkdir()
+        for name, kind in (("a.mp3", "mp3-2.3"), ("b.flac", "flac"), ("c.ogg", "ogg")):
+            (folder / name).write_bytes(tagged(kind))
+        return folder
+
+    def names(self, out: Path) -> list[str]:
+        text = out.read_text()
+        rows = (
+            list(csv.DictReader(io.StringIO(text)))
+            if text.startswith("path")
+            else map(json.loads, text.split("\n")[:-1])
+        )
+        return [Path(row["path"]).name for row in rows]
+
+    def hear(self, out: Path, kind: Format, folder: Path, *, folders: list[str] | None = None) -> list[str]:
+        """Resume; tell which files were heard."""
+        heard = []
+        searched = [str(folder)] if folders is None else folders
+        with ResultFile(out, kind, SETTINGS, resume=True, overwrite=False, folders=searched) as results:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if results.done(str(path)) is None:
+                    results.add(record(path))
+                    heard.append(path.name)
+        return heard
+
+    @pytest.mark.parametrize("kind", ["json", "csv"])
+    def test_they_are_left_out_and_come_back_unheard(self, tmp_path: Path, music: Path, kind: Format) -> None:
+        out, gone = tmp_path / "out.txt", tmp_path / "out.txt.gone"
+        assert self.hear(out, kind, music) == ["a.mp3", "b.flac", "c.ogg"] and not gone.exists()
+        away = (music / "a.mp3").rename(tmp_path / "a.mp3")
+        for _ in range(2):
+            assert self.hear(out, kind, music) == [] and self.names(out) == ["b.flac", "c.ogg"]
+            assert self.names(gone) == ["a.mp3"]
+        away.rename(music / "a.mp3")
+        assert self.hear(out, kind, music) == [] and self.names(out) == ["b.flac", "c.ogg", "a.mp3"]
+        assert self.hear(out, kind, music) == [] and self.names(out) == ["b.flac", "c.ogg", "a.mp3"]
+
+        # moved within the folder: the old row goes, the new one comes
+        (music / "a.mp3").rename(music / "z.mp3")
+        assert self.hear(out, kind, music) == [] and self.names(out) == ["b.flac", "c.ogg", "z.mp3"]
+        assert self.names(gone) == ["a.mp3"]
+
+    @pytest.mark.parametrize("kind", ["json", "csv"])
+    def test_nothing_is_dropped_where_the_folder_is_missing_or_empty(
+        self, tmp_path: Path, music: Path, kind: Format
+    ) -> None:
+        out = tmp_path / "out.txt"
+        self.hear(out, kind, music)
+        before = out.read_bytes()
+        music.rename(tmp_path / "elsewhere")
+        for make in (lambda: None, music.mkdir):  # a disk that is not mounted: no folder, or an empty one
+            make()
+            gathered = []
+            with contextlib.suppress(UsageError):
+                gathered = list(gather_paths([str(music)], [], stdin=io.BytesIO()).folders)
+            assert gathered == [] and self.hear(out, kind, music, folders=gathered) == []
+            assert out.read_bytes() == before and not (tmp_path / "out.txt.gone").exists()
+
+    def test_rows_of_other_folders_and_of_what_cannot_be_looked_at_stay(
+        self, tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out.txt"
+        self.hear(out, "json", music)
+        (music / "a.mp3").unlink()
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "d.mp3").write_bytes(tagged("mp3-bare"))
+        assert self.names(out) == ["a.mp3", "b.flac", "c.ogg"]
+        self.hear(out, "json", other)
+        assert self.names(out) == ["a.mp3", "b.flac", "c.ogg", "d.mp3"]
+
+        def fails(path: str) -> None:
+            raise OSError(errno.EIO, "a disk that fails", path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "lstat", fails)
+            ResultFile(out, "json", SETTINGS, resume=True, overwrite=False, folders=[str(music)]).close()
+        assert "a.mp3" in self.names(out)
+
+    def test_a_new_beginning_forgets_them_and_a_file_of_somebody_else_stays(self, tmp_path: Path, music: Path) -> None:
+        out, gone = tmp_path / "out.txt", tmp_path / "out.txt.gone"
+        self.hear(out, "json", music)
+        (music / "a.mp3").unlink()
+        self.hear(out, "json", music)
+        assert gone.exists()
+        ResultFile(out, "json", SETTINGS, resume=False, overwrite=True).close()
+        assert not gone.exists()
+        gone.write_text("mine\n")
+        ResultFile(out, "json", SETTINGS, resume=False, overwrite=True).close()
+        assert gone.read_text() == "mine\n"
+        with pytest.raises(UsageError, match="gone is not a json result"):
+            self.hear(out, "json", music)
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])

@@ -25,8 +25,8 @@ from tests.small_store import make_store
 from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
-# What every parameter that takes a path is: an input, a file or a folder that is written, or a folder of ours, where
-# what is added has names of its own.
+# What every parameter that takes a path is: an input, a file or a folder that is written, a file that grows by whole
+# lines, or a folder of ours, where what is added has names of its own.
 PATHS = {
     ("augment", "manifest"): "input",
     ("augment", "output"): "folder",
@@ -34,8 +34,10 @@ PATHS = {
     ("bundles get", "source"): "input",
     ("classify", "output"): "file",
     ("classify", "plot"): "file",
-    ("compare", "first"): "input",
-    ("compare", "second"): "input",
+    ("compare", "against"): "input",
+    ("compare", "figures"): "ours",
+    ("compare", "output"): "file",
+    ("compare", "runs"): "input",
     ("data audit", "path"): "input",
     ("data get", "artists"): "input",
     ("data get", "folder"): "ours",
@@ -69,6 +71,9 @@ PATHS = {
     ("library review", "plan_file"): "input",
     ("library show", "plan_file"): "input",
     ("library undo", "path"): "input",
+    ("library watch", "folders"): "input",
+    ("library watch", "map_file"): "input",
+    ("library watch", "output"): "extended",
     ("prepare", "cache"): "ours",
     ("prepare", "manifest"): "input",
     ("prepare", "output"): "folder",
@@ -97,6 +102,7 @@ FILES: dict[tuple[str, str], tuple[str, str, str]] = {
     ("data split", "output"): ("data split m.csv --protocol track --output {}", ".csv", "a.wav"),
     ("data targets", "output"): ("data targets m.csv answers.jsonl --output {}", ".csv", "answers.jsonl"),
     ("embed", "output"): ("embed a.wav --model ears.onnx --output {}", ".npz", "a.wav"),
+    ("compare", "output"): ("compare run other --output {}", ".json", "run/run.json"),
     ("evaluate", "output"): ("evaluate run --output {}", ".json", "run/run.json"),
     ("export", "output"): ("export run --output {}", ".onnx", "run/predictions_test.csv"),
     ("library export", "output"): ("library export plan.jsonl --format csv --output {}", ".csv", "plan.jsonl"),

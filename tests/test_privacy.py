@@ -91,6 +91,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "library apply plan.jsonl --yes": (JOURNAL,),
     "library history": (JOURNAL,),
     "library undo --last --yes": (JOURNAL,),
+    "library watch lessons --model toy.onnx --output watched.jsonl --once --settle 0": (SOUNDS, JOURNAL),
     "library map init --model toy.onnx --output genres.toml": (),
 }
 LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,46 @@ def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None
     assert "0.79 (a macro precision, no accuracy) | 0.76" in page
     assert "**LEAKY** segment-leaky" in page and "`musicgenre train tiny --seeds 2`" in page
     assert record["n_tracks"] == 30 and record["seeds"] == [0, 1] and record["n_folds"] == 3
+
+
+def test_findings_and_what_is_open_stand_on_the_page(results: ModuleType, tmp_path: Path) -> None:
+    finding = '[[finding]]\nfinding = "leaks flatter"\nreport = "ours"\nbetter = "tiny--mini--segment-leaky"\n'
+    finding += 'worse = "tiny--mini--kfold-3"\nbeware = "seeds differ"\n'
+    nothing = finding.replace("leaks flatter", "nobody knows").replace("kfold-3", "artist")
+    rows = ROWS + 'open = "stopped too early"\nvalue = 3\n' + finding + nothing
+    (results.FOLDER / "rows.toml").write_text(rows, encoding="utf-8")
+    kfold, leaky = _runs(tmp_path / "runs")
+    trained = {"epochs": 40, "best_epoch": 11, "threads": 1}
+    info = json.loads((leaky / "run.json").read_text())
+    (leaky / "run.json").write_text(json.dumps({**info, **trained}))
+    (leaky / "recipe.yaml").write_text("training: {epochs: 100, patience: 28, monitor: validation_loss}\n")
+    results.main(["add", str(kfold), "mini"])
+    results.main(["add", str(leaky), "mini"])
+    assert results.main([]) == 0 and results.main(["--check"]) == 0
+
+    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "40 of 100 epochs (patience 28), kept 12 by validation loss, threads 1" in page
+    assert "- Stopped too early: E3 tiny." in page
+    lines = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    assert "seeds differ" in lines["| leaks flatter"] and "not measured | open" in lines["| nobody knows"]
+    found = results.records_at_hand()
+    better, worse = (found[name]["accuracy"] for name in ("tiny--mini--segment-leaky", "tiny--mini--kfold-3"))
+    assert f"{better['value'] - worse['value']:+.3f} [" in lines["| leaks flatter"]
+
+
+def test_what_is_open_is_trained_again_and_what_has_most_value_first(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = ROWS[ROWS.index("[[row]]") :]
+    rows = ROWS + entry.replace("tiny", "other") + 'value = 2\nopen = "too early"\n'
+    (results.FOLDER / "rows.toml").write_text(rows, encoding="utf-8")
+    monkeypatch.setattr(results, "records_at_hand", lambda: {"other--mini--kfold-3": {}, "tiny--mini--kfold-3": {}})
+    ran = []
+    failed = subprocess.CompletedProcess([], 3)
+    monkeypatch.setattr(results, "subprocess", SimpleNamespace(run=lambda words, **_: ran.append(words) or failed))
+    assert results.main(["make", str(tmp_path / "work"), "--source", str(tmp_path), "--jobs", "1"]) == 1
+    trained = [words[words.index("--output") + 1] for words in ran if words[1] == "train"]
+    assert trained == ["other--mini--kfold-3", "other--mini--segment-leaky", "tiny--mini--segment-leaky"]
 
 
 def test_a_row_without_a_record_fails(results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ _DEFAULTS = {
     "coverage": None,
     "min_confidence": 0.0,
     "max_genres": 1,
+    "genres": "ten",
     "style": False,
     "by": "track",
     "map": None,
@@ -182,6 +183,9 @@ class MusicgenrePlugin(plugins.BeetsPlugin):  # type: ignore[misc]
         style = self.config["style"].get(bool)
         if style and max_genres < 2:
             raise confuse.ConfigValueError("musicgenre.style adds a second genre: set max_genres to 2 or more")
+        genres = self.config["genres"].as_choice(("ten", "wide"))
+        if style and genres == "wide":
+            raise confuse.ConfigValueError("musicgenre.genres: wide names what style would add: leave style out")
         jobs = None if self.config["jobs"].get() is None else int(self._number("jobs", int, 1, _MOST_JOBS))
         given = self.config["coverage"].get()
         coverage = None if given is None else str(given)
@@ -189,7 +193,7 @@ class MusicgenrePlugin(plugins.BeetsPlugin):  # type: ignore[misc]
 
         n_jobs, n_threads = plan_threads(jobs, None, _SINGLES)
         model = os.path.expanduser(self.config["model"].as_str())  # noqa: PTH111  a name stays as it is
-        classifier = Classifier(model, coverage=coverage, threads=n_threads)
+        classifier = Classifier(model, coverage=coverage, threads=n_threads, genres=genres)
         genre_map = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
         options = PlanOptions(policy, max_genres, style, by_album=by_album, genre_map=genre_map)
 

@@ -25,7 +25,7 @@ def install_advice(extra: str) -> str:
     Parameters
     ----------
     extra : str
-        `features`, `plot`, `train`, `pretrained`, `stream` or `parquet`.
+        `features`, `plot`, `train`, `pretrained`, `stream`, `parquet` or `watch`.
     """
     torch = _version_of("torch") if extra in _WITH_TORCH else None
     words = ["pip", "install"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,7 +50,7 @@ class Known(Generic[Value]):
     state : FileState
         Its state now.
     sha256 : str
-        Hex SHA-256 of its content; empty where it was not taken.
+        Hex SHA-256 of its content, or another key of it; empty where it was not taken.
     is_unchanged : bool
         Whether it has the name and the state of then; otherwise its content was met under this or another name.
     """
@@ -71,14 +72,21 @@ class _Entry(Generic[Value]):
 
 
 class KnownFiles(Generic[Value]):
-    """Files by name and by content, each with a value; the latest of one name or content counts."""
+    """Files by name and by content, each with a value; the latest of one name or content counts.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    other_key : callable, optional
+        Asked for what else identifies the content of a file whose bytes are not known: empty where nothing does.
+    """
+
+    def __init__(self, other_key: Callable[[Path], str] | None = None) -> None:
+        self._other_key = other_key
         self._entries: dict[str, _Entry[Value]] = {}
         self._name_of: dict[str, str] = {}  # by SHA-256
         self._sizes: set[int] = set()
 
-    def remember(self, name: str, state: FileState, sha256: str, value: Value) -> None:
+    def remember(self, name: str, state: FileState, sha256: str, value: Value, *, of_all_bytes: bool = True) -> None:
         """Keep a file; one of the same name is replaced.
 
         Parameters
@@ -88,16 +96,19 @@ class KnownFiles(Generic[Value]):
         state : FileState
             What it was like before it was dealt with, so that a change meanwhile is noticed.
         sha256 : str
-            Hex SHA-256 of its content; empty: it is known by its name alone.
+            Hex SHA-256 of its content, or another key of it; empty: it is known by its name alone.
         value : object
             What to find again.
+        of_all_bytes : bool
+            Whether the key is that of all its bytes, so that only a file of the same size can have it.
         """
         self.forget(name)
         self._entries[name] = _Entry(state, sha256, value)
 
         if sha256:
             self._name_of[sha256] = name
-            self._sizes.add(state.size_bytes)
+            if of_all_bytes:
+                self._sizes.add(state.size_bytes)
 
     def forget(self, name: str) -> None:
         """Drop a file, if it is known."""
@@ -128,6 +139,8 @@ class KnownFiles(Generic[Value]):
                 return Known(entry.value, name, state, entry.sha256, is_unchanged=True)
 
             sha256 = sha256_of(Path(path)) if state.size_bytes in self._sizes else ""
+            if sha256 not in self._name_of and self._other_key is not None:
+                sha256 = self._other_key(Path(path))
         except OSError:
             return None
 

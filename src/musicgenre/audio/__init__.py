@@ -11,7 +11,7 @@ from musicgenre.audio._readers import as_audio_error
 from musicgenre.audio.level import AS_IT_IS, Gain, Level, LevelChoice, choose_level, level_db, parse_level
 from musicgenre.audio.load import SoundStream, from_array, load, load_spans, measure, open_source, probe, stream
 from musicgenre.audio.sound import MAX_DURATION_S, AudioInfo, Float32, Sound, Source, Spans
-from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files
+from musicgenre.audio.walk import AUDIO_SUFFIXES, find_audio_files, is_in_walk
 from musicgenre.audio.workers import decoders_replaced, decoding_apart, naming
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "decoding_apart",
     "find_audio_files",
     "from_array",
+    "is_in_walk",
     "level_db",
     "load",
     "load_spans",

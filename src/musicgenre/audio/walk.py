@@ -70,6 +70,23 @@ def find_audio_files(
                 yield file
 
 
+def is_in_walk(path: PurePath, folder: PurePath, exclude: Sequence[str] = ()) -> bool:
+    """Tell whether `find_audio_files` would list a file below a folder: by its names alone, which nobody looks up.
+
+    Parameters
+    ----------
+    path, folder : PurePath
+        A file, and the folder that is walked, both absolute.
+    exclude : sequence of str
+        As `find_audio_files` takes it.
+    """
+    if not path.is_relative_to(folder) or path.suffix.lower() not in AUDIO_SUFFIXES:
+        return False
+    below = path.relative_to(folder)
+    steps = [below, *below.parents][:-1]  # the last parent is the folder itself
+    return not any(_is_left_out(inner, exclude) for inner in steps)
+
+
 def _walk(folder: Path, below: PurePath, exclude: tuple[str, ...], seen: set[tuple[int, int]]) -> Iterator[Path]:
     """Walk one folder; `below` is its path under the folder that was named, `seen` holds those entered."""
     try:
@@ -85,14 +102,19 @@ def _walk(folder: Path, below: PurePath, exclude: tuple[str, ...], seen: set[tup
 
     for entry in ordered:
         inner = below / entry.name
-        names = (inner.name, inner.as_posix())
-        if entry.name.startswith(".") or any(fnmatchcase(name, glob) for glob in exclude for name in names):
+        if _is_left_out(inner, exclude):
             continue
 
         if _is_folder(entry):
             yield from _walk(folder / entry.name, inner, exclude, seen)
         elif PurePath(entry.name).suffix.lower() in AUDIO_SUFFIXES:
             yield folder / entry.name
+
+
+def _is_left_out(inner: PurePath, exclude: Sequence[str]) -> bool:
+    """Tell whether a file or folder, by its path below the walked folder, is hidden or matches a glob."""
+    names = (inner.name, inner.as_posix())
+    return inner.name.startswith(".") or any(fnmatchcase(name, glob) for glob in exclude for name in names)
 
 
 def _is_folder(entry: os.DirEntry[str] | Path) -> bool:

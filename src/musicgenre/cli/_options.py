@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,19 @@ MaxDuration = Annotated[
     typer.Option("--max-duration-s", help="Seconds of the longest track that is heard; by default 86400, a day."),
 ]
 """The option of every command that hears tracks with a model."""
+
+
+class GenreChoice(StrEnum):
+    """Which genres the default model names."""
+
+    ten = "ten"
+    wide = "wide"
+
+
+GenresOption = Annotated[
+    GenreChoice, typer.Option("--genres", help="'wide': families and genres beyond the ten, by tags, uncalibrated.")
+]
+"""The option of commands that name genres."""
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

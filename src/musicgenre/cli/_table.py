@@ -26,6 +26,7 @@ _NARROWEST_BAR = 10
 _NAMES_SHARE = 0.5  # of what the columns of fixed width leave
 
 _N_CANDIDATES = 3
+_UNCALIBRATED = "tag"  # in place of a probability, where a tag alone named the genre
 
 # What is drawn where standard output can hold it, and where it cannot.
 _BAR, _PLAIN_BAR = "█", "#"
@@ -123,6 +124,7 @@ class Table:
         names = [] if answer.is_sure else list(answer.candidates[:_N_CANDIDATES])
         candidates = _with_percents(names, answer.scores)
 
+        also = _beside(answer)
         style = ""
         if answer.style and _says_more(answer):
             style = f"sounds like {printable(_in_short(answer.style, answer.genre))}"
@@ -135,6 +137,8 @@ class Table:
         # What is said of a genre that is not certain matters more than tags.
         while True:
             parts: list[str] = []
+            if also:
+                parts.append(_name_list(also))
             if reason:
                 parts.append(reason)
             if candidates:
@@ -151,6 +155,8 @@ class Table:
                 tags.pop()
             elif style:
                 style = ""
+            elif also:
+                also.pop()
             elif reason and candidates:  # the reason says more than the candidates
                 candidates = []
             elif reason:
@@ -163,7 +169,8 @@ class Table:
         # Filled up before it is painted: what sets the colour has a length, too.
         colour = colors.GREEN if answer.is_sure else colors.YELLOW
         genre = paint(self._fit(printable(answer.genre), self._genre_width), colour)
-        return f"{genre}  {answer.confidence:{_CONFIDENCE_WIDTH}.0%}  {details}"
+        sure = f"{answer.confidence:.0%}" if answer.is_calibrated else _UNCALIBRATED
+        return f"{genre}  {sure:>{_CONFIDENCE_WIDTH}}  {details}"
 
     def _tags(self, answer: Answer) -> str:
         """Name the tags that were chosen, then the next most probable ones in brackets, as many as fit."""
@@ -276,6 +283,23 @@ def _says_more(answer: Answer) -> bool:
     genre = answer.genre.lower().replace("-", "")
     names = [tag for tag in answer.tags if tag.lower().replace("-", "") == genre]
     return all(answer.tags[answer.style] > answer.tags[tag] for tag in names)
+
+
+def _beside(answer: Answer) -> list[str]:
+    """Name what the wide vocabulary says beside the genre: what its family is, then the others, families in front."""
+    named = answer.genres or ()
+    with_children = {genre.family for genre in named if genre.name != genre.family}
+    others = []
+    for genre in named:
+        if genre.name != genre.family:
+            others.append(f"{genre.family} > {genre.name}")
+        elif genre.name not in (*with_children, answer.genre):
+            others.append(genre.name)
+        else:
+            continue
+        if genre.calibrated and genre.name != answer.genre:
+            others[-1] += f" {genre.score:.0%}"
+    return others
 
 
 def _name_list(names: Sequence[str]) -> str:

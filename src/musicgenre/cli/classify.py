@@ -17,7 +17,7 @@ import typer.core
 
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
 from musicgenre._text import printable, shortened
-from musicgenre.cli._options import MaxDuration, inputs_of
+from musicgenre.cli._options import GenreChoice, GenresOption, MaxDuration, inputs_of
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
@@ -108,6 +108,7 @@ def classify(
     reject: Annotated[
         Rejection, typer.Option("--reject", help="'none': never unsure, always the most probable genre.")
     ] = Rejection.model,
+    genres: GenresOption = GenreChoice.ten,
     max_duration_s: MaxDuration = None,
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
@@ -147,11 +148,15 @@ def classify(
         with ExitStack() as stack:
             # What no decoder survives costs one line, also where it ended the run that is to go on.
             stack.enter_context(decoding_apart(None if resume else len(missing)))
-            classifier = _load(model, coverage, level, reject, max_duration_s, n_threads, max_model_mb, quiet=quiet)
+            classifier = _load(
+                model, coverage, level, reject, genres, max_duration_s, n_threads, max_model_mb, quiet=quiet
+            )
 
             results = None
             if output is not None:
-                results = _open_results(output, kind, classifier, coverage, resume, overwrite, csv_safe)
+                results = _open_results(
+                    output, kind, classifier, coverage, gathered.folders, resume, overwrite, csv_safe
+                )
                 stack.enter_context(results)
                 missing = [path for path in missing if not tally.knows(results.done(path))]
 
@@ -161,7 +166,7 @@ def classify(
             (update := stack.enter_context(counting("listening", quiet=not wants_bar)))(0, len(places))
 
             table = Table(places, classifier.labels, top=top, timeline=timeline)
-            rows = _Rows(kind, table, results, top, bool(timeline), classifier.names_tags, csv_safe)
+            rows = _Rows(kind, table, results, top, bool(timeline), classifier, csv_safe)
             heard = hear_many(missing, classifier.classify, jobs=n_jobs)
             for result in chain(gathered.failures, heard):
                 tally.add(result)
@@ -194,7 +199,7 @@ class _Rows:
         results: ResultFile | None,
         top: int,
         timeline: bool,
-        names_tags: bool,
+        classifier: Classifier,
         csv_safe: bool,
     ) -> None:
         from musicgenre.cli._terminal import print_out
@@ -203,9 +208,11 @@ class _Rows:
         self._table = table if kind is OutputFormat.table else None
         self._kind = cast("Format", kind.value)  # of lines; a table has none
         self._results, self._csv_safe = results, csv_safe
-        self._top, self._timeline, self._names_tags = top, timeline, names_tags
+        self._top, self._timeline = top, timeline
+        self._names_tags, self._names_wide = classifier.names_tags, classifier.names_wide
         if results is None and self._kind in ("csv", "tsv"):  # a file has its header already
-            print_out(header_line(self._kind, resumable=False, tags=names_tags), newline=False)
+            header = header_line(self._kind, resumable=False, tags=self._names_tags, wide=self._names_wide)
+            print_out(header, newline=False)
 
     def write(self, result: Result) -> None:
         """Write what became of a track."""
@@ -216,7 +223,13 @@ class _Rows:
             self._table.print(result)
             return
 
-        record = record_of(result, top=self._top, timeline=self._timeline, names_tags=self._names_tags)
+        record = record_of(
+            result,
+            top=self._top,
+            timeline=self._timeline,
+            names_tags=self._names_tags,
+            names_wide=self._names_wide,
+        )
         if self._results is not None:
             self._results.add(record)
             return
@@ -342,6 +355,7 @@ def _load(
     coverage: str | None,
     level: str | None,
     reject: Rejection,
+    genres: GenreChoice,
     max_duration_s: float | None,
     threads: int,
     max_model_mb: int,
@@ -368,6 +382,7 @@ def _load(
         threads=threads,
         level=level,
         reject=reject.value,
+        genres=genres.value,
         max_duration_s=max_duration_s,
         max_model_mb=max_model_mb,
     )
@@ -381,11 +396,13 @@ def _open_results(
     kind: OutputFormat,
     classifier: Classifier,
     coverage: str | None,
+    folders: tuple[str, ...],
     resume: bool,
     overwrite: bool,
     csv_safe: bool,
 ) -> ResultFile:
     """Open the file that results go to; tracks in it that were heard with the same settings are done."""
+    from musicgenre.cli._terminal import say
     from musicgenre.listening.results import ResultFile
 
     settings = {
@@ -394,12 +411,17 @@ def _open_results(
         "model_sha256": classifier.model_sha256,
     }
     file_kind: FileFormat = "csv" if kind is OutputFormat.csv else "json"
-    return ResultFile(
+    results = ResultFile(
         output,
         file_kind,
         settings,
         resume=resume,
         overwrite=overwrite,
         tags=classifier.names_tags,
+        wide=classifier.names_wide,
         csv_safe=csv_safe,
+        folders=folders,
     )
+    if results.n_left_out:
+        say(f"left out {results.n_left_out} rows of files that are gone; {output}.gone keeps them")
+    return results

@@ -1,26 +1,143 @@
-"""`musicgenre compare`: whether two runs differ by more than chance, on the tracks both were tested on."""
+"""`musicgenre compare`: whether runs differ by more than chance, on the tracks that all were tested on."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from musicgenre.cli.evaluate import Pooling
+from musicgenre.cli.evaluate import Part, Pooling
+from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.evaluation.ranking import Ranking
+
+
+class TableFormat(StrEnum):
+    """How a comparison is written."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+    html = "html"
+
+
+_BY_SUFFIX = {
+    ".txt": TableFormat.text,
+    ".json": TableFormat.json,
+    ".csv": TableFormat.csv,
+    ".md": TableFormat.markdown,
+    ".tex": TableFormat.latex,
+    ".html": TableFormat.html,
+}
+_PAIR = 2
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Run folder or group.")],
-    second: Annotated[Path, typer.Argument(help="Run folder or group to hold against it.")],
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders or groups of seeds and folds.")],
+    part: Annotated[Part, typer.Option("--part", help="Whose tracks.")] = Part.test,
     pooling: Annotated[
         Pooling | None, typer.Option("--pooling", help="How segments score together; default: as the recipe says.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            "--measure", help="Sort and test by this: accuracy or f1, for taggers roc or pr.", metavar="NAME"
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="The run that the others are held against; default: the first.")
+    ] = None,
+    output_format: Annotated[
+        TableFormat | None, typer.Option("--format", help="Default: text, or what --output's suffix says.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here (.txt, .csv, .md, .tex, .html or .json).")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Folder for figures of every run, as SVG and PDF.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", hidden=True)] = False,
 ) -> None:
-    """Compare two runs on the same test tracks: difference, its 95 % interval, and a paired test."""
-    from musicgenre._json import pretty_json
-    from musicgenre.evaluation.compare import compare as compare_runs
+    """Compare runs on the same tracks: scores, differences with 95 % intervals, paired tests, and what each cost.
 
-    comparison = compare_runs(first, second, pooling=None if pooling is None else pooling.value)
-    typer.echo(pretty_json(comparison.as_dict()) if as_json else comparison.to_text(), nl=False)
+    Two runs are told in words, more as a table, the best first. With several tests p is corrected by Holm's rule.
+    """
+    from musicgenre._json import pretty_json
+    from musicgenre._outputs import refuse_overwriting
+    from musicgenre.runs.folder import files_of_runs
+
+    kind = TableFormat.json if as_json else _choose_format(output_format, output)
+    inputs = [path for run in runs for path in files_of_runs(run)]
+    if output is not None:
+        refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
+
+    from musicgenre.evaluation.compare import compare as compare_runs
+    from musicgenre.evaluation.ranking import rank
+
+    chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
+    in_words = len(runs) == _PAIR and kind in (TableFormat.text, TableFormat.json) and figures is None
+    if in_words and measure is None and against is None:
+        pair = compare_runs(runs[0], runs[1], part=part.value, pooling=chosen)
+        _write(pretty_json(pair.as_dict()) if kind is TableFormat.json else pair.to_text(), output)
+        return
+
+    ranking = rank(runs, against=against, measure=measure, part=part.value, pooling=chosen)
+    if figures is not None:
+        _save_figures(ranking, figures, overwrite=overwrite)
+    _write(_render(ranking, kind), output)
+
+
+def _choose_format(chosen: TableFormat | None, output: Path | None) -> TableFormat:
+    if chosen is not None:
+        return chosen
+    if output is None:
+        return TableFormat.text
+    if output.suffix.lower() not in _BY_SUFFIX:
+        raise UsageError(
+            f"cannot tell the format of {output.name!r}",
+            valid=f"a name that ends in {', '.join(_BY_SUFFIX)}",
+            next_step="Or give --format",
+        )
+    return _BY_SUFFIX[output.suffix.lower()]
+
+
+def _render(ranking: Ranking, kind: TableFormat) -> str:
+    from musicgenre._json import pretty_json
+    from musicgenre.evaluation.html import render_ranking
+    from musicgenre.evaluation.ranking import WRITERS
+
+    if kind is TableFormat.json:
+        return pretty_json(ranking.as_dict())
+    if kind is TableFormat.html:
+        return render_ranking(ranking)
+    return WRITERS[kind.value](ranking)
+
+
+def _save_figures(ranking: Ranking, folder: Path, *, overwrite: bool) -> None:
+    from musicgenre._files import writing_result
+    from musicgenre._outputs import refuse_overwriting
+    from musicgenre.evaluation.figures import file_names, save_figures
+
+    for name in file_names(ranking):
+        refuse_overwriting(folder / name, overwrite=overwrite, option="--figures")
+    with writing_result(folder, "Give another --figures"):
+        written = save_figures(ranking, folder)
+    typer.echo(f"wrote {len(written)} figures to {folder}", err=True)
+
+
+def _write(text: str, output: Path | None) -> None:
+    """Write to a file and say so, or to the screen."""
+    from musicgenre._files import write_text_atomic, writing_result
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with writing_result(output, "Give another --output"):
+        write_text_atomic(output, text)
+    typer.echo(f"wrote {output}")

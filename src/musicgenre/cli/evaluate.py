@@ -57,25 +57,24 @@ def evaluate(
     """Score a run with 95 % intervals: accuracy and confusion matrix, or areas and decisions tag by tag."""
     from musicgenre._json import pretty_json
     from musicgenre._outputs import refuse_overwriting
-    from musicgenre.runs.folder import files_of_runs, is_study
+    from musicgenre.runs.folder import files_of_runs, is_study, open_study
 
     kind = _choose_format(output_format, output)
     if output is not None:
         refuse_overwriting(output, overwrite=overwrite, inputs=files_of_runs(run))
 
     from musicgenre.evaluation.evaluate import evaluate as evaluate_run
-    from musicgenre.evaluation.html import render_html
+    from musicgenre.evaluation.html import render_html, render_ranking
+    from musicgenre.evaluation.ranking import rank
     from musicgenre.evaluation.study import evaluate_study
 
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
+    if is_study(run) and kind is ReportFormat.html:
+        recipe, variants = open_study(run)
+        _write(render_ranking(rank(variants, part=part.value, pooling=chosen), recipe), output, overwrite)
+        return
     if is_study(run):
         study = evaluate_study(run, part=part.value, pooling=chosen)
-        if kind is ReportFormat.html:
-            raise UsageError(
-                "a study has no HTML page",
-                valid="text or json",
-                next_step="Give one variant's folder for its page",
-            )
         _write(pretty_json(study.as_dict()) if kind is ReportFormat.json else study.to_text(), output, overwrite)
         return
 

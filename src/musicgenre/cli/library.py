@@ -13,6 +13,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgenre._text import printable, shortened
+from musicgenre.cli._library_options import (
+    Coverage,
+    Decade,
+    Exclude,
+    Jobs,
+    Level,
+    MapFile,
+    MaxGenres,
+    Model,
+    Mood,
+    Style,
+    Threads,
+    check_style,
+    decade_field,
+)
+from musicgenre.cli._options import GenreChoice, GenresOption
+from musicgenre.cli.library_watch import watch
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,31 +82,22 @@ def plan(
     policy: Annotated[
         PolicyName, typer.Option("--policy", help="For a genre that is there: keep it, merge, or replace it.")
     ] = PolicyName.keep,
-    max_genres: Annotated[int, typer.Option("--max-genres", min=1, max=20, help="Genres per track at most.")] = 1,
-    style: Annotated[
-        bool, typer.Option("--style", help="Also propose the style heard, with --max-genres 2 or more.")
-    ] = False,
-    mood: Annotated[bool, typer.Option("--mood", help="Also write moods, into a field of their own.")] = False,
-    decade: Annotated[
-        str, typer.Option("--decade", help="Also write the decade heard, into 'grouping' or a field of this name.")
-    ] = "",
+    max_genres: MaxGenres = 1,
+    genres: GenresOption = GenreChoice.ten,
+    style: Style = False,
+    mood: Mood = False,
+    decade: Decade = "",
     by: Annotated[GroupBy, typer.Option("--by", help="Let the tracks of an album answer together.")] = GroupBy.track,
-    map_file: Annotated[Path | None, typer.Option("--map", help="TOML file from labels to your own genres.")] = None,
+    map_file: MapFile = None,
     update_own: Annotated[
         bool, typer.Option("--update-own", help="Renew genres that came from us and that nobody changed.")
     ] = False,
-    model: Annotated[
-        str, typer.Option("--model", help="'default', a taught model, a tagger, or a bundle file.")
-    ] = "default",
-    coverage: Annotated[
-        str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
-    ] = None,
-    level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
+    model: Model = "default",
+    coverage: Coverage = None,
+    level: Level = None,
+    exclude: Exclude = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what you edited in --output; rows of changed files are made again.")
     ] = False,
@@ -118,9 +126,8 @@ def plan(
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     if output is None and not show_it:
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
-    if style and max_genres < 2:
-        raise UsageError("--style adds a second genre", next_step="Add --max-genres 2")
-    field = _decade_field(decade)
+    check_style(style, max_genres, genres)
+    field = decade_field(decade)
     kept: dict[str, Row] = {}
     if output is not None:
         advice = "Add --resume to keep what you edited in it, or --overwrite to replace it"
@@ -133,7 +140,7 @@ def plan(
     try:
         # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
         with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
-            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level)
+            classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level, genres=genres.value)
             names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
             options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, names)
             made = make_plan(
@@ -340,16 +347,20 @@ def list_history(
     run: Annotated[int | None, typer.Option("--run", help="The files of a run.")] = None,
 ) -> None:
     """List runs, or with an option files: what was written into them and what stood there."""
-    from musicgenre.cli._terminal import print_out
+    from musicgenre.cli._terminal import print_out, say
     from musicgenre.library.journal import Journal
 
     if context.invoked_subcommand is not None:
         return
     with Journal() as journal:
         if path is None and run is None:
-            for one in journal.runs():
+            runs = journal.runs()
+            for one in runs:
                 undone = f", {one.n_undone} taken back" if one.n_undone else ""
                 print_out(f"run {one.id}  {one.started}  {one.kind}  {one.n_files} files{undone}")
+            if runs:
+                size, n_files = journal.size_bytes(), sum(one.n_files for one in runs)
+                say(f"the journal takes {size / 1e6:.1f} MB, {size // n_files} bytes per file that was written")
             return
         where = None if path is None else os.path.abspath(path)  # noqa: PTH100  as the journal names files
         for change in journal.changes(run_id=run, path=where):
@@ -386,6 +397,7 @@ app.add_typer(map_app, name="map")
 def map_init(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("genres.toml"),
     model: Annotated[str, typer.Option("--model", help="The model whose labels it lists.")] = "default",
+    genres: GenresOption = GenreChoice.ten,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented map with every label of a model, for `plan --map`."""
@@ -395,7 +407,7 @@ def map_init(
     from musicgenre.listening.classifier import Classifier
 
     refuse_overwriting(output, overwrite=overwrite, inputs=[model])
-    classifier = Classifier(model)
+    classifier = Classifier(model, genres=genres.value)
     with writing_result(output):
         write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model), overwrite=overwrite)
     typer.echo(f"wrote {printable(output)}; use it with: musicgenre library plan MUSIC --map {printable(output)}")
@@ -433,14 +445,7 @@ def export_plan(
         typer.echo(f"wrote {printable(made)}")
 
 
-def _decade_field(decade: str) -> str:
-    """Field that a decade goes into: none, grouping, or one of the person's own, which must not be taken."""
-    from musicgenre.filetags.base import check_field
-
-    field = decade if decade in ("", "grouping") else f"custom:{decade.upper()}"
-    if field:
-        check_field(field)
-    return field
+app.command()(watch)
 
 
 def _show_rows(rows: Iterable[PlanRow], *, unsure: bool) -> None:
@@ -502,7 +507,7 @@ def _report_plan(rows: list[PlanRow], output: Path | None, *, quiet: bool) -> in
         say(_summary(rows))
         place = printable(output) if output is not None else "plan.jsonl"
         if output is None:
-            say(f"to keep this plan: the same command with -o {place}")
+            say(f"to write it: the same command with -o {place}, then: musicgenre library apply {place}")
         elif any(row.write for row in rows):
             say(f"nothing was written; to write it: musicgenre library apply {place}")
     return 1 if failed else 0

@@ -22,15 +22,25 @@ from musicgenre.evaluation.evaluate import (
     TagAnswers,
     check_part,
     drawn_areas,
+    drawn_macro_f1,
     runs_by_seed,
     segments_of,
     tag_answers,
     track_level,
 )
-from musicgenre.evaluation.metrics import Estimate, Float64, centred, centred_estimate, interval_of_ratio, nanmean
+from musicgenre.evaluation.metrics import (
+    Estimate,
+    Float64,
+    centred,
+    centred_estimate,
+    interval_of_ratio,
+    nanmean,
+    p_in_words,
+)
 from musicgenre.evaluation.protocols import is_leaky
 from musicgenre.models.pooling import Pooling
 from musicgenre.runs.folder import Run, open_runs
+from musicgenre.runs.predictions import Predictions
 
 _N_FLIPS = 10_000  # p is told in steps of 0.0001
 _BLOCK = 500  # at a time: all flips of 10,000 tracks would take 800 MB
@@ -71,6 +81,10 @@ class Comparison(ABC):
         """The measure to list comparisons by, empty where there is one alone, and its difference in few words."""
 
     @abstractmethod
+    def difference_in(self, measure: str) -> tuple[Estimate, float]:
+        """Second minus first in one of the measures of the runs' reports, and its p value."""
+
+    @abstractmethod
     def to_text(self) -> str:
         """Plain text for the terminal."""
 
@@ -86,6 +100,41 @@ class Comparison(ABC):
             f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds",
             *(f"  ! {warning}." for warning in self.warnings),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One measure of both runs on the same tracks, and the same tags.
+
+    Parameters
+    ----------
+    measure : str
+        What is compared.
+    first, second : float
+        Mean over labels or tags, and seeds.
+    difference : Estimate
+        Second minus first, with the 95 % interval of a paired, centred bootstrap over tracks.
+    p_value : float
+        Twice the smaller share of draws on either side of no difference, as that bootstrap has it.
+    """
+
+    measure: str
+    first: float
+    second: float
+    difference: Estimate
+    p_value: float
+
+    def to_text(self) -> str:
+        """Two lines for the terminal: what each run has, and how they differ."""
+        found = self.difference
+        interval = f" (95 % interval {found.low:+.3f} to {found.high:+.3f}, paired {found.method})"
+        if found.low == found.high:  # a bootstrap cannot vary what is the same for every track
+            interval = ""
+        return (
+            f"  {self.measure}: {self.first:.3f} and {self.second:.3f}\n"
+            f"    difference {found.value:+.3f}{interval}, {p_in_words(self.p_value)}: "
+            f"{_verdict(found.low, found.high)}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +153,8 @@ class LabelComparison(Comparison):
         `McNemar, exact` where each has one seed, else `sign flips over tracks`.
     only_first, only_second : float
         Tracks that only the first, and only the second, got right (shares of seeds add up).
+    macro_f1 : Difference
+        The same of F1, mean over labels.
     """
 
     first_accuracy: float
@@ -115,6 +166,14 @@ class LabelComparison(Comparison):
     test: str
     only_first: float
     only_second: float
+    macro_f1: Difference
+
+    def difference_in(self, measure: str) -> tuple[Estimate, float]:
+        """Second minus first and its p value; `measure` is `accuracy` or `macro F1`."""
+        if measure == "macro F1":
+            return self.macro_f1.difference, self.macro_f1.p_value
+        found = Estimate(self.difference, self.low, self.high, "bootstrap over tracks", self.n_tracks)
+        return found, self.p_value
 
     @property
     def brief(self) -> tuple[str, str]:
@@ -133,32 +192,10 @@ class LabelComparison(Comparison):
             f"  {self.second:<{width}}  {self.second_accuracy:.3f} track-level accuracy",
             f"  difference               {self.difference:+.3f} ({interval})",
             f"  only the first right     {self.only_first:g} tracks; only the second right {self.only_second:g}",
-            f"  p = {self.p_value:.4f} ({self.test}): {_verdict(self.low, self.high)}",
+            f"  {p_in_words(self.p_value)} ({self.test}): {_verdict(self.low, self.high)}",
+            self.macro_f1.to_text(),
         ]
         return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One measure of both taggers on the same tracks and tags.
-
-    Parameters
-    ----------
-    measure : str
-        What is compared.
-    first, second : float
-        Mean over tags and seeds.
-    difference : Estimate
-        Second minus first, with the 95 % interval of a paired, centred bootstrap over tracks.
-    p_value : float
-        Twice the smaller share of draws on either side of no difference, as that bootstrap has it.
-    """
-
-    measure: str
-    first: float
-    second: float
-    difference: Estimate
-    p_value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +221,11 @@ class TagComparison(Comparison):
             found.difference.value, found.difference.low, found.difference.high, found.p_value
         )
 
+    def difference_in(self, measure: str) -> tuple[Estimate, float]:
+        """Second minus first and its p value; `measure` is `mean ROC-AUC` or `mean PR-AUC`."""
+        found = next(entry for entry in self.differences if entry.measure == measure)
+        return found.difference, found.p_value
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
         return {"task": "multi_label", **asdict(self)}
@@ -191,13 +233,7 @@ class TagComparison(Comparison):
     def to_text(self) -> str:
         """Plain text for the terminal."""
         lines = self._head(f"{self.n_tags} tags, ")
-        for entry in self.differences:
-            found = entry.difference
-            lines += [
-                f"  {entry.measure}: {entry.first:.3f} and {entry.second:.3f}",
-                f"    difference {found.value:+.3f} (95 % interval {found.low:+.3f} to {found.high:+.3f}, paired "
-                f"{found.method}), p = {entry.p_value:.3f}: {_verdict(found.low, found.high)}",
-            ]
+        lines += [entry.to_text() for entry in self.differences]
         return "\n".join(lines) + "\n"
 
 
@@ -306,13 +342,16 @@ def _compare_labels(
     groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]
 ) -> LabelComparison:
     answers: list[dict[str, list[bool]]] = []  # of each group: track to whether each seed was right
+    by_seed: list[list[Predictions]] = []  # of each group: the tracks of each seed
     truths: list[dict[str, str]] = []  # of each seed: track to its label
     n_seeds = []
     for runs in groups:
         right: dict[str, list[bool]] = {}
         seeds = runs_by_seed(runs)
+        by_seed.append([])
         for folds in seeds.values():
             tracks = track_level(segments_of(folds, facts["part"]), pooling or runs[0].pooling)
+            by_seed[-1].append(tracks)
             truths.append({})
             for track_id, said, true in zip(tracks.track_ids, tracks.predicted, tracks.truth, strict=True):
                 right.setdefault(track_id, []).append(bool(said == true))
@@ -331,6 +370,7 @@ def _compare_labels(
     first, second = (np.array([np.mean(right[track_id]) for track_id in shared]) for right in answers)
     differences = second - first
     low, high = interval_of_ratio(differences)
+    f1 = [drawn_macro_f1(seeds, shared) for seeds in by_seed]
     # in the validation parts of folds a track may be answered more than once
     single = n_seeds == [1, 1] and all(len(right[track_id]) == 1 for right in answers for track_id in shared)
     return LabelComparison(
@@ -347,7 +387,18 @@ def _compare_labels(
         test="McNemar, exact" if single else "sign flips over tracks",
         only_first=float(np.abs(differences[differences < 0]).sum()),
         only_second=float(differences[differences > 0].sum()),
+        macro_f1=_paired("macro F1", f1[0], f1[1], len(shared)),
     )
+
+
+def _paired(measure: str, one: Float64, other: Float64, n_tracks: int) -> Difference:
+    """Difference of two measures, (value, draws ...) each, where every draw took the same tracks for both."""
+    draws = centred(other - one)
+    # 1 is added, since no number of draws shows that a difference is impossible
+    smaller = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    p_value = min(1.0, 2 * (1 + smaller) / (1 + len(draws)))
+    found = centred_estimate(other - one, n_tracks)
+    return Difference(measure, float(one[0]), float(other[0]), found, p_value)
 
 
 def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]) -> TagComparison:
@@ -379,12 +430,7 @@ def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, fact
     differences = []
     for row, measure in enumerate(("mean ROC-AUC", "mean PR-AUC")):
         one, other = (nanmean(areas[row][:, measured], 1) for areas in drawn)  # the value, then the draws
-        draws = centred(other - one)
-        # 1 is added, since no number of draws shows that a difference is impossible
-        smaller = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-        p_value = min(1.0, 2 * (1 + smaller) / (1 + len(draws)))
-        found = centred_estimate(other - one, len(shared))
-        differences.append(Difference(measure, float(one[0]), float(other[0]), found, p_value))
+        differences.append(_paired(measure, one, other, len(shared)))
 
     warnings = _warnings(facts, len(shared), len(known[0]), len(known[1]))
     if first.soft:
@@ -449,4 +495,4 @@ def _verdict(low: float, high: float) -> str:
 
 
 def _in_few_words(difference: float, low: float, high: float, p_value: float) -> str:
-    return f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], p = {p_value:.3f}"
+    return f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], {p_in_words(p_value)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from musicgenre.evaluation.metrics import (
     estimate_accuracy,
     fitted_thresholds,
     interval_of_ratio,
+    macro_f1,
     majority_share,
     nanmean,
 )
@@ -198,6 +200,41 @@ def drawn_areas(seeds: Sequence[TagAnswers], n_draws: int = N_DRAWS) -> Float64:
     return nanmean(found, 0)
 
 
+def drawn_macro_f1(seeds: Sequence[Predictions], track_ids: Sequence[str] = ()) -> Float64:
+    """Macro F1 of tracks when they are drawn with replacement, mean over seeds.
+
+    Parameters
+    ----------
+    seeds : sequence of Predictions
+        One row a track, each.
+    track_ids : sequence of str
+        The tracks that count, in the order in which they are drawn; all by default.
+
+    Returns
+    -------
+    ndarray, shape (1 + N_DRAWS,)
+        The first entry counts every track once.
+    """
+    # seeds may have been tested on different tracks
+    drawn = track_ids or tuple(dict.fromkeys(track_id for tracks in seeds for track_id in tracks.track_ids))
+    position = {track_id: place for place, track_id in enumerate(drawn)}
+    kept = []
+    for tracks in seeds:
+        rows = [row for row, track_id in enumerate(tracks.track_ids) if track_id in position]
+        places = [position[tracks.track_ids[row]] for row in rows]
+        kept.append((tracks.truth[rows], tracks.predicted[rows], len(tracks.labels), places))
+
+    blocks = [(0, np.ones((1, len(drawn))))]
+    for start in range(0, N_DRAWS, _BLOCK):
+        # the same draws for every seed and run, so that what is compared is paired
+        blocks.append((1 + start, draw_weights(len(drawn), start, min(_BLOCK, N_DRAWS - start))))
+    found = np.zeros(1 + N_DRAWS)
+    for first, weights in blocks:
+        for truth, predicted, n_labels, places in kept:
+            found[first : first + len(weights)] += macro_f1(truth, predicted, n_labels, weights[:, places])
+    return found / len(kept)
+
+
 def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) -> dict[str, Any]:
     """Everything of a `LabelReport` that answers alone tell.
 
@@ -234,6 +271,10 @@ def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) 
     weighted = [*np.mean([own.weighted() for own in metrics], axis=0).tolist(), support]
 
     accuracy = estimate_accuracy(tracks)
+    f1 = centred_estimate(drawn_macro_f1(tracks), accuracy.n_tracks)
+    if f1.low == f1.high:  # every track is right, or none: no draw of them varies
+        low, high = min(f1.value, accuracy.low), max(f1.value, accuracy.high)
+        f1 = replace(f1, low=low, high=high, method=f"{accuracy.method}, of accuracy")
     accuracy_sd = None
     if len(scores) > 1:
         accuracy_sd = float(np.std([own.accuracy.value for own in scores], ddof=1))
@@ -248,6 +289,7 @@ def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) 
         "n_segments": round(float(np.mean([len(rows) for rows in segments]))),
         "accuracy": accuracy,
         "accuracy_sd": accuracy_sd,
+        "macro_f1": f1,
         "segment_accuracy": estimate_accuracy(segments),
         "accuracy_by_pooling": by_pooling,
         "majority_share": float(np.mean(majorities)),
@@ -337,7 +379,7 @@ def _common(
     curves = []
     for run in runs:
         if columns := run.curves():
-            curves.append(Curve(run.curve_name, columns))
+            curves.append(Curve(run.curve_name, columns, run.best_epoch))
 
     return {
         "name": name,

@@ -9,15 +9,17 @@ import numpy as np
 
 from musicgenre.evaluation.metrics import Estimate, wilson_interval
 from musicgenre.evaluation.plots import COLOURS, heat_map, interval_chart, line_chart, stacked_bars
+from musicgenre.evaluation.ranking import Ranking
 from musicgenre.evaluation.report import LabelReport, Report, TagReport, describe
 
 # In the page itself, as is all else: it can be sent as one file.
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 74rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #eee; }
+table { border-collapse: collapse; } th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #eee; }
 th:first-child, td:first-child { text-align: left; }
-.numbers { display: block; overflow-x: auto; white-space: nowrap; }
+.numbers td { white-space: nowrap; }
+@media (max-width: 800px) { .numbers { display: block; overflow-x: auto; } }
 .big { font-size: 1.5rem; font-weight: 600; } .note { color: #666; } .overall td { font-weight: 600; }
 .warning { background: #fff6e0; border-left: 4px solid #d9a514; padding: .3rem .8rem; margin: .3rem 0; }
 .leaky { background: #fdecea; border-color: #b8433f; font-weight: 600; }
@@ -30,6 +32,7 @@ _TAG_HEAD = ("tag", "tracks", "ROC-AUC", "95 %", "PR-AUC", "95 %", "threshold", 
 # Title of each plot of learning curves, and the name and column of each of its lines.
 _LOSS = ("Loss", (("train", "train_loss"), ("validation", "validation_loss")))
 _ACCURACY = ("Accuracy", (("train", "train_accuracy"), ("validation", "validation_accuracy")))
+_F1 = ("Macro F1, validation", (("validation", "validation_macro_f1"),))
 _AREAS = ("Areas, validation", (("ROC-AUC", "validation_roc_auc"), ("PR-AUC", "validation_pr_auc")))
 _Plot = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -42,10 +45,35 @@ def render_html(report: Report) -> str:
         assert isinstance(report, LabelReport)
         sections = _label_sections(report)
 
+    return _page(report.title, sections)
+
+
+def render_ranking(ranking: Ranking, title: str = "Runs compared") -> str:
+    """Write runs side by side as one self-contained HTML page: table, intervals, and each run's own plots."""
+    heads, rows = ranking.table()
+    best = [f"<tr class=overall>{_plain_cells(rows[0])}</tr>", *(f"<tr>{_plain_cells(row)}</tr>" for row in rows[1:])]
+    warnings = [f'<p class="warning">{escape(warning)}.</p>' for warning in ranking.warnings]
+    scores = [(row.name, row.score(ranking.measure)) for row in ranking.rows]
+    sections = [
+        f'<h1>{escape(title)}</h1>\n<p class="note">{escape(ranking.caption)}</p>',
+        *warnings,
+        _table([escape(head) for head in heads], best),
+        _section("Side by side", _intervals(f"{ranking.measure}, 95 % intervals", scores)),
+    ]
+    for row in ranking.rows:
+        report = row.report
+        own = [_curves(report, (_LOSS, _ACCURACY, _F1, _AREAS))]
+        if isinstance(report, LabelReport):
+            own = [_confusion(report), *own]
+        sections.append(_section(row.name, "\n".join(part for part in own if part)))
+    return _page(title, sections)
+
+
+def _page(title: str, sections: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(section for section in sections if section)
         + "\n</body></html>\n"
     )
@@ -74,7 +102,7 @@ def _label_sections(report: LabelReport) -> list[str]:
         _section("Seeds", seeds),
         _section("Per class", _class_table(report)),
         _section("Confusion matrix", _confusion(report)),
-        _section("Learning curves", _curves(report, (_LOSS, _ACCURACY))),
+        _section("Learning curves", _curves(report, (_LOSS, _ACCURACY, _F1))),
         _section("Class balance", balance),
     ]
 
@@ -145,6 +173,10 @@ def _row(name: str, cells: Iterable[str], attributes: str = "") -> str:
     return f"<tr{attributes}><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
+def _plain_cells(cells: Iterable[str]) -> str:
+    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+
+
 def _confusion(report: LabelReport) -> str:
     averaged = f", averaged over {len(report.seeds)} seeds" if len(report.seeds) > 1 else ""
     drawn = heat_map(f"Tracks: truth in rows, answers in columns{averaged}", report.labels, report.confusion)
@@ -176,10 +208,14 @@ def _curves(report: Report, plots: Iterable[_Plot]) -> str:
     runs = f" ({len(report.curves)} runs)" if len(report.curves) > 1 else ""
     drawn = []
     for title, lines in plots:
-        curves = []
+        curves, marks = [], []
         for (name, column), colour in zip(lines, COLOURS, strict=False):
             for curve in report.curves:
-                if column in curve.columns:
-                    curves.append((name + runs, curve.columns[column], colour))
-        drawn.append(line_chart(title, curves, x_label="epoch"))
+                values = curve.columns.get(column, [])
+                curves.append((name + runs, values, colour))
+                best = curve.best_epoch
+                if best is not None and column.startswith("validation_") and best < len(values):
+                    value = values[best]
+                    marks += [] if value is None else [(best, value)]
+        drawn.append(line_chart(title, curves, x_label="epoch", marks=marks, mark_name="weights kept"))
     return "".join(drawn)

@@ -168,6 +168,30 @@ def class_metrics(confusion: ArrayLike) -> ClassMetrics:
     )
 
 
+def macro_f1(truth: ArrayLike, predicted: ArrayLike, n_labels: int, weights: ArrayLike) -> Float64:
+    """Mean F1 over the labels for every weighting of the rows.
+
+    Parameters
+    ----------
+    truth, predicted : array_like of int, shape (n,)
+        True and answered labels, within 0..n_labels-1.
+    n_labels : int
+        How many labels there are.
+    weights : array_like, shape (n_draws, n)
+        How often each row counts.
+
+    Returns
+    -------
+    ndarray, shape (n_draws,)
+        Within 0..1; a label that a draw neither holds nor answers has an F1 of 0.
+    """
+    truth, predicted = _pair(truth, predicted)
+    counts = np.asarray(weights, dtype=np.float64)
+    is_true, is_said = (np.eye(n_labels)[labels] for labels in (truth, predicted))  # (n, n_labels) each
+    hits = counts @ (is_true * is_said)
+    return np.asarray(_ratio(2 * hits, counts @ is_true + counts @ is_said).mean(axis=1))
+
+
 def majority_share(truth: ArrayLike) -> float:
     """Accuracy of always answering the most frequent label: the score that any model must beat."""
     labels = np.asarray(truth, dtype=np.int64)
@@ -339,6 +363,24 @@ def correlation(first: Float64, second: Float64, weights: Float64) -> Float64:
     covariance = (counts * x * y).sum(axis=1)
     spread = np.sqrt((counts * x**2).sum(axis=1) * (counts * y**2).sum(axis=1))
     return np.asarray(np.divide(covariance, spread, out=np.full(len(counts), np.nan), where=spread > 1e-12))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for their number (Holm 1979), so that all of them together err in one of twenty cases at 0.05.
+
+    The smallest is multiplied by their number, the next by one less, and none comes out below one before it.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        corrected[index] = largest
+    return corrected
+
+
+def p_in_words(p_value: float) -> str:
+    """Write a p value as papers do: `p = 0.012`, and `p < 0.001` for what would be rounded to nothing."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def nanmean(values: Float64, axis: int) -> Float64:

@@ -37,7 +37,8 @@ def line_chart(
     lines: Sequence[tuple[str, Sequence[float | None], str]],
     *,
     x_label: str,
-    width: int = 560,
+    marks: Sequence[tuple[int, float]] = (),
+    mark_name: str = "",
     height: int = 300,
 ) -> str:
     """Draw values over epochs.
@@ -48,6 +49,10 @@ def line_chart(
         Words at the top and at the bottom.
     lines : sequence of (name, values, colour)
         A name is listed once in the legend even where several lines share it; None leaves a gap.
+    marks : sequence of (epoch, value)
+        Points to draw a ring around; epochs count from 0.
+    mark_name : str
+        What a ring means, for the legend.
     """
     values = [value for _, line, _ in lines for value in line if value is not None and math.isfinite(value)]
     if not values:
@@ -56,7 +61,11 @@ def line_chart(
     ticks = _ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
     last = max(1, *(len(line) - 1 for _, line, _ in lines))
-    left, top, right, bottom = 52, 30, width - 140, height - 40
+    legend = {name: colour for name, _, colour in lines}
+    if marks:
+        legend[mark_name] = _GREY
+    left, top, right, bottom = 52, 30, 420, height - 40
+    width = right + 14 + _label_width(list(legend))
 
     def place(epoch: int, value: float) -> tuple[float, float]:
         return left + (right - left) * epoch / last, bottom - (bottom - top) * (value - low) / (high - low)
@@ -67,8 +76,12 @@ def line_chart(
         y = place(0, tick)[1]
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
         parts.append(_text(left - 6, y + 4, f"{tick:.3g}", anchor="end"))
-    parts.append(_text(left, bottom + 16, "1", anchor="middle"))  # people count epochs from 1
-    parts.append(_text(right, bottom + 16, str(last + 1), anchor="middle"))
+    parts.append(f'<line x1="{left}" x2="{left}" y1="{top}" y2="{bottom}" stroke="{_GREY}"/>')
+    parts.append(f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{_GREY}"/>')
+    for epoch in _epoch_ticks(last):
+        x = place(epoch, low)[0]
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" stroke="{_GREY}"/>')
+        parts.append(_text(x, bottom + 16, str(epoch + 1), anchor="middle"))  # people count epochs from 1
 
     for _, line, colour in lines:
         for run in _unbroken(line):
@@ -77,7 +90,9 @@ def line_chart(
                 f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" opacity="0.8"/>'
             )
 
-    legend = {name: colour for name, _, colour in lines}
+    for epoch, value in marks:
+        x, y = place(epoch, value)
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="none" stroke="#222222" stroke-width="1.4"/>')
     parts += _legend(list(legend.items()), right + 14, top + 8)
     return _svg(width, height, title, parts)
 
@@ -199,6 +214,13 @@ def _unbroken(line: Sequence[float | None]) -> list[list[tuple[int, float]]]:
         else:
             runs[-1].append((epoch, value))
     return [run for run in runs if run]
+
+
+def _epoch_ticks(last: int) -> list[int]:
+    """Epochs, from 0, to name on an axis that ends with `last`: the first, round numbers as people count, the last."""
+    step = max(1, round(_ticks(0.0, last + 1.0)[1]))
+    rounds = [number - 1 for number in range(step, last + 1, step) if last + 1 - number >= step / 2]
+    return sorted({0, *rounds, last})
 
 
 def _ticks(low: float, high: float) -> list[float]:

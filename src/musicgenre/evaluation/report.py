@@ -27,10 +27,21 @@ _NARROWEST_NAME = 22
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Learning curves of one run: column name to one value an epoch, None where not measured."""
+    """Learning curves of one run.
+
+    Parameters
+    ----------
+    name : str
+        Seed and fold.
+    columns : dict
+        Column name to one value an epoch, None where not measured.
+    best_epoch : int or None
+        Number of the epoch, from 0, whose weights were kept; None where there is none to choose.
+    """
 
     name: str
     columns: dict[str, list[float | None]]
+    best_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -195,6 +206,8 @@ class LabelReport(Report):
         The headline: track-level accuracy, mean over seeds.
     accuracy_sd : float or None
         Its standard deviation over seeds; None for one seed.
+    macro_f1 : Estimate
+        Track-level F1, mean over labels and then over seeds: what to look at where labels are not equally frequent.
     segment_accuracy : Estimate
         Accuracy of single segments; the interval's unit is the track all the same.
     accuracy_by_pooling : dict
@@ -218,6 +231,7 @@ class LabelReport(Report):
     labels: tuple[str, ...]
     accuracy: Estimate
     accuracy_sd: float | None
+    macro_f1: Estimate
     segment_accuracy: Estimate
     accuracy_by_pooling: dict[str, Estimate]
     majority_share: float
@@ -252,13 +266,14 @@ class LabelReport(Report):
 
     def columns(self) -> tuple[tuple[str, Estimate], ...]:
         """Name and value of what stands side by side where several reports are listed."""
-        return self.measures()
+        return (*self.measures(), ("macro F1", self.macro_f1))
 
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the tables."""
         rows = [("track-level accuracy", describe(self.accuracy)), ("over seeds", self.spread)]
         if len(self.seeds) > 1:
             rows += [(f"  seed {entry.seed}", describe(entry.accuracy)) for entry in self.seeds]
+        rows.append(("macro F1", describe(self.macro_f1)))
         if self.has_segments:
             segments = f"{describe(self.segment_accuracy)}; {self.n_segments} segments"
             rows.append(("segment-level accuracy", segments))

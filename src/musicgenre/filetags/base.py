@@ -14,6 +14,9 @@ GENRE, MOOD, GROUPING = "genre", "mood", "grouping"
 CUSTOM = "custom:"
 """What a field of one's own begins with: `custom:DECADE`."""
 
+SOUND_KEY = "sound:"
+"""What the key of a sound begins with, beside checksums of whole files."""
+
 Changes = Mapping[str, tuple[str, ...]]
 """New values by field; none removes the field."""
 

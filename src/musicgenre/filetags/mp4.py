@@ -19,7 +19,8 @@ _NAMES = {GENRE: b"\xa9gen", GROUPING: b"\xa9grp"}
 _TEXTS = {"artist": b"\xa9ART", "albumartist": b"aART", "album": b"\xa9alb", "title": b"\xa9nam"}
 _FREE_FORM, _MEAN = b"----", b"com.apple.iTunes"
 _TEXT, _IMPLICIT = 1, 0  # kinds of data
-_PARENTS = {b"moov", b"udta", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"ilst", b"meta"}
+_PARENTS = {b"moov", b"udta", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mfra", b"ilst", b"meta"}
+_HAS_BASE_OFFSET = 1  # flag of a fragment's track
 _MAX_MOOV_BYTES = 1 << 28
 
 
@@ -234,11 +235,9 @@ class Mp4File(TagFile):
     def _moved(self, growth: int) -> list[Edit]:
         """Offsets of the sound that lies behind the tags, moved by `growth`."""
         behind = {atom.name for atom in self._top if atom.start >= self._moov.end}
-        if b"moof" in behind:  # their offsets may count from the beginning of the file
-            raise damaged("the MP4 file", "it is fragmented and has no free space for its tags")
-        if b"mdat" not in behind:
+        if not behind & {b"mdat", b"moof"}:
             return []
-        edits = []
+        edits = self._moved_fragments(growth)
         for trak in (atom for atom in self._moov.children if atom.name == b"trak"):
             tables = trak.child(b"mdia", b"minf", b"stbl")
             for table in tables.children if tables else ():
@@ -259,6 +258,47 @@ class Mp4File(TagFile):
                 new = struct.pack(f">{n_entries}{form[1]}", *offsets)
                 edits.append(Edit(table.body + 8, old, new))
         return edits
+
+    def _moved_fragments(self, growth: int) -> list[Edit]:
+        """Offsets of a fragmented file that count from its beginning; others count from their fragment, and stay."""
+        edits = []
+        for moof in (atom for atom in self._top if atom.name == b"moof"):
+            for traf in (atom for atom in moof.children if atom.name == b"traf"):
+                head = traf.child(b"tfhd")
+                # After version, flags and the track's number stands where its sound begins, if the flags say so.
+                if head is None or not self._whole(head.body + 3, 1)[0] & _HAS_BASE_OFFSET:
+                    continue
+                if head.body + 16 > head.end:
+                    raise damaged("the MP4 file", "a fragment's head is cut off")
+                edits.append(self._moved_offset(head.body + 8, 8, growth))
+
+        tables = [table for atom in self._top if atom.name == b"mfra" for table in atom.children]
+        for table in (table for table in tables if table.name == b"tfra"):
+            version, lengths, n_entries = struct.unpack(">B3x4xII", self._whole(table.body, 16))
+            width = 8 if version == 1 else 4
+            entry = 2 * width + sum((lengths >> shift & 3) + 1 for shift in (4, 2, 0))
+            if table.body + 16 + n_entries * entry > table.end:
+                raise damaged("the MP4 file", "its table of fragments is cut off")
+            for number in range(n_entries):  # a time, then where its fragment begins
+                edits.append(self._moved_offset(table.body + 16 + number * entry + width, width, growth))
+        return edits
+
+    def _moved_offset(self, place: int, width: int, growth: int) -> Edit:
+        """Move one offset of `width` bytes, if it points behind the tags."""
+        old = self._whole(place, width)
+        offset = int.from_bytes(old, "big")
+        if offset < self._moov.end:
+            return Edit(place, old, old)
+        if offset + growth >= 1 << 8 * width:
+            raise damaged("the MP4 file", "an offset of its sound would not fit any more")
+        return Edit(place, old, (offset + growth).to_bytes(width, "big"))
+
+    def _whole(self, place: int, length: int) -> bytes:
+        """Read bytes that must be there."""
+        content = self.read(place, length)
+        if len(content) < length:
+            raise damaged("the MP4 file", "it is cut off")
+        return content
 
 
 def _atom(name: bytes, content: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from musicgenre._text import printable
 from musicgenre.errors import LibraryError
 from musicgenre.filetags.apev2 import ApeFile
 from musicgenre.filetags.asf import AsfFile
-from musicgenre.filetags.base import GENRE, GROUPING, MOOD, Changes, TagFile, check_field, split_custom
+from musicgenre.filetags.base import GENRE, GROUPING, MOOD, SOUND_KEY, Changes, TagFile, check_field, split_custom
 from musicgenre.filetags.chunks import ChunkFile, DsfFile
 from musicgenre.filetags.flac import FlacFile
 from musicgenre.filetags.id3 import HEADER_BYTES, tag_length
@@ -183,6 +183,28 @@ def sound_sha256(file: TagFile) -> str:
     for piece in file.sound_pieces():
         digest.update(piece)
     return digest.hexdigest()
+
+
+def sound_key(path: Path, lengths: Container[int] | None = None) -> str:
+    """What identifies a file by its sound alone: `sound:`, its bytes, and its hex SHA-256.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    lengths : container of int, optional
+        Bytes of the sounds that are looked for: one of another length is not read, and has an empty key.
+
+    Raises
+    ------
+    LibraryError
+        Its tags cannot be told from its sound.
+    """
+    with opened(path) as file:
+        n_bytes = sum(length for _, length in file.sound_spans())
+        if lengths is not None and n_bytes not in lengths:
+            return ""
+        return f"{SOUND_KEY}{n_bytes}:{sound_sha256(file)}"
 
 
 def splice_for(path: Path, changes: Changes, *, upgrade_id3: bool = False) -> Splice:

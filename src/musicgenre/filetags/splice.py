@@ -6,20 +6,27 @@ import errno
 import os
 import secrets
 import shutil
+import signal
 import stat
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, where a file that is open cannot be replaced anyway
+    fcntl = None  # type: ignore[assignment]
 
 from musicgenre._files import FULL, SeekableView
 from musicgenre._text import printable
 from musicgenre.errors import LibraryError
 
 _COPIED_BYTES = 1 << 20  # at a time
+_F_SETSIG = 10  # of Linux, which Python has no name for
 _HEADER = struct.Struct("<QII")  # of a stored edit: offset, bytes before, bytes after
 _ADVICE = {
     errno.EACCES: "Check the permissions of the file and its folder",
@@ -187,13 +194,35 @@ def temporary_beside(path: Path) -> Path:
     return Path(os.path.realpath(path)).parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.tmp"
 
 
+def is_open_for_writing(path: Path) -> bool:
+    """Tell whether some program has a file open to write to it, where the system tells (Linux, whose owner asks).
+
+    A new file in its place would be none of what that program writes from then on.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    with path.open("rb") as stream:
+        try:
+            # A lease for reading is granted only where nobody writes. Should somebody begin just then, the system
+            # tells us by a signal: by one that ends no process.
+            fcntl.fcntl(stream, _F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except BlockingIOError:
+            return True
+        except OSError:  # no leases here
+            return False
+        fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
 def check_replaceable(path: Path, *, break_links: bool = False) -> os.stat_result:
     """Look whether `replace_spliced` would take a file; tell its state.
 
     Raises
     ------
     LibraryError
-        It is no regular file, read-only, or has several names (hard links) and `break_links` is not given.
+        It is no regular file, read-only, being written by another program, or has several names (hard links) and
+        `break_links` is not given.
     """
     with _telling(path):
         found = os.stat(os.path.realpath(path))  # noqa: PTH116  Path.stat would follow the link once more
@@ -207,6 +236,13 @@ def check_replaceable(path: Path, *, break_links: bool = False) -> os.stat_resul
         raise LibraryError(
             f"{printable(path)} has {found.st_nlink} names (hard links): the others would keep the old tags",
             next_step="Add --break-links to give this name a file of its own",
+        )
+    with _telling(path):
+        is_written = is_open_for_writing(path)
+    if is_written:
+        raise LibraryError(
+            f"{printable(path)} is open in another program that writes to it",
+            next_step="Close the program that uses it and try again",
         )
     return found
 
@@ -265,7 +301,8 @@ def replace_spliced(
             temporary.replace(target)
             flush_folder(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or the disk takes no changes at all
+            temporary.unlink()
 
 
 def flush_folder(folder: Path) -> None:

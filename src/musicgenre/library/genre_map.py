@@ -17,8 +17,9 @@ Casing = Literal["as-is", "title", "lower"]
 _CASINGS = ("as-is", "title", "lower")
 _KEYS = ("casing", "write_parents", "whitelist", "labels", "parents", "ignore")
 _MOST_PARENTS = 16
-# What players split a genre at: Navidrome at all of them, others at some.
+# What players split a genre at, as docs/players.md tells with its sources; some that are not named there split at "&".
 _SEPARATORS = (";", "/", ",", "&")
+_SPLIT_AT = {"Navidrome": (";", "/", ","), "Jellyfin if its library is set so": (";", "/"), "Plex": (";",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,17 @@ def map_to_begin_with(labels: Sequence[str], model: str) -> str:
 
 
 def risky(name: str) -> str:
-    """Which separators a name holds that players split a genre at; empty if none."""
-    return " ".join(mark for mark in _SEPARATORS if mark in name)
+    """Which separators a name holds that players split a genre at, and who does so; empty if none."""
+    marks = [mark for mark in _SEPARATORS if mark in name]
+    if not marks:
+        return ""
+    who = []
+    for player, own in _SPLIT_AT.items():
+        found = [mark for mark in marks if mark in own]
+        if found:
+            who.append(f"{player} at {' '.join(found)}")
+    told = f": {'; '.join(who)}" if who else ""
+    return f"some players split {name!r} at {' '.join(marks)}{told}"
 
 
 def _fits(text: str, pattern: str) -> bool:

@@ -158,7 +158,11 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
         except (*_DAMAGED, OSError) as error:
             raise self._unreadable("opened", error) from error
 
@@ -257,6 +261,11 @@ class Journal:
                 "JOIN change ON change.run_id = run.id GROUP BY run.id ORDER BY run.id DESC"
             )
             return [Run(*row) for row in rows]
+
+    def size_bytes(self) -> int:
+        """Bytes of the journal on the disk."""
+        files = [self.path.with_name(f"{self.path.name}{end}") for end in ("", "-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def changes(
         self, *, run_id: int | None = None, since: str | None = None, path: str | None = None, state: str | None = None

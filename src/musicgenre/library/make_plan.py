@@ -20,6 +20,7 @@ from musicgenre.library.plan import PlanRow, Policy, decide
 from musicgenre.listening.answer import UNSURE
 from musicgenre.listening.batch import Failure, hear_many
 from musicgenre.listening.classifier import Classifier
+from musicgenre.models.wide import genre_names
 
 Report = Callable[[str, int, int], None]
 """Told what is done: name, done, all."""
@@ -183,19 +184,35 @@ def _row(
     if not tags.container:
         return replace(row, why="failed", note="tags of this kind of file cannot be written")
     if classifier.names_tags:
-        labels = list(record.get("chosen", []))
-        confidence = max((record["tags"][label] for label in labels), default=None)
-        return _proposing(row, labels, confidence, options)
+        chosen = record.get("chosen", [])
+        confidence = max((record["tags"][label] for label in chosen), default=None)
+        return _proposing(row, chosen, confidence, options)
 
-    labels = [record["genre"]] if record["genre"] != UNSURE else []
-    if labels and options.style and record["style"]:
-        labels.append(record["style"])
-    row = _proposing(row, labels, record["confidence"], options)
+    labels, confidence = _labels(row, record, options)
+    row = _proposing(row, labels, confidence, options)
     if record["genre"] == UNSURE:
         candidates = ", ".join(record["candidates"][:3])
         parts = [record.get("reason"), f"perhaps {candidates}", row.note]
         row = replace(row, why="unsure", note="; ".join(filter(None, parts)))
     return row
+
+
+def _labels(row: PlanRow, record: Mapping[str, Any], options: PlanOptions) -> tuple[tuple[str, ...], float | None]:
+    """Labels that an answer names, no more than are wanted where there are many, and a probability that is one."""
+    wide = record.get("genres")
+    if wide is None:
+        labels = [record["genre"]] if record["genre"] != UNSURE else []
+        if labels and options.style and record["style"]:
+            labels.append(record["style"])
+        return tuple(labels), record["confidence"]
+
+    # What the person's map drops must not take the place of another.
+    artist, path, names = row.artist, row.path, options.genre_map.names
+    kept = [genre for genre in wide if names([genre["name"]], artist=artist, path=path)]
+    leading = [genre for genre in wide if genre["name"] == record["genre"]]
+    calibrated = record["confidence"] if all(genre["calibrated"] for genre in leading) else None
+    chosen = genre_names(kept, record["genre"], options.max_genres)
+    return chosen or tuple(genre["name"] for genre in wide), calibrated
 
 
 def _proposing(row: PlanRow, labels: Sequence[str], confidence: float | None, options: PlanOptions) -> PlanRow:
@@ -204,7 +221,7 @@ def _proposing(row: PlanRow, labels: Sequence[str], confidence: float | None, op
     note = row.note
     for name in proposed[: options.max_genres]:
         if risky(name):
-            note = "; ".join(filter(None, [note, f"some players split {name!r} at {risky(name)}"]))
+            note = "; ".join(filter(None, [note, risky(name)]))
     why = "heard" if proposed else ("dropped" if labels else "unsure")
     return replace(row, proposed=proposed, confidence=confidence, why=why, note=note)
 
@@ -216,13 +233,11 @@ def _decided(
     options: PlanOptions,
 ) -> Iterator[PlanRow]:
     """Let an album answer together where it can, a person's correction win, and the policy decide."""
-    answer = _album_answer([record for row, record in album if row.why in ("heard", "unsure")])
+    records = [record for row, record in album if row.why in ("heard", "unsure")]
+    answer = _wide_album_answer(records) if any("genres" in record for record in records) else _album_answer(records)
     for row, record in album:
         if options.by_album and row.album and answer is not None and row.why in ("heard", "unsure"):
-            genre, probability = answer
-            labels = [genre]
-            if options.style and record["style"]:
-                labels.append(record["style"])
+            labels, probability = _labels(row, {**record, **answer}, options)
             heard = row.proposed
             row = replace(_proposing(replace(row, note=""), labels, probability, options), why="album")  # noqa: PLW2901
             if heard and heard[:1] != row.proposed[:1]:
@@ -242,7 +257,7 @@ def _decided(
         )
 
 
-def _album_answer(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
+def _album_answer(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Mean of calibrated scores over an album's tracks, where two thirds of them agree with it; None elsewhere."""
     scored = [record for record in records if record.get("scores")]
     if len(scored) < 2:
@@ -254,7 +269,36 @@ def _album_answer(records: Sequence[Mapping[str, Any]]) -> tuple[str, float] | N
     agreeing = Counter(int(row.argmax()) for row in scores)[best]
     if agreeing < _AGREEING_SHARE * len(scored) or mean[best] < max(record["threshold"] for record in scored):
         return None
-    return labels[best], float(mean[best])
+    return {"genre": labels[best], "confidence": float(mean[best])}
+
+
+def _wide_album_answer(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What two thirds of an album's tracks name of the wide vocabulary, the commonest first; None where nothing is."""
+    if len(records) < 2:
+        return None
+    entries: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        for genre in record["genres"]:
+            entries[genre["name"]].append(genre)
+
+    shared = {name: same for name, same in entries.items() if len(same) >= _AGREEING_SHARE * len(records)}
+    if not shared:
+        return None
+    led = Counter(record["genre"] for record in records)
+    leading = max(shared, key=lambda name: (led[name], len(shared[name])))
+
+    # Families stand in the order of what is said most often, each before its children.
+    in_order = sorted(shared, key=lambda name: (name != leading, -led[name], -len(shared[name])))
+    genres: list[dict[str, Any]] = []
+    for family in dict.fromkeys(shared[name][0]["family"] for name in in_order):
+        members = [name for name in in_order if shared[name][0]["family"] == family]
+        for name in dict.fromkeys((family, *members)):
+            same = shared.get(name) or shared[members[0]]
+            score = sum(genre["score"] for genre in same) / len(same)
+            calibrated = all(genre["calibrated"] for genre in same)
+            genres.append({"name": name, "family": family, "score": score, "calibrated": calibrated})
+    [confidence] = [genre["score"] for genre in genres if genre["name"] == leading]
+    return {"genre": leading, "genres": genres, "confidence": confidence}
 
 
 def _extra(

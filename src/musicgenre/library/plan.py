@@ -6,6 +6,7 @@ A plan is text: it can be read, edited, filtered and split. Nothing is written i
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -20,8 +21,8 @@ from musicgenre.library.journal import Values
 Policy = Literal["keep", "merge", "replace"]
 """What happens to a genre that is there: it stays, gets the new one appended, or is replaced."""
 
-Why = Literal["heard", "album", "corrected", "unsure", "kept", "same", "dropped", "failed"]
-"""What a row rests on: the ear, its album, a person's correction; or why nothing is written."""
+Why = Literal["heard", "album", "corrected", "unsure", "kept", "same", "dropped", "failed", "written"]
+"""What a row rests on: the ear, its album, a person's correction; or why nothing is written (any more)."""
 
 POLICIES = ("keep", "merge", "replace")
 _FORMAT = 1
@@ -45,7 +46,7 @@ class PlanRow:
         Calibrated probability of the first; None where it is not known.
     why : str
         What the row rests on, or why nothing is written: `heard`, `album`, `corrected`; `unsure`, `kept`, `same`,
-        `dropped`, `failed`.
+        `dropped`, `failed`; `written` by whoever watches a folder.
     set : mapping of str to tuple of str
         What would be written, by field. A person who edits a plan edits this, or `write`.
     meant : tuple of str
@@ -131,6 +132,47 @@ def write_plan(rows: Sequence[PlanRow], path: Path, *, overwrite: bool = True) -
     with writing_result(path):
         text = "".join(row.to_line() for row in rows)
         write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"), overwrite=overwrite)
+
+
+def append_rows(rows: Sequence[PlanRow], path: Path) -> None:
+    """Add rows to the end of a plan, which is made where it is missing: whole lines or nothing, on the disk after it.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written; it is as it was.
+    """
+    rest = memoryview("".join(row.to_line() for row in rows).encode("utf-8", "surrogateescape"))
+    with writing_result(path), path.open("ab", buffering=0) as stream:
+        end = stream.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[stream.write(rest) :]
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
+
+
+def mend_last_line(path: Path) -> None:
+    """Make a plan end with a whole line: an editor leaves out its end, a power cut while it grew tears it.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    with writing_result(path), path.open("r+b") as stream:
+        content = stream.read()
+        whole = content.rfind(b"\n") + 1
+        if whole == len(content):
+            return
+        try:
+            parsed_json(content[whole:].decode("utf-8", "surrogateescape"))
+        except ValueError:
+            stream.truncate(whole)
+        else:
+            stream.write(b"\n")
 
 
 def decide(

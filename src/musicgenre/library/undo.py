@@ -10,7 +10,7 @@ from musicgenre._text import printable
 from musicgenre.errors import LibraryError
 from musicgenre.filetags.music_file import opened, sound_sha256, tags_sha256
 from musicgenre.library.journal import Change, Journal
-from musicgenre.library.write import Left, Wanted, WriteOptions, Written, write_files
+from musicgenre.library.write import FILES_A_COMMIT, Left, Wanted, WriteOptions, Written, file_of, write_files
 
 
 def undo(journal: Journal, changes: Iterable[Change], options: WriteOptions) -> Iterator[Written | Left]:
@@ -31,13 +31,19 @@ def undo(journal: Journal, changes: Iterable[Change], options: WriteOptions) -> 
         One a change.
     """
     run_id = journal.begin("undo")
+    batch: dict[object, Wanted] = {}
     for change in changes:
-        # One at a time: how a file is given back depends on what the one before left there.
+        # How a file is given back depends on what the change before left there: that must be in place.
+        file = file_of(change.path)
+        if file in batch or len(batch) == FILES_A_COMMIT:
+            yield from write_files(journal, run_id, batch.values(), options)
+            batch = {}
         wanted = _wanted(change)
         if isinstance(wanted, Left):
             yield wanted
         else:
-            yield from write_files(journal, run_id, [wanted], options)
+            batch[file] = wanted
+    yield from write_files(journal, run_id, batch.values(), options)
 
 
 def _wanted(change: Change) -> Wanted | Left:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from musicgenre._files import FULL
 from musicgenre._locks import file_lock
+from musicgenre._parallel import in_threads
 from musicgenre._text import printable
 from musicgenre.errors import DataError, LibraryError
 from musicgenre.filetags.music_file import opened, sound_sha256, splice_for, tag_file, tags_sha256
 from musicgenre.filetags.splice import Splice, SplicedView, check_replaceable, replace_spliced, temporary_beside
 from musicgenre.library.journal import Change, Journal, Values
 
-_FILES_A_COMMIT = 32  # the journal is flushed to the disk twice for so many files
+FILES_A_COMMIT = 32  # the journal is flushed to the disk twice for so many files
+# While one file waits for the disk, the next is read and hashed. More would ask for more free space.
+_FILES_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class WriteOptions:
 
 
 @contextmanager
-def locked(journal: Journal) -> Iterator[None]:
-    """Let one process at a time write into music files.
+def locked(journal: Journal, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Let one process at a time write into music files; another one is waited for, for so long.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def locked(journal: Journal) -> Iterator[None]:
         Another one does.
     """
     try:
-        with file_lock(journal.path, "run of musicgenre library"):
+        with file_lock(journal.path, "run of musicgenre library", wait_s=wait_s):
             yield
     except DataError as error:
         raise LibraryError(error.problem, valid=error.valid, next_step="Wait until it is done") from error
@@ -118,14 +121,26 @@ def write_files(
         One a file.
     """
     batch: list[Wanted] = []
-    for item in chain(wanted, [None]):
-        # A file that comes again is looked at when its first change is in place.
-        is_repeated = item is not None and any(item.path == other.path for other in batch)
-        if batch and (item is None or is_repeated or len(batch) == _FILES_A_COMMIT):
+    files: set[object] = set()
+    for item in wanted:
+        # A file that comes again, by another name perhaps, is looked at when its first change is in place.
+        file = file_of(item.path)
+        if file in files or len(batch) == FILES_A_COMMIT:
             yield from _write_batch(journal, run_id, batch, options)
-            batch = []
-        if item is not None:
-            batch.append(item)
+            batch, files = [], set()
+        batch.append(item)
+        files.add(file)
+    if batch:
+        yield from _write_batch(journal, run_id, batch, options)
+
+
+def file_of(path: str) -> object:
+    """What two names of one file have in common, be they links or spelled in other letters."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return path
+    return found.st_dev, found.st_ino
 
 
 def settle_open(journal: Journal) -> list[Change]:
@@ -141,7 +156,8 @@ def settle_open(journal: Journal) -> list[Change]:
     dropped: list[int] = []
     for change in changes:
         if change.temporary:
-            Path(change.temporary).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or the disk takes no changes at present
+                Path(change.temporary).unlink()
         try:
             with opened(Path(change.path)) as file:
                 is_old = tags_sha256(file) == change.tags_before
@@ -155,64 +171,82 @@ def settle_open(journal: Journal) -> list[Change]:
 def _write_batch(
     journal: Journal, run_id: int, batch: list[Wanted], options: WriteOptions
 ) -> Iterator[Written | Left]:
-    """Prove the changes of a few files, note them all, then make them one by one."""
+    """Prove the changes of a few files, note them all, then make them, two files at a time."""
     outcomes: dict[str, Written | Left] = {}
     changes: list[tuple[str, Change, Splice]] = []
-    for item in batch:
-        try:
-            prepared = _prepared(item, options)
-        except LibraryError as error:
-            outcomes[item.path] = Left(item.path, str(error))
-            continue
-        if prepared is None:
-            outcomes[item.path] = Left(item.path, "it says so already", is_failure=False)
+    threads = min(_FILES_AT_A_TIME, len(batch))
+    for item, prepared in zip(batch, in_threads(lambda item: _prepared(item, options), batch, threads), strict=True):
+        if isinstance(prepared, Left):
+            outcomes[item.path] = prepared
         else:
             changes.append((item.path, *prepared))
 
     numbers = journal.open_changes(run_id, [change for _, change, _ in changes])
     done: list[int] = []
     dropped = list(numbers)  # what has not been begun
+
+    def replace(number: int, change: Change, splice: Splice) -> LibraryError | None:
+        # Whatever ends us within the next lines, it stays open, and is settled by looking at the file.
+        dropped.remove(number)
+        try:
+            replace_spliced(
+                Path(change.path),
+                splice,
+                Path(change.temporary),
+                verify=_verifier(change),
+                keep_times=options.keep_times,
+                break_links=options.break_links,
+            )
+        except LibraryError as error:
+            dropped.append(number)
+            return error
+        done.append(number)
+        return None
+
+    tasks = [(number, change, splice) for number, (_, change, splice) in zip(numbers, changes, strict=True)]
     try:
-        for number, (path, change, splice) in zip(numbers, changes, strict=True):
-            # Whatever ends us within the next lines, it stays open, and is settled by looking at the file.
-            dropped.remove(number)
-            try:
-                replace_spliced(
-                    Path(change.path),
-                    splice,
-                    Path(change.temporary),
-                    verify=_verifier(change),
-                    keep_times=options.keep_times,
-                    break_links=options.break_links,
-                )
-            except LibraryError as error:
-                dropped.append(number)
-                outcomes[path] = Left(path, str(error))
-            else:
-                done.append(number)
-                outcomes[path] = Written(path, change.values_before, change.values_after)
+        errors = list(in_threads(lambda task: replace(*task), tasks, threads))
+        for place, error in enumerate(errors):
+            # The disk may have had room for one new file, and not for two.
+            if threads > 1 and error is not None and getattr(error.__cause__, "errno", None) in FULL:
+                errors[place] = replace(*tasks[place])
     finally:
         journal.settle(done, dropped)
+
+    for (path, change, _), error in zip(changes, errors, strict=True):
+        if error is None:
+            outcomes[path] = Written(path, change.values_before, change.values_after)
+        else:
+            outcomes[path] = Left(path, str(error))
     for item in batch:
         yield outcomes[item.path]
 
 
-def _prepared(item: Wanted, options: WriteOptions) -> tuple[Change, Splice] | None:
-    """Compare a file with what it was, and make its change; None where there is none to make."""
+def _prepared(item: Wanted, options: WriteOptions) -> tuple[Change, Splice] | Left:
+    """Compare a file with what it was, and make its change, or say why there is none to make."""
+    try:
+        return _change_of(item, options) or Left(item.path, "it says so already", is_failure=False)
+    except LibraryError as error:
+        return Left(item.path, str(error))
+
+
+def _change_of(item: Wanted, options: WriteOptions) -> tuple[Change, Splice] | None:
+    """Compare a file with what it was, and make its change; None where its values are there already."""
     path = Path(item.path)
     check_replaceable(path, break_links=options.break_links)
     with opened(path) as file:
-        if tags_sha256(file) != item.tags_sha256:
-            raise LibraryError(
-                f"{printable(path)}: its tags were changed since the plan was made",
-                next_step="Make the plan again for this file",
-            )
-        if sound_sha256(file) != item.sound_sha256:
-            raise LibraryError(
-                f"{printable(path)}: its sound is another than when the plan was made",
-                next_step="Make the plan again for this file",
-            )
         before = {field: file.values(field) for field in item.values}
+        is_as_planned = before == dict(item.values)
+        has_other_tags = tags_sha256(file) != item.tags_sha256
+        has_other_sound = sound_sha256(file) != item.sound_sha256
+    # What an interrupted run wrote before is no reason to name a file.
+    if has_other_tags and is_as_planned and not has_other_sound:
+        return None
+    if has_other_tags or has_other_sound:
+        what = "its tags were changed since" if has_other_tags else "its sound is another than when"
+        raise LibraryError(
+            f"{printable(path)}: {what} the plan was made", next_step="Make the plan again for this file"
+        )
 
     splice = item.splice
     if splice is None:
@@ -242,10 +276,11 @@ def _verifier(change: Change) -> Callable[[Path], None]:
 
     def verify(temporary: Path) -> None:
         with opened(temporary) as file:
-            if sound_sha256(file) != change.sound_sha256 or tags_sha256(file) != change.tags_after:
-                raise LibraryError(
-                    f"{printable(change.path)} was changed while it was copied",
-                    next_step="Make the plan again for this file",
-                )
+            is_proved = sound_sha256(file) == change.sound_sha256 and tags_sha256(file) == change.tags_after
+        if not is_proved:
+            raise LibraryError(
+                f"{printable(change.path)} was changed while it was copied",
+                next_step="Make the plan again for this file",
+            )
 
     return verify

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from musicgenre.models.wide import NamedGenre, genre_names
+
 UNSURE = "unsure"
 Reason = Literal["low confidence", "unlike the training music", "not music", "too short", "too quiet"]
 """Why an answer is `unsure`."""
@@ -107,6 +109,9 @@ class Answer:
     caveats : tuple of str
         Those of the warnings that hold of every answer of the model: it is not calibrated, or was tested on tracks
         that it learnt from.
+    genres : tuple of NamedGenre or None
+        With the wide vocabulary, all that is named, a family before its children; `genre` is the leading one and
+        `confidence` its score, calibrated or not. None without it.
     """
 
     path: str | None
@@ -127,6 +132,7 @@ class Answer:
     reason: Reason | None = None
     model_card: Mapping[str, str] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
+    genres: tuple[NamedGenre, ...] | None = None
 
     @property
     def own_warnings(self) -> tuple[str, ...]:
@@ -139,9 +145,26 @@ class Answer:
         return self.genre != UNSURE and not self.names_tags
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether `confidence` is a probability of the genre, and not of a tag alone."""
+        return all(genre.calibrated for genre in self.genres or () if genre.name == self.genre)
+
+    @property
     def candidates(self) -> tuple[str, ...]:
         """Genres whose score comes near the best one's, most probable first."""
         return close_to_best(self.scores)
+
+    def genre_names(self, most: int | None = None) -> tuple[str, ...]:
+        """Names of its genres, a family before its children; none where it is unsure, or from a tagger.
+
+        Parameters
+        ----------
+        most : int, optional
+            No more than these, those of the leading genre first.
+        """
+        if self.genres is None:
+            return (self.genre,)[:most] if self.is_sure else ()
+        return genre_names([genre.as_dict() for genre in self.genres], self.genre, most)
 
     def as_dict(self, *, top: int | None = None, timeline: bool = False) -> dict[str, Any]:
         """Plain values, fit for JSON.
@@ -175,6 +198,8 @@ class Answer:
             record["chosen"] = list(self.chosen)
         else:
             record["reason"] = self.reason
+        if self.genres is not None:
+            record["genres"] = [genre.as_dict() for genre in self.genres]
         if self.model_card:
             record["model_card"] = dict(self.model_card)
 

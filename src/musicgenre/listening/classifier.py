@@ -18,13 +18,17 @@ from musicgenre.errors import AudioError, UsageError
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.framing import Coverage
 from musicgenre.listening.hearing import Outputs, Source
-from musicgenre.listening.listeners import load_listener
+from musicgenre.listening.listeners import Listener, load_listener
+from musicgenre.listening.wide import WideListener, widen
 
 DEFAULT_COVERAGE_S = 18.0
 """Seconds heard when the caller does not say: see docs/genre-head.md for the measured curve."""
 
 Reject = Literal["model", "none"]
 """Who may answer `unsure`: the model where it finds a reason, or nobody."""
+
+Genres = Literal["ten", "wide"]
+"""Which genres the default model names: its ten, or the wide vocabulary."""
 
 
 class Classifier:
@@ -45,6 +49,9 @@ class Classifier:
         the model says.
     reject : {"model", "none"}
         `none` answers with the most probable genre always, whatever the sound is.
+    genres : {"ten", "wide"}
+        `wide` lets the default model name families and genres beyond its ten, by the tags of a second network too
+        (docs/genres.md).
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     max_model_mb : int
@@ -57,7 +64,8 @@ class Classifier:
         When the model is missing, damaged or too new.
     UsageError
         When `coverage` is neither `full` nor a positive number, `level` neither `off` nor an RMS, `reject` neither
-        `model` nor `none`, or `max_duration_s` not above 0.
+        `model` nor `none`, `genres` neither `ten` nor `wide` or wide for another model, or `max_duration_s` not above
+        0.
 
     Examples
     --------
@@ -75,15 +83,20 @@ class Classifier:
         threads: int | None = None,
         level: float | str | None = None,
         reject: Reject = "model",
+        genres: Genres = "ten",
         max_duration_s: float | None = None,
         max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
         if reject not in get_args(Reject):
             raise UsageError(f"reject {reject!r} is not known", valid=" or ".join(get_args(Reject)))
+        if genres not in get_args(Genres):
+            raise UsageError(f"genres {genres!r} are not known", valid=" or ".join(get_args(Genres)))
         self._reject = reject
         self.coverage = Coverage.parse(DEFAULT_COVERAGE_S if coverage is None else coverage, max_duration_s)
         self._level = parse_level(level)
-        self._listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
+        self._listener: Listener = load_listener(model, threads=threads, max_model_mb=max_model_mb)
+        if genres == "wide":
+            self._listener = widen(self._listener, threads=threads)
         self._ear = self._listener.ear(self.coverage, self._level)  # holds nothing of a track, so threads may share it
 
     def covering(self, coverage: float | str) -> Classifier:
@@ -133,6 +146,11 @@ class Classifier:
     def names_tags(self) -> bool:
         """Whether the model is a tagger: it names any number of tags and no genre."""
         return not self._listener.labels
+
+    @property
+    def names_wide(self) -> bool:
+        """Whether answers name genres of the wide vocabulary."""
+        return isinstance(self._listener, WideListener)
 
     @property
     def model_card(self) -> Mapping[str, str]:

@@ -220,6 +220,7 @@ class HeadListener(BundleListener):
         self.card = {**head.card, "kind": "head", "unsure_threshold": head.unsure_threshold, "bundle": ears}
         if self.model_card:  # what binds is the network's; what it says of itself is not what the head says
             self.model_card = {**self.model_card, "name": head.name, "notes": f"A model taught on {card.name}."}
+        self.support = head.support
         self._head = head
 
     def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:

@@ -28,10 +28,11 @@ _RECURSIVE = re.compile(rf"((?:.*?[{_SEPARATORS}])?)\*\*(?:[{_SEPARATORS}]+(.*))
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The tracks to classify, in the order they were named, and the places where there were none."""
+    """Tracks to classify, in the order they were named, places where there were none, and folders that had some."""
 
     paths: tuple[str, ...]
     failures: tuple[Failure, ...]
+    folders: tuple[str, ...] = ()
 
 
 def gather_paths(arguments: Sequence[str], exclude: Sequence[str], *, stdin: BinaryIO) -> Gathered:
@@ -70,19 +71,22 @@ def gather_paths(arguments: Sequence[str], exclude: Sequence[str], *, stdin: Bin
 
     paths: dict[str, None] = {}  # as an ordered set
     failures: list[Failure] = []
+    folders: list[str] = []
     for place in places:
         if not os.path.isdir(place):  # noqa: PTH112 (an empty name is no folder, one too long no error)
             paths[place] = None
             continue
 
         found = [str(path) for path in find_audio_files([place], exclude=exclude)]
-        if not found:
+        if found:
+            folders.append(place)
+        else:
             failures.append(Failure(place, f"{place}: no audio files in this folder."))
         paths.update(dict.fromkeys(found))
 
     if not paths and not failures:
         raise UsageError("no tracks were named", next_step="Give files, folders or globs, or a list on standard input")
-    return Gathered(tuple(paths), tuple(failures))
+    return Gathered(tuple(paths), tuple(failures), tuple(folders))
 
 
 def _paths_on(stdin: BinaryIO) -> list[str]:

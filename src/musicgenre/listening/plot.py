@@ -89,8 +89,10 @@ def plot_answer(answer: Answer, path: Path, *, overwrite: bool = True) -> None:
 
     if answer.names_tags:
         said = printable(", ".join(answer.chosen or list(answer.tags)[:3]))
-    else:
+    elif answer.is_calibrated:
         said = f"{answer.genre} ({answer.confidence:.0%})"
+    else:
+        said = f"{answer.genre} (by its tag)"
     figure.suptitle(f"{printable(Path(answer.path).name)}: {said}", parse_math=False)
 
     with writing_result(path, "Choose another --plot"), replacing(path, overwrite=overwrite) as temporary:

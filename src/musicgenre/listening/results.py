@@ -7,17 +7,18 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from musicgenre._files import room_advice, sha256_of, writing_result
+from musicgenre._files import room_advice, sha256_of, write_bytes_atomic, writing_result
 from musicgenre._json import parsed_json
 from musicgenre._known_files import FileState, KnownFiles
 from musicgenre._locks import file_lock
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
-from musicgenre.errors import UsageError
+from musicgenre.errors import LibraryError, UsageError
+from musicgenre.filetags.base import SOUND_KEY
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import Result
 
@@ -26,7 +27,9 @@ FileFormat = Literal["json", "csv"]  # of files that can be resumed
 
 # With which settings a track was heard: lines made otherwise do not count as done.
 _SETTINGS = ("coverage", "model_sha256")
-# What identifies a heard file when a run is resumed (size and time first, the content when those differ) comes first.
+# What identifies a heard file when a run is resumed comes first: size and time, and when those differ its sound. The
+# column `sha256` holds the key of that; of files whose tags cannot be told from their sound, and in files from before
+# there was one, the checksum of all their bytes.
 _RESUMABLE = ("size_bytes", "modified_ns", "sha256", *_SETTINGS)
 # A file that begins otherwise is somebody else's, and not a result of ours whose first line was torn.
 _FIRST_BYTES: dict[FileFormat, bytes] = {"json": b'{"path"', "csv": b"path,"}
@@ -44,6 +47,7 @@ _GENRE_COLUMNS = (
     "model",
     "error",
 )
+_WIDE_COLUMNS = (*_GENRE_COLUMNS[:2], "genres", *_GENRE_COLUMNS[2:])
 _COLUMNS_BEFORE = tuple(name for name in _GENRE_COLUMNS if name != "reason")  # of files from before there was one
 # Control characters, which have no place in a cell. A cell that begins as a formula may have apostrophes in front.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -51,7 +55,9 @@ _FORMULA = re.compile(r"'*[=+\-@]")
 _TAG_COLUMNS = ("path", "chosen", "tags", "duration_s", "heard_s", "warnings", "model", "error")
 
 
-def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bool) -> dict[str, Any]:
+def record_of(
+    result: Result, *, top: int | None, timeline: bool, names_tags: bool, names_wide: bool = False
+) -> dict[str, Any]:
     """Plain values of a result; all those of one model have the same keys.
 
     Parameters
@@ -64,6 +70,8 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
         Whether to include the heard segments.
     names_tags : bool
         Whether the model is a tagger.
+    names_wide : bool
+        Whether it names genres of the wide vocabulary.
     """
     if isinstance(result, Answer):
         return result.as_dict(top=top, timeline=timeline)
@@ -71,6 +79,8 @@ def record_of(result: Result, *, top: int | None, timeline: bool, names_tags: bo
     if names_tags:
         del record["reason"]  # that of a genre
         record["chosen"] = []
+    if names_wide:
+        record["genres"] = []
     return record
 
 
@@ -103,7 +113,9 @@ def format_line(
     if kind == "json":
         return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
 
-    usual = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
+    usual: tuple[str, ...] = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
+    if "genres" in record:
+        usual = _WIDE_COLUMNS
     cells = [record.get(name) for name in columns or usual]
     cells += [record[name] for name in _RESUMABLE if name in record]
 
@@ -112,7 +124,7 @@ def format_line(
         if isinstance(cell, Mapping):
             text = "; ".join(f"{name} {score}" for name, score in cell.items())
         elif isinstance(cell, list):
-            text = "; ".join(map(str, cell))
+            text = "; ".join(_wide_text(part) if isinstance(part, Mapping) else str(part) for part in cell)
         else:
             text = "" if cell is None else str(cell)
         text = _without_controls(_storable(text))
@@ -126,9 +138,15 @@ def format_line(
     return stream.getvalue()
 
 
-def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = False) -> str:
-    """First line of a CSV or TSV result; `tags`: that of a tagger, whose records have `chosen` tags and no genre."""
+def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = False, wide: bool = False) -> str:
+    """First line of a CSV or TSV result.
+
+    `tags`: that of a tagger, whose records have `chosen` tags and no genre; `wide`: with all `genres` of the wide
+    vocabulary.
+    """
     columns: tuple[str, ...] = _TAG_COLUMNS if tags else _GENRE_COLUMNS
+    if wide:
+        columns = _WIDE_COLUMNS
     if resumable:
         columns += _RESUMABLE
     return ("," if kind == "csv" else "\t").join(columns) + "\n"
@@ -151,8 +169,18 @@ class ResultFile:
         Replace an existing file.
     tags : bool
         Whether a tagger's records go into it.
+    wide : bool
+        Whether records of the wide vocabulary do.
     csv_safe : bool
         As `format_line` takes it; files written with it and without it can be resumed alike.
+    folders : sequence of str
+        Folders that were searched and hold tracks. Rows of files that are gone from them are left out of the file from
+        now on. They go into another one beside it (`NAME.gone`): a file that is brought back is not heard again.
+
+    Attributes
+    ----------
+    n_left_out : int
+        Rows that were left out now.
 
     Raises
     ------
@@ -170,32 +198,41 @@ class ResultFile:
         resume: bool,
         overwrite: bool,
         tags: bool = False,
+        wide: bool = False,
         csv_safe: bool = False,
+        folders: Sequence[str] = (),
     ) -> None:
         self._path = path
+        self._gone_path = path.with_name(f"{path.name}.gone")
+        self.n_left_out = 0
         self._csv_safe = csv_safe
         self._columns: Sequence[str] | None = None  # the usual ones
         self._kind = kind
         self._settings = dict(settings)
-        self._known: KnownFiles[dict[str, Any]] = KnownFiles()
+        self._known: KnownFiles[dict[str, Any]] = KnownFiles(self._key_of_known_sound)
+        self._sound_lengths: set[int] = set()  # of those that are known
+        self._keys: dict[str, tuple[FileState, str]] = {}  # taken while looking for a file, before it was heard
+        self._written: set[str] = set()  # names that have a row in the file
         self._failures: set[tuple[str, str, int, int]] = set()  # what failed before, and why: it is said once
         self._open_things = ExitStack()
-        header = header_line("csv", resumable=True, tags=tags)
+        header = header_line("csv", resumable=True, tags=tags, wide=wide)
 
         # What stands in the file is read, and judged again, only when no other process adds to it.
         refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
         with self._open_things:
             with writing_result(path):
                 self._open_things.enter_context(file_lock(path, "'musicgenre classify'"))
-            self._open(header, resume=resume, overwrite=overwrite)
+            self._open(header, folders, resume=resume, overwrite=overwrite)
             self._open_things = self._open_things.pop_all()
 
-    def _open(self, header: str, *, resume: bool, overwrite: bool) -> None:
+    def _open(self, header: str, folders: Sequence[str], *, resume: bool, overwrite: bool) -> None:
         """Take in what the file holds, and open it to add to it."""
         path = self._path
         refuse_overwriting(path, overwrite=resume or overwrite, next_step=RESUME_OR_REPLACE)
         if path.exists() and not overwrite:
-            self._read_done(header)
+            if self._gone_path.exists():
+                self._read_gone()
+            self._read_done(header, folders)
 
         # What can be refused was refused: from here on the file is ours.
         with writing_result(path):
@@ -203,6 +240,8 @@ class ResultFile:
             self._stream = self._open_things.enter_context(path.open("ab", buffering=0))
         if overwrite:
             self._stream.truncate(0)
+            if self._gone_path.is_file() and self._is_ours(self._gone_path.read_bytes()):
+                self._gone_path.unlink()
         if self._kind == "csv" and self._stream.seek(0, os.SEEK_END) == 0:
             self._write(header)
 
@@ -221,32 +260,33 @@ class ResultFile:
     def done(self, path: str) -> dict[str, Any] | None:
         """Return the stored record of a track that was classified before, or None.
 
-        A file that was moved or touched is recognised by its content; its record is then written again under the
-        new name, so that the next resume finds it at once.
+        A file that was moved, touched or given other tags is recognised by its sound; its record is then written again
+        under the new name, so that the next resume finds it at once. So is that of a file that was gone.
         """
         known = self._known.find(path, self._as_written(path))
         if known is None:
             return None
-        if known.is_unchanged:
+        if known.is_unchanged and known.name in self._written:
             return known.value
 
-        moved = {**known.value, "path": path, "modified_ns": known.state.modified_ns}
-        self._append(moved)
-        return moved
+        state = known.state
+        again = {**known.value, "path": path, "size_bytes": state.size_bytes, "modified_ns": state.modified_ns}
+        self._append(again)
+        return again
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append one record with what identifies its file."""
         path = str(record["path"])
-        state, sha256 = FileState(0, 0), ""  # of what is known by its name alone
+        state, key = FileState(0, 0), ""  # of what is known by its name alone
         try:
             state = FileState.of(path)
             if record["error"] is None:
-                sha256 = sha256_of(Path(path))
+                key = self._key_of(path, state)
         except OSError:
             pass  # a file that is gone meanwhile is heard again the next time
 
         # Failures are tried again by each resume; one that fails as it did before has its line already.
-        identity = {"size_bytes": state.size_bytes, "modified_ns": state.modified_ns, "sha256": sha256}
+        identity = {"size_bytes": state.size_bytes, "modified_ns": state.modified_ns, "sha256": key}
         whole = {**record, **identity, **{name: self._settings[name] for name in _SETTINGS}}
         if record["error"] is not None:
             failure = self._failure_of(whole)
@@ -257,7 +297,7 @@ class ResultFile:
 
     def _append(self, record: dict[str, Any]) -> None:
         self._write(format_line(record, self._kind, csv_safe=self._csv_safe, columns=self._columns))
-        self._remember(record)
+        self._remember(record, is_written=True)
 
     def _write(self, line: str) -> None:
         """Write a whole line, or nothing where the disk is full."""
@@ -274,10 +314,44 @@ class ResultFile:
                 next_step=f"{room_advice(error) or 'Make room'}, then go on with --resume",
             ) from error
 
-    def _remember(self, record: dict[str, Any]) -> None:
+    def _remember(self, record: dict[str, Any], *, is_written: bool) -> None:
+        """Know a track from now on; `is_written`: there is a row of it in the file."""
         name = self._as_written(str(record["path"]))
         state = FileState(int(record["size_bytes"]), int(record["modified_ns"]))
-        self._known.remember(name, state, str(record.get("sha256") or ""), record)
+        key = str(record.get("sha256") or "")
+        is_of_sound = key.startswith(SOUND_KEY)
+        length = key.removeprefix(SOUND_KEY).partition(":")[0]
+        if is_of_sound and length.isdecimal():
+            self._sound_lengths.add(int(length))
+        self._known.remember(name, state, key, record, of_all_bytes=not is_of_sound)
+        if is_written:
+            self._written.add(name)
+
+    def _key_of(self, path: str, state: FileState) -> str:
+        """Take the key of a file's sound, or where that cannot be told from its tags, of all its bytes."""
+        from musicgenre.filetags.music_file import sound_key
+
+        taken = self._keys.pop(path, None)
+        if taken is not None and taken[0] == state:
+            return taken[1]
+        try:
+            return sound_key(Path(path))
+        except LibraryError:
+            return sha256_of(Path(path))
+
+    def _key_of_known_sound(self, path: Path) -> str:
+        """Take the key of a file's sound if one of its length is known: all others need not be read."""
+        from musicgenre.filetags.music_file import sound_key
+
+        if not self._sound_lengths:
+            return ""
+        try:
+            key = sound_key(path, self._sound_lengths)
+        except LibraryError:
+            return ""
+        if key:
+            self._keys[str(path)] = FileState.of(path), key
+        return key
 
     def _failure_of(self, record: Mapping[str, Any]) -> tuple[str, str, int, int]:
         """Which file failed, in which state, and why, as it stands in the file."""
@@ -292,27 +366,75 @@ class ResultFile:
         cell = _without_controls(storable)
         return cell.lstrip("'") if _FORMULA.match(cell) else cell
 
-    def _read_done(self, header: str) -> None:
-        """Take in the finished lines; cut off a last line that an interruption tore."""
+    def _read_done(self, header: str, folders: Sequence[str]) -> None:
+        """Take in the finished lines; cut off a last one that was torn, put those of files that are gone aside."""
         content = self._path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if content and not whole and not content.startswith(_FIRST_BYTES[self._kind]):
-            raise self._not_ours("no whole line in it")
+        if content and not whole and not self._is_ours(content):
+            raise self._not_ours(self._path, "no whole line in it")
         if self._kind == "csv" and whole:
             first_line = whole.split(b"\n")[0] + b"\n"
             if first_line == header.replace(",reason", "").encode() != header.encode():
                 self._columns = _COLUMNS_BEFORE
             elif first_line != header.encode():
-                raise self._not_ours("its columns are those of another kind of model")
+                raise self._not_ours(self._path, "its columns are those of another kind of model")
 
+        kept: dict[int, bytes] = {}
+        gone: list[bytes] = []
+        latest: dict[str, int] = {}  # row of each track that is known
+        n_replaced = 0
+        for number, (line, record) in enumerate(self._rows(whole, self._path)):
+            is_gone = _is_gone(record["path"], folders)
+            is_known = self._take_in(record, is_written=not is_gone)
+            if is_gone:
+                gone.append(line)
+                continue
+            kept[number] = line
+            if is_known:  # its row of before told of the file as it was
+                name = self._as_written(record["path"])
+                n_replaced += kept.pop(latest.get(name, -1), None) is not None
+                latest[name] = number
+
+        if gone or n_replaced:
+            first = whole[: whole.find(b"\n") + 1] if self._kind == "csv" else b""
+            if gone:
+                self._put_aside(gone, first)
+            with writing_result(self._path):
+                write_bytes_atomic(self._path, first + b"".join(kept.values()))
+        elif len(whole) < len(content):
+            with self._path.open("r+b") as stream:
+                stream.truncate(len(whole))
+
+    def _read_gone(self) -> None:
+        """Know the tracks whose rows were left out before."""
+        content = self._gone_path.read_bytes()
+        if not self._is_ours(content):
+            raise self._not_ours(self._gone_path, "it begins otherwise")
+        for _, record in self._rows(content[: content.rfind(b"\n") + 1], self._gone_path):
+            if not record["error"]:
+                self._take_in(record, is_written=False)
+
+    def _put_aside(self, lines: Sequence[bytes], header: bytes) -> None:
+        """Keep rows beside the file, each once; it happens before they leave it, so that a kill loses none."""
+        before = self._gone_path.read_bytes() if self._gone_path.exists() else header
+        there = set(before.splitlines(keepends=True))
+        new = [line for line in lines if line not in there]
+        with writing_result(self._gone_path):
+            write_bytes_atomic(self._gone_path, before[: before.rfind(b"\n") + 1] + b"".join(new))
+        self.n_left_out = len(lines)
+
+    def _rows(self, whole: bytes, path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Read rows: each as it stands in the file, and what it says.
+
+        A file that somebody edited, or of another program, may hold anything at all.
+        """
         text = whole.decode("utf-8", "surrogateescape")
-        records: Any = csv.DictReader(io.StringIO(text))
-        if self._kind == "json":
-            records = (parsed_json(line) for line in text.split("\n") if line.strip())
-
-        # A file that somebody edited, or of another program, may hold anything at all.
+        lines = [f"{line}\n" for line in text.split("\n")[:-1] if line.strip()]
+        reader = csv.DictReader(lines)
+        records: Any = reader if self._kind == "csv" else map(parsed_json, lines)
+        n_before = 1  # lines: that of the columns
         try:
-            for record in records:
+            for number, record in enumerate(records):
                 if self._csv_safe:  # its row may be written again, under another name
                     for name, cell in record.items():
                         if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell):
@@ -322,23 +444,49 @@ class ResultFile:
                 if not isinstance(record["path"], str) or "error" not in record:
                     raise KeyError("path or error")
 
-                if record["error"]:  # whose line names no model, but what identifies one
-                    if all(record.get(name) == self._settings[name] for name in _SETTINGS):
-                        self._failures.add(self._failure_of(record))
-                elif all(record.get(name) == value for name, value in self._settings.items()):
-                    self._remember(record)
+                if self._kind == "csv":
+                    row, n_before = "".join(lines[n_before : reader.line_num]), reader.line_num
+                else:
+                    row = lines[number]
+                yield row.encode("utf-8", "surrogateescape"), record
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
-            raise self._not_ours(str(error)) from error
+            raise self._not_ours(path, str(error)) from error
 
-        if len(whole) < len(content):
-            with self._path.open("r+b") as stream:
-                stream.truncate(len(whole))
+    def _take_in(self, record: dict[str, Any], *, is_written: bool) -> bool:
+        """Know what a row says, if it was made with the same settings; tell whether its track is known by it."""
+        if record["error"]:  # whose line names no model, but what identifies one
+            if is_written and all(record.get(name) == self._settings[name] for name in _SETTINGS):
+                self._failures.add(self._failure_of(record))
+            return False
+        if any(record.get(name) != value for name, value in self._settings.items()):
+            return False
+        self._remember(record, is_written=is_written)
+        return True
 
-    def _not_ours(self, reason: str) -> UsageError:
+    def _is_ours(self, content: bytes) -> bool:
+        return content.startswith(_FIRST_BYTES[self._kind])
+
+    def _not_ours(self, path: Path, reason: str) -> UsageError:
         return UsageError(
-            f"{self._path} is not a {self._kind} result that can be resumed ({reason})",
+            f"{path} is not a {self._kind} result that can be resumed ({reason})",
             next_step="Choose another --output, or --overwrite to replace it",
         )
+
+
+def _is_gone(path: str, folders: Sequence[str]) -> bool:
+    """Tell whether a file is gone from a folder that was searched, as far as its written name can tell."""
+    if os.sep == "/" and "\\" in path:  # an escape perhaps, and not the name itself
+        return False
+    pure = PurePath(path)
+    if ".." in pure.parts or not any(pure.is_relative_to(folder) for folder in folders):
+        return False
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # a disk that fails is no proof
+        return False
+    return False
 
 
 def _storable(value: Any) -> Any:
@@ -351,6 +499,12 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list):
         return [_storable(item) for item in value]
     return value
+
+
+def _wide_text(genre: Mapping[str, Any]) -> str:
+    """Write one genre of the wide vocabulary in a cell: its family where it has another, and what its score is."""
+    name = genre["name"] if genre["name"] == genre["family"] else f"{genre['family']} > {genre['name']}"
+    return f"{name} {genre['score']}{'' if genre['calibrated'] else ' uncalibrated'}"
 
 
 def _without_controls(text: str) -> str:

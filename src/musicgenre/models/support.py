@@ -64,6 +64,10 @@ class Support:
         outside = (standard**2).sum(axis=1) - ((standard @ self.axes.T) ** 2).sum(axis=1)
         return float(np.sqrt(max(0.0, outside.mean())))
 
+    def is_far(self, embedding: ArrayLike) -> bool:
+        """Whether a track lies beyond the limit, where no music was: then nothing that is heard of it counts."""
+        return self.distance(embedding) > self.limit
+
     def problem(self, embedding: ArrayLike, tags: Mapping[str, float], label: int) -> Unsupported | None:
         """Tell why an answer has no support, or None where it has.
 
@@ -76,7 +80,7 @@ class Support:
         label : int
             Number of the most probable label.
         """
-        if self.distance(embedding) > self.limit:
+        if self.is_far(embedding):
             return "not music" if sum(tags.values()) < self.least_tags else "unlike the training music"
 
         for tag, most in self.ceilings.items():

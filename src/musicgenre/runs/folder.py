@@ -52,6 +52,7 @@ METRICS = (
     "validation_loss",
     "train_accuracy",
     "validation_accuracy",
+    "validation_macro_f1",
     "validation_roc_auc",
     "validation_pr_auc",
     "seconds",
@@ -235,6 +236,11 @@ class Run:
         """Number of the model's parameters, where that has a meaning."""
         count = self.info.get("parameters")
         return None if count is None else int(count)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Number of the epoch, from 0, whose weights were kept; None where a single fit left none to choose."""
+        return self.info["best_epoch"] if self.info.get("epochs", 0) > 1 else None
 
     @property
     def chose_weights(self) -> bool:
@@ -596,6 +602,8 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "status": (_is_name, "a word"),
     "fold": (_is_count_or_none, "a whole number from 0 on, or null"),
     "systems": (lambda value: value is None or _are_names(value), "a list of row codes"),
+    "epochs": (_is_count, "a whole number from 0 on"),
+    "best_epoch": (_is_count_or_none, "a whole number from 0 on, or null"),
     "parameters": (_is_count_or_none, "a whole number from 0 on, or null"),
     "task": (lambda value: value in ("single_label", "multi_label"), "single_label or multi_label"),
     "skipped": (_are_skips, "a list of tracks with their track_id"),

@@ -131,17 +131,22 @@ class SingleLabelModule(TrainingModule):
         return functional.cross_entropy(logits, targets, weight=weights)
 
     def count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        """Summed loss, hits, examples."""
+        """Summed loss, then of every class its hits, how often it is true and how often it is answered."""
         if targets.ndim == 2:
             targets = targets.argmax(dim=1)  # of blended examples the larger share counts
-        hits = (logits.argmax(dim=1) == targets).sum()
-        count = torch.tensor(float(len(targets)), device=logits.device)
-        return torch.stack([loss.float() * count, hits.float(), count])
+        answers, n_classes = logits.argmax(dim=1), logits.shape[1]
+        hits = torch.bincount(targets[answers == targets], minlength=n_classes)
+        true, answered = (torch.bincount(classes, minlength=n_classes) for classes in (targets, answers))
+        return torch.cat([loss.float().reshape(1) * len(targets), hits.float(), true.float(), answered.float()])
 
     def scores(self, part: str, totals: list[float]) -> dict[str, float]:
-        """Loss and accuracy."""
-        loss, hits, count = totals
-        return {f"{part}_loss": loss / count, f"{part}_accuracy": hits / count}
+        """Loss and accuracy; for the validation part also F1, mean over classes."""
+        hits, true, answered = np.array(totals[1:]).reshape(3, -1)
+        scores = {f"{part}_loss": totals[0] / float(true.sum()), f"{part}_accuracy": float(hits.sum() / true.sum())}
+        if part == "validation":
+            f1 = 2 * hits / np.maximum(true + answered, 1.0)
+            scores["validation_macro_f1"] = float(f1.mean())
+        return scores
 
 
 class MultiLabelModule(TrainingModule):

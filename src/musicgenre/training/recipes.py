@@ -158,9 +158,9 @@ class TrainingSection(_Section):
         `momentum` is Adam's first beta too.
     batch_size, epochs, patience
         `patience` epochs without a better `monitor` end the training; `None`: never.
-    monitor : {"validation_loss", "validation_accuracy", "validation_roc_auc", "validation_pr_auc"}
-        What chooses the weights that are kept. The two areas are means over tags, of single segments, in tagging only;
-        the accuracy is not for tagging.
+    monitor : {"validation_loss", "validation_accuracy", "validation_macro_f1", ...}
+        What chooses the weights that are kept, of single segments: the loss; accuracy or F1, mean over labels, where
+        there is one label a track; `validation_roc_auc` or `validation_pr_auc`, means over tags, in tagging.
     class_weights : bool
         Weigh the loss by the inverse frequency of the class.
     positive_weights : {"none", "balanced"}
@@ -190,9 +190,9 @@ class TrainingSection(_Section):
     batch_size: int = Field(default=32, ge=1)
     epochs: int = Field(default=100, ge=1)
     patience: int | None = Field(default=None, ge=1)
-    monitor: Literal["validation_loss", "validation_accuracy", "validation_roc_auc", "validation_pr_auc"] = (
-        "validation_loss"
-    )
+    monitor: Literal[
+        "validation_loss", "validation_accuracy", "validation_macro_f1", "validation_roc_auc", "validation_pr_auc"
+    ] = "validation_loss"
     class_weights: bool = False
     positive_weights: Literal["none", "balanced"] = "none"
     positive_weight_cap: float = Field(default=20.0, ge=1)
@@ -354,7 +354,7 @@ def check_recipe(plain: Mapping[str, Any], *, name: str) -> Recipe:
 
     if recipe.is_tagging:
         is_wrong = {
-            "training.monitor=validation_accuracy": training.monitor == "validation_accuracy",
+            f"training.monitor={training.monitor}": training.monitor in ("validation_accuracy", "validation_macro_f1"),
             "training.class_weights": training.class_weights,
             "scoring=vote": recipe.scoring == "vote",
             "protocol.name=segment-leaky": recipe.protocol.name == "segment-leaky",

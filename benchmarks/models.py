@@ -1,11 +1,12 @@
-"""Speed of Discogs-EffNet beside the default model, in one run, each on one thread.
+"""Speed of every other model that listens in the light install beside the default one, in one run, on one thread.
 
-Run: python benchmarks/discogs.py
+Run: python benchmarks/models.py
 
-Discogs-EffNet's published weights are not needed, and were never here: an EfficientNet-B0 of random weights, with the
-published input and outputs and as many multiplications, stands in for it. The default model is the published MusiCNN
-where it is in the cache, else the same network with random weights and its head. Ratios are of medians that were
-measured in turns.
+The default model with its wide vocabulary, the published taggers, Discogs-EffNet and a head on it. Discogs-EffNet's
+published weights are not needed, and were never here: an EfficientNet-B0 of random weights, with the published input
+and outputs and as many multiplications, stands in for it, and a layer of random weights for the head. The MusiCNNs
+are the published ones where they are in the cache, else the same networks with random weights. Ratios are of medians
+of processor time, measured in turns: what else the machine does then counts for less.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ RATE_HZ = 16_000
 TRACK_S = 30.0
 REPEATS = 9
 SEED = 13
+TAGGERS = ("msd-musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg")
+HEAD = "head-of-87"
+WIDE = "default --genres wide"
 # EfficientNet-B0: expansion, channels, blocks, stride of the first, kernel
 STAGES = (
     (1, 16, 1, 1, 3),
@@ -101,39 +105,59 @@ def get_stand_in(folder: Path) -> Path:
     return get_on_terms("discogs-effnet", accept_licence=True, unverified=True, source=model)
 
 
-def get_default(folder: Path) -> str:
-    """Put the default model's bundle into the cache of this run; say which it is."""
+def get_head(folder: Path) -> None:
+    """Make a bundle of a head on the stand-in: 87 genres, as many as the largest published one has."""
+    from musicgenre._onnx import GraphBuilder
+    from musicgenre.bundle import get_on_terms
+
+    graph = GraphBuilder("head")
+    embedding = graph.input("model/Placeholder", "float32", ["n", 1280])
+    weights = np.random.default_rng(SEED).standard_normal((1280, 87)) / np.sqrt(1280)
+    scores = graph.op("Sigmoid", graph.op("MatMul", embedding, graph.floats(weights)))
+    graph.output(scores, "model/Sigmoid:0", ["n", 87])
+
+    model, labels = folder / "head.onnx", folder / "labels.json"
+    model.write_bytes(graph.build())
+    labels.write_text(json.dumps({"classes": [f"genre {number}" for number in range(87)]}), encoding="utf-8")
+    get_on_terms(HEAD, accept_licence=True, unverified=True, source=model, labels=labels)
+
+
+def get_published(folder: Path) -> str:
+    """Put the bundles of the published networks into the cache of this run; say which they are."""
     from musicgenre.bundle import bundle_path, save_bundle
     from musicgenre.bundle.musicnn import convert
     from musicgenre.features.published.musicnn.published import published
     from musicgenre.features.published.musicnn.weights import random_variables
 
-    path = bundle_path("msd-musicnn")
+    paths = {name: bundle_path(name) for name in TAGGERS}
     os.environ["MUSICGENRE_CACHE"] = str(folder / "cache")
-    if path.is_file():
-        bundle_path("msd-musicnn").parent.mkdir(parents=True)
-        bundle_path("msd-musicnn").write_bytes(path.read_bytes())
-        return "published weights"
-    read = random_variables("musicnn").__getitem__
-    save_bundle(bundle_path("msd-musicnn"), *convert(published("msd-musicnn"), read))
-    return "random weights"
+    bundle_path(TAGGERS[0]).parent.mkdir(parents=True)
+    random = []
+    for name, path in paths.items():
+        if path.is_file():
+            bundle_path(name).write_bytes(path.read_bytes())
+            continue
+        read = random_variables(published(name).family).__getitem__
+        save_bundle(bundle_path(name), *convert(published(name), read))
+        random.append(name)
+    return f"random weights: {', '.join(random)}" if random else "published weights"
 
 
 def medians_s(jobs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of jobs that take turns, after one warm-up each."""
+    """Median seconds of processor time of jobs that take turns, after one warm-up each."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for job in jobs.values():
         job()
     for _ in range(REPEATS):
         for name, job in jobs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             job()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def main() -> None:
-    """Time both models on one track, and Discogs-EffNet's front end alone."""
+    """Time every model on one track, and Discogs-EffNet's front end alone."""
     from musicgenre import Classifier
     from musicgenre.features.published.essentia.network import front_graph, open_network
     from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
@@ -143,28 +167,33 @@ def main() -> None:
     track = (0.3 * np.sin(2 * np.pi * 220.0 * time_s) + 0.05 * random.standard_normal(len(time_s))).astype(np.float32)
 
     with tempfile.TemporaryDirectory() as temporary:
-        weights = get_default(Path(temporary))
+        weights = get_published(Path(temporary))
         get_stand_in(Path(temporary))
+        get_head(Path(temporary))
         size_mb = (Path(temporary) / "discogs-effnet-bsdynamic-1.onnx").stat().st_size / 1e6
 
         front = open_network(front_graph(), "the front end")
         row = np.resize(track, (1, 127 * 256 + 512))
         jobs: dict[str, Callable[[], object]] = {"front end, one patch": lambda: front.run(None, {"waveform": row})}
-        for coverage in (DEFAULT_COVERAGE_S, "full"):
-            for model in ("default", "discogs-effnet"):
-                classifier = Classifier(model, coverage=coverage, threads=1)
-                heard = "all 30 s" if coverage == "full" else f"{coverage:g} of 30 s"
-                jobs[f"{model}, {heard}"] = lambda listener=classifier: listener.classify(
-                    track, sample_rate_hz=RATE_HZ
-                )
+        heard = {f"{DEFAULT_COVERAGE_S:g} of 30 s": DEFAULT_COVERAGE_S, "all 30 s": "full"}
+        models = ("default", WIDE, *TAGGERS, "discogs-effnet", HEAD)
+        for how, coverage in heard.items():
+            for model in models:
+                name, genres = ("default", "wide") if model == WIDE else (model, "ten")
+                classifier = Classifier(name, coverage=coverage, threads=1, genres=genres)
+                jobs[f"{model}, {how}"] = lambda listener=classifier: listener.classify(track, sample_rate_hz=RATE_HZ)
         medians = medians_s(jobs)
 
-    print(f"one thread, a track in memory; default: {weights}; discogs-effnet: random weights, {size_mb:.1f} MB")
-    for name, seconds in medians.items():
-        print(f"{name:<36} {seconds * 1e3:8.1f} ms")
-    for heard in (f"{DEFAULT_COVERAGE_S:g} of 30 s", "all 30 s"):
-        ratio = medians[f"discogs-effnet, {heard}"] / medians[f"default, {heard}"]
-        print(f"discogs-effnet takes {ratio:.1f} times as long as the default, {heard}")
+    print("processor time, one thread, a track in memory")
+    print(f"MusiCNN and VGG: {weights}; discogs-effnet: random weights, {size_mb:.1f} MB")
+    print(f"the front end of discogs-effnet alone, one patch: {medians['front end, one patch'] * 1e3:.1f} ms\n")
+    print(f"| model | {' | times the default | '.join(heard)} | times the default |\n|---|---|---|---|---|")
+    for model in models:
+        cells = []
+        for how in heard:
+            took_s = medians[f"{model}, {how}"]
+            cells += [f"{took_s * 1e3:.0f} ms", f"{took_s / medians[f'default, {how}']:.2f}"]
+        print(f"| {model} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
