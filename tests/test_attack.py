@@ -14,6 +14,7 @@ from musicgenre.errors import UsageError
 from tests.attack import process
 from tests.attack.base import Target, attack, use_input, whole_input
 from tests.attack.kinds import KINDS, targets_of
+from tests.attack.mutations import Mutation
 from tests.attack.process import attack_kind
 from tests.limits import GUARD_S
 
@@ -66,7 +67,10 @@ def broken(folder: Path) -> list[Target]:
             case _:
                 time.sleep(GUARD_S)
 
-    return [Target.of_file(letter, letter.encode(), "", (lambda content, _: content,), use) for letter in "arrtcmh"]
+    def put(letter: str) -> Mutation:
+        return lambda content, chance: letter.encode()
+
+    return [Target.of_file(letter, b"a", "", (put(letter),), use) for letter in "arrtcmh"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")

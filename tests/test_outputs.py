@@ -214,7 +214,8 @@ def test_a_file_is_not_replaced_unasked(option: tuple[str, str], place: Path, tm
     "option",
     [
         *(("classify", "plot"), ("data index", "output"), ("data split", "output"), ("evaluate", "output")),
-        *(("library export", "output"), ("library map init", "output"), ("library plan", "output")),
+        *(("compare", "output"), ("library export", "output"), ("library map init", "output")),
+        ("library plan", "output"),
         *(("show", "output"), ("show", "sound")),
     ],
     ids="-".join,

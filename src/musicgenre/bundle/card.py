@@ -191,6 +191,8 @@ class BundleCard:
         self.published_stages  # noqa: B018 - and stages that are none
         if self.kind == "ensemble":
             self._check_ensemble()
+        elif self.members or self.mixture:
+            raise BundleError(f"the card of {self.name!r} has members or a mixture", valid="An ensemble has")
 
     def _require(self, name: str, check: _Check) -> None:
         """Refuse a field that says what no model can mean."""
