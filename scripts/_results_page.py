@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from _results_judged import sections as judged_sections
 from _results_rows import FOLDER, Row
 
 HEAD = """# Results
@@ -38,6 +39,7 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str
         titles = [content["data"][name]["title"] for name in dict.fromkeys(row.data for row in own)]
         parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
         parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
+    parts += judged_sections()
     parts.append(_findings(content.get("finding", ()), records))
     parts.append(_still_open(rows, records))
     parts.append("## Commands\n\n" + _commands(rows, records))

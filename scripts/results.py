@@ -4,6 +4,9 @@ Run: python scripts/results.py                      writes the page from docs/re
      python scripts/results.py --check              fails where a row has neither a record nor a reason why it is
                                                     not measured, or the page is out of date
      python scripts/results.py add RUN DATA         writes the record of a run folder (DATA: a key of rows.toml)
+     python scripts/results.py elsewhere REPORT COMMAND ...
+                                                    writes the record of a report of 'musicgenre evaluate --data'
+     python scripts/results.py leaks REPORT COMMAND writes the record of a leak-report.json
      python scripts/results.py missing              prints the commands that would make the missing records
      python scripts/results.py make WORK --source FOLDER [--only REGEX] [--jobs N] [--extra="--accelerator gpu"]
                                                     runs them and those that are open in the folder WORK, one thread
@@ -22,6 +25,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from _results_judged import add_elsewhere, add_leaks
 from _results_page import interval, render
 from _results_rows import (
     FOLDER,
@@ -134,6 +138,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("run", type=Path)
     add.add_argument("data")
     add.add_argument("--command", dest="words", help="the command that made the run, where run.json does not say")
+    elsewhere = actions.add_parser("elsewhere", help="write the record of a report on other tracks")
+    elsewhere.add_argument("report", type=Path, help="what 'musicgenre evaluate --data' wrote as JSON")
+    elsewhere.add_argument("words", nargs="+", help="the commands that made model and report")
+    leaks = actions.add_parser("leaks", help="write the record of a leak report")
+    leaks.add_argument("report", type=Path, help="leak-report.json")
+    leaks.add_argument("words", help="the command that made it")
     actions.add_parser("missing", help="print the commands of rows without a record")
     make = actions.add_parser("make", help="train the rows without a record and write their records")
     make.add_argument("work", type=Path, help="folder for manifests and runs")
@@ -145,6 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     content, rows = read_rows(FOLDER / "rows.toml")
     if chosen.action == "add":
         return _add(chosen.run, chosen.data, chosen.words, rows)
+    if chosen.action == "elsewhere":
+        print(f"wrote the record of {add_elsewhere(chosen.report, chosen.words)}")
+        return 0
+    if chosen.action == "leaks":
+        print(f"wrote the record of {add_leaks(chosen.report, chosen.words)}")
+        return 0
     if chosen.action == "missing":
         measured = records_at_hand()
         wanted = []

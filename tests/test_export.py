@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from musicgenre import Classifier
 from musicgenre.bundle.load import PythonFrontEnd, load_bundle, read_card
 from musicgenre.cli import app
-from musicgenre.errors import AudioError, BundleError, MissingExtraError, RunError, UsageError
+from musicgenre.data.manifest import read_manifest
+from musicgenre.errors import AudioError, BundleError, DataError, MissingExtraError, RunError, UsageError
 from musicgenre.evaluation.calibration import calibrate
 from musicgenre.exporting import network_graph
 from musicgenre.exporting.export import export_run
@@ -23,6 +24,7 @@ from musicgenre.features.published.musicnn.weights import read_variables
 from musicgenre.features.registry import create_representation
 from musicgenre.features.representations import musicnn
 from musicgenre.features.representations.mfcc import Mfcc
+from musicgenre.judging.elsewhere import evaluate_elsewhere
 from musicgenre.models.cards import find_card
 from musicgenre.models.pooling import Pooling
 from musicgenre.runs.folder import open_run
@@ -211,6 +213,32 @@ def test_without_tracks_at_hand_noise_is_used_and_said(collection: Path, tmp_pat
     manifest.write_text(manifest.read_text(encoding="utf-8").replace(".wav", ".gone.wav"), encoding="utf-8")
     exported = export_run(run)
     assert exported.checked_on == () and "noise" in exported.to_text()
+
+
+def test_a_bundle_is_never_scored_on_what_its_run_learnt_from(collection: Path, tmp_path: Path) -> None:
+    run = _train("mfcc-mlp", collection, tmp_path / "run", "representation.options.segment_s=1.0")
+    bundle = export_run(run, tmp_path / "one.onnx").path
+    by_run = evaluate_elsewhere(str(run), collection)
+    by_bundle = evaluate_elsewhere(str(bundle), collection, coverage="full")
+    tested = open_run(run).predictions("test").by_track()
+    assert by_bundle.n_tracks == by_run.n_tracks == len(tested)
+    assert by_bundle.learnt_from == by_run.learnt_from
+    assert by_bundle.accuracy == by_run.accuracy
+    assert by_run.accuracy.value == pytest.approx((tested.predicted == tested.truth).mean())
+
+
+@pytest.mark.filterwarnings("ignore:segment-leaky")
+def test_a_bundle_of_a_leaky_run_says_so_with_every_answer(collection: Path, tmp_path: Path) -> None:
+    settings = ("training.epochs=2", "data.labels=[]", "representation.options.segment_s=1.0")
+    run = train("mfcc-mlp-leaky", collection, output=tmp_path / "run", overrides=settings)
+    exported = export_run(run, tmp_path / "leaky.onnx")
+    assert exported.card.notes.startswith("LEAKY: ") and "not calibrated" in exported.card.notes
+    track = next(track.path for track in read_manifest(collection).tracks)
+    warnings = Classifier(str(exported.path)).classify(track).warnings
+    assert any(warning.startswith("LEAKY MODEL") for warning in warnings)
+    assert any("not calibrated" in warning for warning in warnings)
+    with pytest.raises(DataError, match="nothing is left to score"):
+        evaluate_elsewhere(str(exported.path), collection)
 
 
 def test_runs_on_picture_files_are_refused(collection: Path, tmp_path: Path) -> None:

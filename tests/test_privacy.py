@@ -78,7 +78,19 @@ JOBS: dict[str, tuple[str, ...]] = {
         STORES,
         FONTS,
     ),
+    "search mfcc-cnn --data split.csv --output searched --set training.epochs=1 --trials 2 --seeds 0": (
+        FEATURES,
+        CONTENT,
+        STORES,
+        FONTS,
+    ),
     "evaluate one --output report.html": (),
+    "evaluate toy.onnx --data music/music.csv --labels-map map.toml --jobs 2": (),
+    "leak-report mfcc-cnn --data music/music.csv --output leaks --set training.epochs=1 --set data.labels=[]": (
+        FEATURES,
+        CONTENT,
+        STORES,
+    ),
     "compare one other": (),
     "ensemble one other --output both": (),
     "export trained": (FONTS,),
@@ -94,7 +106,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "library watch lessons --model toy.onnx --output watched.jsonl --once --settle 0": (SOUNDS, JOURNAL),
     "library map init --model toy.onnx --output genres.toml": (),
 }
-LONG = {"augment", "export", "show", "train"}  # those that import torch, some seconds each
+LONG = {"augment", "export", "leak-report", "search", "show", "train"}  # those that import torch, some seconds each
 MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
 
 
@@ -115,6 +127,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variables[name] = np.maximum(values, 0.5)
     save_bundle(folder / "msd-musicnn.onnx", *convert(published("msd-musicnn"), variables.__getitem__))
     save_toy(folder / "toy.onnx")
+    (folder / "map.toml").write_text('jazz = "loud"\nclassical = "quiet"\n', encoding="utf-8")
     write_effnet(folder)
     make_run(folder / "one", random_answers(1))
     make_run(folder / "other", random_answers(2))
@@ -142,6 +155,8 @@ def jobs() -> list[object]:
 def test_a_command_tries_no_look_up_and_leaves_what_the_page_lists(
     job: str, library: Path, desk: Path, tmp_path: Path
 ) -> None:
+    if job.startswith("search "):
+        pytest.importorskip("optuna", reason="searching needs the extra musicgenre[search]")
     home = tmp_path / "home"
     bundles = home / ".cache" / "musicgenre" / "bundles"
     bundles.mkdir(parents=True)
@@ -178,6 +193,26 @@ def test_a_transformer_is_heard_without_asking_its_hub(library: Path, desk: Path
         library, tmp_path / "home", desk, "-m", "musicgenre", "embed", "music", "--model", "transformer", *settings
     )
     assert (done.code, done.outward, done.files) == (0, (), ()), done.output
+
+
+def test_a_server_asks_nobody_and_keeps_nothing(library: Path, desk: Path, tmp_path: Path) -> None:
+    code = (
+        "import tempfile\n"
+        "from pathlib import Path\n"
+        "from starlette.testclient import TestClient\n"
+        "from musicgenre._files import temporary_folder\n"
+        "from musicgenre.server.app import create_app\n"
+        "from musicgenre.server.service import Service\n"
+        "from musicgenre.server.settings import Settings\n"
+        "settings = Settings(models=('toy.onnx',))\n"
+        "with temporary_folder(Path(tempfile.gettempdir(), 'uploads')) as folder:\n"
+        "    client = TestClient(create_app(settings, Service(settings), folder), base_url='http://127.0.0.1')\n"
+        "    print(client.post('/v1/classify', content=Path('music/jazz/jazz.00000.wav').read_bytes()).status_code)\n"
+        "    print(client.get('/docs').status_code, client.get('/openapi.json').status_code)\n"
+    )
+    done = watch(library, tmp_path / "home", desk, "-c", code)
+    assert (done.output.split(), done.outward) == (["200"] * 3, ()), done.output
+    assert done.files == ()
 
 
 @pytest.mark.parametrize("first", ["import musicgenre", "import onnxruntime, musicgenre"])

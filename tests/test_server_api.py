@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from musicgenre.embedding.embed import Embedder, embed_tracks
 from musicgenre.errors import LibraryError, UsageError
-from musicgenre.library.plan import PlanRow, write_plan
+from musicgenre.library.plan import PlanRow, read_plan, write_plan
 from musicgenre.server import schemas
 from musicgenre.server.problems import KINDS
 from tests.cli import run
@@ -139,6 +139,20 @@ def test_the_default_model_tells_its_score_and_licences(default_bundle_cache: Pa
     assert client.post("/v1/embed", files={"file": b"x"}).status_code == 422
 
 
+@pytest.mark.default_model
+def test_the_wide_vocabulary_is_served_as_the_command_names_it(
+    default_bundle_cache: Path, place: Path, tmp_path: Path
+) -> None:
+    track = place / "music" / "a.wav"
+    client = client_of(make_app(tmp_path / "uploads", "default", genres="wide"))
+    answers = client.post("/v1/classify", files={"file": ("a.wav", track.read_bytes())}).json()["answers"]
+    schemas.ClassifyAnswers(answers=answers)
+    done = run("classify", track, "--genres", "wide", "--format", "json")
+    assert answers == [{**json.loads(done.stdout), "path": "a.wav"}]
+    with pytest.raises(UsageError, match="--genres wide"):
+        make_app(tmp_path / "uploads", place / "toy.onnx", genres="wide")
+
+
 def test_two_models_of_one_name_are_refused(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two models are named 'toy'"):
         make_app(tmp_path / "uploads", place / "toy.onnx", place / "toy.onnx")
@@ -195,6 +209,92 @@ def test_no_other_file_is_given(client: TestClient, place: Path) -> None:
         problem_of(client.get(path), 404, "not-found")
 
 
+@pytest.fixture
+def reviewed(place: Path, tmp_path: Path) -> tuple[TestClient, Path]:
+    """A server that reviews a plan of two albums."""
+    rows = [
+        PlanRow(
+            str(tmp_path / "music" / album / f"{number}.mp3"),
+            write=number != 2,
+            now=("Other",),
+            set={"genre": ("Jazz",)} if number != 2 else {},
+            meant=("Jazz",) if number != 2 else (),
+            album=album,
+            container="" if number == 3 else "mp3",
+            why="unsure" if number == 2 else "heard",
+        )
+        for album in ("one", "two")
+        for number in range(4)
+    ]
+    plan = tmp_path / "review.jsonl"
+    write_plan(rows, plan)
+    return client_of(make_app(tmp_path / "uploads", place / "toy.onnx", plan=plan)), plan
+
+
+def test_a_plan_is_told_row_by_row_without_where_the_music_lies(reviewed: tuple[TestClient, Path]) -> None:
+    client, plan = reviewed
+    told = client.get("/v1/plan", params={"offset": 1, "limit": 4})
+    assert told.status_code == 200 and str(plan.parent) not in told.text
+    content = told.json()
+    assert content["n_rows"] == 8 and [row["row"] for row in content["rows"]] == [1, 2, 3, 4]
+    first = content["rows"][0]
+    assert (first["folder"], first["name"], first["now"], first["after"]) == ("one", "1.mp3", ["Other"], ["Jazz"])
+    assert [row["can_write"] for row in content["rows"]] == [True, True, False, True]
+    assert client.get("/v1/plan", params={"offset": 8}).json()["rows"] == []
+
+
+def test_decisions_are_saved_into_the_plan(reviewed: tuple[TestClient, Path]) -> None:
+    client, plan = reviewed
+    before = list(read_plan(plan))
+    decisions = [
+        {"row": 0, "write": False},
+        {"row": 2, "write": True, "genres": ["Folk", "Blues"]},
+        {"row": 4, "write": True},
+    ]
+    told = client.post("/v1/plan/decisions", json={"decisions": decisions})
+    assert told.status_code == 200, told.text
+    assert [row["after"] for row in told.json()["rows"]] == [["Jazz"], ["Folk", "Blues"], ["Jazz"]]
+    after = list(read_plan(plan))
+    assert [row.write for row in after[:5]] == [False, True, True, True, True]
+    assert after[2].correction == ("Folk", "Blues") and after[4].correction is None
+    assert after[5:] == before[5:] and after[1] == before[1]
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "kind"),
+    [
+        ({"row": 8, "write": False}, 404, "not-found"),
+        ({"row": 3, "write": True}, 400, "bad-request"),
+        ({"row": 2, "write": True}, 400, "bad-request"),
+        ({"row": -1, "write": True}, 400, "bad-request"),
+        ({"row": 0, "write": True, "genres": ["a\u0000b"]}, 400, "bad-request"),
+        ({"row": 0, "write": True, "path": "/etc/passwd"}, 400, "bad-request"),
+    ],
+)
+def test_a_decision_that_cannot_be_meant_changes_nothing(
+    decision: dict[str, Any], status: int, kind: str, reviewed: tuple[TestClient, Path]
+) -> None:
+    client, plan = reviewed
+    before = plan.read_bytes()
+    both = {"decisions": [{"row": 1, "write": False}, decision]}
+    problem_of(client.post("/v1/plan/decisions", json=both), status, kind)
+    assert plan.read_bytes() == before
+
+
+def test_a_plan_that_another_program_changed_is_left_alone(reviewed: tuple[TestClient, Path]) -> None:
+    client, plan = reviewed
+    edited = plan.read_bytes().replace(b"Jazz", b"Swing")
+    plan.write_bytes(edited)
+    answer = client.post("/v1/plan/decisions", json={"decisions": [{"row": 1, "write": False}]})
+    problem_of(answer, 409, "conflict")
+    assert plan.read_bytes() == edited
+
+
+def test_a_body_of_decisions_that_is_too_long_is_refused(reviewed: tuple[TestClient, Path]) -> None:
+    client, _ = reviewed
+    problem_of(client.post("/v1/plan/decisions", content=b" " * 8_000_001), 413, "too-large")
+
+
 def test_a_plan_that_is_none_is_refused(place: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     for plan in (tmp_path / "empty.jsonl", tmp_path / "none.jsonl", place / "toy.onnx"):
@@ -209,6 +309,7 @@ def test_the_document_says_every_problem_of_every_address(client: TestClient) ->
     document = client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         *("/v1/classify", "/v1/embed", "/v1/similar", "/v1/models", "/v1/session", "/v1/plan/tracks/{row}/sound"),
+        *("/v1/plan", "/v1/plan/decisions"),
         *("/healthz", "/readyz", "/metrics"),
     }
     for path in ("/v1/classify", "/v1/embed", "/v1/similar"):

@@ -19,7 +19,7 @@ from musicgenre.audio import decoders_replaced, decoding_apart, workers
 from musicgenre.errors import AudioError
 from musicgenre.listening.classifier import Classifier
 from musicgenre.server import uploads
-from tests.limits import GUARD_S
+from tests.limits import GUARD_S, wait_until
 from tests.serving import client_of, make_app
 from tests.sounds import music, write
 from tests.test_audio_workers import CRASH, GREED, HANG, serve_badly
@@ -238,7 +238,7 @@ def test_a_full_queue_says_when_to_come_again(make: Callable[..., FastAPI], wait
     with client_of(app) as client, ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(ask, n) for n in range(2)]
         assert waiting.began.acquire(timeout=GUARD_S)
-        until(lambda: app.state.workshop.n_inside == 2)
+        wait_until(lambda: app.state.workshop.n_inside == 2)
         problem = problem_of(response := ask(2), 429, "busy")
         assert 1 <= int(response.headers["retry-after"]) <= 60
         assert problem["problem"] == "2 requests are being worked on or waiting"
@@ -256,7 +256,7 @@ def test_what_takes_too_long_is_ended(make: Callable[..., FastAPI], waiting: Wai
         response = client.post("/v1/classify", files={"file": ("slow.wav", track)})
         problem = problem_of(response, 504, "took-too-long")
         assert problem["problem"] == "slow.wav was not heard within 0.2 s"
-        until(lambda: waiting.n_ended == 1 and app.state.workshop.n_running == 0)
+        wait_until(lambda: waiting.n_ended == 1 and app.state.workshop.n_running == 0)
         assert client.post("/v1/classify", files={"file": track}).status_code == 200  # may_go is set by now
     assert left_over(app) == []
 
@@ -277,12 +277,14 @@ def test_a_client_that_leaves_ends_its_work(make: Callable[..., FastAPI], waitin
         assert len(left_over(app)) == 1
         await messages.put({"type": "http.disconnect"})
         await request
+        while app.state.workshop.n_running:
+            await asyncio.sleep(0.01)
         return sent
 
     for number, headers in enumerate(({}, {"accept": "text/event-stream"}), start=1):
         waiting.may_go.clear()
         asyncio.run(leave(headers))
-        until(lambda number=number: waiting.n_ended == number)  # type: ignore[misc]
+        wait_until(lambda number=number: waiting.n_ended == number)  # type: ignore[misc]
         assert left_over(app) == []
         assert app.state.workshop.n_inside == 0
 
@@ -316,7 +318,7 @@ def test_one_that_is_ending_finishes_what_runs_and_refuses_the_rest(
         running = pool.submit(ask, 0)
         assert waiting.began.acquire(timeout=GUARD_S)
         queued = pool.submit(ask, 1)
-        until(lambda: app.state.workshop.n_inside == 2)
+        wait_until(lambda: app.state.workshop.n_inside == 2)
         client.portal.call(app.state.workshop.close)  # type: ignore[union-attr]
         problem_of(response := queued.result(GUARD_S), 503, "closing")
         assert "retry-after" in response.headers
@@ -341,7 +343,7 @@ def test_a_hostile_file_costs_its_own_request(
         assert answers[1]["error"] is None
         problem_of(client.post("/v1/classify", files={"file": CRASH}), 422, "cannot-be-heard")
         problem_of(in_haste.post("/v1/classify", files={"file": ("hang.mp3", HANG)}), 504, "took-too-long")
-        until(lambda: hasty.state.workshop.n_running == 0)
+        wait_until(lambda: hasty.state.workshop.n_running == 0)
         assert decoders_replaced() - before == 3
         assert client.post("/v1/classify", files={"file": track}).status_code == 200
         told = client.get("/metrics").text
@@ -370,13 +372,3 @@ def test_a_decoder_that_grew_is_replaced(
         for _ in range(2):
             assert client.post("/v1/classify", files={"file": track}).status_code == 200
     assert decoders_replaced() == before + 1
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    pause = threading.Event()
-    for _ in range(int(GUARD_S * 100)):
-        if holds():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it never held")

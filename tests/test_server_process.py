@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from musicgenre.server.run import _listener
+from musicgenre.server.settings import Settings
 from tests.cli import run
-from tests.limits import GUARD_S
+from tests.limits import GUARD_S, wait_until
 from tests.serving import running_server
 from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy
@@ -65,15 +67,6 @@ def uploads(place: Path) -> list[Path]:
     return [path for folder in place.glob(".musicgenre-uploads*") for path in folder.iterdir()]
 
 
-def until(holds: object) -> None:
-    ends_s = time.monotonic() + GUARD_S
-    while time.monotonic() < ends_s:
-        if holds():  # type: ignore[operator]
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never held")
-
-
 def test_it_answers_over_a_socket_and_events_come_one_by_one(address: str, place: Path) -> None:
     track = (place / "a.wav").read_bytes()
     with httpx2.Client(base_url=address, timeout=GUARD_S) as client:
@@ -110,9 +103,9 @@ def test_half_sent_bodies_leave_nothing(address: str, place: Path) -> None:
             line.sendall(head + b"RIFF")
     line = connect(address)
     line.sendall(head + b"RIFF")
-    until(lambda: len(uploads(place)) == 1)
+    wait_until(lambda: len(uploads(place)) == 1)
     line.close()
-    until(lambda: not uploads(place))
+    wait_until(lambda: not uploads(place))
     assert httpx2.get(f"{address}/readyz").status_code == 200
 
 
@@ -173,10 +166,10 @@ def test_sigterm_finishes_what_runs_and_refuses_the_rest(place: Path, tmp_path: 
         files = [("file", (f"{n}.wav", long)) for n in range(4)]
         running = pool.submit(client.post, "/v1/classify?coverage=full", files=files[:1])
         metrics = "musicgenre_files_running 1.0"
-        until(lambda: metrics in client.get("/metrics").text or running.done())
+        wait_until(lambda: metrics in client.get("/metrics").text or running.done())
         queued = pool.submit(client.post, "/v1/classify?coverage=full", files=files)
         server.send_signal(signal.SIGTERM)
-        until(lambda: is_refused(address))
+        wait_until(lambda: is_refused(address))
         assert running.result().status_code == 200
         with suppress(httpx2.TransportError):  # where it came too late to be heard at all
             assert queued.result().status_code in (200, 503)
@@ -204,7 +197,7 @@ def test_what_a_killed_server_left_goes_with_the_next_start(place: Path, tmp_pat
     with running_server(**settings) as (killed, address):
         line = connect(address)
         line.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\nRIFF")
-        until(lambda: len(uploads(tmp_path)) == 1)
+        wait_until(lambda: len(uploads(tmp_path)) == 1)
         killed.kill()
         killed.wait()
         line.close()
@@ -235,6 +228,15 @@ def test_settings_come_from_options_the_environment_and_the_config_file(place: P
     ):
         done = run("serve", "--check", env={**env, f"MUSICGENRE_SERVE_{name}": value})
         assert done.returncode == 2 and told in done.stderr
+
+
+def test_answers_are_sent_at_once() -> None:
+    """A socket that does not say that it speaks TCP keeps Nagle's algorithm: each answer would take 40 ms longer."""
+    listener = _listener(Settings(port=0))
+    try:
+        assert listener.proto == socket.IPPROTO_TCP
+    finally:
+        listener.close()
 
 
 def test_an_address_that_is_taken_is_told_before_a_model_is_loaded(address: str) -> None:

@@ -30,6 +30,7 @@ _LATER: dict[str, tuple[int, Any]] = {
     "hears": (3, "segments"),
     "stages": (3, ()),
     "tail_samples": (3, None),
+    "learnt_from": (_PLAIN_VERSION, {}),  # a reader that does not know it answers the same
 }
 
 # An ensemble that one without it would mix otherwise.
@@ -116,6 +117,8 @@ class BundleCard:
         What else a user should know.
     extra : str
         Optional install (`features`) that the bundle's front end needs, or empty.
+    learnt_from : mapping
+        Short hashes of the tracks it was trained on: a `musicgenre.data.learnt.LearntFrom`. Empty: nobody noted them.
     source_sha256 : mapping of str to str
         Checksums of the files the weights came from.
     sha256 : str
@@ -154,6 +157,7 @@ class BundleCard:
     hears: Hears = "segments"
     notes: str = ""
     extra: str = ""
+    learnt_from: Mapping[str, Any] = field(default_factory=dict)
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     format_version: int = _PLAIN_VERSION
@@ -419,6 +423,6 @@ _CHECKS: dict[str, _Check] = {
     "tag_scales": _numbers(1e-9),
     "tag_biases": _numbers(),
     **dict.fromkeys(("licence", "citation", "origin", "notes", "extra", "sha256"), _TEXT),
-    **dict.fromkeys(("front_end", "level", "source_sha256"), _MAPPING),
+    **dict.fromkeys(("front_end", "level", "learnt_from", "source_sha256"), _MAPPING),
     **dict.fromkeys(("scores", "stages", "weights"), _MAPPINGS),
 }

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import GenreChoice, GenresOption
+
 _PREFIX = "MUSICGENRE_SERVE_"
 
 
@@ -23,6 +25,7 @@ def serve(
             "--model", envvar=f"{_PREFIX}MODEL", help="A model to hear with; repeatable, the first is asked."
         ),
     ] = None,
+    genres: GenresOption = GenreChoice.ten,
     jobs: Annotated[
         int | None, typer.Option("--jobs", envvar=f"{_PREFIX}JOBS", min=1, max=256, help="Tracks at a time.")
     ] = None,
@@ -95,6 +98,7 @@ def serve(
         host=host,
         port=port,
         models=tuple(model or ["default"]),
+        genres=genres.value,
         jobs=jobs,
         queue=queue,
         max_upload_mb=max_upload_mb,

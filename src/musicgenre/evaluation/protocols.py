@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from musicgenre.data.manifest import Manifest
+from musicgenre.data.manifest import Manifest, Track
 from musicgenre.data.splits import SPLIT_BEFORE, Protocol, list_protocols
 from musicgenre.errors import RunError
 from musicgenre.runs.folder import Run
@@ -55,6 +55,13 @@ def is_leaky(protocol: str) -> bool:
     """Tell whether scores under this protocol are inflated by design."""
     known = _find_protocol(protocol)
     return known is not None and known.leaky
+
+
+def learnt_tracks(manifest: Manifest, protocol: str) -> list[Track]:
+    """Tracks that a run learnt from, or that chose its weights; under a leaking protocol all of them."""
+    if is_leaky(protocol):
+        return list(manifest.tracks)
+    return [track for track in manifest.tracks if track.split in ("train", "validation")]
 
 
 def caveats(protocol: str, check: SplitCheck) -> list[str]:

@@ -19,11 +19,12 @@ from musicgenre._version import __version__
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.ensemble import EnsembleBundle, join, load_ensemble
 from musicgenre.bundle.load import Bundle, load_bundle
+from musicgenre.data.learnt import LearntFrom
 from musicgenre.errors import DataError, RunError, UsageError, needing
 from musicgenre.evaluation.calibration import RunCalibration, calibrate, calibrate_tags
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.members import aligned
-from musicgenre.evaluation.protocols import FITTED
+from musicgenre.evaluation.protocols import FITTED, learnt_tracks
 from musicgenre.features.base import TrackSound, cut
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 from musicgenre.models.pooling import mixture_from_settings, pool_scores, pool_tag_scores
@@ -357,12 +358,14 @@ def _card_of_run(run: Run, representation: Representation, *, licence: str, cita
         weights=tuple(run.info.get("weights", ())),
         notes=f"{'. '.join(notes)}.",
         extra=extra,
+        learnt_from=_learnt_from([run]),
     )
 
 
 def _card_of_ensemble(run: Run, members: Sequence[RunModel], *, licence: str, citation: str) -> BundleCard:
     """Write the card of an ensemble; its members' own calibration and scores say nothing of it."""
-    cards = [replace(member.card, temperature=1.0, unsure_threshold=0.0, scores=()) for member in members]
+    nothing: dict[str, Any] = {"temperature": 1.0, "unsure_threshold": 0.0, "scores": (), "learnt_from": {}}
+    cards = [replace(member.card, **nothing) for member in members]
     made_of, extras, weights = [], [], {}
     for card, member in zip(cards, members, strict=True):
         made_of.append(f"{card.name} (seed {member.run.seed})")
@@ -397,7 +400,19 @@ def _card_of_ensemble(run: Run, members: Sequence[RunModel], *, licence: str, ci
         mixture={name: made[name] for name in settings if name in made},
         notes=f"{calibration.note}.",
         extra=", ".join(extras),
+        learnt_from=_learnt_from([member.run for member in members]),
     )
+
+
+def _learnt_from(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Hashes of the tracks that trained the runs, or chose their weights, for the card."""
+    learnt = []
+    for run in runs:
+        manifest = run.manifest()
+        if manifest is None:
+            return {}
+        learnt.append(LearntFrom.of(learnt_tracks(manifest, run.protocol)))
+    return LearntFrom.together(learnt).as_values()
 
 
 def _check_unchanged(ensemble: Run, runs: Sequence[Run]) -> None:

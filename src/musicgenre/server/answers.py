@@ -22,8 +22,10 @@ from musicgenre.server.workshop import TookTooLongError, Workshop
 
 EVENT_STREAM = "text/event-stream"
 
+LEFT = 499
+"""Status for a client that left, as nginx logs it; nobody reads it."""
+
 _HEARTBEAT_S = 10.0
-_LEFT = 499  # what nginx logs for a client that left; nobody reads it
 
 Record = dict[str, Any]
 Result = TypeVar("Result")
@@ -86,7 +88,7 @@ class AnswerResponse(Response):
                         return
                     response = await unless_left(self._request, self._answer(files))
         except ClientDisconnect:
-            response = Response(status_code=_LEFT)
+            response = Response(status_code=LEFT)
         await response(scope, receive, send)
 
     async def _answer(self, files: Sequence[Upload]) -> Response:

@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from musicgenre.embedding.embed import Embedder
 from musicgenre.errors import AudioError, UsageError
-from musicgenre.listening.batch import Failure
+from musicgenre.listening.batch import Failure, Result
 from musicgenre.listening.results import record_of
 from musicgenre.server import guard, metrics, schemas
-from musicgenre.server.answers import AnswerResponse, Hearing
+from musicgenre.server.answers import LEFT, AnswerResponse, Hearing
 from musicgenre.server.openapi import FILES, answers_of, problems_of
 from musicgenre.server.problems import ProblemError, bad_request
 from musicgenre.server.service import Library, Service
+from musicgenre.server.tracks import Decision, PlanTracks
 from musicgenre.server.uploads import Upload
 
+_MOST_BYTES = 8_000_000  # of a body that is read into memory
+_LONGEST_BODY_S = 30.0
+
+
+class _SmallBodyRoute(APIRoute):
+    """An address whose body is read into memory: one that is too long or too slow is refused as it comes."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Read the body, then handle the request as usual."""
+        handle = super().get_route_handler()
+
+        async def small(request: Request) -> Response:
+            body = bytearray()
+            try:
+                async with asyncio.timeout(_LONGEST_BODY_S):
+                    async for part in request.stream():
+                        body += part
+                        if len(body) > _MOST_BYTES:
+                            raise ProblemError(
+                                "too-large",
+                                f"{len(body)} bytes have come",
+                                valid=f"up to {_MOST_BYTES} bytes",
+                                next_step="Send fewer decisions at a time",
+                            )
+            except TimeoutError as error:
+                raise ProblemError(
+                    "slow-upload", f"the body did not come within {_LONGEST_BODY_S:g} s", next_step="Send it again"
+                ) from error
+            except ClientDisconnect:
+                return Response(status_code=LEFT)
+
+            async def receive() -> Message:
+                return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+            return await handle(Request(request.scope, receive))
+
+        return small
+
+
 router = APIRouter()
+decisions_router = APIRouter(route_class=_SmallBodyRoute)
 
 Model = Annotated[str | None, Query(max_length=200, description="A model that is served; by default the first.")]
 Coverage = Annotated[
@@ -29,6 +76,8 @@ Name = Annotated[str | None, Query(max_length=255, description="What to call the
 TopTags = Annotated[int, Query(ge=0, le=1000, description="How many tags to name.")]
 TopTracks = Annotated[int, Query(ge=1, le=1000, description="How many tracks to find.")]
 Timeline = Annotated[bool, Query(description="Whether to tell the heard segments and the sections too.")]
+Offset = Annotated[int, Query(ge=0, le=10_000_000, description="The first row to tell of.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many rows to tell of.")]
 Row = Annotated[int, Path(description="The row of the plan, from 0 on.")]
 
 _Record = dict[str, Any]
@@ -55,10 +104,14 @@ async def classify(
 
     def hear(upload: Upload) -> _Record:
         answer = replace(classifier.classify(upload.path), path=upload.name)
-        return record_of(answer, top=top, timeline=timeline, names_tags=classifier.names_tags)
+        return record(answer)
 
     def failed(name: str, reason: str) -> _Record:
-        return record_of(Failure(name, reason), top=top, timeline=timeline, names_tags=classifier.names_tags)
+        return record(Failure(name, reason))
+
+    def record(result: Result) -> _Record:
+        names = {"names_tags": classifier.names_tags, "names_wide": classifier.names_wide}
+        return record_of(result, top=top, timeline=timeline, **names)
 
     return _answering(request, Hearing(hear, failed))
 
@@ -150,6 +203,31 @@ async def end_session() -> Response:
 
 
 @router.get(
+    "/v1/plan",
+    response_model=schemas.PlanTracks,
+    responses=problems_of("no-token", "not-found"),
+    tags=["plan"],
+)
+async def plan_tracks(request: Request, offset: Offset = 0, limit: Limit = 100) -> Response:
+    """Tell what the plan that the server was started with would change, row by row."""
+    return JSONResponse(_plan(request).page(offset, limit))
+
+
+@decisions_router.post(
+    "/v1/plan/decisions",
+    response_model=schemas.PlanTracks,
+    responses=problems_of(
+        "no-token", "foreign-origin", "not-found", "slow-upload", "conflict", "too-large", "disk-full"
+    ),
+    tags=["plan"],
+)
+async def decide(request: Request, decided: schemas.Decisions) -> Response:
+    """Save decisions of a person into the plan; music is written by `musicgenre library apply` alone."""
+    decisions = [Decision(one.row, one.write, tuple(one.genres)) for one in decided.decisions]
+    return JSONResponse(await run_in_threadpool(_plan(request).decide, decisions))
+
+
+@router.get(
     "/v1/plan/tracks/{row}/sound",
     response_class=Response,
     responses={
@@ -164,12 +242,7 @@ async def end_session() -> Response:
 )
 async def sound(request: Request, row: Row) -> Response:
     """Play a track of the plan that the server was started with; `Range` asks for a part."""
-    plan = _service(request).plan
-    if plan is None:
-        raise ProblemError(
-            "not-found", "the server was given no plan", next_step="Start it with --plan FILE to review one"
-        )
-    return plan.sound(row)
+    return _plan(request).sound(row)
 
 
 @router.get("/healthz", response_model=schemas.State, tags=["state"])
@@ -203,6 +276,22 @@ async def numbers(request: Request) -> Response:
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def _plan(request: Request) -> PlanTracks:
+    """The plan that the server was started with.
+
+    Raises
+    ------
+    ProblemError
+        It was given none.
+    """
+    plan = _service(request).plan
+    if plan is None:
+        raise ProblemError(
+            "not-found", "the server was given no plan", next_step="Start it with --plan FILE to review one"
+        )
+    return plan
 
 
 def _embedder(request: Request) -> Embedder:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match, Route
 
 from musicgenre._text import printable, shortened
 from musicgenre._version import __version__
@@ -53,6 +54,7 @@ def create_app(settings: Settings, service: Service, folder: Path) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
         telemetry=_SILENT,  # nothing that the environment says makes it tell another host
     )
     state = app.state
@@ -64,6 +66,7 @@ def create_app(settings: Settings, service: Service, folder: Path) -> FastAPI:
     state.door = Door(settings)
 
     app.include_router(api.router)
+    app.include_router(api.decisions_router)
     app.include_router(web.router)
     for place, files in web.folders().items():
         app.mount(place, files)
@@ -111,11 +114,15 @@ async def _tell_http_error(request: Request, error: Exception) -> Response:
     where = f"{request.method} {printable(request.url.path)[:200]}"
     by_status = {status: kind for kind, (status, _) in KINDS.items()}
     kind = by_status.get(error.status_code, "bad-request")
-    valid = ""
-    if kind == "method-not-allowed":
-        valid = (error.headers or {}).get("Allow", "")
+    headers = dict(error.headers or {})
+    if kind == "method-not-allowed":  # the framework tells the methods of the first of the routes there
+        methods: set[str] = set()
+        for route in (*api.router.routes, *web.router.routes):
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+                methods |= route.methods or set()
+        headers["Allow"] = ", ".join(sorted(methods))
     return ProblemError(
-        kind, f"{where} is not there", valid=valid, next_step="See /docs", headers=error.headers
+        kind, f"{where} is not there", valid=headers.get("Allow", ""), next_step="See /docs", headers=headers
     ).response()
 
 

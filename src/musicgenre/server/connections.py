@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from musicgenre._text import printable
 from musicgenre.server.problems import MEDIA_TYPE, ProblemError
 
-_HEADER_S = 10.0
+_HEADER_S = 20.0
 
 
 class Protocol(H11Protocol):

@@ -29,7 +29,7 @@ COOKIE = "musicgenre_session"
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v1/session"})
 _OPEN_FOLDERS = ("/page/", "/docs/")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_DRAIN_S = 2.0
+_DRAIN_S = 10.0
 _DRAIN_BYTES = 64_000_000
 
 _POLICY = (

@@ -21,7 +21,7 @@ FILES: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"file": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": 100}},
+                    "properties": {"file": {"type": "array", "items": _BINARY, "minItems": 1}},
                     "required": ["file"],
                 }
             },
@@ -124,5 +124,5 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         responses.setdefault(str(status), response)
     if "401" in responses:
         operation["security"] = [{"token": []}, {}]  # the server may have been started without one
-    if "requestBody" in operation:
+    if "multipart/form-data" in operation.get("requestBody", {}).get("content", {}):
         responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}

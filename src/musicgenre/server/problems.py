@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "foreign-origin": (403, "The request comes from the page of another site"),
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "This address takes other methods"),
+    "conflict": (409, "Something else has changed it"),
     "slow-upload": (408, "The upload is too slow"),
     "too-large": (413, "The upload is too large"),
     "unsupported-media-type": (415, "The body is of a kind that is not taken"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Probability = float
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"  # a name: no control characters, not blank alone
+Genre = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
 
 
 class _Shape(BaseModel):
@@ -34,6 +36,15 @@ class Section(_Shape):
     candidates: list[str]
 
 
+class NamedGenre(_Shape):
+    """One genre of the wide vocabulary."""
+
+    name: str
+    family: str
+    score: Probability
+    calibrated: bool = Field(description="Whether the score was held against the truth.")
+
+
 class ClassifyAnswer(_Shape):
     """What was heard in one file: the fields of `musicgenre classify --format json`."""
 
@@ -50,6 +61,7 @@ class ClassifyAnswer(_Shape):
     model: str | None
     error: str | None = Field(description="Why the file could not be heard; null when all is well.")
     reason: str | None = Field(default=None, description="Why the genre is `unsure`; not told by a tagger.")
+    genres: list[NamedGenre] | None = Field(default=None, description="With `--genres wide`: all that is named.")
     chosen: list[str] | None = Field(default=None, description="Of a tagger: the tags above their thresholds.")
     model_card: dict[str, str] | None = Field(default=None, description="Terms that bind whoever uses the answer.")
     timeline: list[Segment] | None = Field(default=None, description="With `timeline=true`: the heard segments.")
@@ -105,6 +117,47 @@ class SimilarAnswers(_Shape):
     """One answer a file, in the order in which they were sent."""
 
     answers: list[SimilarAnswer]
+
+
+class PlanTrack(_Shape):
+    """A track of the plan: what its file says, and what would be written."""
+
+    row: int = Field(description="Its row in the plan, from 0 on.")
+    name: str = Field(description="The file's name.")
+    folder: str = Field(description="Its folder, within the one that all tracks lie in.")
+    artist: str
+    album: str
+    title: str
+    now: list[str] = Field(description="Genres in the file.")
+    after: list[str] = Field(description="Genres that would be written.")
+    write: bool = Field(description="Whether `musicgenre library apply` writes it.")
+    can_write: bool = Field(description="Whether its tags can be written at all.")
+    confidence: Probability | None
+    why: str = Field(description="What the row rests on, or why nothing is written.")
+    note: str
+
+
+class PlanTracks(_Shape):
+    """Tracks of the plan that the server was started with."""
+
+    n_rows: int = Field(description="Rows of the whole plan.")
+    rows: list[PlanTrack]
+
+
+class Decision(_Shape):
+    """What a person decided about one track."""
+
+    row: int = Field(ge=0, le=10_000_000, description="Its row in the plan, from 0 on.")
+    write: bool = Field(description="Whether it is to be written.")
+    genres: list[Genre] = Field(
+        default=[], max_length=20, description="Genres in place of what is proposed; none: what is proposed."
+    )
+
+
+class Decisions(_Shape):
+    """Decisions that are saved together."""
+
+    decisions: list[Decision] = Field(min_length=1, max_length=1000)
 
 
 class Score(_Shape):

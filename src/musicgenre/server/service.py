@@ -13,11 +13,10 @@ from musicgenre.errors import UsageError
 from musicgenre.listening.batch import plan_threads
 from musicgenre.listening.classifier import Classifier
 from musicgenre.server.problems import ProblemError
-from musicgenre.server.settings import Settings
+from musicgenre.server.settings import DEFAULT_MODEL, Settings
 from musicgenre.server.tracks import PlanTracks
 from musicgenre.server.uploads import Upload
 
-_DEFAULT = "default"
 _MANY = 256  # more tracks than there are cores: each gets one of them
 
 
@@ -53,7 +52,11 @@ class Service:
         self.classifiers: dict[str, Classifier] = {}
         for model in settings.models:
             classifier = Classifier(
-                model, threads=threads, max_duration_s=settings.max_duration_s, max_model_mb=settings.max_model_mb
+                model,
+                threads=threads,
+                genres=settings.genres if model == DEFAULT_MODEL else "ten",
+                max_duration_s=settings.max_duration_s,
+                max_model_mb=settings.max_model_mb,
             )
             if classifier.model in self.classifiers:
                 raise UsageError(f"two models are named {classifier.model!r}", next_step="Serve one of them")
@@ -66,9 +69,9 @@ class Service:
             self.embedder = embedder_of(
                 self.index.settings, settings.embedder, max_duration_s=settings.max_duration_s, threads=threads
             )
-        elif settings.embedder is not None or _DEFAULT in settings.models:
+        elif settings.embedder is not None or DEFAULT_MODEL in settings.models:
             self.embedder = Embedder(
-                settings.embedder or _DEFAULT,
+                settings.embedder or DEFAULT_MODEL,
                 threads=threads,
                 max_duration_s=settings.max_duration_s,
                 max_model_mb=settings.max_model_mb,

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from musicgenre._text import printable
 from musicgenre.errors import UsageError
+from musicgenre.listening.classifier import Genres
+
+DEFAULT_MODEL = "default"
+"""The model that is served where none is named."""
 
 _SHORTEST_TOKEN = 16  # characters
 _LONGEST_TOKEN = 1024
@@ -25,6 +29,8 @@ class Settings:
         Where it listens; port 0 takes a free one.
     models : tuple of str
         What it hears with, the first by default; names or files as `Classifier` takes them.
+    genres : {"ten", "wide"}
+        Which genres the default model names.
     embedder : str or None
         The model of `embed`; None: that of the index, else `default` where it is among the models.
     index : Path or None
@@ -60,7 +66,8 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    models: tuple[str, ...] = ("default",)
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    genres: Genres = "ten"
     embedder: str | None = None
     index: Path | None = None
     plan: Path | None = None
@@ -79,6 +86,10 @@ class Settings:
         """Refuse what cannot be meant, and what would let strangers in."""
         if not self.models:
             raise UsageError("there is no model to serve", next_step="Name one with --model")
+        if self.genres == "wide" and DEFAULT_MODEL not in self.models:
+            raise UsageError(
+                "--genres wide goes with the default model, which is not served", next_step="Add --model default"
+            )
         if not is_loopback(self.host) and not self.token:
             raise UsageError(
                 f"--host {printable(self.host)} lets other machines ask, and there is no token",

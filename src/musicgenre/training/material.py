@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Material:
         The waveforms of the same segments, for online augmentation of the sound.
     targets : Targets or None
         What is true of every tag of every track, in tagging.
+    has_test : bool
+        Whether there is a test part.
     """
 
     manifest: Manifest
@@ -71,6 +73,7 @@ class Material:
     recipe: Recipe
     sound: Store | None = None
     targets: Targets | None = None
+    has_test: bool = True
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -99,7 +102,7 @@ class Material:
         seed = None
         if self.recipe.training.examples == "stored":
             seed = self.recipe.protocol.seed
-        return parts_of(store, manifest, self.targets, one_example_seed=seed)
+        return parts_of(store, manifest, self.targets, one_example_seed=seed, has_test=self.has_test)
 
 
 def gather_material(
@@ -109,6 +112,7 @@ def gather_material(
     folds: int = 0,
     store: Path | None = None,
     jobs: int = 1,
+    has_test: bool = True,
     report: Report = lambda text: None,
     progress: Progress | None = None,
 ) -> Material:
@@ -126,6 +130,8 @@ def gather_material(
         Folder of the store; in the cache folder by default, shared by all that read the same.
     jobs : int
         Processes that prepare.
+    has_test : bool
+        Whether there must be a test part.
     report : callable
         Takes a line for the person who waits.
     progress : callable, optional
@@ -137,6 +143,72 @@ def gather_material(
         The manifest does not fit the recipe's task, or cannot be split as asked.
     RecipeError
         The representation does not go with online augmentation.
+    """
+    # copies come after the split, since only tracks that train are copied
+    manifest = split_tracks(recipe, data, folds=folds, report=report)
+    manifest = _with_copies(recipe, manifest, jobs, report, progress)
+
+    section = recipe.representation
+    representation = representation_of(recipe, manifest)
+    waveform = None
+    if recipe.augmentation.online.waveform is not None:
+        waveform = _waveform_under(representation)  # before anything is prepared: it may be refused
+
+    # with folds every track tests once, and then all its segments score: one is drawn when the parts are made
+    one_example_seed = None
+    if recipe.training.examples == "stored" and not folds:
+        one_example_seed = recipe.protocol.seed
+
+    def prepared_store(read: Representation, folder: Path | None, dtype: str) -> Store:
+        """Compute what `read` makes of every track, or find it where it was computed before."""
+        settings = [read.settings(), section.hop_s, dtype]
+        if one_example_seed is not None:
+            settings.append(one_example_seed)
+        done = prepare(
+            manifest,
+            read,
+            folder or cache_place("stores", manifest, settings),
+            wait_s=0.0 if folder else math.inf,  # the cache is shared: what another training prepares is ours too
+            hop_s=section.hop_s,
+            dtype=dtype,
+            jobs=jobs,
+            progress=_progress_of(progress, f"preparing {read.name}"),
+            one_example_seed=one_example_seed,
+        )
+        for skip in done.skipped:
+            report(f"skipped {skip.track_id}: {skip.reason}")
+        for warning in done.warnings[:_SHOWN_WARNINGS]:
+            report(f"look at {warning.track_id}: {warning.reason}")
+        if len(done.warnings) > _SHOWN_WARNINGS:
+            report(f"look at {len(done.warnings) - _SHOWN_WARNINGS} more tracks: musicgenre data validate names them")
+        return done.open()
+
+    features = prepared_store(representation, store, section.dtype)
+    sound = None
+    if waveform is not None:
+        sound = prepared_store(waveform, None, "float32")
+    return replace(_material(recipe, manifest, features, representation, sound), has_test=has_test)
+
+
+def split_tracks(
+    recipe: Recipe, data: Manifest | Path, *, folds: int = 0, report: Report = lambda text: None
+) -> Manifest:
+    """Choose the tracks of a manifest and split them as the recipe says; no sound is read.
+
+    Parameters
+    ----------
+    recipe, data, folds, report
+        As `gather_material` takes them.
+
+    Returns
+    -------
+    Manifest
+        With a training, a validation and, unless the manifest has none, a test part; or with folds.
+
+    Raises
+    ------
+    DataError
+        The manifest does not fit the recipe's task, or cannot be split as asked.
     """
     manifest = data if isinstance(data, Manifest) else read_manifest(data)
     check_task(recipe, manifest)
@@ -160,50 +232,7 @@ def gather_material(
             f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks {does} and do not "
             f"train; the column {SPLIT_BEFORE} marks them"
         )
-
-    # copies come after it, since only tracks that train are copied
-    manifest = _with_copies(recipe, manifest, jobs, report, progress)
-
-    section = recipe.representation
-    representation = representation_of(recipe, manifest)
-    waveform = None
-    if recipe.augmentation.online.waveform is not None:
-        waveform = _waveform_under(representation)  # before anything is prepared: it may be refused
-
-    # with folds every track tests once, and then all its segments score: one is drawn when the parts are made
-    one_example_seed = None
-    if recipe.training.examples == "stored" and not folds:
-        one_example_seed = recipe.protocol.seed
-
-    def prepared_store(read: Representation, folder: Path | None, dtype: str) -> Store:
-        """Compute what `read` makes of every track, or find it where it was computed before."""
-        settings = [read.settings(), section.hop_s, dtype]
-        if one_example_seed is not None:
-            settings.append(one_example_seed)
-        done = prepare(
-            manifest,
-            read,
-            folder or _cache_place("stores", manifest, settings),
-            wait_s=0.0 if folder else math.inf,  # the cache is shared: what another training prepares is ours too
-            hop_s=section.hop_s,
-            dtype=dtype,
-            jobs=jobs,
-            progress=_progress_of(progress, f"preparing {read.name}"),
-            one_example_seed=one_example_seed,
-        )
-        for skip in done.skipped:
-            report(f"skipped {skip.track_id}: {skip.reason}")
-        for warning in done.warnings[:_SHOWN_WARNINGS]:
-            report(f"look at {warning.track_id}: {warning.reason}")
-        if len(done.warnings) > _SHOWN_WARNINGS:
-            report(f"look at {len(done.warnings) - _SHOWN_WARNINGS} more tracks: musicgenre data validate names them")
-        return done.open()
-
-    features = prepared_store(representation, store, section.dtype)
-    sound = None
-    if waveform is not None:
-        sound = prepared_store(waveform, None, "float32")
-    return _material(recipe, manifest, features, representation, sound)
+    return manifest
 
 
 def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> Material:
@@ -375,7 +404,7 @@ def _with_copies(recipe: Recipe, manifest: Manifest, jobs: int, report: Report, 
     done = augment(
         manifest,
         chain,
-        _cache_place("augmented", manifest, [chain.name, wanted.copies, seed]),
+        cache_place("augmented", manifest, [chain.name, wanted.copies, seed]),
         copies=wanted.copies,
         wait_s=math.inf,
         seed=seed,
@@ -413,7 +442,7 @@ def _leaky_options(options: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in options.items()}
 
 
-def _cache_place(kind: str, manifest: Manifest, settings: Sequence[Any]) -> Path:
+def cache_place(kind: str, manifest: Manifest, settings: Sequence[Any]) -> Path:
     """Name a folder by what it holds, so that trainings on the same tracks and features share it."""
     rows = [[track.track_id, str(track.path), track.label, track.split, track.fold] for track in manifest.tracks]
     return cache_folder() / kind / json_sha256([list(settings), rows])[:_N_DIGITS]

@@ -1,0 +1,339 @@
+"""Score a model on other labelled tracks than its own: labels matched, what it learnt from left out and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from musicgenre._text import printable, shortened
+from musicgenre.data.learnt import LearntFrom, Likeness
+from musicgenre.data.manifest import Manifest, Track, read_manifest
+from musicgenre.errors import DataError
+from musicgenre.evaluation.calibration import Answered, calibration_error
+from musicgenre.evaluation.evaluate import label_figures, track_level
+from musicgenre.evaluation.metrics import Estimate, Float64, estimate_accuracy
+from musicgenre.evaluation.report import ClassScore, LabelReport, describe
+from musicgenre.judging.judged import Answers, Progress, open_judged
+from musicgenre.judging.label_map import MatchedLabels, match_labels
+from musicgenre.models.pooling import Pooling
+from musicgenre.runs.predictions import Predictions
+
+LeaveOut = Literal["artists", "tracks", "nothing"]
+"""What of the model's own training is left out: tracks and all of their artists, tracks alone, or nothing."""
+
+_LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
+_FEW_TRACKS = 300
+_N_BINS = 10
+_SHOWN = 6  # names of tracks or labels in a line
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Tracks of like confidence: how many, their mean confidence, and the share that was right."""
+
+    n_tracks: int
+    confidence: float
+    right: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ElsewhereReport(LabelReport):
+    """A model on other tracks than its own; what `LabelReport` holds, and more.
+
+    Parameters
+    ----------
+    data : str
+        Name of the manifest.
+    learnt_from : dict
+        How tracks are among what the model learnt from (`the same track` ...) to their names.
+    left_out : tuple of str
+        Which of those are left out; the others are scored, which the warnings say.
+    unmapped, dropped : dict of str to int
+        Labels that the model has nothing for, and those that the map leaves out, with their tracks.
+    failures : dict of str to str
+        Tracks that could not be heard, and why.
+    shared_accuracy : Estimate or None
+        Accuracy where the model may only say labels that these tracks have; None where it has no others.
+    answered : Answered or None
+        What is right among the answers that are not `unsure`; None of a model that never is.
+    expected_calibration_error : float or None
+        Mean gap between confidence and accuracy, over bins of equal numbers of tracks; None of a tagger.
+    calibration : tuple of CalibrationBin
+        Those bins, the least confident first.
+    """
+
+    data: str
+    learnt_from: dict[str, tuple[str, ...]]
+    left_out: tuple[Likeness, ...]
+    unmapped: dict[str, int]
+    dropped: dict[str, int]
+    failures: dict[str, str]
+    shared_accuracy: Estimate | None
+    answered: Answered | None
+    expected_calibration_error: float | None
+    calibration: tuple[CalibrationBin, ...] = ()
+    n_models: int = 1
+    caveats: tuple[str, ...] = field(default=())
+
+    @property
+    def setting(self) -> str:
+        """Say in one line what the numbers stand on."""
+        models = f", mean over {self.n_models} models" if self.n_models > 1 else ""
+        leak = " (LEAKY)" if self.leaky else ""
+        return f"on {self.data}{leak}, {self.n_tracks} tracks{models}"
+
+    @property
+    def spread(self) -> str:
+        """Mean and standard deviation over models, or that there is one only."""
+        if self.accuracy_sd is None:
+            return "one model: no spread known"
+        return f"{self.accuracy.value:.3f} ± {self.accuracy_sd:.3f} (mean ± sd over {self.n_models} models)"
+
+    def headline(self) -> list[tuple[str, str]]:
+        """Name and words of every figure above the tables."""
+        rows = LabelReport.headline(self)
+        if self.shared_accuracy is not None:
+            rows.insert(1, ("among their labels alone", describe(self.shared_accuracy)))
+        if self.answered is not None:
+            rows.append(("where it is not unsure", str(self.answered)))
+        if self.expected_calibration_error is not None:
+            rows.append(("calibration error", f"{self.expected_calibration_error:.3f}"))
+
+        for likeness, names in self.learnt_from.items():
+            what = "left out" if likeness in self.left_out else "scored all the same"
+            rows.append((f"it learnt from {likeness}", f"{len(names)} tracks, {what}: {shortened(names, _SHOWN)}"))
+        for what, counts in (("labels it has nothing for", self.unmapped), ("labels left out", self.dropped)):
+            if counts:
+                named = [f"{label} ({n} tracks)" for label, n in counts.items()]
+                rows.append((what, f"{sum(counts.values())} tracks: {shortened(named, _SHOWN)}"))
+        if self.failures:
+            rows.append(("not heard", f"{len(self.failures)} tracks: {shortened(list(self.failures), _SHOWN)}"))
+        return rows
+
+    def tables(self) -> list[list[str]]:
+        """Scores of the classes, the confusion matrix, and what confidence is worth, as lines."""
+        tables = LabelReport.tables(self)
+        if self.calibration:
+            lines = ["  confidence and what came of it", "    tracks  confidence   right"]
+            for one in self.calibration:
+                lines.append(f"    {one.n_tracks:6d}  {one.confidence:10.3f}  {one.right:6.3f}")
+            tables.append(lines)
+        return tables
+
+
+def evaluate_elsewhere(
+    model: str,
+    data: Manifest | Path,
+    *,
+    labels: Mapping[str, tuple[str, ...]] | None = None,
+    part: str | None = None,
+    pooling: Pooling | None = None,
+    leave_out: LeaveOut = "artists",
+    coverage: str | float | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> ElsewhereReport:
+    """Score a model on labelled tracks, without those it learnt from.
+
+    Parameters
+    ----------
+    model : str
+        A run folder or a group of runs, a bundle (`.onnx`), a taught head, a published tagger, or `default`.
+    data : Manifest or Path
+        The tracks, one label each.
+    labels : mapping, optional
+        Which label of the tracks is which of the model's, see `musicgenre.judging.label_map.read_label_map`.
+    part : {"train", "validation", "test"}, optional
+        Only tracks of this part of the manifest's split; all tracks by default.
+    pooling : {"mean", "max", "vote"}, optional
+        How the segments of a run's tracks score together; what its recipe says by default.
+    leave_out : {"artists", "tracks", "nothing"}
+        What of the model's own training is left out. With anything but `artists` the report says what is kept.
+    coverage : str or float, optional
+        Seconds of each track to hear, or `full`; of a run always everything.
+    jobs : int
+        Tracks at a time.
+    progress : callable, optional
+        Takes (what is being done, how much of it is done, how much there is).
+
+    Returns
+    -------
+    ElsewhereReport
+
+    Raises
+    ------
+    DataError
+        The manifest has no track of the part, tags in place of labels, or nothing is left to score.
+    UsageError
+        No label matches, or the model cannot hear such tracks.
+    """
+    manifest = data if isinstance(data, Manifest) else read_manifest(data)
+    name = printable(manifest.path.name) if manifest.path else "tracks"
+    tracks = _tracks_of(manifest, part, name)
+    judged = open_judged(model, coverage=coverage)
+    matched = match_labels([track.label for track in tracks], judged.labels, labels, are_tags=judged.are_tags)
+    tracks = [track for track in tracks if track.label in matched.group_of]
+
+    # Nothing that it learnt from is scored, unless somebody wants to see how much that flatters.
+    learnt = _learnt_from(judged.learnt_from, tracks)
+    own = {"artists": _LIKENESSES, "tracks": _LIKENESSES[:2]}.get(leave_out, ())
+    leaving = {track_id for likeness in own for track_id in learnt.get(likeness, ())}
+    kept = [track for track in tracks if track.track_id not in leaving]
+    if not kept:
+        raise DataError(
+            f"nothing is left to score: {judged.name} learnt from all {len(tracks)} tracks of {name} that it has "
+            f"labels for ({_in_words(learnt)})",
+            valid="tracks, or artists, that it never heard",
+            next_step="--leave-out tracks keeps other tracks of its artists, --leave-out nothing all (a LEAK then)",
+        )
+
+    answers = judged.answer(kept, jobs=jobs, progress=progress)
+    truth_of = {track.track_id: matched.group_of[track.label] for track in kept}
+    seeds = {}
+    for number, own_answers in enumerate(answers):
+        if not own_answers.track_ids:
+            raise DataError(f"none of the {len(kept)} tracks could be heard by {judged.name}")
+        seeds[number] = [_judged_predictions(own_answers, truth_of, matched, are_tags=judged.are_tags)]
+    pooling = pooling or judged.pooling
+    figures = label_figures(seeds, pooling)
+
+    return ElsewhereReport(
+        **{**figures, "macro": _macro(figures["classes"])},
+        **_figures_of_tracks([track_level(folds, pooling) for folds in seeds.values()], answers, judged.are_tags),
+        name=judged.name,
+        recipe=judged.name,
+        systems=judged.systems,
+        protocol="elsewhere",
+        leaky=bool(_flattering(learnt, own)),
+        warnings=tuple(_warnings(judged, learnt, own, kept, figures["n_tracks"])),
+        part=part or "all",
+        pooling=pooling,
+        n_folds=1,
+        parameter_count=judged.parameter_count,
+        data=name,
+        learnt_from=learnt,
+        left_out=own,
+        unmapped=dict(matched.unmapped),
+        dropped=dict(matched.dropped),
+        failures={track_id: reason for one in answers for track_id, reason in one.failures.items()},
+        n_models=len(answers),
+        caveats=judged.caveats,
+    )
+
+
+def _tracks_of(manifest: Manifest, part: str | None, name: str) -> list[Track]:
+    """Originals of a part, with one label each, and without a split that would leave some of them out."""
+    tracks = []
+    for track in manifest.tracks:
+        if track.augmented or (part is not None and track.split != part):
+            continue
+        tracks.append(replace(track, split="", fold=None))
+    if not tracks:
+        raise DataError(
+            f"{name} has no track of the part {part!r}" if part else f"{name} lists no track",
+            next_step="Split it (musicgenre data split), or leave --part out" if part else "",
+        )
+
+    tagged = [track.track_id for track in tracks if not track.label]
+    if tagged:
+        raise DataError(
+            f"{len(tagged)} of {len(tracks)} tracks of {name} have tags and no label ({tagged[0]} is one)",
+            valid="a manifest with one label per track",
+        )
+    return tracks
+
+
+def _learnt_from(known: LearntFrom | None, tracks: Sequence[Track]) -> dict[str, tuple[str, ...]]:
+    """Names of the tracks that a model learnt from, or whose artists, the gravest first."""
+    found = {} if known is None else known.find(tracks)
+    names = {likeness: tuple(name for name, how in found.items() if how == likeness) for likeness in _LIKENESSES}
+    return {likeness: own for likeness, own in names.items() if own}
+
+
+def _flattering(learnt: Mapping[str, tuple[str, ...]], left_out: Sequence[str]) -> list[str]:
+    """Tracks that are scored although the model learnt from them; those of its artists alone are no leak of tracks."""
+    return [name for likeness in _LIKENESSES[:2] if likeness not in left_out for name in learnt.get(likeness, ())]
+
+
+def _judged_predictions(
+    answers: Answers, truth_of: Mapping[str, int], matched: MatchedLabels, *, are_tags: bool
+) -> Predictions:
+    scores = matched.together(answers.scores, are_tags=are_tags)
+    truth = np.array([truth_of[track_id] for track_id in answers.track_ids], dtype=np.intp)
+    return Predictions(matched.names, answers.track_ids, answers.starts_s, truth, scores)
+
+
+def _macro(classes: Sequence[ClassScore]) -> ClassScore:
+    """Mean over the labels that tracks have: of one that none has, nothing can be recalled."""
+    there = [entry for entry in classes if entry.support > 0]
+    columns = np.array([[entry.precision, entry.recall, entry.f1] for entry in there])
+    precision, recall, f1 = columns.mean(axis=0).tolist()
+    return ClassScore("macro", precision, recall, f1, sum(entry.support for entry in there))
+
+
+def _figures_of_tracks(seeds: Sequence[Predictions], answers: Sequence[Answers], are_tags: bool) -> dict[str, Any]:
+    """What track-level answers, one entry a model, tell beside a `LabelReport`."""
+    there = np.unique(np.concatenate([rows.truth for rows in seeds]))
+    shared = None
+    if len(there) < len(seeds[0].labels):
+        labels = tuple(seeds[0].labels[column] for column in there)
+        rows_of_shared = []
+        for rows in seeds:
+            truth = np.searchsorted(there, rows.truth)
+            rows_of_shared.append(replace(rows, labels=labels, truth=truth, scores=rows.scores[:, there]))
+        shared = estimate_accuracy(rows_of_shared)
+
+    confidence = np.concatenate([rows.scores.max(axis=1) for rows in seeds])
+    right = np.concatenate([rows.predicted == rows.truth for rows in seeds])
+    answered, unsure = None, answers[0].unsure
+    if unsure:
+        sure = np.array([track_id not in unsure for track_id in seeds[0].track_ids])
+        answered = Answered(0.0, int(sure.sum()), int(right[sure].sum()), len(sure))
+
+    error: float | None = None
+    bins: tuple[CalibrationBin, ...] = ()
+    if not are_tags:  # whose probabilities are of each tag alone
+        error, bins = calibration_error(confidence, right, n_bins=_N_BINS), _bins(confidence, right)
+    return {
+        "shared_accuracy": shared,
+        "answered": answered,
+        "expected_calibration_error": error,
+        "calibration": bins,
+    }
+
+
+def _bins(confidence: Float64, right: Any) -> tuple[CalibrationBin, ...]:
+    rows = np.array_split(np.argsort(confidence, kind="stable"), min(_N_BINS, len(confidence)))
+    return tuple(CalibrationBin(len(own), float(confidence[own].mean()), float(right[own].mean())) for own in rows)
+
+
+def _warnings(
+    judged: Any, learnt: Mapping[str, tuple[str, ...]], left_out: Sequence[str], kept: Sequence[Track], n_tracks: int
+) -> list[str]:
+    """What a reader must know, the gravest first."""
+    found = list(judged.caveats)
+    if flattering := _flattering(learnt, left_out):
+        found.insert(0, f"LEAK: {len(flattering)} of {len(kept)} tracks are tracks that the model learnt from")
+    if judged.learnt_from is None:
+        found.append("nobody noted what the model learnt from: some of these tracks may be among it")
+    artists = learnt.get("the same artist", ())
+    if artists and "the same artist" not in left_out:
+        found.append(f"{len(artists)} of {len(kept)} tracks are by artists that the model learnt from")
+    unknown = sum(not track.group for track in kept)
+    if judged.learnt_from is not None and not judged.learnt_from.groups:
+        found.append("the artists of its training are not known: theirs may be among these")
+    elif unknown:
+        found.append(f"{unknown} of {len(kept)} tracks have no artist: the model may know theirs")
+    if judged.are_tags:
+        found.append("the model names tags: the likeliest of those that stand for a label counts as its answer")
+    if n_tracks < _FEW_TRACKS:
+        found.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
+    return found
+
+
+def _in_words(learnt: Mapping[str, tuple[str, ...]]) -> str:
+    return ", ".join(f"{likeness}: {len(names)}" for likeness, names in learnt.items())

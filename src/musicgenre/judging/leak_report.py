@@ -1,0 +1,266 @@
+"""One model under four protocols: how much of its score is a leak of segments, of artists, of repeated tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from musicgenre._files import write_text_atomic
+from musicgenre._json import pretty_json
+from musicgenre.data.manifest import Manifest, read_manifest
+from musicgenre.errors import DataError, RecipeError, UsageError, needing
+from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.metrics import Estimate
+from musicgenre.evaluation.plots import interval_chart
+from musicgenre.evaluation.report import LabelReport
+
+PROTOCOLS = ("segment-leaky", "track", "artist", "fault-filtered")
+"""From the one that leaks most to the one that leaks least."""
+
+MEANING = {
+    "segment-leaky": "segments of one track train and test, and the test part chose the weights: a known mistake",
+    "track": "tracks apart, their artists and repeated tracks on both sides",
+    "artist": "artists apart: what new music is like",
+    "fault-filtered": "GTZAN without repeats and faults, artists apart by hand",
+}
+
+FORMAT_VERSION = 1
+REPORT_FILE, PAGE_FILE = "leak-report.json", "leak-report.html"
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse}th,td{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #eee}"
+    "svg{max-width:100%;height:auto;display:block;margin:.8rem 0}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeakRow:
+    """What one protocol gave.
+
+    Parameters
+    ----------
+    protocol : str
+        Its name; `kfold` and `artist-kfold` where there are folds.
+    accuracy, segment_accuracy : Estimate or None
+        By track, its segments together, and by single segments; None where the protocol could not be had.
+    n_test : int
+        Tracks that were tested.
+    reason : str
+        Why it could not be had, one sentence; empty where it could.
+    """
+
+    protocol: str
+    accuracy: Estimate | None = None
+    segment_accuracy: Estimate | None = None
+    n_test: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """One recipe under every protocol.
+
+    Parameters
+    ----------
+    recipe, data : str
+        What was trained, on which manifest.
+    rows : tuple of LeakRow
+        One a protocol, in the order of `PROTOCOLS`.
+    n_seeds : int
+        Trainings behind each number.
+    """
+
+    recipe: str
+    data: str
+    rows: tuple[LeakRow, ...]
+    n_seeds: int = 1
+
+    @property
+    def setting(self) -> str:
+        """What the numbers stand on, in one line."""
+        return f"{self.recipe} on {self.data}, {self.n_seeds} seed{'s' * (self.n_seeds != 1)}"
+
+    def to_text(self) -> str:
+        """Plain text for the terminal."""
+        lines = [f"leak report: {self.setting}", ""]
+        lines.append(f"  {'protocol':<16}  {'by track, 95 %':<22}  {'by segment, 95 %':<22}  tracks  what it says")
+        for row in self.rows:
+            if row.accuracy is None:
+                lines.append(f"  {row.protocol:<16}  not to be had: {row.reason}")
+                continue
+            meaning = MEANING[_plain_name(row.protocol)]
+            lines.append(
+                f"  {row.protocol:<16}  {row.accuracy!s:<22}  {row.segment_accuracy!s:<22}  {row.n_test:6d}  {meaning}"
+            )
+        lines += ["", *(f"  {line}" for line in self.findings())]
+        return "\n".join(lines) + "\n"
+
+    def findings(self) -> list[str]:
+        """What lies between the numbers; nothing is claimed where intervals say nothing."""
+        found = []
+        by_name = {_plain_name(row.protocol): row for row in self.rows if row.accuracy is not None}
+        for flattering, honest in (("segment-leaky", "track"), ("track", "artist"), ("track", "fault-filtered")):
+            if flattering not in by_name or honest not in by_name:
+                continue
+            one, other = by_name[flattering], by_name[honest]
+            first = one.segment_accuracy if flattering == "segment-leaky" else one.accuracy
+            second = other.accuracy
+            assert first is not None and second is not None
+            apart = "the intervals are apart" if first.low > second.high else "the intervals overlap"
+            unit = " (by segment, as such reports count)" if flattering == "segment-leaky" else ""
+            found.append(
+                f"{flattering}{unit} {first.value:.3f}, {honest} {second.value:.3f}: "
+                f"{first.value - second.value:+.3f}; {apart}."
+            )
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {"format_version": FORMAT_VERSION, **asdict(self), "findings": self.findings()}
+
+    def to_html(self) -> str:
+        """One page with the picture, nothing beside it needed."""
+        bars = []
+        cells = []
+        for row in self.rows:
+            if row.accuracy is None or row.segment_accuracy is None:
+                why = f"not to be had: {escape(row.reason)}"
+                cells.append(f"<tr><td>{escape(row.protocol)}</td><td colspan=4>{why}</td></tr>")
+                continue
+            if row.protocol == "segment-leaky":
+                leaky = row.segment_accuracy
+                bars.append(("segment-leaky, by segment", leaky.value, leaky.low, leaky.high))
+            bars.append((f"{row.protocol}, by track", row.accuracy.value, row.accuracy.low, row.accuracy.high))
+            meaning = MEANING[_plain_name(row.protocol)]
+            columns = (row.protocol, str(row.accuracy), str(row.segment_accuracy), str(row.n_test), meaning)
+            cells.append("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in columns) + "</tr>")
+
+        head = "".join(f"<th>{name}</th>" for name in ("protocol", "by track", "by segment", "tracks", "what it says"))
+        findings = "".join(f"<p>{escape(line)}</p>" for line in self.findings())
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+            f"<title>Leak report: {escape(self.recipe)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+            f"<h1>One model, {len(self.rows)} protocols</h1>\n<p>{escape(self.setting)}</p>\n"
+            f"{interval_chart('Accuracy with 95 % intervals', bars)}\n"
+            f"<table><tr>{head}</tr>{''.join(cells)}</table>\n{findings}\n</body></html>\n"
+        )
+
+
+def leak_report(
+    recipe: str | Path,
+    data: Manifest | Path,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    folds: int = 0,
+    seeds: int = 1,
+    resume: bool = False,
+    jobs: int = 1,
+    report: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> LeakReport:
+    """Train a recipe under every protocol that the data can give, and leave runs and report in a folder.
+
+    Parameters
+    ----------
+    recipe : str or Path
+        As `musicgenre.training.train.train` takes it; it names one label per track.
+    data : Manifest or Path
+        The tracks. A split that they carry is put aside.
+    output : Path
+        A new or empty folder: one run a protocol, `leak-report.json` and `leak-report.html`.
+    overrides : sequence of str
+        `section.key=value` each, of anything but the protocol.
+    folds : int
+        Folds of a cross-validation of the protocols `track` and `artist`; 0: one split.
+    seeds : int
+        Trainings with different seeds.
+    resume : bool
+        Go on with what is in `output`.
+    jobs : int
+        Processes that prepare.
+    report, progress : callable
+        As `train` takes them.
+
+    Raises
+    ------
+    UsageError
+        The recipe names tags, a key of the protocol is set, or the output is taken.
+    DataError
+        No protocol at all can be had.
+    """
+    with needing("training", "train"):  # the light install has no torch
+        from musicgenre.training.material import representation_of
+        from musicgenre.training.request import check_request
+        from musicgenre.training.train import train
+
+    for override in overrides:
+        if override.startswith("protocol"):
+            raise UsageError(f"--set {override} asks for a protocol, and every one is tried", next_step="Leave it out")
+    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds)
+    if chosen.is_tagging or chosen.variants():
+        raise UsageError(
+            f"the recipe {chosen.name} is no single model with one label per track",
+            valid="a recipe with task: single_label and without variants",
+        )
+
+    manifest = data if isinstance(data, Manifest) else read_manifest(data)
+    bare = [replace(track, split="", fold=None) for track in manifest.tracks if not track.augmented]
+    whole = Manifest(manifest.path, tuple(bare))
+    hears_whole = representation_of(chosen, whole).segment_s is None
+    rows = []
+    for protocol in PROTOCOLS:
+        n_folds = folds if protocol in ("track", "artist") else 0
+        report(f"== {protocol}")
+        try:
+            _check_can_be_had(protocol, whole, hears_whole=hears_whole)
+            section = chosen.protocol.model_copy(update={"name": protocol, "options": {}})
+            folder = train(
+                chosen.model_copy(update={"protocol": section}),
+                whole,
+                output=output / protocol,
+                overrides=[*overrides, f"protocol.name={protocol}"],  # for the record
+                seeds=seeds,
+                folds=n_folds,
+                resume=resume and (output / protocol).is_dir(),
+                jobs=jobs,
+                report=report,
+                progress=progress,
+            )
+        except (DataError, RecipeError) as error:
+            reason = f"{error.problem}".rstrip(".")
+            report(f"{protocol} is not to be had: {reason}")
+            rows.append(LeakRow(_named(protocol, n_folds), reason=reason))
+            continue
+        found = evaluate(folder)
+        assert isinstance(found, LabelReport)
+        rows.append(LeakRow(found.protocol, found.accuracy, found.segment_accuracy, found.n_tracks))
+
+    if all(row.accuracy is None for row in rows):
+        raise DataError(f"no protocol can be had from these tracks: {rows[0].reason}")
+    name = manifest.path.name if manifest.path else "tracks"
+    made = LeakReport(chosen.name, name, tuple(rows), seeds)
+    write_text_atomic(output / REPORT_FILE, pretty_json(made.as_dict()))
+    write_text_atomic(output / PAGE_FILE, made.to_html())
+    return made
+
+
+def _check_can_be_had(protocol: str, manifest: Manifest, *, hears_whole: bool) -> None:
+    """Refuse what would train and say nothing: segments of models of whole tracks, artists that nobody knows."""
+    if protocol == "segment-leaky" and hears_whole:
+        raise DataError("the recipe reads whole tracks: there are no segments to deal")
+    if protocol == "artist" and not any(track.group for track in manifest.tracks):
+        raise DataError("the manifest has no artists (column group)")
+
+
+def _named(protocol: str, folds: int) -> str:
+    if not folds:
+        return protocol
+    return "kfold" if protocol == "track" else "artist-kfold"
+
+
+def _plain_name(protocol: str) -> str:
+    return {"kfold": "track", "artist-kfold": "artist"}.get(protocol, protocol)

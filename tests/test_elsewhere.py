@@ -1,0 +1,217 @@
+"""Any model on other tracks: labels matched and counted, what it learnt from named and left out, damage refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from musicgenre.bundle import read_card
+from musicgenre.cli import app
+from musicgenre.data.learnt import LearntFrom
+from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
+from musicgenre.errors import DataError, UsageError
+from musicgenre.evaluation.ensemble import ensemble
+from musicgenre.evaluation.html import render_html
+from musicgenre.features.representations.table import COLUMNS
+from musicgenre.judging.elsewhere import evaluate_elsewhere
+from musicgenre.judging.judged import learnt_by_default
+from musicgenre.judging.label_map import match_labels, read_label_map
+from musicgenre.runs.folder import open_run
+from musicgenre.training.train import train
+from tests.cli import run as run_command
+from tests.labelled_music import make_table
+from tests.toy import RATE_HZ, save_toy
+
+QUICK = ["protocol.options={test_size: 0.34, validation_size: 0.17}", "data.labels=[]"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def noises(tmp_path: Path) -> Manifest:
+    """Eight sounds, half of them loud; two labels that the toy knows, and one that it does not."""
+    random = np.random.default_rng(1)
+    tracks = []
+    for number, label in enumerate(("Loud", "loud", "loud", "quiet", "quiet", "quiet", "speech", "speech")):
+        gain = 0.8 if label.lower() == "loud" else 0.01
+        path = tmp_path / "sounds" / f"{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, random.uniform(-gain, gain, 2 * RATE_HZ), RATE_HZ)
+        tracks.append(Track(f"t{number}", path, label, group=f"artist {number // 2}"))
+    write_manifest(Manifest(None, tuple(tracks)), tmp_path / "sounds.csv")
+    return read_manifest(tmp_path / "sounds.csv")
+
+
+def test_labels_match_by_name_and_what_does_not_is_counted() -> None:
+    found = match_labels(["Hip-Hop", "hip hop", "Jazz", "polka", "polka"], ["hiphop", "jazz", "rock"])
+    assert found.names == ("hiphop", "jazz", "rock") and found.groups == ((0,), (1,), (2,))
+    assert found.group_of == {"Hip-Hop": 0, "hip hop": 0, "Jazz": 1}
+    assert found.unmapped == {"polka": 2} and found.dropped == {}
+
+
+def test_a_map_joins_labels_and_leaves_others_out(tmp_path: Path) -> None:
+    maps = {"map.yaml": "heavy: [metal, rock]\nspoken:\n", "map.toml": 'heavy = ["metal", "rock"]\nspoken = ""'}
+    for name, text in maps.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        chosen = read_label_map(tmp_path / name)
+        assert chosen == {"heavy": ("metal", "rock"), "spoken": ()}
+    found = match_labels(["heavy", "spoken", "jazz"], ["jazz", "metal", "rock"], chosen)
+    assert found.names == ("metal or rock", "jazz") and found.dropped == {"spoken": 1} and found.unmapped == {}
+    scores = np.array([[0.4, 0.3, 0.3]])
+    assert found.together(scores, are_tags=False).tolist() == [[0.6, 0.4]]
+    assert found.together(scores, are_tags=True).tolist() == [[0.3, 0.4]]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"jaz": ("jazz",)}, r"'jaz', which no track has.*Did you mean 'jazz'"),
+        ({"jazz": ("jazzy",)}, r"'jazzy', which the model cannot say.*Did you mean 'jazz'"),
+        ({"jazz": ("jazz", "rock"), "pop": ("rock",)}, "'rock' as part of"),
+    ],
+)
+def test_a_wrong_map_is_refused(chosen: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        match_labels(["jazz", "pop"], ["jazz", "pop", "rock"], chosen)
+    with pytest.raises(UsageError, match=r"knows none of the labels.*--labels-map"):
+        match_labels(["polka"], ["jazz"])
+
+
+@pytest.mark.parametrize("text", ["", "- jazz", "jazz: 3", "jazz: {a: b}", "jazz: [", "1: jazz"])
+def test_what_is_no_map_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "map.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="map"):
+        read_label_map(tmp_path / "map.yaml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_label_map(tmp_path / "none.toml")
+
+
+def test_what_was_learnt_from_is_found_by_name_content_and_artist(tmp_path: Path) -> None:
+    def track(name: str, md5: str = "", group: str = "") -> Track:
+        return Track(name, tmp_path / f"{name}.wav", "x", group=group, columns={"md5": md5} if md5 else {})
+
+    learnt = LearntFrom.of([track("one", "aa", "Nina  Simone"), track("two"), replace(track("c"), augmented=True)])
+    again = LearntFrom.from_values(json.loads(json.dumps(learnt.as_values())), "x")
+    assert again == learnt and len(learnt.tracks) == 2 and "one" not in str(learnt.as_values())
+    tracks = [
+        *(track("other", "aa"), track("two", "bb"), track("one", "cc"), track("one", "", "x")),
+        *(track("new", "dd", "nina simone"), track("free", "ee", "Bach")),
+    ]
+    numbered = [replace(one, track_id=str(n), source_id=one.source_id) for n, one in enumerate(tracks)]
+    assert learnt.find(numbered) == {
+        "0": "the same content",
+        "1": "the same track",
+        "3": "the same track",  # and not "2": a name alone tells nothing where both contents are known and differ
+        "4": "the same artist",
+    }
+    for damage in ({"tracks": "ab"}, {"tracks": ["a"], "contents": []}, {"digest": 3}):
+        with pytest.raises(DataError, match="damaged"):
+            LearntFrom.from_values(damage, "x")
+
+
+def test_a_bundle_is_scored_on_tracks_it_never_heard(tmp_path: Path, noises: Manifest) -> None:
+    learnt = LearntFrom.of(
+        [Track("x", noises.tracks[0].path, "loud"), Track("y", tmp_path / "none.wav", "quiet", group="Artist 2")]
+    )
+    toy = save_toy(tmp_path / "toy.onnx", learnt_from=learnt.as_values())
+    report = evaluate_elsewhere(str(toy), noises)
+    assert report.learnt_from == {"the same content": ("t0",), "the same artist": ("t4", "t5")}
+    assert report.unmapped == {"speech": 2} and report.n_tracks == 3 and report.accuracy.value == 1.0
+    assert report.expected_calibration_error is not None and sum(one.n_tracks for one in report.calibration) == 3
+    text = report.to_text()
+    assert "1 tracks, left out: t0" in text and "speech (2 tracks)" in text and "confidence and what came" in text
+    assert "toy" in render_html(report) and json.loads(report.to_json())["unmapped"] == {"speech": 2}
+    assert any("not calibrated" in warning for warning in report.warnings)
+
+    kept = evaluate_elsewhere(str(toy), noises, leave_out="tracks")
+    assert kept.n_tracks == 5 and "2 of 5 tracks are by artists that the model learnt from" in kept.warnings
+    all_of_them = evaluate_elsewhere(str(toy), noises, leave_out="nothing")
+    assert all_of_them.leaky and all_of_them.warnings[0].startswith("LEAK: 1 of 6 tracks")
+    assert "scored all the same" in all_of_them.to_text()
+
+    unknown = evaluate_elsewhere(str(save_toy(tmp_path / "bare.onnx")), noises)
+    assert any("nobody noted what the model learnt from" in warning for warning in unknown.warnings)
+    everything = LearntFrom.of(noises.tracks)
+    with pytest.raises(DataError, match=r"nothing is left to score.*the same content: 6"):
+        evaluate_elsewhere(str(save_toy(tmp_path / "all.onnx", learnt_from=everything.as_values())), noises)
+
+
+def test_a_tagger_answers_with_the_tags_that_stand_for_labels(tmp_path: Path, noises: Manifest) -> None:
+    toy = save_toy(tmp_path / "tagger.onnx", thresholds=(0.5, 0.5))
+    report = evaluate_elsewhere(str(toy), noises)
+    assert report.accuracy.value == 1.0 and report.calibration == () and "names tags" in " ".join(report.warnings)
+
+
+def test_unsure_answers_and_parts(tmp_path: Path, noises: Manifest) -> None:
+    split = noises.with_tracks(replace(one, split="test" if n % 2 else "train") for n, one in enumerate(noises.tracks))
+    toy = str(save_toy(tmp_path / "toy.onnx", unsure_threshold=0.99))
+    report = evaluate_elsewhere(toy, split, part="test")
+    assert report.n_tracks == 3 and report.answered is not None and report.answered.n_answered < 3
+    assert "where it is not unsure" in report.to_text()
+    with pytest.raises(DataError, match="no track of the part 'validation'"):
+        evaluate_elsewhere(toy, split, part="validation")
+
+
+def test_a_run_is_scored_from_a_table_and_so_is_an_ensemble(tmp_path: Path) -> None:
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    runs = [
+        train(name, table, output=tmp_path / name, overrides=[*QUICK, "representation.name=columns"])
+        for name in ("table-naive-bayes-30s", "table-logistic-regression-30s")
+    ]
+    own = open_run(runs[0]).manifest()
+    assert own is not None
+    n_test = len(own.part("test"))
+    report = evaluate_elsewhere(str(runs[0]), table)
+    assert report.n_tracks == n_test, "what trained or validated it is left out"
+    assert report.accuracy.value == pytest.approx(
+        float((open_run(runs[0]).predictions("test").predicted == open_run(runs[0]).predictions("test").truth).mean())
+    )
+
+    new = make_table(tmp_path / "new.csv", COLUMNS)
+    other = new.with_tracks(replace(one, track_id=f"new-{one.track_id}", source_id="") for one in new.tracks)
+    both = ensemble(runs, tmp_path / "both").folder
+    found = evaluate_elsewhere(str(both), other)
+    assert found.n_tracks == len(table) and "artists of its training are not known" in " ".join(found.warnings)
+    with pytest.raises(UsageError, match="hears sound"):
+        evaluate_elsewhere(str(save_toy(tmp_path / "toy.onnx", labels=found.labels[:2])), other)
+
+    info = json.loads((runs[0] / "run.json").read_text(encoding="utf-8"))
+    info["representation"]["names"] = [f"my-{name}" for name in COLUMNS]
+    (runs[0] / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    soundfile.write(tmp_path / "a.wav", np.zeros(8_000), 8_000)
+    with pytest.raises(UsageError, match="columns that these tracks do not have"):
+        evaluate_elsewhere(str(runs[0]), Manifest(None, (Track("a", tmp_path / "a.wav", info["labels"][0]),)))
+
+
+def test_the_command(tmp_path: Path, noises: Manifest) -> None:
+    toy = save_toy(tmp_path / "toy.onnx", unsure_threshold=0.1)
+    (tmp_path / "map.yaml").write_text("speech: quiet\n", encoding="utf-8")
+    words = ["evaluate", toy, "--data", tmp_path / "sounds.csv", "--labels-map", tmp_path / "map.yaml"]
+    done = run_command(*words, "--output", tmp_path / "report.json", "--jobs", "1")
+    assert done.returncode == 0, done.stderr.decode()
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["n_tracks"] == 8 and content["unmapped"] == {} and content["data"] == "sounds.csv"
+    refused = CliRunner().invoke(app, ["evaluate", str(toy), "--leave-out", "tracks"])
+    assert isinstance(refused.exception, UsageError) and "--data" in str(refused.exception)
+
+
+def test_what_the_default_model_learnt_from_is_noted_without_names() -> None:
+    learnt = learnt_by_default()
+    assert len(learnt.tracks) == len(learnt.contents) == 789 and all(learnt.contents) and len(learnt.groups) > 200
+    assert learnt.find([Track("blues.00000", Path("none.wav"), "blues")]) in ({}, {"blues.00000": "the same track"})
+
+
+def test_an_exported_bundle_notes_what_it_learnt_from(tmp_path: Path) -> None:
+    assert read_card(save_toy(tmp_path / "toy.onnx")).learnt_from == {}
+    values = LearntFrom.of_names(["a"], [""], ["b"]).as_values()
+    card = read_card(save_toy(tmp_path / "noted.onnx", learnt_from=values))
+    assert dict(card.learnt_from) == values and card.format_version == 1
