@@ -206,6 +206,8 @@ class BundleCard:
         self.known_music  # noqa: B018 - and what cannot be the statistics of an output
         if self.kind == "ensemble":
             self._check_ensemble()
+        elif self.members or self.mixture:
+            raise BundleError(f"the card of {self.name!r} has members or a mixture", valid="An ensemble has")
 
     def _require(self, name: str, check: _Check) -> None:
         """Refuse a field that says what no model can mean."""

@@ -188,7 +188,7 @@ def export_run(
             card = model.with_support(known.supports, known.note)
 
     with writing_result(path, "Give another --output", kind=BundleError):
-        save_bundle(path, graph, card)
+        save_bundle(path, graph, card, overwrite=overwrite)
     n_segments = sum(len(rows) for sound in sounds for rows in sound)
     names = tuple(Path(track).name for track in checked_paths)
     return Exported(path, read_card(path), names, n_segments, difference, by_length)
