@@ -27,8 +27,7 @@ from musicgenre._numbers import softmax
 from musicgenre.evaluation.folds import grouped_folds
 from musicgenre.models.discriminant import FitSettings
 from musicgenre.models.head import GenreHead, log_odds
-from musicgenre.models.support import fit_support
-from musicgenre.teaching.support import RIGHT_ANSWERS_LOST
+from musicgenre.models.support import RIGHT_ANSWERS_LOST, fit_support
 from train_genre_head import DEFAULT_VIEW, LEVEL, N_FOLDS, heard, out_of_fold, pooled
 
 Float64 = NDArray[np.float64]

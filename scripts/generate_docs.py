@@ -65,6 +65,7 @@ One rule holds for every output, whichever command writes it, and it is checked 
   folder).
 - What a command reads is never an output, with `--overwrite` neither, whatever it is called: through links, `..`, or
   another case of letters where the system does not tell cases apart.
+- Nor is a file replaced that comes there while a command is at work: the command says so, and what it made is lost.
 - A folder is written into where it is new, empty, or was made by the same command (finished, or left by a kill). Files
   of others in it stay: `prepare` removes only what its own list says it wrote.
 - Files that a command is there to extend: `classify --output` and `embed --output` with `--resume`, the run folder of

@@ -111,7 +111,7 @@ def main() -> None:
                 f" {answer.style or 'no style'} |"
             )
 
-    support = load_head(chosen.model).support
+    support = None if chosen.model.endswith(".onnx") else load_head(chosen.model).support
     if support is not None:
         embedding = np.random.default_rng(0).standard_normal((6, len(support.centre)))
         started = time.perf_counter()

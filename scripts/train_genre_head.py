@@ -45,8 +45,8 @@ from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage
 from musicgenre.models.discriminant import FitSettings, Linear, fit_discriminant
 from musicgenre.models.head import GenreHead, log_odds
-from musicgenre.models.support import Support, fit_support
-from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
+from musicgenre.models.support import RIGHT_ANSWERS_LOST, Support, fit_support
+from musicgenre.teaching.support import support_of
 
 Float64 = NDArray[np.float64]
 Logits = dict[str, Float64]

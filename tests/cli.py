@@ -20,6 +20,9 @@ import pytest
 from tests.limits import GUARD_S
 
 COMMAND = Path(sys.executable).parent / ("musicgenre.exe" if os.name == "nt" else "musicgenre")
+HOLDING = (sys.executable, Path(__file__).with_name("holding.py"))
+"""The command, with tracks from the tenth on that wait for Ctrl-C."""
+
 Done = subprocess.CompletedProcess[bytes]
 
 _PLAIN = {"NO_COLOR": "1", "COLUMNS": "120"}

@@ -7,7 +7,7 @@ import re
 import signal
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def run_in_terminal(
     env: dict[str, str] | None = None,
     stdout: int | None = None,
     press_ctrl_c: Callable[[list[str]], bool] | None = None,
+    command: Sequence[str | Path] = (COMMAND,),
 ) -> Seen:
     """Run ``musicgenre`` on a terminal of this width.
 
@@ -55,7 +56,7 @@ def run_in_terminal(
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, width, 0, 0))
     process = subprocess.Popen(
-        [COMMAND, *arguments],
+        [*command, *arguments],
         stdin=there,
         stdout=there if stdout is None else stdout,
         stderr=there,
@@ -82,7 +83,7 @@ def run_in_terminal(
                 if part.startswith(b"\r"):
                     moments.append(_lines(screen.display))
                 stream.feed(part)
-            if press_ctrl_c is not None and moments and press_ctrl_c(moments[-1]):
+            if press_ctrl_c is not None and press_ctrl_c(_lines(screen.display)):
                 press_ctrl_c = None
                 os.write(here, b"\x03")
     finally:

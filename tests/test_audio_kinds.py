@@ -164,6 +164,13 @@ def test_tags_behind_an_mp3_are_no_sound(tmp_path: Path, tag: bytes) -> None:
     assert_heard_whole(tmp_path / "a.mp3", 5.0)
 
 
+def test_two_kinds_of_tags_behind_wavpack_are_no_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wv", music(2.0))
+    tag = b"APETAGEX" + struct.pack("<4I", 2000, 32, 0, 0) + bytes(8)
+    path.write_bytes(path.read_bytes() + tag + b"TAG" + bytes(125))
+    assert_heard_whole(path, 2.0)
+
+
 def test_a_flac_whose_total_is_half_is_heard_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", music(6.0))
     for total in (3 * 44100, 0):  # counted wrong, or left open by a writer that streamed

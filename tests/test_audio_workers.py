@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from musicgenre import audio
+from musicgenre._parallel import one_thread_each
 from musicgenre.audio import workers
 from musicgenre.errors import AudioError
 from musicgenre.listening.batch import Failure, hear_many
@@ -125,6 +126,22 @@ def test_a_single_track_starts_no_process(tracks: list[Path], monkeypatch: pytes
     monkeypatch.setattr(workers._Pool, "take", None)
     with audio.decoding_apart():
         assert len(audio.load(io.BytesIO(tracks[0].read_bytes()), RATE_HZ).waveform) == 4 * RATE_HZ
+
+
+def test_workers_start_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Starting:
+        def __init__(self, **_: object) -> None:
+            variables.append(os.environ.get("OPENBLAS_NUM_THREADS"))
+            with one_thread_each():
+                threading.Event().wait(0.05)
+
+    variables: list[str | None] = []
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setattr(workers, "_Worker", Starting)
+    pool = workers._Pool(2.0, None)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: pool.take(), range(4)))
+    assert [*variables, os.environ.get("OPENBLAS_NUM_THREADS")] == [None] * 5
 
 
 def test_an_open_source_is_asked_and_then_heard(tracks: list[Path]) -> None:

@@ -136,6 +136,15 @@ def test_a_card_says_what_must_be_known_of_every_answer() -> None:
     assert leaky.caveats[0].startswith("LEAKY MODEL") and len(leaky.caveats) == 1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"members": ["one"]}, {"mixture": 5}, {"members": [{"format_version": "1"}]}, {"mixture": {"floor": 0}}],
+)
+def test_what_only_ensembles_have(changes: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"members|mixture"):
+        BundleCard.from_json(json.dumps(CARD.as_values() | changes), "x")
+
+
 def test_a_floor_of_stacking_asks_for_a_reader_that_knows_it() -> None:
     member = CARD.as_values()
     mixture = {"coefficients": [[0.0] * 4] * 2, "intercepts": [0.0, 0.0]}

@@ -193,7 +193,7 @@ def test_a_classifier_that_was_used_works_in_a_forked_process(toy: Path, track: 
 
 
 def test_what_must_be_known_of_a_model_stands_beside_every_answer(tmp_path: Path) -> None:
-    samples = np.full(2 * RATE_HZ, 0.5, np.float32)
+    samples = np.full(4 * RATE_HZ, 0.5, np.float32)
     fitted = Classifier(str(save_toy(tmp_path / "fitted.onnx", unsure_threshold=0.3)))
     assert fitted.classify(samples, sample_rate_hz=RATE_HZ).warnings == ()
 

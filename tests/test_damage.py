@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from musicgenre.data.store import open_store
 from musicgenre.errors import DataError
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation
+from tests.limits import little_memory
 from tests.small_store import make_store
 
 KEY = "ab" + 62 * "0"
@@ -44,6 +46,21 @@ def test_no_damaged_cache_entry_is_read_as_whole(tmp_path: Path) -> None:
         assert found is None, place
         assert found_starts_s is None or np.array_equal(found_starts_s, starts_s), place
     assert cache.read(KEY) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_cache_entry_that_says_it_is_large_is_none(tmp_path: Path, is_old: bool) -> None:
+    cache = RowCache(tmp_path)
+    path = cache.path_of(KEY)
+    cache.write(KEY, np.arange(3) * 0.5, np.ones((3, 2), np.float32))
+    path.write_bytes(b"MCR1" + b"\xff" * 4 + path.read_bytes()[8:])
+    if is_old:
+        with path.open("wb") as stream:
+            np.lib.format.write_array(stream, np.arange(3) * 0.5)
+        path.write_bytes(path.read_bytes().replace(b"(3,), }" + b" " * 12, b"(3" + b"0" * 12 + b",), }"))
+    with little_memory():
+        assert cache.read(KEY) is None and cache.read_starts(KEY) is None
 
 
 def test_cache_entries_of_earlier_versions_are_read(tmp_path: Path) -> None:
@@ -90,6 +107,37 @@ def test_no_damaged_store_is_read_as_whole(tmp_path: Path, kind: str) -> None:
         assert found == whole, place
     assert n_noticed > 20
     assert content_of(store.folder) == whole
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [[2], 3]},
+        {"shape": [2, -3]},
+        {"shape": [2, 2**62]},
+        {"shape": ["2", 3]},
+        {"parts": None},
+        {"index": "../index.csv"},
+        {"index": "x" * 100_000},
+        {"parts": {"train": {"file": "x" * 100_000, "rows": 1, "bytes": 1}}},
+        {"parts": {"train": None}},
+        {"normalisation": {"mean": [0.0], "std": [1.0], "row_axis": 10**30}},
+    ],
+)
+def test_descriptions_of_another_shape_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    before = shutil.copytree(Path(__file__).parent / "data" / "before" / "store", tmp_path / "store")
+    description = json.loads((before / "store.json").read_text("utf-8"))
+    (before / "store.json").write_text(json.dumps(description | changes), "utf-8")
+    with pytest.raises(DataError, match="store"):
+        content_of(before)
+
+
+def test_a_header_that_ends_amid_its_text_is_refused(tmp_path: Path) -> None:
+    before = shutil.copytree(Path(__file__).parent / "data" / "before" / "store", tmp_path / "store")
+    (part,) = before.glob("train-*.npy")
+    part.write_bytes(part.read_bytes().replace(b"'shape': (", b"'shape': ["))
+    with pytest.raises(DataError, match="is damaged"):
+        open_store(before).part("train").features[:]
 
 
 def content_of(folder: Path) -> tuple[object, ...]:

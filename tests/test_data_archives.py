@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import stat
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from musicgenre.data.archives import is_archive, open_joined, unpack
 from musicgenre.errors import DataError
+from tests.limits import little_memory
 
 FILES = {"genres/rock/rock.00000.wav": b"a" * 5000, "genres/pop/pop.00000.wav": b"", "README.md": b"hello"}
 
@@ -120,6 +122,34 @@ def test_encrypted_and_foreign_files(tmp_path: Path) -> None:
         unpack(text, tmp_path / "out")
     with pytest.raises(DataError, match="does not exist"):
         unpack(tmp_path / "none.zip", tmp_path / "out")
+
+
+def test_a_cut_archive_is_one_all_the_same(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "set.tar.gz", FILES)
+    archive.write_bytes(archive.read_bytes()[:60])
+    assert is_archive(archive)
+    with pytest.raises(DataError, match="damaged or cut off"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("mark", "place", "value"),
+    [
+        (b"PK\x01\x02", 6, b"\xae"),  # needs version 17.4 of zip
+        (b"PK\x01\x02", 28, b"\0\0"),  # has no name
+        (b"PK\x03\x04", 30 + 5 + 4 + 1, b"\xff" * 4),  # packed by LZMA with a dictionary of 4 GB
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
+def test_headers_that_no_reader_foresees(tmp_path: Path, mark: bytes, place: int, value: bytes) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.wav", b"x" * 99)
+    data = path.read_bytes()
+    start = data.index(mark) + place
+    path.write_bytes(data[:start] + value + data[start + len(value) :])
+    with little_memory(), pytest.raises(DataError, match="damaged or cut off"):
+        unpack(path, tmp_path / "out")
 
 
 @given(cut=st.floats(0, 0.999), ending=st.sampled_from(["zip", "tar.gz"]))

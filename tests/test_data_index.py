@@ -320,3 +320,10 @@ def test_real_folders_and_tables(shared_data: Path) -> None:
     pictures = index_folder(shared_data / "gtzan-spectrogram-png", pictures=True, checksums=False)
     assert len(pictures.manifest) == 999
     assert set(ids(table)) - set(ids(pictures)) == {"jazz.00054"}
+
+
+def test_a_name_that_no_file_can_have_names_none(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"")
+    (tmp_path / "list.csv").write_text(f"path,label\na.wav,x\n{'b' * 5_000},y\n", encoding="utf-8")
+    found = index_csv(tmp_path / "list.csv", checksums=False)
+    assert [reason for _, reason in found.skipped] == ["there is no such file"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +24,7 @@ from typer.testing import CliRunner
 
 from musicgenre import Classifier
 from musicgenre.audio import load
+from musicgenre.bundle import essentia
 from musicgenre.bundle.container import read_sealed
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import bundle_path, get_on_terms
@@ -162,6 +165,21 @@ def test_nobody_agreed(model: Path) -> None:
     assert not bundle_path("discogs-effnet").exists() and not kept_path(MODEL).exists()
     with pytest.raises(UsageError, match="nobody agreed to the terms"):
         get_on_terms("discogs-effnet", source=model)
+
+
+def test_of_two_who_get_it_one_fetches(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = essentia.make_bundle("discogs-effnet", source=model)
+    n_inside: list[int] = []
+
+    def slow(*_: object, **__: object) -> Any:
+        n_inside.append(1)
+        time.sleep(0.3)  # long enough for the other to come, were it not kept waiting
+        return whole
+
+    monkeypatch.setattr(essentia, "make_bundle", slow)
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: get_on_terms("discogs-effnet", accept_licence=True), range(2)))
+    assert paths == [bundle_path("discogs-effnet")] * 2 and len(n_inside) == 1
 
 
 @pytest.mark.parametrize(("said", "is_got"), [("y", True), ("n", False)])
@@ -366,7 +384,8 @@ def test_embed_and_similar(effnet: Path, track: Path, tmp_path: Path) -> None:
     assert found.returncode == 0 and b"jazz.00001.wav" in found.stdout.splitlines()[0], found.stdout
 
 
-def test_teach_holds_the_head_and_the_checksum(effnet: Path, tmp_path: Path) -> None:
+def test_teach_holds_the_head_and_the_checksum(effnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musicgenre.teaching.teach._MANY_TRACKS", 0)  # one round of trials: the head is what counts
     collection = make_collection(tmp_path / "music", tracks_a_label=4).parent
     done = run("teach", collection, "--name", "mine", "--model", "discogs-effnet")
     assert done.returncode == 0, done.stderr.decode()

@@ -22,6 +22,7 @@ from musicgenre.embedding.embed import Embedder, embed_tracks
 from musicgenre.embedding.file import read_embeddings, write_embeddings
 from musicgenre.errors import AudioError, BundleError, DataError, UsageError
 from musicgenre.listening.batch import hear_many
+from musicgenre.models.head import GenreHead
 from tests.cli import run
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
@@ -131,6 +132,40 @@ def test_resume_hears_only_what_is_new_or_changed(ears: Path, library: Path, mon
     assert tracks.modified_ns[0] == 1
 
 
+def test_at_a_level_loudness_counts_for_nothing(ears: Path, library: Path) -> None:
+    samples = soundfile.read(library / "0.wav", dtype="float32")[0]
+    for level, same in ((-20, True), ("off", False), (None, False)):  # the bundle's card names no level
+        embedder = Embedder(str(ears), level=level)
+        plain, quiet = (
+            embedder.embed(samples * np.float32(gain), sample_rate_hz=RATE_HZ).vector for gain in (1, 0.05)
+        )
+        assert np.allclose(plain, quiet, rtol=2e-3) == same
+    assert "too quiet" in " ".join(Embedder(str(ears), level=-20).embed(samples * 0, sample_rate_hz=RATE_HZ).warnings)
+
+
+def test_the_level_stands_in_the_file_and_others_are_as_before(ears: Path, library: Path) -> None:
+    for level, expected in ((-20, (2, -20)), ("off", (1, None))):
+        out = library / f"{level}.npz"
+        run("embed", library, "--output", out, "--model", ears, "--level", str(level))
+        with np.load(out) as arrays:
+            card = json.loads(bytes(arrays["card"]))
+        assert (card["format_version"], card.get("level", {}).get("target_db")) == expected
+        assert read_embeddings(out).settings == Embedder(str(ears), level=level).settings
+
+
+@pytest.mark.default_model
+def test_the_default_model_embeds_at_its_own_level(default_bundle_cache: Path) -> None:
+    embedder = Embedder("default", threads=1)
+    assert embedder.settings.level == GenreHead.load_default().level is not None
+    assert Embedder("msd-musicnn", threads=1).settings.level is None, "published models stay as published"
+    time_s = np.arange(16_000 * 4) / 16_000
+    sound = (0.3 * np.sin(2 * np.pi * (300 + 80 * time_s) * time_s)).astype(np.float32)
+    plain, quiet = (
+        embedder.embed(sound * np.float32(gain), sample_rate_hz=16_000).vector.astype(float) for gain in (1, 0.1)
+    )
+    np.testing.assert_allclose(quiet, plain, atol=5e-3)
+
+
 def test_files_are_neither_overwritten_nor_mixed_unasked(ears: Path, library: Path, tmp_path: Path) -> None:
     out, paths = library / "out.npz", tracks_in(library)
     embed_tracks(paths, Embedder(str(ears)), out)
@@ -140,6 +175,7 @@ def test_files_are_neither_overwritten_nor_mixed_unasked(ears: Path, library: Pa
     for embedder, told in (
         (Embedder(str(ears), pool="max"), "pool mean, not max"),
         (Embedder(str(ears), coverage="full"), "coverage 18, not full"),
+        (Embedder(str(ears), level=-20), "level off, not -20 dBFS"),
         (Embedder(str(other)), "model toy-ears, not other-ears"),
     ):
         with pytest.raises(UsageError, match=told):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from musicgenre.audio import printable
+from musicgenre.audio import Level, printable
 from musicgenre.embedding.file import (
     EmbeddingSettings,
     TrackEmbeddings,
@@ -109,6 +109,8 @@ def test_numpy_alone_reads_the_file(tmp_path: Path, rng: np.random.Generator) ->
         {"card": b'{"format_version": 1, "model": "toy"}'},
         {"card": json.dumps({"format_version": "9", **SETTINGS.as_dict()}).encode()},
         {"card": json.dumps({"format_version": 1, **NETWORK.as_dict(), "options": "layers"}).encode()},
+        {"card": json.dumps({"format_version": 2, **SETTINGS.as_dict(), "level": {"target_db": 3}}).encode()},
+        {"card": json.dumps({"format_version": 2, **SETTINGS.as_dict(), "level": {"window": 3}}).encode()},
         {"card": json.dumps({"format_version": 1, **dict.fromkeys(SETTINGS.__slots__, "x")}).encode()},
     ],
 )
@@ -129,12 +131,16 @@ def test_options_and_location_of_a_network_are_kept(tmp_path: Path, rng: np.rand
     assert replace(again, location={}) == NETWORK, "the same model, wherever it lies"
     assert replace(again, options={"layers": 2}) != NETWORK
 
+    levelled = replace(SETTINGS, level=Level(-20.0))
+    write_embeddings(path, replace(some_tracks(rng), settings=levelled))
+    assert read_embeddings(path).settings == levelled != SETTINGS
+
 
 def test_a_newer_format_says_how_to_update(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "library.npz"
     write_embeddings(path, some_tracks(rng))
     with pytest.raises(DataError, match="pip install --upgrade"):
-        read_embeddings(rewritten(path, card=b'{"format_version": 2}'))
+        read_embeddings(rewritten(path, card=b'{"format_version": 3}'))
 
 
 def test_other_files_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -28,3 +28,9 @@ def test_a_list_of_what_is_valid_is_introduced(valid: str, message: str) -> None
 def test_errors_cross_process_borders_whole(error: MusicgenreError) -> None:
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back)) == (type(error), str(error))
+
+
+def test_a_message_is_one_line_that_leaves_the_terminal_as_it_is() -> None:
+    error = UsageError("a\x1b[2J\nb\0", valid="\u202ec", next_step="Ä \udcff")
+    assert str(error) == r"a\x1b[2J\nb\x00. Valid: \u202ec. Ä \udcff."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

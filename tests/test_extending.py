@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from musicgenre.data.manifest import read_manifest
+from tests.fresh import run_fresh
 from tests.limits import GUARD_S
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
@@ -56,10 +57,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    place: Path, *words: str, with_plugin: bool = True, python: tuple[str, ...] = ("-m", "musicgenre")
+    place: Path, *words: str, with_plugin: bool = True, python: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own: plugins are loaded once a process."""
-    path = [str(place / "site")] if with_plugin else []
+    site = place / "site" if with_plugin else None
+    path = [str(site)] if site else []
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -67,16 +69,19 @@ def run(
         "COLUMNS": "200",
         "NO_COLOR": "1",
     }
-    done = subprocess.run(
-        [sys.executable, *python, *words],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=GUARD_S,
-        check=False,
-    )
+    if not python:
+        done = run_fresh(words, cwd=place, env=environment, site=site)
+    else:
+        done = subprocess.run(
+            [sys.executable, *python, *words],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=GUARD_S,
+            check=False,
+        )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

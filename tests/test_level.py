@@ -250,3 +250,22 @@ def test_the_default_head_gives_one_answer_at_any_gain(default_bundle_cache: Pat
     for answer in answers:
         assert answer.scores == pytest.approx(answers[1].scores, abs=1e-3)
     assert classifier.classify(waveform * np.float32(1e-4), sample_rate_hz=RATE_HZ).genre == "unsure"
+
+
+@pytest.mark.default_model
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_a_real_track_has_one_answer_at_every_gain(default_bundle_cache: Path, shared_data: Path) -> None:
+    classifier = Classifier(threads=1)
+    paths = sorted((shared_data / "gtzan-mini" / "genres").rglob("*.wav"))[::4]
+    assert len(paths) == 25
+    for path in paths:
+        samples = audio.load(path, 16_000).waveform
+        plain = classifier.classify(samples, sample_rate_hz=16_000)
+        for gain_db in (-30, -12, 10):
+            turned = classifier.classify(samples * np.float32(10 ** (gain_db / 20)), sample_rate_hz=16_000)
+            if turned.reason == "too quiet":
+                assert gain_db == -30
+            else:
+                assert (turned.genre, turned.reason) == (plain.genre, plain.reason), (path.name, gain_db)
+                assert turned.scores == pytest.approx(plain.scores, abs=2e-3)

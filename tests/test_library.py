@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from musicgenre.errors import LibraryError, UsageError
 from musicgenre.filetags.music_file import read_tags
 from musicgenre.library.genre_map import GenreMap, map_to_begin_with, read_map
-from musicgenre.library.journal import Journal
+from musicgenre.library.journal import Journal, journal_path
 from musicgenre.library.make_plan import PlanOptions, make_plan
 from musicgenre.library.memory import HeardMemory
 from musicgenre.library.plan import PlanRow, decide, read_plan, selected
@@ -156,6 +156,16 @@ def test_a_damaged_memory_is_made_anew(music: Path, tmp_path: Path) -> None:
     (tmp_path / "cache" / "heard.sqlite").write_bytes(b"no database" * 1000)
     planned([music / "a.flac"], ear)
     assert ear.asked == ["a.flac", "a.flac"]
+
+
+def test_a_memory_whose_names_are_no_text_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "heard.sqlite"
+    with HeardMemory(path) as memory:
+        memory.remember("0", "x", {"genre": "jazz"})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE heard", b"CREATE \x80ABLE heard"))
+    with HeardMemory(path) as memory:
+        assert memory.heard("0", "x") is None
 
 
 def test_albums_answer_together_where_they_agree(music: Path) -> None:
@@ -468,6 +478,25 @@ class TestJournal:
             database.execute("PRAGMA user_version = 99")
         with pytest.raises(LibraryError, match="newer musicgenre"):
             Journal(path)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "UPDATE change SET values_after = '?'",
+            "UPDATE change SET values_after = '[]'",
+            """UPDATE change SET values_after = '{"genre": [1]}'""",
+            "UPDATE change SET splice = x'00'",
+            "UPDATE change SET model = x'05'",
+            "UPDATE change SET sound_sha256 = CAST(x'ce20' AS TEXT)",
+            "ALTER TABLE change RENAME COLUMN model TO modem",
+        ],
+    )
+    def test_a_damaged_row_is_told(self, music: Path, damage: str) -> None:
+        applied(planned([music / "c.m4a"], Ear()))
+        with sqlite3.connect(journal_path()) as database:
+            database.execute(damage)
+        with Journal() as journal, pytest.raises(LibraryError, match=r"the journal .* cannot be read"):
+            journal.changes()
 
     def test_old_changes_are_forgotten_on_request_alone(self, music: Path) -> None:
         applied(planned([music / "a.flac", music / "e.mp3"], Ear(), policy="replace"))

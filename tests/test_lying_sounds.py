@@ -22,8 +22,7 @@ from musicgenre.listening.doubts import LOW_RATE_HZ, SHORT_S, doubts
 from musicgenre.listening.framing import Coverage, Framing
 from musicgenre.listening.hearing import UNTOLD_S, Ear, Hearer, Outputs
 from musicgenre.listening.track_hearing import TrackEar
-from tests.cli import classify_json, run
-from tests.lying_sounds import (
+from tests.attack.lies import (
     DURATION_TAGS,
     LIES,
     RATE_HZ,
@@ -33,6 +32,7 @@ from tests.lying_sounds import (
     write_long_silence,
     write_true,
 )
+from tests.cli import classify_json, run
 from tests.sounds import music, write
 from tests.toy import save_toy, save_toy_ears
 
@@ -95,6 +95,28 @@ def test_drawn_lies_end_as_an_answer_or_an_error_of_ours(tmp_path: Path, toy: Pa
     assert len(records) == len(LIES)
     assert all(r["error"] or r["duration_s"] <= 2.0 + PADDING_S for r in records.values())
     assert sum(r["error"] is None for r in records.values()) > len(LIES) / 2
+
+
+@pytest.mark.parametrize("kind", ["aiff", "au", "caf", "wav", "rf64", "w64"])
+def test_sound_behind_what_the_header_tells_is_heard(tmp_path: Path, kind: str) -> None:
+    path = make_liar(tmp_path, kind, holds_s=4.0, tells_s=1.0)
+    whole = write_true(tmp_path / f"whole{path.suffix}", music(4.0, RATE_HZ, 1))
+    assert audio.probe(path).duration_s == pytest.approx(4.0)
+    np.testing.assert_array_equal(audio.load(path, RATE_HZ).waveform, audio.load(whole, RATE_HZ).waveform)
+    [there] = audio.load_spans(path, RATE_HZ, [(50_000, 10_000)]).waveforms
+    np.testing.assert_array_equal(there, audio.load(whole, RATE_HZ).waveform[50_000:60_000])
+
+
+@pytest.mark.parametrize("kind", ["aiff", "au", "caf"])
+@pytest.mark.parametrize("behind", [b"TAG" + bytes(125), bytes(4095), b"NAME\0\0\x13\x88" + bytes(5_000), b"same"])
+def test_what_is_no_sound_behind_a_sound_is_not_heard(tmp_path: Path, kind: str, behind: bytes) -> None:
+    """A tag, padding, a chunk (in an AU file nothing can stand behind the sound), another file."""
+    path = make_liar(tmp_path, kind, holds_s=1.0, tells_s=1.0)
+    content = path.read_bytes()
+    if kind == "au" and behind.startswith(b"NAME"):
+        pytest.skip("AU has no chunks")
+    path.write_bytes(content + (content if behind == b"same" else behind))
+    assert audio.probe(path).duration_s == pytest.approx(1.0)
 
 
 def test_no_more_is_loaded_than_was_promised(tmp_path: Path, loaded_s: list[float]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import typing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import typer
 
+from musicgenre import _files
 from musicgenre._outputs import UNFINISHED, refuse_foreign_folder, refuse_overwriting, refuse_same_outputs
 from musicgenre.cli import app
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
@@ -213,6 +216,61 @@ def test_a_file_is_not_replaced_unasked(option: tuple[str, str], place: Path, tm
         other.mkdir() if kind == "folder" else other.symlink_to(tmp_path / "nothing")
         code, said = typed(words, other, cwd=place)
         assert code == 2 and ("is no file but a folder" if kind == "folder" else "exists already") in said
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("classify", "plot"), ("data index", "output"), ("data split", "output"), ("evaluate", "output")),
+        *(("compare", "output"), ("library export", "output"), ("library map init", "output")),
+        ("library plan", "output"),
+        *(("show", "output"), ("show", "sound")),
+    ],
+    ids="-".join,
+)
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_came_there_meanwhile_is_not_replaced(
+    option: tuple[str, str], has_links: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another process writes it between the first look and the end."""
+    words, suffix, _ = FILES[option]
+    own = Path(shutil.copytree(place, tmp_path / "own"))
+    output = tmp_path / f"new{suffix}"
+    begin = _files._temporary_file
+
+    def begin_second(path: Path) -> tuple[Path, int]:
+        if path.name == output.name:
+            output.write_bytes(b"theirs")
+        return begin(path)
+
+    monkeypatch.setattr(_files, "_temporary_file", begin_second)
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+    code, said = typed(words, output, cwd=own)
+    assert code == 2 and f"{output} cannot be written: it came there while this command was at work" in said
+    assert output.read_bytes() == b"theirs" and not list(tmp_path.glob(".new*"))
+    code, said = typed(words, output, "--overwrite", cwd=own)
+    assert code == 0 and output.read_bytes() != b"theirs", said
+
+
+def no_links(path: Path, target: Path) -> None:
+    raise OSError(errno.EPERM, "no links here")
+
+
+def test_of_many_writers_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "new.txt"
+
+    def write_own(number: int) -> bool:
+        try:
+            _files.write_text_atomic(path, str(number), overwrite=False)
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(write_own, range(50)))
+    assert won.count(True) == 1 and path.read_text() == str(won.index(True))
+    assert contents(tmp_path).keys() == {"new.txt"}
 
 
 @pytest.mark.parametrize("kind", LINKS)

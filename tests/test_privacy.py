@@ -107,7 +107,8 @@ JOBS: dict[str, tuple[str, ...]] = {
     "library watch lessons --model toy.onnx --output watched.jsonl --once --settle 0": (SOUNDS, JOURNAL),
     "library map init --model toy.onnx --output genres.toml": (),
 }
-LONG = {"augment", "export", "leak-report", "pipeline", "search", "show", "train"}  # importing torch takes seconds
+# those that import torch, some seconds each
+LONG = {"augment", "export", "leak-report", "pipeline", "search", "show", "train"}
 PIPELINE = """
 recipe: mfcc-mlp
 set: {training.epochs: 2}

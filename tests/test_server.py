@@ -120,7 +120,7 @@ def test_what_is_not_there_is_a_problem(client: TestClient) -> None:
     problem_of(client.get("/nothing"), 404, "not-found")
     problem = problem_of(client.get("/v1/classify"), 405, "method-not-allowed")
     assert problem["valid"] == "POST"
-    for path, methods in (("/v1/session", "DELETE, POST"), ("/healthz", "GET")):
+    for path, methods in (("/v1/session", "DELETE, POST"), ("/v1/plan/decisions", "POST"), ("/healthz", "GET")):
         assert client.patch(path).headers["allow"] == methods
 
 

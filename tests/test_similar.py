@@ -148,6 +148,22 @@ def test_any_audio_file_is_heard(library: tuple[Path, Path, Path], tmp_path: Pat
         similar(tmp_path / "text.wav", index, model=str(ears))
 
 
+@pytest.mark.parametrize(("level", "is_told"), [(-20.0, False), (None, True)])
+def test_a_new_track_is_heard_at_the_level_of_the_index(
+    library: tuple[Path, Path, Path], tmp_path: Path, level: float | None, is_told: bool
+) -> None:
+    ears, folder, out = library
+    embed_tracks(sorted(map(str, folder.iterdir())), Embedder(str(ears), level=level), out, overwrite=True)
+    samples, rate_hz = soundfile.read(folder / "dull1.wav")
+    soundfile.write(tmp_path / "quiet.wav", samples / 8, rate_hz, subtype="FLOAT")
+    notes: list[str] = []
+    nearest = similar(tmp_path / "quiet.wav", SimilarityIndex.open(out), top=1, model=str(ears), report=notes.append)
+    assert any("loudness counts" in note for note in notes) == is_told
+    if level is not None:
+        assert nearest[0].cosine == pytest.approx(1, abs=1e-4)
+        assert "dull" in nearest[0].path
+
+
 def test_an_index_of_another_model_is_refused(library: tuple[Path, Path, Path], tmp_path: Path) -> None:
     _, folder, out = library
     other = save_toy_ears(tmp_path / "other.onnx", name="other-ears")

@@ -26,7 +26,6 @@ from musicgenre.errors import BundleError, DataError, MusicgenreError, UsageErro
 from musicgenre.features.registry import create_representation
 from musicgenre.models.head import GenreHead, _checksum
 from tests.cli import run
-from tests.damaged_bundles import attack, targets
 from tests.toy import SEGMENT, save_toy
 
 N = 16
@@ -517,14 +516,3 @@ def test_an_index_that_inflates_is_refused(tmp_path: Path) -> None:
     assert path.stat().st_size < 100_000
     with pytest.raises(DataError, match="would become 64,000,"):
         SimilarityIndex.open(path)
-
-
-# Damage of every kind
-
-
-@pytest.mark.parametrize("number", range(17))
-def test_damaged_files_are_answered_or_refused(number: int, tmp_path: Path) -> None:
-    name, content, suffix, mutations, use = targets(tmp_path)[number]
-    ends, faults = attack(content, suffix, mutations, use, tmp_path, count=30, seed=3)
-    assert not faults, f"{name}: {faults}"
-    assert sum(ends.values()) > 20

@@ -16,8 +16,15 @@ from musicgenre import Answer, Classifier
 from musicgenre.cli._table import Table
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.models.head import GenreHead
-from musicgenre.models.support import MOST_AXES, Support, at_limit, fit_support
-from musicgenre.teaching.support import FEWEST_RIGHT, RIGHT_ANSWERS_LOST, support_of
+from musicgenre.models.support import (
+    FEWEST_RIGHT,
+    MOST_AXES,
+    RIGHT_ANSWERS_LOST,
+    Support,
+    at_limit,
+    fit_support,
+)
+from musicgenre.teaching.support import support_of
 from tests.cli import run
 from tests.test_head import small_head
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,26 @@ def test_weights_are_missed_before_any_feature_is_computed(
     monkeypatch.setattr("musicgenre.training.train.gather_material", too_late)
     with pytest.raises(BundleError, match=message):
         train(recipe, tmp_path / "m.csv", output=tmp_path / "run", overrides=settings)
+
+
+def test_what_the_manifest_alone_tells_is_told_before_weights_are_fetched_and_features_computed(
+    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("musicgenre.training.train.find_weights_first", refuse)
+    with pytest.raises(DataError, match="every track of the manifest has one label"):
+        train("mel-cnn2d-tags", table, output=tmp_path / "tags")
+
+    monkeypatch.setattr("musicgenre.training.train.find_weights_first", lambda recipe: None)
+    monkeypatch.setattr("musicgenre.training.material.prepare", refuse)
+    halves = table.with_tracks(
+        replace(track, split="test" if track.label == "jazz" else ("train", "validation")[number % 2])
+        for number, track in enumerate(table.tracks)
+    )
+    with pytest.raises(DataError, match="no track of the training part has the label jazz"):
+        train("table-naive-bayes-30s", halves, output=tmp_path / "labels", overrides=["data.labels=[]"])
+    tagged = halves.with_tracks(replace(track, label="", labels=(track.label, "slow")) for track in halves.tracks)
+    with pytest.raises(DataError, match="no track of the training part has the tag jazz"):
+        train("mel-cnn2d-tags", tagged, output=tmp_path / "tagged")

@@ -260,6 +260,8 @@ def test_what_cannot_be_read_is_said(
         ("clap", {"spec_size": 0}, {}, "makes no network .*by zero"),
         ("clap", {"num_attention_heads": [0, 0]}, {}, r"num_attention_heads=\[0, 0\]"),
         ("clap", {}, {"hop_length": 0}, "makes no network"),
+        ("clap", {}, {"fft_window_size": 10**12}, "asks for 16 mel filters over 1000000000000 samples"),
+        ("clap", {}, {"feature_size": 10**6}, "asks for 1000000 mel filters over 256 samples"),
         ("hubert", {"num_hidden_layers": 10**30}, {}, r"asks for 10{30} layers\. Valid: 1 to 1000"),
         ("hubert", {"num_hidden_layers": 0}, {}, "asks for 0 layers"),
     ],

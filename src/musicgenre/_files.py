@@ -30,12 +30,12 @@ FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
-def replacing(path: Path, *, tidy: bool = True, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool = True, tidy: bool = True, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well.
 
-    What a killed process left of `path` is deleted, except without `tidy`, for folders of so many files that they are
-    tidied by `remove_stale` once. Without `durable` nobody waits for the disk: for what has a checksum and can be made
-    anew.
+    Without `overwrite` a file that came there meanwhile stays, and FileExistsError says so. What a killed process left
+    of `path` is deleted, except without `tidy`, for folders of so many files that they are tidied by `remove_stale`
+    once. Without `durable` nobody waits for the disk: for what has a checksum and can be made anew.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if tidy:
@@ -53,7 +53,10 @@ def replacing(path: Path, *, tidy: bool = True, durable: bool = True) -> Iterato
         if os.name == "nt":  # which renames no open file
             os.close(descriptor)
             descriptor = -1
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _rename_to_free(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
         if descriptor >= 0:
@@ -135,15 +138,15 @@ def remove_stale(folder: Path, patterns: Sequence[str], *, older_than_s: float =
                     path.unlink()
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either the old or the new content, never a part."""
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Write `data` so that `path` holds either the old or the new content, never a part; as `replacing` does it."""
+    with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
         stream.write(data)
 
 
-def write_text_atomic(path: Path, text: str) -> None:
+def write_text_atomic(path: Path, text: str, *, overwrite: bool = True) -> None:
     """Write UTF-8 `text` with plain newlines, atomically."""
-    write_bytes_atomic(path, text.encode("utf-8"))
+    write_bytes_atomic(path, text.encode("utf-8"), overwrite=overwrite)
 
 
 def place_advice(error: OSError) -> str:
@@ -198,10 +201,28 @@ def writing_result(
     """
     try:
         yield
+    except FileExistsError as error:
+        raise came_meanwhile(path, otherwise, kind=kind) from error
     except OSError as error:
         raise kind(
             f"{path} cannot be written ({error.strerror or error})", next_step=room_advice(error) or otherwise
         ) from error
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is such a file; a name that no file can have, too long for one, names none."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there
+
+
+def came_meanwhile(
+    path: Path, otherwise: str = "Choose another --output", *, kind: type[MusicgenreError] = UsageError
+) -> MusicgenreError:
+    """What to raise where a new file is to be written and somebody else was quicker; parameters as above."""
+    return kind(
+        f"{path} cannot be written: it came there while this command was at work, and was left as it is",
+        valid="A file is never overwritten unasked",
+        next_step=otherwise,
+    )
 
 
 class SeekableView(io.RawIOBase):
@@ -277,6 +298,20 @@ def config_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_config_dir("musicgenre", appauthor=False))
+
+
+def _rename_to_free(temporary: Path, path: Path) -> None:
+    """Rename a file to a name that must be free, at one stroke: of two processes one wins, the other is told."""
+    if os.name == "nt":
+        temporary.rename(path)  # which replaces nothing there
+        return
+    try:
+        path.hardlink_to(temporary)  # neither does this; the temporary name goes afterwards
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: there the name is taken by making a file of it
+        path.open("xb").close()
+        temporary.replace(path)
 
 
 def _temporary_file(path: Path) -> tuple[Path, int]:

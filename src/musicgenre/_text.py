@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from musicgenre.errors import UsageError
+from musicgenre.errors import UsageError, escaped
 
 LONGEST_NAME = 200
 """Characters of the name of a model, a label or a tag that comes from a file."""
@@ -31,9 +31,7 @@ def printable(path: str | bytes | os.PathLike[str]) -> str:
         The name, with undecodable bytes as ``\xNN`` and control characters as ``\n``, ``\x1b``, ...
     """
     raw = path if isinstance(path, bytes) else os.fspath(path).encode("utf-8", "surrogateescape")
-    text = raw.decode("utf-8", "backslashreplace")
-
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return escaped(raw.decode("utf-8", "backslashreplace"))
 
 
 def is_plain_name(value: object) -> bool:

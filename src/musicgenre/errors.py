@@ -26,6 +26,8 @@ class MusicgenreError(Exception):
     """
 
     def __init__(self, problem: str, *, valid: str = "", next_step: str = "") -> None:
+        # What comes from a file may stand in any of them, and a message is one line that leaves the terminal as it is.
+        problem, valid, next_step = escaped(problem), escaped(valid), escaped(next_step)
         self.problem = problem
         self.valid = valid
         self.next_step = next_step
@@ -87,6 +89,13 @@ class MissingExtraError(MusicgenreError):
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling."""
         return (MissingExtraError, (self.what, self.extra))
+
+
+def escaped(text: str) -> str:
+    r"""Write what cannot be printed as ``\n``, ``\x1b``, ..., and leave the rest as it is."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 @contextmanager

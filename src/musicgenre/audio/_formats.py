@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Literal
 
 from musicgenre.audio._input import Input
 
@@ -43,6 +44,7 @@ _OGG_LARGEST_STEP = 255 * 8192
 _OGG_LATE_S = 10
 
 _WAV_OPEN_SIZES = (0, 0xFFFFFFFF)
+_LEAST_UNTOLD_BYTES = 4096
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 # How DTS (four packings) and AC-3 behind an IEC 61937 burst begin, where they are passed off as 16-bit samples.
 _DISGUISES = (
@@ -167,6 +169,72 @@ def _wav_head(head: bytes, data_bytes: int) -> bytes:
     elif patched[12:16] == b"ds64":
         patched[20:36] = total.to_bytes(8, "little") + data_bytes.to_bytes(8, "little")
     return bytes(patched)
+
+
+def true_head(source: Input) -> bytes:
+    """Write a header that tells all the sound of an AIFF, AU or CAF file; empty where the file's own does.
+
+    A header may say less than is there: where neither a chunk nor another file follows, the sound goes on.
+    """
+    head = source.head
+    if head[:4] in (b".snd", b"dns."):
+        return _true_au_head(source)
+    if head.startswith(b"caff"):
+        return _true_chunk_head(source, 8, 8, b"data")
+    if head.startswith(b"FORM") and head[8:12] in (b"AIFF", b"AIFC"):
+        return _true_chunk_head(source, 12, 4, b"SSND")
+    return b""
+
+
+def _true_au_head(source: Input) -> bytes:
+    head = source.head
+    order: Literal["big", "little"] = "big" if head.startswith(b".snd") else "little"
+    data_start, told = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
+    if not 24 <= data_start <= len(head) or not _left_behind(source, data_start + told):
+        return b""
+    if source.read_at(source.start + data_start + told, 4) == head[:4]:  # joined: another one
+        return b""
+    return head[:8] + (source.size - source.start - data_start).to_bytes(4, order) + head[12:data_start]
+
+
+def _true_chunk_head(source: Input, at: int, n_size_bytes: int, wanted: bytes) -> bytes:
+    """Look through chunks from `at` on for the one with the sound; sizes are big endian."""
+    head, common = source.head, 0
+    while at + 4 + n_size_bytes <= len(head):
+        start = at + 4 + n_size_bytes
+        n_bytes = int.from_bytes(head[at + 4 : start], "big")
+        if head[at : at + 4] == wanted:
+            break
+        if head[at : at + 4] == b"COMM":
+            common = start
+        at = start + n_bytes + n_bytes % 2 * (n_size_bytes == 4)  # of AIFF's, each begins at an even place
+    else:
+        return b""
+
+    if not _left_behind(source, start + n_bytes):
+        return b""
+    behind = source.read_at(source.start + start + n_bytes, 5)
+    names = (behind[:4], behind[1:]) if n_bytes % 2 else (behind[:4],)
+    if any(all(0x20 <= byte < 0x7F for byte in name) for name in names):  # another chunk, or another file
+        return b""
+
+    n_bytes = source.size - source.start - start
+    patched = bytearray(head[:start])
+    patched[at + 4 : start] = n_bytes.to_bytes(n_size_bytes, "big")
+    if wanted == b"SSND":
+        patched[4:8] = (source.size - source.start - 8).to_bytes(4, "big")
+    if common:
+        n_channels, n_bits = (int.from_bytes(head[common + place : common + place + 2], "big") for place in (0, 6))
+        if not n_channels or not n_bits:  # packed: only its decoder could count
+            return b""
+        n_frames = (n_bytes - 8) // (n_channels * -(-n_bits // 8))
+        patched[common + 2 : common + 6] = n_frames.to_bytes(4, "big")
+    return bytes(patched)
+
+
+def _left_behind(source: Input, end: int) -> bool:
+    """Whether more stands behind a sound than padding, or somebody's tag, and sizes of four bytes can tell it."""
+    return source.size - source.start - end >= _LEAST_UNTOLD_BYTES and source.size < _WAV_OPEN_SIZES[1]
 
 
 def holds_coded_sound(source: Input) -> bool:

@@ -404,8 +404,13 @@ class PyavReader:
                     return
                 yield from packet.decode()
             except self._error:
-                self._damaged += 1
-                self._damaged_from_s = min(self._damaged_from_s, self._heard_s())
+                if self._lacks_sound():  # else it stumbled over what stands behind the sound, such as tags
+                    self._damaged += 1
+                    self._damaged_from_s = min(self._damaged_from_s, self._heard_s())
+
+    def _lacks_sound(self) -> bool:
+        """Tell whether less was decoded than the file promises, as far as that is known."""
+        return self.declared_frames is None or self._heard_s() + _GAP_S < self.declared_frames / self._rate
 
     def _heard_s(self) -> float:
         """Time up to which all is decoded."""

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from musicgenre._text import printable
-from musicgenre.audio._formats import wav_layout
+from musicgenre.audio._formats import true_head, wav_layout
 from musicgenre.audio._input import Input
 from musicgenre.audio.sound import AudioInfo, Float32
 from musicgenre.errors import AudioError, MusicgenreError
@@ -189,6 +189,9 @@ class SoundfileReader:
         layout = wav_layout(source)
         if layout is not None and (layout.head or layout.n_behind):
             self._view = source.view(layout.head, source.size - source.start - layout.n_behind)
+            return self._view
+        if head := true_head(source):
+            self._view = source.view(head, source.size - source.start)
             return self._view
         if source.start or source.stream is not None:
             self._view = source.view()

@@ -294,10 +294,8 @@ class _Pool:
         self._idle += [_Worker("fork", self._most_mb) for _ in range(n_workers)]
 
     def take(self) -> _Worker:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Worker(most_mb=self._most_mb)
+        with self._lock:  # also while one starts: the environment that it is given belongs to all threads
+            return self._idle.pop() if self._idle else _Worker(most_mb=self._most_mb)
 
     def give_back(self, worker: _Worker) -> None:
         """Take a worker back for the next file, unless it was killed in the last moment, or grew."""

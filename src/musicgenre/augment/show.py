@@ -111,9 +111,9 @@ def show_track(
         changed = apply(drawn, waveform, rate_hz)
         looks.append(_look(describe(drawn), changed, rate_hz))
         if sound is not None:
-            _write_sound(sound, changed, rate_hz)
+            _write_sound(sound, changed, rate_hz, overwrite=overwrite)
 
-    _draw(looks, path.name, picture)
+    _draw(looks, path.name, picture, overwrite=overwrite)
     return drawn
 
 
@@ -137,16 +137,16 @@ def _look(title: str, waveform: Float32, rate_hz: int) -> _Look:
     return _Look(title, sound, melspectrogram(sound, _MEL), melspectrogram(sound, _MFCC))
 
 
-def _write_sound(path: Path, waveform: Float32, rate_hz: int) -> None:
+def _write_sound(path: Path, waveform: Float32, rate_hz: int, *, overwrite: bool) -> None:
     import soundfile
 
     encoded = io.BytesIO()
     soundfile.write(encoded, waveform, rate_hz, format=_SOUND_FORMATS[path.suffix.lower()], subtype="PCM_16")
     with writing_result(path, "Choose another --sound"):
-        write_bytes_atomic(path, encoded.getvalue())
+        write_bytes_atomic(path, encoded.getvalue(), overwrite=overwrite)
 
 
-def _draw(looks: Sequence[_Look], name: str, path: Path) -> None:
+def _draw(looks: Sequence[_Look], name: str, path: Path, *, overwrite: bool) -> None:
     """Draw one column a look, all rows on one scale, so that before and after can be compared by eye."""
     from matplotlib.figure import Figure
 
@@ -170,7 +170,7 @@ def _draw(looks: Sequence[_Look], name: str, path: Path) -> None:
     figure.colorbar(mfcc, ax=axes[2, :], label="coefficient")
     figure.suptitle(name.encode("utf-8", "replace").decode())  # names of files may hold halves of characters
 
-    with writing_result(path, "Choose another --output"), replacing(path) as temporary:
+    with writing_result(path, "Choose another --output"), replacing(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 

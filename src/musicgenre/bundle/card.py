@@ -16,6 +16,7 @@ from musicgenre.bundle.stages import Stage
 from musicgenre.errors import BundleError, DataError
 from musicgenre.features.base import MOST_VALUES, SHORTEST_HOP_S
 from musicgenre.models.pooling import Mixture, Pooling, mixture_from_settings
+from musicgenre.models.support import Support
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ _LATER: dict[str, tuple[int, Any]] = {
     "hears": (3, "segments"),
     "stages": (3, ()),
     "tail_samples": (3, None),
+    "support": (4, {}),
     "learnt_from": (_PLAIN_VERSION, {}),  # a reader that does not know it answers the same
 }
 
@@ -43,6 +45,9 @@ Kind = Literal["embedding", "classifier", "ensemble"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Task = Literal["single_label", "multi_label"]
 Hears = Literal["segments", "whole"]
+
+READABLE = ("embedding", "logits")
+"""Outputs of a classifier by which it may tell that a sound is unlike its training music."""
 
 _CHOICES: dict[str, Any] = {"kind": Kind, "activation": Activation, "scoring": Pooling, "task": Task, "hears": Hears}
 _MOST_SAMPLES = MOST_VALUES
@@ -110,6 +115,10 @@ class BundleCard:
     level : mapping
         What every track is brought to before it is heard, the values of a `musicgenre.audio.Level`, where training
         did the same. Empty: tracks are heard as they are.
+    support : mapping
+        What the music looks like that a classifier was trained on, so that it says "unsure" of what is unlike it: the
+        values of a `musicgenre.models.support.Support`, and as `reads` the output that it looks at, `embedding` (then
+        the graph gives that beside `logits`, shape (rows, width)) or `logits`. Empty: it goes by confidence alone.
     hears : {"segments", "whole"}
         Whether a row of the graph is always a segment, or, as training had it, all of a track, however long; then
         `segment_samples` and `hop_samples` cut tracks of which only a part is heard.
@@ -154,6 +163,7 @@ class BundleCard:
     mixture: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Mapping[str, Any], ...] = ()
     level: Mapping[str, Any] = field(default_factory=dict)
+    support: Mapping[str, Any] = field(default_factory=dict)
     hears: Hears = "segments"
     notes: str = ""
     extra: str = ""
@@ -193,8 +203,11 @@ class BundleCard:
 
         self.hearing_level  # noqa: B018 - refuses a level that is none
         self.published_stages  # noqa: B018 - and stages that are none
+        self.known_music  # noqa: B018 - and what cannot be the statistics of an output
         if self.kind == "ensemble":
             self._check_ensemble()
+        elif self.members or self.mixture:
+            raise BundleError(f"the card of {self.name!r} has members or a mixture", valid="An ensemble has")
 
     def _require(self, name: str, check: _Check) -> None:
         """Refuse a field that says what no model can mean."""
@@ -245,6 +258,27 @@ class BundleCard:
     def published_stages(self) -> tuple[Stage, ...]:
         """The published networks behind the graph."""
         return tuple(Stage.from_values(values, f"the card of {self.name!r}") for values in self.stages)
+
+    @property
+    def known_music(self) -> Support | None:
+        """What the music looks like that a classifier was trained on, where the card says so."""
+        if not self.support:
+            return None
+
+        where = f"the card of {self.name!r}"
+        reads = self.support.get("reads")
+        if (self.kind, self.task) != ("classifier", "single_label") or reads not in READABLE:
+            raise BundleError(
+                f"{where} has a support that reads {_in_short(reads)}, for a {self.kind} ({self.task})",
+                valid=f"{' or '.join(READABLE)}, of a classifier (single_label)",
+            )
+        support = Support.from_values(self.support, where, n_labels=len(self.labels))
+        if support.ceilings or (reads == "logits" and support.centre.size != len(self.labels)):
+            raise BundleError(
+                f"{where} has a support for {support.centre.size} values and {len(support.ceilings)} tags",
+                valid="as many values as the output has that it reads, and no tags: a classifier gives none",
+            )
+        return support
 
     @property
     def terms(self) -> str:
@@ -421,6 +455,6 @@ _CHECKS: dict[str, _Check] = {
     "tag_scales": _numbers(1e-9),
     "tag_biases": _numbers(),
     **dict.fromkeys(("licence", "citation", "origin", "notes", "extra", "sha256"), _TEXT),
-    **dict.fromkeys(("front_end", "level", "learnt_from", "source_sha256"), _MAPPING),
+    **dict.fromkeys(("front_end", "learnt_from", "level", "source_sha256", "support"), _MAPPING),
     **dict.fromkeys(("scores", "stages", "weights"), _MAPPINGS),
 }

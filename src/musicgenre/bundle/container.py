@@ -44,7 +44,7 @@ def seal(model: bytes, card: BundleCard) -> bytes:
     return bare + bytes_field(_METADATA_FIELD, entry)
 
 
-def save_bundle(path: Path, model: bytes, card: BundleCard) -> None:
+def save_bundle(path: Path, model: bytes, card: BundleCard, *, overwrite: bool = True) -> None:
     """Write a bundle, atomically.
 
     Parameters
@@ -55,8 +55,10 @@ def save_bundle(path: Path, model: bytes, card: BundleCard) -> None:
         An ONNX file that follows the bundle contract (`docs/bundles.md`).
     card : BundleCard
         Its card.
+    overwrite : bool
+        Without it a file that is there stays, and FileExistsError says so.
     """
-    write_bytes_atomic(path, seal(model, card))
+    write_bytes_atomic(path, seal(model, card), overwrite=overwrite)
 
 
 def read_sealed(path: Path, *, most_mb: int = MOST_MODEL_MB) -> tuple[bytes, BundleCard]:

@@ -39,7 +39,13 @@ _PACKAGES = {
 }
 """What the front end of a bundle imports, by the extra on its card."""
 
-_OUTPUTS: dict[str, set[str]] = {"classifier": {"logits"}, "embedding": {"tags", "embedding"}}
+_OUTPUTS: dict[str, frozenset[str]] = {
+    "classifier": frozenset({"logits"}),
+    "embedding": frozenset({"tags", "embedding"}),
+}
+
+_MORE_OUTPUTS = frozenset({"embedding"})
+"""What a classifier may give beside: an export hears it before it knows what to put on the card."""
 
 _GRAPH_ADVICE = "docs/bundles.md says what the graph of a bundle may hold"
 _KEPT_COSTS = 1_000  # lengths of whole tracks of which it is remembered what they cost
@@ -181,7 +187,7 @@ def bundle_of(
     output = "tags" if card.kind == "embedding" else "logits"
     length = (taken.get(feed) or [None])[-1]
     width = (given.get(output) or [None])[-1]
-    fits = reads_all and taken.keys() == {feed} and _OUTPUTS[card.kind] <= given.keys()
+    fits = reads_all and taken.keys() == {feed} and _needed_outputs(card) <= given.keys()
     if feed == "waveform" and isinstance(length, int):
         fits = fits and length == card.segment_samples
     if isinstance(width, int):
@@ -199,7 +205,8 @@ def bundle_of(
         raise BundleError(f"musicgenre cannot run {card.name}: {error}", next_step=_GRAPH_ADVICE) from error
 
     # What the stages read is no answer, and may have any shape; what they give is looked at as they give it.
-    answers = _OUTPUTS[card.kind] - {name for stage in stages for name in stage.shapes}
+    answers = _needed_outputs(card) | (_MORE_OUTPUTS & given.keys())
+    answers -= {name for stage in stages for name in stage.shapes}
     handed_on = {stage.stage.reads for stage in stages}
     names = [name for name in graph.outputs if name.removeprefix(prefix) in answers | handed_on]
     shapes = {name.removeprefix(prefix): cost.shapes[name] for name in names}
@@ -309,10 +316,18 @@ class Network:
         return results
 
 
+def _needed_outputs(card: BundleCard) -> frozenset[str]:
+    """Names of the outputs that a bundle with this card must give."""
+    reads = {card.support["reads"]} if card.support else set()
+    return _OUTPUTS[card.kind] | reads
+
+
 def _is_answer(name: str, shape: Sequence[object], card: BundleCard) -> bool:
     """Tell whether an output of this shape can answer for one row: `tags` and `logits` have a value a label."""
     width = shape[1] if len(shape) == 2 and shape[0] == 1 else 0
-    return bool(width) and (name == "embedding" or width == len(card.labels))
+    if name == "embedding":
+        return bool(width) and (not card.support or width == len(card.support["centre"]))
+    return width == len(card.labels)
 
 
 def _takes_padding(graph: Graph) -> bool:
@@ -330,9 +345,13 @@ def _in_words(shapes: Mapping[str, Sequence[object] | None]) -> str:
 
 def _not_as_told(where: str, card: BundleCard, does: str) -> BundleError:
     feed, output = ("features or waveform", "tags" if card.kind == "embedding" else "logits")
+    gives = f"{output} (rows, {len(card.labels)})"
+    if "embedding" in _needed_outputs(card):
+        width = len(card.support["centre"]) if card.support else "width"
+        gives += f" and embedding (rows, {width})"
     return BundleError(
         f"the graph in {where} does not do what its card says: it {does}",
-        valid=f"{feed} (rows, {card.segment_samples}) to {output} (rows, {len(card.labels)})",
+        valid=f"{feed} (rows, {card.segment_samples}) to {gives}",
         next_step="Get or export it anew",
     )
 
@@ -464,6 +483,7 @@ class Bundle:
         from musicgenre._onnxruntime import RUN_ERRORS
 
         names = [name.removeprefix(self._prefix) for name in self._network.outputs]
+        wanted = _needed_outputs(self.card) | _MORE_OUTPUTS
 
         def run_row(row: Float32) -> dict[str, Float32]:
             try:
@@ -477,12 +497,12 @@ class Bundle:
                 raise BundleError(f"{self.card.name} cannot be used: {error}", next_step=_GRAPH_ADVICE) from error
 
             # What one stage hands to the next is large, and no answer.
-            answers = {name: results[name] for name in results if name in _OUTPUTS[self.card.kind]}
+            answers = {name: results[name] for name in results if name in wanted}
             for name, values in answers.items():
                 if not _is_answer(name, values.shape, self.card) or values.dtype != np.float32:
                     raise BundleError(
                         f"{self.card.name} gives {name} of shape {values.shape} for a segment",
-                        valid=f"(1, {len(self.card.labels)}), or (1, width) for an embedding",
+                        valid=f"(1, {len(self.card.labels)}), or (1, width) for an embedding, as its support has it",
                     )
             return answers
 

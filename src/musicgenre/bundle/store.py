@@ -173,7 +173,11 @@ def get_on_terms(
             f"nobody agreed to the terms of {name} yet: {terms_of(name).splitlines()[-1]}",
             next_step=f"If you do: musicgenre bundles get {name}{brought} --accept-licence",
         )
-    save_bundle(path, *make_bundle(name, source=source, labels=labels, unverified=unverified, report=report))
+    with folder_lock(bundles_folder(), "'musicgenre bundles get'", wait_s=math.inf):
+        if source is None and not force and path.is_file() and problem_of(path) is None:
+            report(f"{name} is already there: {path}")  # whoever was waited for brought it
+            return path
+        save_bundle(path, *make_bundle(name, source=source, labels=labels, unverified=unverified, report=report))
     report(f"{name} is ready: {path}")
     return path
 

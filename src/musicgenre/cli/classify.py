@@ -174,7 +174,7 @@ def classify(
                 if plot is not None and not isinstance(result, Failure):
                     from musicgenre.listening.plot import plot_answer
 
-                    plot_answer(result, plot)
+                    plot_answer(result, plot, overwrite=overwrite)
                     say(f"drew {plot}")
                 update(tally.n_done, len(places))
     except KeyboardInterrupt:

@@ -84,13 +84,13 @@ def compare(
     in_words = len(runs) == _PAIR and kind in (TableFormat.text, TableFormat.json) and figures is None
     if in_words and measure is None and against is None:
         pair = compare_runs(runs[0], runs[1], part=part.value, pooling=chosen)
-        _write(pretty_json(pair.as_dict()) if kind is TableFormat.json else pair.to_text(), output)
+        _write(pretty_json(pair.as_dict()) if kind is TableFormat.json else pair.to_text(), output, overwrite)
         return
 
     ranking = rank(runs, against=against, measure=measure, part=part.value, pooling=chosen)
     if figures is not None:
         _save_figures(ranking, figures, overwrite=overwrite)
-    _write(_render(ranking, kind), output)
+    _write(_render(ranking, kind), output, overwrite)
 
 
 def _choose_format(chosen: TableFormat | None, output: Path | None) -> TableFormat:
@@ -131,7 +131,7 @@ def _save_figures(ranking: Ranking, folder: Path, *, overwrite: bool) -> None:
     typer.echo(f"wrote {len(written)} figures to {folder}", err=True)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write(text: str, output: Path | None, overwrite: bool) -> None:
     """Write to a file and say so, or to the screen."""
     from musicgenre._files import write_text_atomic, writing_result
 
@@ -139,5 +139,5 @@ def _write(text: str, output: Path | None) -> None:
         typer.echo(text, nl=False)
         return
     with writing_result(output, "Give another --output"):
-        write_text_atomic(output, text)
+        write_text_atomic(output, text, overwrite=overwrite)
     typer.echo(f"wrote {output}")

@@ -99,7 +99,7 @@ def index(
     chosen = _names_of_labels(labels)
     found = tag_lists.read(source, asked, chosen, artists, checksums=checksums, quiet=quiet)
     if found is not None:
-        _write(found, output)
+        _write(found, output, overwrite=overwrite)
 
     groups = indexing.read_artists(artists) if artists else None
     if table and (pictures or source.is_dir()):
@@ -126,7 +126,7 @@ def index(
                 source, labels=chosen, artists=groups, pictures=pictures, checksums=checksums, progress=progress
             )
 
-    _write(found, output)
+    _write(found, output, overwrite=overwrite)
 
 
 @app.command("get")
@@ -182,7 +182,7 @@ def get(
         typer.echo(f"missing: {track_id}", err=True)
     if len(absent) > _SHOWN_LINES:
         typer.echo(f"missing: {len(absent) - _SHOWN_LINES} more", err=True)
-    _write(found, target, failed=bool(absent))
+    _write(found, target, overwrite=overwrite, failed=bool(absent))
 
 
 @app.command("validate")
@@ -236,13 +236,13 @@ def targets(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
 ) -> None:
     """Add what a tagger says of each track as soft targets (columns target:TAG), to train another model on them."""
-    from musicgenre.data.manifest import read_manifest, write_manifest
+    from musicgenre.data.manifest import read_manifest
     from musicgenre.data.targets import TARGET_PREFIX, with_teacher
 
     before = read_manifest(manifest)
     target = _manifest_to_write(before, output, overwrite, answers)
     taught = with_teacher(before, answers)
-    written = write_manifest(taught, target)
+    written = _write_manifest(taught, target, overwrite=overwrite or target == before.path)
     n_tags = sum(name.startswith(TARGET_PREFIX) for name in taught.extra_columns)
     typer.echo(f"{printable(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
 
@@ -280,7 +280,7 @@ def split(
 ) -> None:
     """Split tracks under a named protocol; identical files and copies stay on one side."""
     from musicgenre.cli._options import parse_settings
-    from musicgenre.data.manifest import read_manifest, write_manifest
+    from musicgenre.data.manifest import read_manifest
     from musicgenre.data.splits import get_protocol
     from musicgenre.data.splits import split as split_manifest
 
@@ -305,7 +305,7 @@ def split(
     before = read_manifest(manifest)
     target = _manifest_to_write(before, output, overwrite)
     done = split_manifest(before, protocol, seed=seed, **options)
-    written = write_manifest(done, target)
+    written = _write_manifest(done, target, overwrite=overwrite or target == before.path)
 
     if chosen.leaky:
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
@@ -381,6 +381,17 @@ def info(
             options = ", ".join(_FLAGS.get(option, f"--set {option}=VALUE") for option in protocol.options) or "none"
             typer.echo(f"{protocol.name}\n  does      {protocol.summary}\n  compare   {protocol.comparable}")
             typer.echo(f"  options   {options}\n")
+
+
+def _write_manifest(manifest: Manifest, path: Path, *, overwrite: bool) -> Path:
+    """Write a manifest; one that came there meanwhile stays."""
+    from musicgenre._files import came_meanwhile
+    from musicgenre.data.manifest import write_manifest
+
+    try:
+        return write_manifest(manifest, path, overwrite=overwrite)
+    except FileExistsError as error:
+        raise came_meanwhile(path) from error
 
 
 def _manifest_to_write(manifest: Manifest, output: Path | None, overwrite: bool, *also_read: Path) -> Path:
@@ -469,12 +480,10 @@ def _echo_first(lines: Sequence[str]) -> None:
         typer.echo(f"{lines[0].partition(':')[0]}: {more} more")
 
 
-def _write(found: Index, output: Path, *, failed: bool = False) -> NoReturn:
+def _write(found: Index, output: Path, *, overwrite: bool, failed: bool = False) -> NoReturn:
     """Write the manifest, say what was left out and what is in it, and exit."""
-    from musicgenre.data.manifest import write_manifest
-
     refuse_input(output, [track.path for track in found.manifest.tracks])
-    written = write_manifest(found.manifest, output)
+    written = _write_manifest(found.manifest, output, overwrite=overwrite)
 
     left_out = [*found.expected, *found.skipped]
     for path, reason in left_out:

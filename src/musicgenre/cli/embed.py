@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgenre.cli._options import MaxDuration, inputs_of, parse_settings
+
+if TYPE_CHECKING:
+    from musicgenre.embedding.embed import EmbedReport
+    from musicgenre.listening.batch import Failure
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
@@ -53,6 +57,10 @@ def embed(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
     ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
+    ] = None,
     max_duration_s: MaxDuration = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
@@ -93,8 +101,8 @@ def embed(
 
     try:
         # What no decoder survives costs one line, also where it ended the run that is to go on.
-        with ExitStack() as stack:
-            stack.enter_context(decoding_apart(None if resume else len(wanted.paths)))
+        n_tracks = None if resume else len(wanted.paths)
+        with decoding_apart(n_tracks), counting("listening", quiet=quiet) as progress:
             embedder = Embedder(
                 model,
                 options=parse_settings(settings or []),
@@ -102,10 +110,10 @@ def embed(
                 pool=pool.value,
                 coverage=coverage,
                 threads=n_threads,
+                level=level,
                 max_duration_s=max_duration_s,
                 max_model_mb=max_model_mb,
             )
-            progress = stack.enter_context(counting("listening", quiet=quiet))
             report = embed_tracks(
                 wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
             )
@@ -114,20 +122,8 @@ def embed(
         say_interrupted(f"interrupted{hint}")
         raise typer.Exit(_INTERRUPTED) from None
 
-    # What a person should know goes to standard error, so that the summary can be piped.
     failures = (*wanted.failures, *report.failures)
-    for path, warning in report.warnings:
-        typer.echo(f"note: {printable(path)}: {printable(warning)}", err=True)
-    for failure in failures:
-        typer.echo(f"failed: {printable(failure.error)}", err=True)
-    if not quiet:
-        parts = [f"{report.embedded} embedded"]
-        if report.reused:
-            parts.append(f"{report.reused} done before")
-        if failures:
-            parts.append(f"{len(failures)} failed")
-        typer.echo(", ".join(parts), err=True)
-
+    _tell_outcome(report, failures, quiet=quiet)
     if output_format is SummaryFormat.json:
         import json
 
@@ -141,3 +137,22 @@ def embed(
         }
         typer.echo(json.dumps(summary))
     raise typer.Exit(1 if failures else 0)
+
+
+def _tell_outcome(report: EmbedReport, failures: Sequence[Failure], *, quiet: bool) -> None:
+    """Tell a person what became of the tracks, on standard error, so that the summary can be piped."""
+    from musicgenre._text import printable
+
+    for path, warning in report.warnings:
+        typer.echo(f"note: {printable(path)}: {printable(warning)}", err=True)
+    for failure in failures:
+        typer.echo(f"failed: {printable(failure.error)}", err=True)
+    if quiet:
+        return
+
+    parts = [f"{report.embedded} embedded"]
+    if report.reused:
+        parts.append(f"{report.reused} done before")
+    if failures:
+        parts.append(f"{len(failures)} failed")
+    typer.echo(", ".join(parts), err=True)

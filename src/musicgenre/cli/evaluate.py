@@ -100,7 +100,7 @@ def evaluate(
         refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
 
     if (run / "search.json").is_file():
-        _write(_search_report(run, kind, is_pooled=pooling is not None), output)
+        _write(_search_report(run, kind, is_pooled=pooling is not None), output, overwrite)
         return
 
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
@@ -112,7 +112,7 @@ def evaluate(
             next_step="Name those with --data, or leave them out",
         )
     elif is_study(run):
-        _write(_study(run, kind, "test" if part is None else part.value, chosen), output)
+        _write(_study(run, kind, "test" if part is None else part.value, chosen), output, overwrite)
         return
     else:
         from musicgenre.evaluation.evaluate import evaluate as evaluate_run
@@ -122,7 +122,7 @@ def evaluate(
     from musicgenre.evaluation.html import render_html
 
     render = {ReportFormat.text: report.to_text, ReportFormat.json: report.to_json}
-    _write(render_html(report) if kind is ReportFormat.html else render[kind](), output)
+    _write(render_html(report) if kind is ReportFormat.html else render[kind](), output, overwrite)
     if output is not None:
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
@@ -207,7 +207,7 @@ def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFo
     return _BY_SUFFIX[output.suffix.lower()]
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write(text: str, output: Path | None, overwrite: bool) -> None:
     """Write to a file and say so, or to the screen."""
     from musicgenre._files import write_text_atomic, writing_result
 
@@ -215,5 +215,5 @@ def _write(text: str, output: Path | None) -> None:
         typer.echo(text, nl=False)
         return
     with writing_result(output, "Give another --output"):
-        write_text_atomic(output, text)
+        write_text_atomic(output, text, overwrite=overwrite)
     typer.echo(f"wrote {output}")

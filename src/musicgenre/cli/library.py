@@ -162,7 +162,7 @@ def plan(
     rows += [Row(failure.path, write=False, why="failed", note=failure.error) for failure in gathered.failures]
 
     if output is not None:
-        write_plan(rows, output)
+        write_plan(rows, output, overwrite=resume or overwrite)
     if show_it:
         _show_rows(rows, unsure=False)
     raise typer.Exit(_report_plan(rows, output, quiet=quiet))
@@ -409,7 +409,7 @@ def map_init(
     refuse_overwriting(output, overwrite=overwrite, inputs=[model])
     classifier = Classifier(model, genres=genres.value)
     with writing_result(output):
-        write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model))
+        write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model), overwrite=overwrite)
     typer.echo(f"wrote {printable(output)}; use it with: musicgenre library plan MUSIC --map {printable(output)}")
 
 

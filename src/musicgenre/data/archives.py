@@ -38,7 +38,17 @@ _RATIO_FROM_BYTES = 100 * 10**6
 _SHOWN_CHARACTERS = 100
 
 # What the readers of the standard library raise at a damaged archive.
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    IndexError,  # a file of a zip archive without a name
+    MemoryError,  # LZMA that wants a dictionary of gigabytes
+    NotImplementedError,  # a version of zip from the future
+    UnicodeDecodeError,
+)
 
 # Names that Windows takes for devices, whatever their suffix.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))}
@@ -58,7 +68,10 @@ class _Member:
 
 def is_archive(path: Path) -> bool:
     """Tell whether a file is a zip or tar archive that `unpack` reads."""
-    return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    try:
+        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    except _DAMAGED:  # compressed, and cut off: `unpack` says so
+        return True
 
 
 def unpack(

@@ -15,6 +15,8 @@ import contextlib
 import hashlib
 import io
 import json
+import math
+import os
 import sqlite3
 import struct
 import time
@@ -28,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._files import cache_folder, replacing
+from musicgenre._npz import read_npy_header
 from musicgenre.data.rows import Features
 
 # Part of every key: raise it when decoding or cutting changes the values of unchanged settings.
@@ -82,7 +85,7 @@ class RowCache:
             with self.path_of(key).open("rb") as stream:
                 starts_s, is_checked = _read_starts(stream)
                 if not is_checked:
-                    return starts_s, np.lib.format.read_array(stream, allow_pickle=False)
+                    return starts_s, _old_array(stream)
                 expected = _CHECKSUM.unpack(stream.read(_CHECKSUM.size))[0]
                 return starts_s, _array(stream.read(), expected)
         except _DAMAGED:
@@ -179,12 +182,27 @@ def _read_starts(stream: IO[bytes]) -> tuple[NDArray[np.float64], bool]:
     head = stream.read(_HEAD.size)
     if head.startswith(_OLD_MAGIC):
         stream.seek(0)
-        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False)), False
+        return _old_array(stream), False
 
     magic, n_bytes, checksum = _HEAD.unpack(head)
-    if magic != _MAGIC:
+    if magic != _MAGIC or n_bytes > _size_of(stream):
         raise ValueError("it is no entry")
     return _array(stream.read(n_bytes), checksum), True
+
+
+def _old_array(stream: IO[bytes]) -> NDArray[Any]:
+    """Read an array of an entry without checksums, if the file can hold it."""
+    start = stream.tell()
+    header = read_npy_header(stream)
+    if stream.tell() + header.dtype.itemsize * math.prod(header.shape) > _size_of(stream):
+        raise ValueError("it is cut off")
+    stream.seek(start)
+    return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _size_of(stream: IO[bytes]) -> int:
+    """Size of an open file, in bytes."""
+    return os.fstat(stream.fileno()).st_size
 
 
 def _memory(path: Path | str) -> sqlite3.Connection:

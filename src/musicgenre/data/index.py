@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgenre._files import md5_of
+from musicgenre._files import is_file, md5_of
 from musicgenre._parallel import in_threads, reading_threads
 from musicgenre._text import did_you_mean_path, printable, shortened
 from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files
@@ -148,7 +148,7 @@ def index_csv(
     present: list[Track] = []
     skipped: list[LeftOut] = []
     for track in parse_tracks(path, rows):
-        if track.path.is_file():
+        if is_file(track.path):
             present.append(track)
         else:
             skipped.append((track.path, "there is no such file"))
@@ -375,7 +375,7 @@ def _problem(path: Path, root: Path) -> str:
     """Say why a file below the folder of the genres cannot be a track; empty when it can."""
     if len(path.relative_to(root).parts) < 2:
         return "stands in no genre folder"
-    if not path.is_file():
+    if not is_file(path):
         return "cannot be read"
     if path.stat().st_size == 0:
         return "is empty"

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from musicgenre._files import write_text_atomic
+from musicgenre._files import is_file, write_text_atomic
 from musicgenre.data import _csv
 from musicgenre.data._csv import CellProblem, Row
 from musicgenre.errors import DataError
@@ -168,7 +168,7 @@ class Manifest:
 
     def missing_files(self) -> tuple[Track, ...]:
         """List the tracks whose file is not there."""
-        return tuple(track for track in self.tracks if not track.path.is_file())
+        return tuple(track for track in self.tracks if not is_file(track.path))
 
 
 def read_manifest(path: Path | str, *, labels: Sequence[str] | None = None, check_files: bool = False) -> Manifest:
@@ -259,8 +259,10 @@ def parse_tracks(
     return tuple(tracks)
 
 
-def write_manifest(manifest: Manifest, path: Path | str) -> Path:
-    """Write a manifest atomically, with paths relative to its new place; a file that is there is replaced.
+def write_manifest(manifest: Manifest, path: Path | str, *, overwrite: bool = True) -> Path:
+    """Write a manifest atomically, with paths relative to its new place.
+
+    A file that is there is replaced; without `overwrite` it stays, and FileExistsError says so.
 
     Cells are written as they are: a text that begins with `=`, `+`, `-` or `@` may be taken for a formula by a
     spreadsheet, and escaping it would change features and names.
@@ -289,7 +291,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> Path:
         rows.append(_cells_of(track, path.parent, extra))
 
     try:
-        write_text_atomic(path, _csv.format_rows(rows))
+        write_text_atomic(path, _csv.format_rows(rows), overwrite=overwrite)
     except UnicodeEncodeError as error:
         raise DataError(
             f"{error.object[max(error.start - 40, 0) : error.end + 20]!r} cannot be written as UTF-8",
@@ -361,7 +363,7 @@ def _parse_track(
             named, path = slashed, Path(os.path.normpath(folder / slashed))
     if not named.strip() or "\0" in named:
         refuse("path", "the path of a file")
-    elif check_files and not path.is_file():
+    elif check_files and not is_file(path):
         refuse("path", f"a file that exists (looked for {path})")
 
     # the genre, and all labels of the row; where only `labels` are named, the first is the genre

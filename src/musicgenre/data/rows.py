@@ -17,11 +17,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._npz import read_npy_header
+from musicgenre._text import short_repr
 from musicgenre.errors import DataError
 
 _CHUNK_BYTES = 16 << 20  # of float64, read at a time while measuring
 _SMALLEST_STD = 1e-8  # of the mean, or of 1: below is what rounding leaves of a constant
 
+_MOST_AXES = 32  # of a row
 _CHECKSUM = np.dtype("<u4")
 
 Features = NDArray[np.float16] | NDArray[np.float32]
@@ -86,10 +89,11 @@ class FeatureRows:
             return row
 
         # file by file, so that each is asked once however the rows are mixed
+        files = [(number, self._map(int(number))) for number in np.unique(file_of)]  # before room is made for the rows
         gathered: Features = np.empty((len(row_of), *self.row_shape), self.dtype)
-        for number in np.unique(file_of):
+        for number, file in files:
             here = file_of == number
-            gathered[here] = self._map(int(number)).read(row_of[here])
+            gathered[here] = file.read(row_of[here])
         return gathered
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -126,6 +130,8 @@ class _RowFile:
         self._path = path
         self._remedy = remedy
         try:
+            with path.open("rb") as stream:
+                read_npy_header(stream)  # tells every damage in one way
             self._values: Features = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise self._damaged(f"is damaged ({error})") from error
@@ -308,7 +314,10 @@ class Normalisation:
     def from_dict(cls, data: dict[str, Any]) -> Normalisation:
         """Undo `as_dict`."""
         mean, std = np.array(data["mean"], np.float64), np.array(data["std"], np.float64)
-        return cls(mean, std, data["row_axis"], blocks_of(data))
+        row_axis = data["row_axis"]
+        if row_axis is not None and not (type(row_axis) is int and 0 <= row_axis < _MOST_AXES):
+            raise ValueError(f"its row_axis is {short_repr(row_axis)}")
+        return cls(mean, std, row_axis, blocks_of(data))
 
 
 def measure_normalisation(features: FeatureRows, row_axis: int | None, blocks: Sequence[Block] = ()) -> Normalisation:

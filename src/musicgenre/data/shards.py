@@ -182,7 +182,7 @@ def open_shards(where: Path | str, *, cache: Path | None = None) -> ShardSet:
         description = parsed_json(content)
         check_version(description, FORMAT_VERSION, where_described, kind="shard", error=DataError, remedy=_REMEDY)
         _check_description(description)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{where_described} is damaged ({error})", next_step=_REMEDY) from error
     shards = [Shard.from_dict(entry) for entry in description["shards"]]
 

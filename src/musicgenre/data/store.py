@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from musicgenre._files import replacing, write_text_atomic
 from musicgenre._json import json_sha256, parsed_json, read_versioned_json
 from musicgenre._outputs import UNFINISHED, refuse_foreign_folder
+from musicgenre._text import is_plain_name, short_repr
 from musicgenre.data._csv import format_rows
 from musicgenre.data.manifest import Track
 from musicgenre.data.rows import (
@@ -45,6 +46,7 @@ from musicgenre.errors import DataError
 
 FORMAT_VERSION = 1
 STORE_FILE = "store.json"
+_LARGEST_ROW = 2**40  # numbers along an axis
 INDEX_COLUMNS = (
     "part",
     "row",
@@ -203,6 +205,8 @@ class Store:
         self.segment_s: float | None = description["segment_s"]
         self.hop_s: float | None = description["hop_s"]
         self.shape: tuple[int, ...] = tuple(description["shape"])
+        if not all(type(size) is int and 0 < size <= _LARGEST_ROW for size in self.shape):
+            raise ValueError(f"its shape is {short_repr(self.shape)}")
         self.dtype: np.dtype[Any] = np.dtype(description["dtype"])
         self.row_axis: int | None = description["row_axis"]
         self.blocks = blocks_of(description)
@@ -212,10 +216,10 @@ class Store:
         if description["normalisation"] is not None:
             self.normalisation = Normalisation.from_dict(description["normalisation"])
 
-        self._files = {name: folder / part["file"] for name, part in description["parts"].items()}
+        self._files = {name: folder / _file_name(part["file"]) for name, part in description["parts"].items()}
         self._has_checksums = "sha256" in description
         self._check_files(description)
-        self._read_index(folder / description["index"])
+        self._read_index(folder / _file_name(description["index"]))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -360,11 +364,18 @@ def open_store(folder: Path | str) -> Store:
     """
     try:
         return Store(Path(folder))
-    except (KeyError, ValueError, IndexError, TypeError, csv.Error) as error:
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(
             f"the store {folder} is damaged: its index does not fit its {STORE_FILE} ({error})",
             next_step=_AGAIN,
         ) from error
+
+
+def _file_name(name: str) -> str:
+    """The name of a file of the store itself; raises ValueError for what leads elsewhere, or is none."""
+    if not is_plain_name(name) or name.startswith(".") or Path(name).name != name or "\\" in name:
+        raise ValueError(f"it names the file {short_repr(name)}")
+    return name
 
 
 def is_store(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musicgenre._files import cache_folder
+from musicgenre._files import cache_folder, is_file
 from musicgenre._json import parsed_json
 from musicgenre._parallel import in_threads, reading_threads
 from musicgenre.audio import AUDIO_SUFFIXES, as_audio_error, find_audio_files, stream
@@ -167,7 +167,7 @@ def validate_set(
     # Other files that the index left out: no track of the set has their name.
     for found in unusable.values():
         kind = "extra"
-        if not found.path.is_file():
+        if not is_file(found.path):
             kind = "missing"
         elif found.path.suffix.lower() in AUDIO_SUFFIXES and _decode(found.path)[0]:
             kind = "corrupt"
@@ -259,7 +259,7 @@ def _check(track: Track, expected: str, decode: bool) -> list[Finding]:
     def finding(kind: str, reason: str) -> Finding:
         return Finding(kind, track.track_id, track.path, reason)
 
-    if not track.path.is_file():
+    if not is_file(track.path):
         return [finding("missing", "there is no such file")]
 
     algorithm, _, digest = expected.rpartition(":")

@@ -18,6 +18,7 @@ from musicgenre._locks import file_lock
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
 from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
+from musicgenre.audio import Level, LevelChoice, choose_level, parse_level
 from musicgenre.bundle.container import MOST_MODEL_MB
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle, is_bundle_name
@@ -40,6 +41,7 @@ from musicgenre.listening.batch import Failure, hear_many
 from musicgenre.listening.classifier import DEFAULT_COVERAGE_S
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Source
+from musicgenre.models.head import GenreHead
 
 NETWORKS = {"transformer": ("model",), "vggish": ("weights", "pca")}
 """Representations that embed, with the options that say where their weights lie: checksums say which they are."""
@@ -89,6 +91,9 @@ class Embedder:
         default of classification.
     threads : int, optional
         Threads that one inference may use; all cores by default.
+    level : float, `off`, Level or None
+        RMS in dBFS that every track is brought to before it is heard, or `off` for tracks as they are. None: the level
+        of the default model, or what a bundle's card says; tracks as they are for all that have none.
     max_duration_s : float, optional
         Length of the longest file that is heard, in seconds; `inf` for any. By default a day.
     max_model_mb : int
@@ -113,6 +118,7 @@ class Embedder:
         pool: Pool = "mean",
         coverage: float | str | None = None,
         threads: int | None = None,
+        level: float | str | Level | None = None,
         max_duration_s: float | None = None,
         max_model_mb: int = MOST_MODEL_MB,
     ) -> None:
@@ -131,10 +137,11 @@ class Embedder:
         if coverage is None and not is_network:
             coverage = DEFAULT_COVERAGE_S
         heard = Coverage.parse(coverage, max_duration_s)
+        wanted = level if isinstance(level, Level) else parse_level(level)
         if is_network:
-            self._ear, maker = network_ear(model, options or {}, heard, threads)
+            self._ear, maker = network_ear(model, options or {}, heard, threads, wanted)
         else:
-            self._ear, maker = _bundle_ear(model, heard, threads, max_model_mb)
+            self._ear, maker = _bundle_ear(model, heard, threads, wanted, max_model_mb)
 
         written_coverage = "full" if heard.seconds is None else f"{heard.seconds:.12g}"
         self._settings = EmbeddingSettings(**maker, what=what, pool=pool, coverage=written_coverage)
@@ -342,7 +349,7 @@ def difference(theirs: EmbeddingSettings, ours: EmbeddingSettings) -> str:
     if theirs.model != ours.model:
         return f"model {printable(theirs.model)}, not {printable(ours.model)}"
 
-    names = ["what", "pool", "coverage", "options"]
+    names = ["what", "pool", "coverage", "level", "options"]
     if theirs.model_sha256 != ours.model_sha256:
         names = ["location", "model_sha256", *names]
     their_words, our_words = _in_words(theirs, names), _in_words(ours, names)
@@ -362,12 +369,16 @@ def _in_words(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, st
         value = getattr(settings, name)
         if isinstance(value, Mapping) and value:
             words.update({f"--set {key}": str(part) for key, part in value.items()})
+        elif name == "level":
+            words[name] = "off" if value is None else f"{value.target_db:g} dBFS, {value.most_gain_db:g} dB up at most"
         else:
             words[name.replace("_", " ")] = str(value)
     return words
 
 
-def _bundle_ear(model: str, coverage: Coverage, threads: int | None, max_model_mb: int) -> tuple[Ear, dict[str, Any]]:
+def _bundle_ear(
+    model: str, coverage: Coverage, threads: int | None, level: LevelChoice, max_model_mb: int
+) -> tuple[Ear, dict[str, Any]]:
     """Load a bundle; with it what the settings say of it."""
     if Path(model).suffix == ".onnx":
         path = Path(model)
@@ -384,8 +395,10 @@ def _bundle_ear(model: str, coverage: Coverage, threads: int | None, max_model_m
     card = bundle.card
     if card.kind != "embedding":
         raise BundleError(f"{card.name} gives no embeddings: it is a {card.kind}", valid=_MODELS)
-    ear = Ear(Framing.of(card), coverage, bundle.run)
-    return ear, {"model": card.name, "model_sha256": card.sha256}
+    own = GenreHead.load_default().level if model == "default" else card.hearing_level
+    chosen = choose_level(level, own)
+    ear = Ear(Framing.of(card), coverage, bundle.run, level=chosen)
+    return ear, {"model": card.name, "model_sha256": card.sha256, "level": chosen}
 
 
 def _no_bundle(name: str) -> BundleError:
@@ -412,7 +425,11 @@ def _no_bundle(name: str) -> BundleError:
 
 
 def network_ear(
-    name: str, options: Mapping[str, Any], coverage: Coverage, threads: int | None
+    name: str,
+    options: Mapping[str, Any],
+    coverage: Coverage,
+    threads: int | None,
+    level: LevelChoice = "off",
 ) -> tuple[Ear, dict[str, Any]]:
     """Load a representation and let it hear tracks segment by segment.
 
@@ -426,13 +443,15 @@ def network_ear(
         How much of a track is heard.
     threads : int, optional
         Threads that one inference may use; all cores by default.
+    level : LevelChoice
+        What tracks are brought to; a representation has no level of its own.
 
     Returns
     -------
     Ear
         Gives `embedding`; of a track that is heard in full its mean is what `TrackSound.whole` gives.
     dict
-        `model`, `model_sha256`, `options` and `location` of the embeddings' settings.
+        `model`, `model_sha256`, `options`, `location` and `level` of the embeddings' settings.
 
     Raises
     ------
@@ -463,7 +482,8 @@ def network_ear(
     framing = Framing(
         rate_hz, segment_samples(rate_hz, piece.segment_s), segment_samples(rate_hz, hop_s), repeat_short=False
     )
-    ear = Ear(framing, coverage, run, rows_at_once=max(1, int(_TOGETHER_S / hop_s)))
+    chosen = choose_level(level, None)
+    ear = Ear(framing, coverage, run, level=chosen, rows_at_once=max(1, int(_TOGETHER_S / hop_s)))
 
     # Settings are told apart: which weights, where they lie, and all else. A folder or file is named so that it is
     # found from other working folders too; other words and names of the hub stay.
@@ -480,4 +500,5 @@ def network_ear(
         "model_sha256": made.weights_sha256,
         "options": kept,
         "location": location,
+        "level": chosen,
     }

@@ -25,9 +25,13 @@ from musicgenre._json import check_version, parsed_json
 from musicgenre._known_files import FileState, KnownFiles
 from musicgenre._npz import ALWAYS_ALLOWED_BYTES, MOST_INFLATION, check_npz, read_npy_header
 from musicgenre._text import did_you_mean_path, printable
-from musicgenre.errors import DataError, UsageError
+from musicgenre.audio import Level
+from musicgenre.errors import BundleError, DataError, UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest format. Embeddings of tracks as loud as they are have the first, which knows no level."""
+
+_VERSION_WITHOUT_LEVEL = 1
 
 What = Literal["embedding", "tags"]
 Pool = Literal["mean", "max", "mean-max"]
@@ -65,6 +69,8 @@ class EmbeddingSettings:
     location : mapping
         Where the representation's weights were found, as the options that name it; nothing that counts when settings
         are compared.
+    level : Level, optional
+        What tracks were brought to; None where they were heard as loud as they are.
     """
 
     model: str
@@ -74,10 +80,11 @@ class EmbeddingSettings:
     coverage: str
     options: Mapping[str, Any] = field(default_factory=dict)
     location: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    level: Level | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON; those of a bundle have no options."""
-        return {name: value for name, value in asdict(self).items() if value != {}}
+        """Plain values, fit for JSON; those of a bundle have no options, and what has no level names none."""
+        return {name: value for name, value in asdict(self).items() if value not in ({}, None)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -457,7 +464,8 @@ def _check_parquet_size(path: Path, metadata: Any) -> None:
 
 def _card_of(settings: EmbeddingSettings) -> str:
     """Write settings as the line of JSON that stands in a file."""
-    return json.dumps({"format_version": FORMAT_VERSION, **settings.as_dict()})
+    version = FORMAT_VERSION if settings.level else _VERSION_WITHOUT_LEVEL
+    return json.dumps({"format_version": version, **settings.as_dict()})
 
 
 def _settings_from(card: bytes, path: Path) -> EmbeddingSettings:
@@ -468,7 +476,7 @@ def _settings_from(card: bytes, path: Path) -> EmbeddingSettings:
     values = dict(check_version(values, FORMAT_VERSION, str(path), kind="embedding", error=DataError, remedy=_REMEDY))
     del values["format_version"]
 
-    for name in ("options", "location"):
+    for name in ("options", "location", "level"):
         if not isinstance(values.setdefault(name, {}), dict):
             raise ValueError(f"{name}={values[name]!r}")
     if values.keys() != set(EmbeddingSettings.__dataclass_fields__):
@@ -477,6 +485,10 @@ def _settings_from(card: bytes, path: Path) -> EmbeddingSettings:
     given: dict[str, Any] = {}
     for name, value in values.items():
         given[name] = value if isinstance(value, dict) else str(value)
+    try:
+        given["level"] = Level.from_values(values["level"], "its card") if values["level"] else None
+    except BundleError as error:
+        raise ValueError(error.problem) from error
     settings = EmbeddingSettings(**given)
     if settings.what not in get_args(What) or settings.pool not in get_args(Pool):
         raise ValueError(f"what={settings.what!r}, pool={settings.pool!r}")

@@ -26,6 +26,10 @@ Float32 = NDArray[np.float32]
 _EXACT_ROWS = 4096  # rows multiplied in float64 at a time
 _BLOCK_VALUES = 200_000  # widened at a time: 800 kB of float32 stay in a core's cache
 _SHOWN_TRACKS = 3
+_LOUDNESS_COUNTS = (
+    "the index holds tracks as loud as they are, so loudness counts too; musicgenre embed makes one without "
+    "--level off where it does not"
+)
 
 # Half precision is widened by its bits, several times as fast as NumPy's own way: the 15 bits behind the sign move to
 # where float32 has them, which makes every value 2**112 times too small, subnormal ones included.
@@ -289,6 +293,8 @@ def similar(
     heard = naming(name, lambda: embedder.embed(name))
     for warning in heard.warnings:
         report(warning)
+    if index.settings.level is None and index.settings.model not in NETWORKS:
+        report(_LOUDNESS_COUNTS)
     return index.nearest(heard.vector, top=top)
 
 
@@ -336,6 +342,7 @@ def embedder_of(
                 what=settings.what,
                 pool=settings.pool,
                 coverage=settings.coverage,
+                level=settings.level or "off",
                 threads=threads,
                 max_duration_s=max_duration_s,
             )

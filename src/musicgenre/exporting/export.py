@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.load import read_card
 from musicgenre.errors import AudioError, BundleError, UsageError
 from musicgenre.exporting.exportable import EnsembleModel, Exportable, RunModel, Sound, noise
+from musicgenre.exporting.support import known_music, tracks_at_hand
 from musicgenre.listening.classifier import Classifier
 from musicgenre.runs.folder import Run, files_of_runs, open_run
 
@@ -103,6 +104,9 @@ def export_run(
     citation: str = "",
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
+    with_support: bool = True,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
     """Export one run to a bundle: front end, normalisation and network in one ONNX file, with its card.
 
@@ -123,6 +127,13 @@ def export_run(
         Largest difference in probability that is let pass.
     overwrite : bool
         Replace a bundle that exists.
+    with_support : bool
+        Let the bundle tell what is unlike its training music: it hears up to 300 tracks of the training and of the
+        validation part for that.
+    jobs : int
+        Tracks at a time, for that.
+    progress : callable
+        Told (tracks done, tracks in all), of that.
 
     Returns
     -------
@@ -167,6 +178,24 @@ def export_run(
         save_bundle(trial, graph, replace(model.card, temperature=1.0, tag_scales=(), tag_biases=()))
         difference = model.difference(trial, sounds)
         by_length = _differences_by_length(trial, model, checked_paths)
+        _refuse_disagreement(difference, by_length, tolerance)
+
+        # Taggers are never unsure.
+        card = model.card
+        if with_support and not run.is_tagging:
+            save_bundle(trial, graph, card)
+            known = known_music(trial, run, model.reads, jobs=jobs, progress=progress)
+            card = model.with_support(known.supports, known.note)
+
+    with writing_result(path, "Give another --output", kind=BundleError):
+        save_bundle(path, graph, card, overwrite=overwrite)
+    n_segments = sum(len(rows) for sound in sounds for rows in sound)
+    names = tuple(Path(track).name for track in checked_paths)
+    return Exported(path, read_card(path), names, n_segments, difference, by_length)
+
+
+def _refuse_disagreement(difference: float, by_length: Mapping[float, float], tolerance: float) -> None:
+    """Refuse a bundle that answers otherwise than its run."""
     failed = {"": difference} | {f" on a track of {length_s:g} s": found for length_s, found in by_length.items()}
     for where, found in failed.items():
         if not found <= tolerance:  # so that NaN does not pass
@@ -175,12 +204,6 @@ def export_run(
                 valid=f"at most {tolerance:g}",
                 next_step="Nothing was written; please report this with the run's recipe.yaml",
             )
-
-    with writing_result(path, "Give another --output", kind=BundleError):
-        save_bundle(path, graph, model.card)
-    n_segments = sum(len(rows) for sound in sounds for rows in sound)
-    names = tuple(Path(track).name for track in checked_paths)
-    return Exported(path, read_card(path), names, n_segments, difference, by_length)
 
 
 def _differences_by_length(trial: Path, model: Exportable, paths: Sequence[str | Path]) -> dict[float, float]:
@@ -233,17 +256,11 @@ def _sounds_to_check(
         return [model.segments_of(path) for path in paths], paths
 
     # Sound files of the run's manifest, those of the test part first.
-    manifest = run.manifest()
-    tracks = [] if manifest is None else [track for track in manifest.tracks if not track.augmented]
-    tracks.sort(key=lambda track: track.split != "test")
-
     sounds: list[Sound] = []
     checked: list[Path] = []
-    for track in tracks:
+    for track in sorted(tracks_at_hand(run), key=lambda track: track.split != "test"):
         if len(checked) == _N_CHECKED_TRACKS:
             break
-        if track.path.suffix.lower() not in audio.AUDIO_SUFFIXES or not track.path.is_file():
-            continue
         try:
             sounds.append(model.segments_of(track.path))
         except AudioError:

@@ -28,11 +28,13 @@ from musicgenre.evaluation.protocols import FITTED, learnt_tracks
 from musicgenre.features.base import TrackSound, cut
 from musicgenre.features.registry import PLUGIN_PACKAGE, representation_from_settings
 from musicgenre.models.pooling import mixture_from_settings, pool_scores, pool_tag_scores
+from musicgenre.models.support import Support
 from musicgenre.runs.folder import Run, open_run
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from musicgenre.exporting.network_graph import WithEmbedding
     from musicgenre.features.base import Representation
 
 Float32 = NDArray[np.float32]
@@ -56,6 +58,15 @@ class Exportable(Protocol):
     @property
     def card(self) -> BundleCard:
         """The card of the bundle."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Output by which each model can tell what is unlike its training music: see `bundle.card.READABLE`."""
+        ...
+
+    def with_support(self, supports: Sequence[Support | None], note: str) -> BundleCard:
+        """Put the statistics of each model's training music on the card, and a sentence about them."""
         ...
 
     def graph(self) -> bytes:
@@ -91,6 +102,8 @@ class RunModel:
         Its front end.
     network : nn.Module
         Normalisation and network, in evaluation mode.
+    telling : WithEmbedding or None
+        The same with the embedding as a second output, where a classifier has one.
     card : BundleCard
         Its card.
     """
@@ -98,6 +111,7 @@ class RunModel:
     run: Run
     representation: Representation
     network: nn.Module
+    telling: WithEmbedding | None
     card: BundleCard
 
     @classmethod
@@ -112,6 +126,7 @@ class RunModel:
             It was trained on picture files.
         """
         with needing("exporting a run", "train"):  # the light install has no torch
+            from musicgenre.exporting.network_graph import with_embedding
             from musicgenre.training.trained import load_trained
 
         trained = load_trained(run.folder)
@@ -124,13 +139,24 @@ class RunModel:
 
         representation = representation_from_settings(trained.representation)
         card = _card_of_run(run, representation, licence=licence, citation=citation)
-        return cls(run, representation, trained.whole(), card)
+        telling = None if run.is_tagging else with_embedding(trained.normalise, trained.network)
+        return cls(run, representation, trained.whole(), telling, card)
 
     def graph(self) -> bytes:
         """Write it as an ONNX model."""
         from musicgenre.exporting.network_graph import write_graph
 
-        return write_graph(self.network, self.representation)
+        return write_graph(self.telling or self.network, self.representation)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The embedding, where the network has one."""
+        return ("embedding" if self.telling else "logits",)
+
+    def with_support(self, supports: Sequence[Support | None], note: str) -> BundleCard:
+        """Put the statistics of the training music on the card, and a sentence about them."""
+        card = replace(self.card, notes=f"{self.card.notes} {note}.")
+        return _with_support(card, self.reads[0], supports[0])
 
     def segments_of(self, path: Path) -> Sound:
         """Cut the first segments out of a track."""
@@ -227,6 +253,18 @@ class EnsembleModel:
         """Write the members as one ONNX model."""
         return join([member.graph() for member in self.members])
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The embedding of each member that has one."""
+        return tuple(reads for member in self.members for reads in member.reads)
+
+    def with_support(self, supports: Sequence[Support | None], note: str) -> BundleCard:
+        """Put the statistics of the training music on the cards of the members, and a sentence about them."""
+        members = []
+        for card, reads, support in zip(self.card.member_cards, self.reads, supports, strict=True):
+            members.append(_with_support(card, reads, support).as_values())
+        return replace(self.card, members=tuple(members), notes=f"{self.card.notes} {note}.")
+
     def segments_of(self, path: Path) -> Sound:
         """Cut the first segments out of a track, once for each member."""
         return [rows for member in self.members for rows in member.segments_of(path)]
@@ -269,6 +307,11 @@ class EnsembleModel:
         for member, own in zip(self.members, segments, strict=True):
             scores.append(pool_scores(own, member.card.scoring)[None])
         return bundle.probabilities(np.stack(scores))
+
+
+def _with_support(card: BundleCard, reads: str, support: Support | None) -> BundleCard:
+    """Put the statistics of what it reads on the card of one model, if there are any."""
+    return card if support is None else replace(card, support={"reads": reads, **support.as_values()})
 
 
 def noise(*shape: int, seed: int) -> Float32:

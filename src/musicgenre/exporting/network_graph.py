@@ -17,7 +17,7 @@ with needing("exporting a run", "train"):  # the light install has no torch
     import onnx
     import torch
     from onnx import compose
-    from torch import nn
+    from torch import Tensor, nn
 
 from musicgenre._onnx import OPSET, GraphBuilder
 from musicgenre.bundle.card import Activation
@@ -27,6 +27,10 @@ from musicgenre.features.published.musicnn.graph import add_track_output
 from musicgenre.features.published.musicnn.published import published
 from musicgenre.features.representations import musicnn, picture
 from musicgenre.features.representations.melspectrogram import VGGISH
+from musicgenre.models.network import Network
+
+WIDEST_EMBEDDING = 4_096
+"""Values that an embedding may have to be an output: their statistics travel in the card."""
 
 WHOLE_TRACK_S = 30.0
 """What is heard at once of a longer track, where the representation has no segments: the data sets' clips have it."""
@@ -45,6 +49,48 @@ def probabilities(
     return np.asarray(activated.numpy(), dtype=np.float64)
 
 
+class WithEmbedding(nn.Module):
+    """Gives beside the logits a vector that tells known sound from strange.
+
+    It is what the network reads, normalised, where that is one vector a segment (an embedding, a feature table): a
+    network that learns to tell genres apart forgets what else there was. Otherwise it is what the last layer reads.
+
+    Parameters
+    ----------
+    normalise : nn.Module
+        Representation arrays to what the network takes.
+    network : Network
+        The network.
+    """
+
+    def __init__(self, normalise: nn.Module, network: Network) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits (batch, n_labels) and embedding (batch, width) of representation arrays (batch, *shape)."""
+        read = self.normalise(x)
+        features = self.network.forward_features(read)
+        return self.network.forward_head(features), read if read.ndim == 2 else features
+
+
+def with_embedding(normalise: nn.Module, network: Network) -> WithEmbedding | None:
+    """Let a network give an embedding; None where there is no single vector a segment, or too wide a one.
+
+    Parameters
+    ----------
+    normalise : nn.Module
+        Representation arrays to what the network takes.
+    network : Network
+        The network, in evaluation mode.
+    """
+    telling = WithEmbedding(normalise, network).eval()
+    with torch.no_grad():
+        _, embedding = telling(torch.zeros(2, *network.input_shape))
+    return telling if embedding.ndim == 2 and embedding.shape[1] <= WIDEST_EMBEDDING else None
+
+
 def segment_length(representation: Representation) -> int:
     """Samples of one segment: a row of the graph's input, unless that takes whole tracks."""
     length_s = WHOLE_TRACK_S if representation.segment_s is None else representation.segment_s
@@ -57,16 +103,18 @@ def write_graph(network: nn.Module, representation: Representation) -> bytes:
     Parameters
     ----------
     network : nn.Module
-        Normalisation and model, in evaluation mode: features (batch, *shape) to logits (batch, n_labels).
+        Normalisation and model, in evaluation mode: features (batch, *shape) to logits (batch, n_labels), or a
+        `WithEmbedding`.
     representation : Representation
         Its front end.
 
     Returns
     -------
     bytes
-        The model; its output is `logits` (rows, n_labels).
+        The model; its outputs are `logits` (rows, n_labels) and, of a `WithEmbedding`, `embedding` (rows, width).
     """
-    body = _traced(network, representation.shape())
+    outputs = ["logits", "embedding"] if isinstance(network, WithEmbedding) else ["logits"]
+    body = _traced(network, representation.shape(), outputs)
     if not representation.graph_front_end:
         return body
 
@@ -88,8 +136,8 @@ def write_graph(network: nn.Module, representation: Representation) -> bytes:
     return bytes(joined.SerializeToString(deterministic=True))
 
 
-def _traced(network: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """Let torch write the network: `features` (rows, *shape) to `logits`."""
+def _traced(network: nn.Module, shape: tuple[int, ...], outputs: list[str]) -> bytes:
+    """Let torch write the network: `features` (rows, *shape) to its outputs."""
     example = torch.zeros(2, *shape)  # two rows: of one, some layers would drop the dimension
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "network.onnx"
@@ -104,8 +152,8 @@ def _traced(network: nn.Module, shape: tuple[int, ...]) -> bytes:
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["features"],
-                output_names=["logits"],
-                dynamic_axes={"features": {0: "rows"}, "logits": {0: "rows"}},
+                output_names=outputs,
+                dynamic_axes={name: {0: "rows"} for name in ("features", *outputs)},
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise BundleError(

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from musicgenre._files import data_folder
 from musicgenre._version import __version__
@@ -26,6 +26,8 @@ State = Literal["open", "done", "undone"]
 Values = Mapping[str, tuple[str, ...]]
 
 _FORMAT = 1
+# What a flipped byte in the file ends in: in SQLite, in a name that is no text, in values that are none of ours.
+_DAMAGED = (sqlite3.Error, zlib.error, ValueError, TypeError, AttributeError, LookupError)
 _BUSY_S = 30.0  # how long another process may hold the file before we give up
 _SCHEMA = """
 CREATE TABLE run (
@@ -161,11 +163,8 @@ class Journal:
             except BaseException:
                 self._database.close()
                 raise
-        except (sqlite3.Error, OSError) as error:
-            raise LibraryError(
-                f"the journal {self.path} cannot be opened ({error})",
-                next_step="Nothing was written. Move the file away only if you can do without taking changes back",
-            ) from error
+        except (*_DAMAGED, OSError) as error:
+            raise self._unreadable("opened", error) from error
 
     def _prepare(self) -> None:
         """Check the file, or make it; each commit must outlast a power cut."""
@@ -175,7 +174,7 @@ class Journal:
         database.execute("PRAGMA foreign_keys = ON")
         [found] = database.execute("PRAGMA integrity_check(1)").fetchone()
         if found != "ok":
-            raise sqlite3.DatabaseError(f"it is damaged: {found}")
+            raise sqlite3.DatabaseError(f"it is damaged: {' '.join(found.split())}")
 
         [version] = database.execute("PRAGMA user_version").fetchone()
         if version > _FORMAT:
@@ -256,11 +255,12 @@ class Journal:
 
     def runs(self) -> list[Run]:
         """Every run that wrote something, the latest first."""
-        rows = self._database.execute(
-            "SELECT run.id, kind, started, COUNT(*), SUM(state = 'undone') FROM run "
-            "JOIN change ON change.run_id = run.id GROUP BY run.id ORDER BY run.id DESC"
-        )
-        return [Run(*row) for row in rows]
+        with self._reading():
+            rows = self._database.execute(
+                "SELECT run.id, kind, started, COUNT(*), SUM(state = 'undone') FROM run "
+                "JOIN change ON change.run_id = run.id GROUP BY run.id ORDER BY run.id DESC"
+            )
+            return [Run(*row) for row in rows]
 
     def size_bytes(self) -> int:
         """Bytes of the journal on the disk."""
@@ -305,10 +305,11 @@ class Journal:
 
     def correction(self, sound_sha256: str) -> tuple[str, ...] | None:
         """Genres that a person gave a track; None where nobody did."""
-        row = self._database.execute(
-            "SELECT genres FROM correction WHERE sound_sha256 = ?", (sound_sha256,)
-        ).fetchone()
-        return None if row is None else tuple(json.loads(row[0]))
+        with self._reading():
+            row = self._database.execute(
+                "SELECT genres FROM correction WHERE sound_sha256 = ?", (sound_sha256,)
+            ).fetchone()
+            return None if row is None else tuple(map(_text, json.loads(row[0])))
 
     def prune(self, before: str) -> int:
         """Forget what was written before a time (UTC, ISO 8601): it cannot be taken back any more. Tell how many."""
@@ -325,34 +326,27 @@ class Journal:
         return None if found is None else int(found)
 
     def _changes(self, where: str, values: Sequence[object] = ()) -> list[Change]:
-        rows = self._database.execute(
-            "SELECT path, sound_sha256, tags_before, tags_after, values_before, values_after, splice, model, "
-            f"model_sha256, temporary, id, run_id, state, written, takes_back FROM change {where}",
-            values,
-        ).fetchall()
-        changes = []
-        for row in rows:
-            before, after = ({field: tuple(texts) for field, texts in json.loads(text).items()} for text in row[4:6])
-            changes.append(
-                Change(
-                    path=os.fsdecode(row[0]),
-                    sound_sha256=row[1],
-                    tags_before=row[2],
-                    tags_after=row[3],
-                    values_before=before,
-                    values_after=after,
-                    splice=Splice.from_bytes(zlib.decompress(row[6])),
-                    model=row[7],
-                    model_sha256=row[8],
-                    temporary=os.fsdecode(row[9]),
-                    id=row[10],
-                    run_id=row[11],
-                    state=row[12],
-                    written=row[13],
-                    takes_back=row[14],
-                )
+        with self._reading():
+            rows = self._database.execute(
+                "SELECT path, sound_sha256, tags_before, tags_after, values_before, values_after, splice, model, "
+                f"model_sha256, temporary, id, run_id, state, written, takes_back FROM change {where}",
+                values,
             )
-        return changes
+            return [_change_from(row) for row in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say of a row that cannot be read that the journal is damaged."""
+        try:
+            yield
+        except _DAMAGED as error:
+            raise self._unreadable("read", error) from error
+
+    def _unreadable(self, what: str, error: Exception) -> LibraryError:
+        return LibraryError(
+            f"the journal {self.path} cannot be {what} ({error})",
+            next_step="Nothing was written. Move the file away only if you can do without taking changes back",
+        )
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
@@ -374,3 +368,34 @@ class Journal:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _change_from(row: Sequence[Any]) -> Change:
+    """Read a row of changes."""
+    before, after = (
+        {field: tuple(map(_text, texts)) for field, texts in json.loads(text).items()} for text in row[4:6]
+    )
+    return Change(
+        path=os.fsdecode(row[0]),
+        sound_sha256=_text(row[1]),
+        tags_before=_text(row[2]),
+        tags_after=_text(row[3]),
+        values_before=before,
+        values_after=after,
+        splice=Splice.from_bytes(zlib.decompress(row[6])),
+        model=_text(row[7]),
+        model_sha256=_text(row[8]),
+        temporary=os.fsdecode(row[9]),
+        id=row[10],
+        run_id=row[11],
+        state=row[12],
+        written=_text(row[13]),
+        takes_back=row[14],
+    )
+
+
+def _text(value: object) -> str:
+    """A text, and nothing else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

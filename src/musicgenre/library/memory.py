@@ -51,7 +51,7 @@ class HeardMemory:
                 f"{self.path} cannot be opened ({error})",
                 next_step="End the other program that holds it, or choose another place with MUSICGENRE_CACHE",
             ) from error
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             # Damaged, and nothing is in it that could not be found out again.
             for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
                 self.path.with_name(name).unlink(missing_ok=True)

@@ -121,17 +121,17 @@ def read_plan(path: Path) -> Iterator[PlanRow]:
         ) from error
 
 
-def write_plan(rows: Sequence[PlanRow], path: Path) -> None:
-    """Write a plan, whole or not at all.
+def write_plan(rows: Sequence[PlanRow], path: Path, *, overwrite: bool = True) -> None:
+    """Write a plan, whole or not at all; without `overwrite` a file that is there stays.
 
     Raises
     ------
     UsageError
-        The file cannot be written.
+        The file is there, or cannot be written.
     """
     with writing_result(path):
         text = "".join(row.to_line() for row in rows)
-        write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"))
+        write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"), overwrite=overwrite)
 
 
 def append_rows(rows: Sequence[PlanRow], path: Path) -> None:

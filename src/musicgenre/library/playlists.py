@@ -68,7 +68,7 @@ def write_lists(rows: Sequence[PlanRow], folder: Path, *, is_smart: bool, overwr
                     lines.append(os.fsencode(Path(row.path).absolute()))
             content = b"\n".join(lines)
         with writing_result(path):
-            write_bytes_atomic(path, content + b"\n")
+            write_bytes_atomic(path, content + b"\n", overwrite=overwrite)
         yield path
 
 
@@ -91,4 +91,4 @@ def write_table(rows: Sequence[PlanRow], path: Path, *, overwrite: bool) -> None
             cells.append("; ".join(value) if isinstance(value, tuple) else value)
         table.writerow(cells)
     with writing_result(path):
-        write_bytes_atomic(path, stream.getvalue().encode("utf-8", "surrogateescape"))
+        write_bytes_atomic(path, stream.getvalue().encode("utf-8", "surrogateescape"), overwrite=overwrite)

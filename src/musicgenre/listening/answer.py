@@ -9,7 +9,9 @@ from typing import Any, Literal
 from musicgenre.models.wide import NamedGenre, genre_names
 
 UNSURE = "unsure"
-Reason = Literal["low confidence", "unlike the training music", "not music", "too short", "too quiet"]
+Reason = Literal[
+    "low confidence", "unlike the training music", "not music", "low sample rate", "too short", "too quiet"
+]
 """Why an answer is `unsure`."""
 
 _CANDIDATES_SHARE = 0.5  # a candidate has at least this share of the best score
@@ -76,8 +78,8 @@ class Answer:
     genre : str
         The most probable genre, or `unsure` for one of the reasons below; empty from a tagger, which names none.
     reason : str or None
-        Why the genre is `unsure`: `low confidence` (below the model's threshold), `unlike the training music`,
-        `not music`, `too short` (less than one segment of the model) or `too quiet`. None where it is not.
+        Why the genre is `unsure`: `too quiet`, `too short`, `low sample rate`, `not music`, `unlike the training
+        music` or `low confidence` (below the model's threshold); docs/classify.md says when. None where it is not.
     confidence : float
         Calibrated probability of the most probable genre, in [0, 1]; 0 from a tagger.
     scores : mapping of str to float

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Shortcoming = Literal["too short", "low sample rate"]
+"""What a track lacks."""
+
 SHORT_S = 3.0
 """Seconds below which a track is too short to judge: what is heard then are single sounds, not music."""
 
@@ -26,9 +31,20 @@ def doubts(duration_s: float, source_rate_hz: int, model_rate_hz: int) -> tuple[
     tuple of str
         One clause for each reason; empty where there is none.
     """
+    found = shortcomings(duration_s, source_rate_hz, model_rate_hz)
     reasons = []
-    if duration_s < SHORT_S:
+    if "too short" in found:
         reasons.append(f"too short to judge: {duration_s:.2f} s, and less than {SHORT_S:g} s is little to go by")
-    if source_rate_hz < min(LOW_RATE_HZ, model_rate_hz):
+    if "low sample rate" in found:
         reasons.append(f"low sample rate: {source_rate_hz} Hz, and below {LOW_RATE_HZ} Hz answers often change")
     return tuple(reasons)
+
+
+def shortcomings(duration_s: float, source_rate_hz: int, model_rate_hz: int) -> tuple[Shortcoming, ...]:
+    """Say what a track lacks, the gravest first; parameters are those of `doubts`."""
+    found: list[Shortcoming] = []
+    if duration_s < SHORT_S:
+        found.append("too short")
+    if source_rate_hz < min(LOW_RATE_HZ, model_rate_hz):
+        found.append("low sample rate")
+    return tuple(found)

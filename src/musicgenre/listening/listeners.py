@@ -8,7 +8,7 @@ knows which a model is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,12 +28,14 @@ from musicgenre.errors import BundleError
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.features.published.musicnn.published import PUBLISHED
 from musicgenre.listening.answer import UNSURE, Answer, Reason, TimelineSegment, ranked
+from musicgenre.listening.doubts import SHORT_S, shortcomings
 from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear, Heard, Hearer, Outputs, Source
 from musicgenre.listening.sections import find_sections
 from musicgenre.listening.track_hearing import LONGEST_S, TrackEar
 from musicgenre.models.head import list_taught, load_head
 from musicgenre.models.pooling import pool_scores, pool_tag_scores
+from musicgenre.models.support import Unsupported
 
 if TYPE_CHECKING:
     from musicgenre.bundle.card import BundleCard
@@ -158,7 +160,7 @@ class BundleListener:
         self.framing = Framing.of(card)
         self.model_card: Mapping[str, str] = _card_to_show(card)
         self.caveats = card.caveats
-        self.card: Mapping[str, Any] = card.as_values()
+        self.card: Mapping[str, Any] = _all_said(card)
 
     def ear(self, coverage: Coverage, level: LevelChoice = "model") -> Hearer:
         """Make an ear that brings segments, or one that brings the whole track too where the model wants it."""
@@ -238,10 +240,8 @@ class HeadListener(BundleListener):
                 break
 
         scores = head.score(segment_tags, embedding)
-        unsupported: Reason | None = None
-        if head.support is not None and heard.duration_s < self.framing.shortest_samples / self.framing.sample_rate_hz:
-            unsupported = "too short"
-        elif head.support is not None:
+        unsupported: Unsupported | None = None
+        if head.support is not None:
             unsupported = head.support.problem(embedding, tags, int(scores.argmax()))
         return _genre_answer(
             self,
@@ -251,6 +251,7 @@ class HeadListener(BundleListener):
             head.timeline(segment_tags, embedding),
             unsure_threshold=head.unsure_threshold,
             reject=reject,
+            needs_support=head.support is not None,
             unsupported=unsupported,
             tags=tags,
             style=style,
@@ -280,6 +281,13 @@ class ClassifierListener(BundleListener):
             )
         super().__init__(bundle)
         self.labels = tuple(card.labels)
+        self.support = card.known_music
+
+    def unsupported(self, heard: Heard, label: int) -> Unsupported | None:
+        """Tell why an answer has no support, or None where it has, or needs none."""
+        if self.support is None:
+            return None
+        return self.support.problem(heard.outputs[self.bundle.card.support["reads"]], {}, label)
 
     def probabilities(self, heard: Heard) -> tuple[Float64, Float64]:
         """Probabilities of the whole track (n_labels,), scored as in the run, and of every segment (n, n_labels)."""
@@ -290,8 +298,17 @@ class ClassifierListener(BundleListener):
     def answer(self, path: str | None, heard: Heard, *, reject: bool = True) -> Answer:
         """Let the segments' probabilities score together as the run did."""
         track, segments = self.probabilities(heard)
-        threshold = self.bundle.card.unsure_threshold
-        return _genre_answer(self, path, heard, track, segments, unsure_threshold=threshold, reject=reject)
+        return _genre_answer(
+            self,
+            path,
+            heard,
+            track,
+            segments,
+            unsure_threshold=self.bundle.card.unsure_threshold,
+            reject=reject,
+            needs_support=self.support is not None,
+            unsupported=self.unsupported(heard, int(track.argmax())),
+        )
 
 
 class TagListener(BundleListener):
@@ -388,6 +405,8 @@ class StyleListener(BundleListener):
 class EnsembleListener:
     """Several exported classifiers in one bundle. Their timeline has the longest steps that one of them takes.
 
+    An answer has no support where half or more of the members that know their training music find it unlike that.
+
     Parameters
     ----------
     bundle : EnsembleBundle
@@ -403,7 +422,7 @@ class EnsembleListener:
         self.level: Level | None = None
         self.model_card: Mapping[str, str] = _card_to_show(card)
         self.caveats = card.caveats
-        self.card: Mapping[str, Any] = card.as_values()
+        self.card: Mapping[str, Any] = _all_said(card)
         self._bundle = bundle
         self._members = tuple(map(ClassifierListener, bundle.members))
         steps_s = [member.framing.hop_s for member in self._members]
@@ -432,14 +451,23 @@ class EnsembleListener:
             tracks.append(track[np.newaxis])
             timelines.append(np.stack(said))
 
+        scores = self._bundle.probabilities(np.stack(tracks))[0]
+        n_asked, problems = 0, []
+        for member, part in zip(self._members, heard.members, strict=True):
+            n_asked += member.support is not None
+            problem = member.unsupported(part, int(scores.argmax()))
+            if problem is not None:
+                problems.append(problem)
         return _genre_answer(
             self,
             path,
             heard,
-            self._bundle.probabilities(np.stack(tracks))[0],
+            scores,
             self._bundle.probabilities(np.stack(timelines)),
             unsure_threshold=self._bundle.card.unsure_threshold,
             reject=reject,
+            needs_support=n_asked > 0,
+            unsupported=problems[0] if problems and 2 * len(problems) >= n_asked else None,
         )
 
 
@@ -470,8 +498,10 @@ class _EnsembleEar:
         parts: dict[int, Heard] = {}
         for ear in self._ears:
             heard = ear.hear(source, sample_rate_hz=sample_rate_hz)
-            for number, logits in heard.outputs.items():  # named by the members that cut the track so
-                parts[int(number)] = replace(heard, outputs={"logits": logits})
+            for name, values in heard.outputs.items():  # under the members that cut the track so
+                number, _, output = name.partition("/")
+                part = parts.setdefault(int(number), replace(heard, outputs={}))
+                part.outputs[output] = values
 
         # The duration is that of the member whose timeline is shown; what one of them noticed is true for all.
         members = tuple(parts[number] for number in sorted(parts))
@@ -482,18 +512,24 @@ class _EnsembleEar:
 
 
 class _SideBySide:
-    """Runs several classifiers on the same sound; its outputs are the logits of each, by its number."""
+    """Runs several classifiers on the same sound; its outputs are those of each, under its number: `0/logits`."""
 
     def __init__(self, bundles: dict[str, Bundle]) -> None:
         self._bundles = bundles
 
     def run(self, rows: Float32) -> Outputs:
-        return {number: bundle.run(rows)["logits"] for number, bundle in self._bundles.items()}
+        return self._named(lambda bundle: bundle.run(rows))
 
     def run_track(self, track: TrackSound, starts_s: Sequence[float], segment_s: float | None) -> Outputs:
-        return {
-            number: bundle.run_track(track, starts_s, segment_s)["logits"] for number, bundle in self._bundles.items()
-        }
+        return self._named(lambda bundle: bundle.run_track(track, starts_s, segment_s))
+
+    def _named(self, run: Callable[[Bundle], Outputs]) -> Outputs:
+        """Run each, and name what it gives."""
+        outputs = {}
+        for number, bundle in self._bundles.items():
+            for name, values in run(bundle).items():
+                outputs[f"{number}/{name}"] = values
+        return outputs
 
 
 def _at_once_s(bundle: Bundle) -> float:
@@ -512,13 +548,16 @@ def _genre_answer(
     *,
     unsure_threshold: float,
     reject: bool,
-    unsupported: Reason | None = None,
+    needs_support: bool = False,
+    unsupported: Unsupported | None = None,
     tags: dict[str, float] | None = None,
     style: str | None = None,
 ) -> Answer:
     """Put an answer together that names a genre: scores of the track (n_labels,) and of its segments (n, n_labels)."""
     by_genre = ranked(listener.labels, scores)
     best, confidence = next(iter(by_genre.items()))
+    framing = listener.framing
+    lacks = shortcomings(heard.duration_s, heard.source_rate_hz, framing.sample_rate_hz)
 
     # The reason that says most comes first: what is no music may well be of low confidence, too.
     reason: Reason | None = None
@@ -526,13 +565,17 @@ def _genre_answer(
         unsure_threshold = 0.0
     elif heard.is_too_quiet:
         reason = "too quiet"
+    elif needs_support and heard.duration_s < min(SHORT_S, framing.shortest_samples / framing.sample_rate_hz):
+        reason = "too short"
     elif unsupported is not None:
         reason = unsupported
     elif not confidence >= unsure_threshold:  # neither is one that is no number
         reason = "low confidence"
+    if lacks and reason not in (None, "too quiet"):
+        reason = lacks[0]  # what is missing in the track explains the rest
 
     timeline = []
-    times_s = [listener.framing.times_s(index) for index in heard.indices]
+    times_s = [framing.times_s(index) for index in heard.indices]
     for (start_s, end_s), row in zip(times_s, segment_scores, strict=True):
         likeliest = int(row.argmax())
         timeline.append(TimelineSegment(start_s, end_s, listener.labels[likeliest], float(row[likeliest])))
@@ -540,7 +583,7 @@ def _genre_answer(
     return Answer(
         path=path,
         duration_s=heard.duration_s,
-        heard_s=_heard_s(heard, listener.framing),
+        heard_s=_heard_s(heard, framing),
         genre=best if reason is None else UNSURE,
         reason=reason,
         confidence=confidence,
@@ -555,6 +598,15 @@ def _genre_answer(
         model=listener.name,
         model_card=listener.model_card,
     )
+
+
+def _all_said(card: BundleCard) -> dict[str, Any]:
+    """The card as plain values, without what it tells machines alone: thousands of numbers."""
+    values = card.as_values()
+    for own in (values, *values["members"]):
+        own.pop("support", None)
+        own.pop("learnt_from", None)
+    return values
 
 
 def _card_to_show(card: BundleCard) -> dict[str, str]:

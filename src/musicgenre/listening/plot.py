@@ -41,7 +41,7 @@ def check_can_plot() -> None:
         import matplotlib.figure  # noqa: F401
 
 
-def plot_answer(answer: Answer, path: Path) -> None:
+def plot_answer(answer: Answer, path: Path, *, overwrite: bool = True) -> None:
     """Draw the track's log-mel, its genre timeline and its most probable tags into a PNG file.
 
     Parameters
@@ -50,6 +50,8 @@ def plot_answer(answer: Answer, path: Path) -> None:
         The answer for a file (its `path` is read again for the spectrogram, block by block however long it is).
     path : Path
         The picture, replaced if it exists.
+    overwrite : bool
+        Without it a picture that exists stays.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def plot_answer(answer: Answer, path: Path) -> None:
         said = f"{answer.genre} (by its tag)"
     figure.suptitle(f"{printable(Path(answer.path).name)}: {said}", parse_math=False)
 
-    with writing_result(path, "Choose another --plot"), replacing(path) as temporary:
+    with writing_result(path, "Choose another --plot"), replacing(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 

@@ -105,7 +105,10 @@ class WideListener:
 
         second = heard.outputs[_SECOND_TAGS].mean(axis=0, dtype="float64")
         tags = {NETWORKS[0]: ten.tags, NETWORKS[1]: dict(zip(self._second.card.tags, second.tolist(), strict=True))}
-        is_known = ten.reason != "unlike the training music"
+        is_known = True
+        if reject and support is not None:  # the reason may be another one that says more
+            best = self._ten.labels.index(next(iter(ten.scores)))
+            is_known = support.problem(heard.outputs["embedding"], ten.tags, best) is None
         leading, genres = self._vocabulary.choose(ten.scores, tags, is_sure=ten.is_sure, is_known=is_known)
         if not genres:
             return replace(ten, style=None, genres=())

@@ -24,10 +24,17 @@ Unsupported = Literal["unlike the training music", "not music"]
 
 MOST_AXES = 50
 TRACKS_PER_AXIS = 2  # fewer tracks than that give an axis for every oddity of theirs
+VALUES_PER_AXIS = 2  # of fewer values, nothing would lie outside the axes
 
 LEAST_TAGS = 1.5
 """Expected number of MusiCNN's 50 tags below which an unsupported track is called no music: speech and tones have 1.0
 to 1.5, music 1.5 to 2."""
+
+RIGHT_ANSWERS_LOST = 0.02
+"""Share of the right answers that the limit may cost."""
+
+FEWEST_RIGHT = 20
+"""Right answers without which no limit is set: the last of a handful says nothing of the next track."""
 
 _SMALLEST_SCALE = 1e-6  # an output that never changes must not be divided by 0
 _DIGITS = 4  # of each number in a file: the distance stays within a thousandth
@@ -156,7 +163,8 @@ def fit_support(segments: Sequence[ArrayLike], *, n_axes: int | None = None) -> 
     segments : sequence of array_like, each of shape (n_segments, width)
         Embedding of every training track.
     n_axes : int, optional
-        As many as so many tracks give, unless said otherwise: distances outside of fewer axes are larger.
+        As many as so many tracks give, unless said otherwise: distances outside of fewer axes are larger. Never more
+        than half as many as an embedding has values.
     """
     stacked = np.concatenate([np.asarray(part, dtype=np.float64) for part in segments])
     centre, scale = stacked.mean(axis=0), np.maximum(stacked.std(axis=0), _SMALLEST_SCALE)
@@ -165,7 +173,7 @@ def fit_support(segments: Sequence[ArrayLike], *, n_axes: int | None = None) -> 
     # The directions of the largest spread; eigh gives the smallest first.
     n_axes = n_axes_for(len(segments)) if n_axes is None else n_axes
     *_, vectors = np.linalg.eigh(standard.T @ standard)
-    axes = vectors.T[::-1][:n_axes]
+    axes = vectors.T[::-1][: min(n_axes, len(centre) // VALUES_PER_AXIS)]
     return Support(centre=centre, scale=scale, axes=axes)
 
 

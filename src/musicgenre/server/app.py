@@ -117,10 +117,10 @@ async def _tell_http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if kind == "method-not-allowed":  # the framework tells the methods of the first of the routes there
         methods: set[str] = set()
-        for route in (*api.router.routes, *web.router.routes):
+        for route in (*api.router.routes, *api.decisions_router.routes, *web.router.routes):
             if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
                 methods |= route.methods or set()
-        headers["Allow"] = ", ".join(sorted(methods))
+        headers["Allow"] = ", ".join(sorted(methods)) or headers.get("Allow", "GET")
     return ProblemError(
         kind, f"{where} is not there", valid=headers.get("Allow", ""), next_step="See /docs", headers=headers
     ).response()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import audio
-from musicgenre._files import cache_folder, remove_stale, replacing, sha256_of
+from musicgenre._files import cache_folder, is_file, remove_stale, replacing, sha256_of
 from musicgenre._npz import read_whole_npz
 from musicgenre._parallel import in_threads
 from musicgenre._text import printable
@@ -120,7 +120,7 @@ def gather_lessons(source: Path, *, fewest_labels: int = 2) -> tuple[tuple[Lesso
                     warnings.append(f"the folder {path.name!r} is left out: its name cannot be a genre")
                 if not files:
                     warnings.append(f"the folder {path.name!r} holds no sound files: it is no genre of this model")
-            elif path.is_file() and path.suffix.lower() in audio.AUDIO_SUFFIXES:
+            elif is_file(path) and path.suffix.lower() in audio.AUDIO_SUFFIXES:
                 n_loose += 1
         if n_loose:
             warnings.append(f"{n_loose} files beside the genre folders are left out: they have no genre")
@@ -207,7 +207,7 @@ def _hear(lesson: Lesson, hearer: LessonHearer, folder: Path | None) -> HeardLes
     """Hear one lesson, or say why it cannot be heard."""
     try:
         with audio.as_audio_error(lesson.path):
-            if not lesson.path.is_file():
+            if not is_file(lesson.path):
                 audio.probe(lesson.path)  # knows how to say what is wrong with it
             content = sha256_of(lesson.path)
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicgenre.models.support import LEAST_TAGS, Support, at_limit, fit_support, n_axes_for
-
-RIGHT_ANSWERS_LOST = 0.02
-"""Share of the right answers that the limit may cost."""
-
-FEWEST_RIGHT = 20
-"""Right answers without which no limit is set: the last of a handful says nothing of the next track."""
+from musicgenre.models.support import (
+    FEWEST_RIGHT,
+    LEAST_TAGS,
+    RIGHT_ANSWERS_LOST,
+    Support,
+    at_limit,
+    fit_support,
+    n_axes_for,
+)
 
 
 def support_of(

@@ -31,14 +31,14 @@ from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, heard_path, list_taught, taught_path
-from musicgenre.models.support import LEAST_TAGS
+from musicgenre.models.support import LEAST_TAGS, RIGHT_ANSWERS_LOST
 from musicgenre.teaching.advice import warnings_about
 from musicgenre.teaching.curve import CurvePoint, learning_curve
 from musicgenre.teaching.kept import CARD_KEY, KeptLessons, read_kept, with_new
 from musicgenre.teaching.lessons import HeardLesson, hear_lessons, key_of
 from musicgenre.teaching.score import TARGET, Score, believed, score_of
 from musicgenre.teaching.sources import LessonSource
-from musicgenre.teaching.support import RIGHT_ANSWERS_LOST, support_of
+from musicgenre.teaching.support import support_of
 from musicgenre.teaching.trial import choose_settings, cross_validate, join_groups, near_pairs
 
 Progress = Callable[[int, int], None]

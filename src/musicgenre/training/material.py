@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from musicgenre._files import cache_folder
 from musicgenre._json import json_sha256
 from musicgenre.augment.offline import augment
@@ -232,6 +234,8 @@ def split_tracks(
             f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks {does} and do not "
             f"train; the column {SPLIT_BEFORE} marks them"
         )
+    if not folds and recipe.protocol.name != LEAKY:
+        _check_training_labels(recipe, manifest)
     return manifest
 
 
@@ -320,6 +324,29 @@ def check_task(recipe: Recipe, manifest: Manifest) -> None:
             f"{len(tagged)} tracks of the manifest have tags and no label ({tagged[0]} is one)",
             valid="A recipe with task: multi_label, or a label on every row",
             next_step="'musicgenre recipes' lists recipes; --set task=multi_label makes one of most",
+        )
+
+
+def _check_training_labels(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse a split whose training part lacks a label or tag, before hours of preparing; parts are checked again."""
+    training = {track.track_id for track in manifest.tracks if track.split == "train"}
+    if not training:  # which is told as such where the parts are made
+        return
+
+    kind = "label"
+    if recipe.is_tagging:
+        kind = "tag"
+        targets = tag_targets(manifest, recipe.data.targets, recipe.data.labels)
+        trains = np.array([track_id in training for track_id in targets.track_ids])
+        known = np.asarray(np.nansum(targets.table[trains], axis=0, dtype=np.float64))
+        absent = [tag for tag, degree in zip(targets.tags, known, strict=True) if not degree]
+    else:
+        present = {track.label for track in manifest.tracks if track.split == "train"}
+        absent = sorted({track.label for track in manifest.tracks if track.split} - present)
+    if absent:
+        raise DataError(
+            f"no track of the training part has the {kind} {', '.join(absent)}",
+            next_step="Split again, add tracks, or choose other labels with --set data.labels=[...]",
         )
 
 

@@ -29,6 +29,7 @@ from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformCh
 from musicgenre.training.material import (
     Material,
     Progress,
+    check_task,
     find_weights_first,
     gather_material,
     material_of_shards,
@@ -173,8 +174,12 @@ class _Session:
 
     def train_group(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> None:
         """Train all seeds and folds of one recipe."""
-        # what would only fail after hours of preparing fails now
+        # what would only fail after hours of preparing, or a long download, fails now
         check_options(recipe.model.name, recipe.model.options)
+        if not isinstance(data, Manifest) and not looks_like_shards(data) and Path(data).is_file():
+            data = read_manifest(Path(data))
+        if isinstance(data, Manifest):
+            check_task(recipe, data)
         if not self.resume:  # a finished run needs no weights
             find_weights_first(recipe)
 

@@ -46,6 +46,7 @@ _UNREADABLE = (
 # Part of a file, yet neither learnt nor used here: the mask of pre-training, and tables that layers compute anew.
 _UNUSED = ("masked_spec_embed", "relative_position_index", "position_ids")
 _MOST_LAYERS = 1_000  # the largest published has 48
+_MOST_FILTER_NUMBERS = 20_000_000  # the largest published has 64 mel filters of 513 numbers
 _SHOWN = 3
 
 
@@ -94,6 +95,15 @@ def build(config: Mapping[str, Any], processor: Mapping[str, Any], wanted: Wante
     expected = family.processor.__name__
     if (named := processor.get("feature_extractor_type", expected)) != expected:
         raise BundleError(f"its processor is a {named}", valid=f"{expected} for {config['model_type']}")
+
+    # A processor makes its mel filters at once, however many it says.
+    n_filters, window = processor.get("feature_size", 1), processor.get("fft_window_size", 1)
+    if isinstance(n_filters, int) and isinstance(window, int) and abs(n_filters * window) > _MOST_FILTER_NUMBERS:
+        raise BundleError(
+            f"its processor asks for {short_repr(n_filters)} mel filters over {short_repr(window)} samples",
+            valid=f"a product of {_MOST_FILTER_NUMBERS:,} at most",
+            next_step="Fetch the model anew",
+        )
 
     try:
         extractor = family.processor.from_dict(dict(processor))
