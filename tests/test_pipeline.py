@@ -352,7 +352,7 @@ def test_real_tracks_become_a_served_model(shared_data: Path, tmp_path: Path) ->
         .replace("folder: music", f"folder: {shared_data / 'gtzan-mini'}")
         .replace("test_size: 0.34, validation_size: 0.17", "test_size: 0.3, validation_size: 0.1")
         .replace("accuracy: 0.5", "accuracy: 0.3")
-        .replace("{epochs: 30}", "{epochs: 100, tracks_a_label: 1}")
+        .replace("{epochs: 30}", "{epochs: 60, tracks_a_label: 1}")
     )
     environment = {"MUSICGENRE_CACHE": str(tmp_path / "cache")}
     done = run("pipeline", "real.yaml", "--quiet", cwd=tmp_path, env=environment)
