@@ -43,6 +43,8 @@ PUBLIC_MODULES = (
     "musicgenre.training.train: train",
     "musicgenre.training.recipes: load_recipe",
     "musicgenre.training.recipe_names: list_recipes",
+    "musicgenre.search.search: search, SearchOptions",
+    "musicgenre.search.space: read_space, Parameter",
     "musicgenre.evaluation.evaluate: evaluate",
     "musicgenre.evaluation.report: Report, LabelReport, TagReport",
     "musicgenre.evaluation.html: render_html",

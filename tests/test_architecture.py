@@ -51,7 +51,7 @@ ROOMS = (
     ("evaluation",),
     ("bundle",),
     ("listening",),
-    ("exporting", "embedding", "teaching"),
+    ("exporting", "embedding", "teaching", "search"),
     ("judging",),
     ("library",),
     ("server",),

@@ -310,6 +310,22 @@ def test_an_undo_looks_at_what_others_did_since(music: Path) -> None:
     assert {name: (music / name).read_bytes() for name in same} == {name: before[name] for name in same}
 
 
+def test_many_changes_of_a_few_files_are_made_and_taken_back_in_turn(music: Path) -> None:
+    before = contents(music)
+    paths = [music / "e.mp3", music / "a.flac"]
+    for turn in range(5):
+        wanted = []
+        for path in paths:
+            tags = read_tags(path)
+            wanted.append(Wanted(str(path), {"genre": (f"Turn {turn}",)}, tags.sound_sha256, tags.tags_sha256))
+        with Journal() as journal:
+            outcomes = list(write_files(journal, journal.begin("apply"), wanted, WriteOptions()))
+        assert all(isinstance(outcome, Written) for outcome in outcomes)
+    outcomes = taken_back()
+    assert len(outcomes) == 10 and all(isinstance(outcome, Written) for outcome in outcomes)
+    assert contents(music) == before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right on Windows")
 def test_two_names_of_one_file_are_written_one_after_the_other(music: Path) -> None:
     before = (music / "e.mp3").read_bytes()

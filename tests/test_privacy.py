@@ -78,6 +78,12 @@ JOBS: dict[str, tuple[str, ...]] = {
         STORES,
         FONTS,
     ),
+    "search mfcc-cnn --data split.csv --output searched --set training.epochs=1 --trials 2 --seeds 0": (
+        FEATURES,
+        CONTENT,
+        STORES,
+        FONTS,
+    ),
     "evaluate one --output report.html": (),
     "evaluate toy.onnx --data music/music.csv --labels-map map.toml --jobs 2": (),
     "leak-report mfcc-cnn --data music/music.csv --output leaks --set training.epochs=1 --set data.labels=[]": (
@@ -100,7 +106,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "library watch lessons --model toy.onnx --output watched.jsonl --once --settle 0": (SOUNDS, JOURNAL),
     "library map init --model toy.onnx --output genres.toml": (),
 }
-LONG = {"augment", "export", "leak-report", "show", "train"}  # those that import torch, some seconds each
+LONG = {"augment", "export", "leak-report", "search", "show", "train"}  # those that import torch, some seconds each
 MISSES_TRACKS = "data get gtzan-mini"  # whose copy is not all of it: exit code 1
 
 
@@ -149,6 +155,8 @@ def jobs() -> list[object]:
 def test_a_command_tries_no_look_up_and_leaves_what_the_page_lists(
     job: str, library: Path, desk: Path, tmp_path: Path
 ) -> None:
+    if job.startswith("search "):
+        pytest.importorskip("optuna", reason="searching needs the extra musicgenre[search]")
     home = tmp_path / "home"
     bundles = home / ".cache" / "musicgenre" / "bundles"
     bundles.mkdir(parents=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-_WITH_TORCH = {"train", "pretrained", "stream"}
+_WITH_TORCH = {"train", "pretrained", "stream", "search"}
 """Extras that bring torch, whose usual build is for graphics cards and takes gigabytes."""
 
 _CONSTRAINTS = "constraints.txt"
@@ -25,7 +25,7 @@ def install_advice(extra: str) -> str:
     Parameters
     ----------
     extra : str
-        `features`, `plot`, `train`, `pretrained`, `stream`, `parquet` or `watch`.
+        `features`, `plot`, `train`, `pretrained`, `stream`, `search`, `parquet`, `watch`, `serve` or `beets`.
     """
     torch = _version_of("torch") if extra in _WITH_TORCH else None
     words = ["pip", "install"]

@@ -51,7 +51,7 @@ _BY_SUFFIX = {".txt": ReportFormat.text, ".json": ReportFormat.json, ".html": Re
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(help="Run folder, group of seeds and folds, or study; with --data any model, or 'default'."),
+        typer.Argument(help="Run, group of seeds and folds, study or search; with --data any model, or 'default'."),
     ],
     part: Annotated[
         Part | None,
@@ -98,8 +98,12 @@ def evaluate(
     if output is not None:
         inputs = [*files_of_runs(run), *(path for path in (run, data, labels_map) if path is not None)]
         refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
-    chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
 
+    if (run / "search.json").is_file():
+        _write(_search_report(run, kind, is_pooled=pooling is not None), output)
+        return
+
+    chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
     if data is not None:
         report = _elsewhere(str(run), data, part, chosen, labels_map, leave_out, coverage, jobs, quiet=quiet)
     elif labels_map or leave_out or coverage is not None or jobs is not None:
@@ -172,6 +176,21 @@ def _elsewhere(
             jobs=jobs or usable_cores(),
             progress=advance,
         )
+
+
+def _search_report(folder: Path, kind: ReportFormat, *, is_pooled: bool) -> str:
+    """What a search found, in a format."""
+    from musicgenre._json import pretty_json
+    from musicgenre.errors import needing
+
+    if is_pooled:
+        raise UsageError("a search has scored its trials already", next_step="Leave --pooling out, or give a trial")
+    with needing("reading a search", "search"):
+        from musicgenre.search.report import render_search, report_search
+    if kind is ReportFormat.html:
+        return render_search(folder)
+    report = report_search(folder)
+    return pretty_json(report.as_dict()) if kind is ReportFormat.json else report.to_text()
 
 
 def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFormat:

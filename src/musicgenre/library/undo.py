@@ -34,15 +34,14 @@ def undo(journal: Journal, changes: Iterable[Change], options: WriteOptions) -> 
     batch: dict[object, Wanted] = {}
     for change in changes:
         # How a file is given back depends on what the change before left there: that must be in place.
-        file = file_of(change.path)
-        if file in batch or len(batch) == FILES_A_COMMIT:
+        if file_of(change.path) in batch or len(batch) == FILES_A_COMMIT:
             yield from write_files(journal, run_id, batch.values(), options)
             batch = {}
         wanted = _wanted(change)
         if isinstance(wanted, Left):
             yield wanted
         else:
-            batch[file] = wanted
+            batch[file_of(change.path)] = wanted  # which is another file since it was written
     yield from write_files(journal, run_id, batch.values(), options)
 
 

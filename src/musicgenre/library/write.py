@@ -124,12 +124,11 @@ def write_files(
     files: set[object] = set()
     for item in wanted:
         # A file that comes again, by another name perhaps, is looked at when its first change is in place.
-        file = file_of(item.path)
-        if file in files or len(batch) == FILES_A_COMMIT:
+        if file_of(item.path) in files or len(batch) == FILES_A_COMMIT:
             yield from _write_batch(journal, run_id, batch, options)
             batch, files = [], set()
         batch.append(item)
-        files.add(file)
+        files.add(file_of(item.path))  # another one since it was written
     if batch:
         yield from _write_batch(journal, run_id, batch, options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Material:
         The waveforms of the same segments, for online augmentation of the sound.
     targets : Targets or None
         What is true of every tag of every track, in tagging.
+    has_test : bool
+        Whether there is a test part.
     """
 
     manifest: Manifest
@@ -71,6 +73,7 @@ class Material:
     recipe: Recipe
     sound: Store | None = None
     targets: Targets | None = None
+    has_test: bool = True
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -99,7 +102,7 @@ class Material:
         seed = None
         if self.recipe.training.examples == "stored":
             seed = self.recipe.protocol.seed
-        return parts_of(store, manifest, self.targets, one_example_seed=seed)
+        return parts_of(store, manifest, self.targets, one_example_seed=seed, has_test=self.has_test)
 
 
 def gather_material(
@@ -109,6 +112,7 @@ def gather_material(
     folds: int = 0,
     store: Path | None = None,
     jobs: int = 1,
+    has_test: bool = True,
     report: Report = lambda text: None,
     progress: Progress | None = None,
 ) -> Material:
@@ -126,6 +130,8 @@ def gather_material(
         Folder of the store; in the cache folder by default, shared by all that read the same.
     jobs : int
         Processes that prepare.
+    has_test : bool
+        Whether there must be a test part.
     report : callable
         Takes a line for the person who waits.
     progress : callable, optional
@@ -138,30 +144,8 @@ def gather_material(
     RecipeError
         The representation does not go with online augmentation.
     """
-    manifest = data if isinstance(data, Manifest) else read_manifest(data)
-    check_task(recipe, manifest)
-    if recipe.data.labels and not recipe.is_tagging:
-        manifest = manifest.with_labels(recipe.data.labels)
-    left_out = set(recipe.data.exclude)
-    manifest = manifest.with_tracks(track for track in manifest.tracks if track.source_id not in left_out)
-
-    # where the split has no validation part, one is taken from training: the test part chooses nothing
-    manifest = whole = _with_split(recipe, manifest, folds)
-    if not folds:
-        share = float(recipe.protocol.options.get("validation_size", 0)) or _VALIDATION_SHARE
-        manifest = with_validation(whole, validation_size=share, seed=recipe.protocol.seed)
-    if manifest is not whole:
-        n_taken = sum(track.split == "validation" for track in manifest.tracks)
-        n_left = sum(track.split == "train" and not track.augmented for track in manifest.tracks)
-        does = "are held out for it"  # a model that is fitted in one go has no weights to choose among
-        if model_entry(recipe.model.name).has_epochs:
-            does = "choose the weights (and thresholds)"
-        report(
-            f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks {does} and do not "
-            f"train; the column {SPLIT_BEFORE} marks them"
-        )
-
-    # copies come after it, since only tracks that train are copied
+    # copies come after the split, since only tracks that train are copied
+    manifest = split_tracks(recipe, data, folds=folds, report=report)
     manifest = _with_copies(recipe, manifest, jobs, report, progress)
 
     section = recipe.representation
@@ -203,7 +187,52 @@ def gather_material(
     sound = None
     if waveform is not None:
         sound = prepared_store(waveform, None, "float32")
-    return _material(recipe, manifest, features, representation, sound)
+    return replace(_material(recipe, manifest, features, representation, sound), has_test=has_test)
+
+
+def split_tracks(
+    recipe: Recipe, data: Manifest | Path, *, folds: int = 0, report: Report = lambda text: None
+) -> Manifest:
+    """Choose the tracks of a manifest and split them as the recipe says; no sound is read.
+
+    Parameters
+    ----------
+    recipe, data, folds, report
+        As `gather_material` takes them.
+
+    Returns
+    -------
+    Manifest
+        With a training, a validation and, unless the manifest has none, a test part; or with folds.
+
+    Raises
+    ------
+    DataError
+        The manifest does not fit the recipe's task, or cannot be split as asked.
+    """
+    manifest = data if isinstance(data, Manifest) else read_manifest(data)
+    check_task(recipe, manifest)
+    if recipe.data.labels and not recipe.is_tagging:
+        manifest = manifest.with_labels(recipe.data.labels)
+    left_out = set(recipe.data.exclude)
+    manifest = manifest.with_tracks(track for track in manifest.tracks if track.source_id not in left_out)
+
+    # where the split has no validation part, one is taken from training: the test part chooses nothing
+    manifest = whole = _with_split(recipe, manifest, folds)
+    if not folds:
+        share = float(recipe.protocol.options.get("validation_size", 0)) or _VALIDATION_SHARE
+        manifest = with_validation(whole, validation_size=share, seed=recipe.protocol.seed)
+    if manifest is not whole:
+        n_taken = sum(track.split == "validation" for track in manifest.tracks)
+        n_left = sum(track.split == "train" and not track.augmented for track in manifest.tracks)
+        does = "are held out for it"  # a model that is fitted in one go has no weights to choose among
+        if model_entry(recipe.model.name).has_epochs:
+            does = "choose the weights (and thresholds)"
+        report(
+            f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks {does} and do not "
+            f"train; the column {SPLIT_BEFORE} marks them"
+        )
+    return manifest
 
 
 def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> Material:

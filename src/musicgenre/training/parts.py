@@ -51,7 +51,12 @@ class Parts:
 
 
 def parts_of(
-    store: Store, manifest: Manifest, targets: Targets | None = None, *, one_example_seed: int | None = None
+    store: Store,
+    manifest: Manifest,
+    targets: Targets | None = None,
+    *,
+    one_example_seed: int | None = None,
+    has_test: bool = True,
 ) -> Parts:
     """Take the parts that the manifest's column split names; augmented rows train only.
 
@@ -66,6 +71,8 @@ def parts_of(
     one_example_seed : int, optional
         A track of the training part keeps one segment, drawn from this seed and its name; mean and deviation are
         measured over what is kept.
+    has_test : bool
+        Whether there must be a test part; without one, `test` has no rows.
 
     Raises
     ------
@@ -82,7 +89,7 @@ def parts_of(
 
     if one_example_seed is not None:
         found["train"] = one_a_track(found["train"], one_example_seed)
-    return _measure_parts(store, found)
+    return _measure_parts(store, found, has_test=has_test)
 
 
 def leaking_parts(store: Store, seed: int, test_size: float = _LEAKY_TEST_SHARE) -> Parts:
@@ -114,10 +121,10 @@ def missing_tags(part: PartView) -> tuple[str, ...]:
     return tuple(tag for tag, both in zip(part.label_names, has_both, strict=True) if not both)
 
 
-def _measure_parts(store: Store, views: dict[str, PartView]) -> Parts:
+def _measure_parts(store: Store, views: dict[str, PartView], *, has_test: bool = True) -> Parts:
     """Refuse parts that cannot train, and measure mean and deviation of the training part."""
     for name, part in views.items():
-        if not len(part):
+        if not len(part) and (has_test or name != "test"):
             raise DataError(
                 f"the {name} part has no rows",
                 valid="Train, validation and test each hold one track at least",

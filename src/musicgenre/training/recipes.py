@@ -277,6 +277,16 @@ class Recipe(_Section):
             found[name] = check_recipe(_with_settings(plain, changes.items()), name=f"{self.name}.{name}")
         return found
 
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with some keys changed, each under its dotted name, and check it.
+
+        Raises
+        ------
+        RecipeError
+            An unknown key, or a value of the wrong type.
+        """
+        return check_recipe(_with_settings(self.model_dump(mode="json"), settings.items()), name=self.name)
+
     def as_yaml(self) -> str:
         """Return the whole recipe, defaults included, as YAML that `load_recipe` reads."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude={"name"}), sort_keys=False, allow_unicode=True)

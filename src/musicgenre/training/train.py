@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -53,9 +53,11 @@ def train(
     hardware: Hardware | None = None,
     store: Path | None = None,
     jobs: int = 1,
+    has_test: bool = True,
     report: Report = lambda text: None,
     progress: Progress | None = None,
     scores: Report = lambda text: None,
+    on_run: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Train a recipe on the tracks of a manifest; features are prepared on the way.
 
@@ -81,12 +83,16 @@ def train(
         Where the features go; in the cache folder by default.
     jobs : int
         Processes that prepare.
+    has_test : bool
+        Whether there must be a test part. A run without one has predictions of the validation part alone.
     report : callable
         Takes a line for the person who waits.
     progress : callable, optional
         Takes (what is being done, how much of it is done, how much there is).
     scores : callable
         Takes a line at the end of every epoch, where there is `progress`: loss, validation score, the best so far.
+    on_run : callable
+        Takes the folder of each run that is finished, or was before.
 
     Returns
     -------
@@ -119,7 +125,9 @@ def train(
         words += ["--folds", str(folds)]
 
     command, hardware = shlex.join(words), hardware or Hardware()
-    session = _Session(command, seeds, folds, resume, hardware, store, jobs, report, progress, scores)
+    session = _Session(
+        command, seeds, folds, resume, hardware, store, jobs, has_test, report, progress, scores, on_run
+    )
     folder = output or Path("runs") / chosen.name
     try:
         with output_folder(output, folder) as folder, folder_lock(folder, _DOING):
@@ -145,9 +153,11 @@ class _Session:
     hardware: Hardware
     store: Path | None
     jobs: int
+    has_test: bool
     report: Report
     progress: Progress | None
     scores: Report
+    on_run: Callable[[Path], None]
 
     def train_all(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> None:
         """Train a recipe, or all that a study consists of, in a folder that this process holds."""
@@ -181,6 +191,7 @@ class _Session:
                 folds=self.folds,
                 store=self.store,
                 jobs=self.jobs,
+                has_test=self.has_test,
                 report=self.report,
                 progress=self.progress,
             )
@@ -217,6 +228,7 @@ class _Session:
             if folder.status == "finished":
                 folder.resume_state.unlink(missing_ok=True)  # a kill may have left it
                 self.report(f"{path} is finished already")
+                self.on_run(path)
                 return
 
         try:
@@ -239,6 +251,7 @@ class _Session:
             folder.stop("interrupted", type(error).__name__)
             raise KeyboardInterrupt from error
         self.report(f"wrote {path}")
+        self.on_run(path)
 
     def _fill_folder(
         self,
@@ -256,7 +269,7 @@ class _Session:
         _check_model(network, material, recipe)
         if recipe.is_tagging:
             for name, part in (("validation", parts.validation), ("test", parts.test)):
-                if missing := missing_tags(part):
+                if len(part) and (missing := missing_tags(part)):
                     self.report(f"the {name} part tells nothing about {len(missing)} tags: {', '.join(missing)}")
 
         facts = _facts(material, recipe, parts, network, fold)
@@ -292,6 +305,8 @@ class _Session:
             self.report(_end_in_words(folder, recipe, found))
 
         for name, part in (("validation", parts.validation), ("test", parts.test)):
+            if not len(part):
+                continue
             scores = probabilities(network, normalise, part, device, facts["activation"])
             folder.write_predictions(name, part, scores)
         folder.finish(found)
