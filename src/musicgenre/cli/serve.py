@@ -12,6 +12,16 @@ from musicgenre.cli._options import GenreChoice, GenresOption
 _PREFIX = "MUSICGENRE_SERVE_"
 
 
+_IndexOption = Annotated[
+    Path | None,
+    typer.Option("--index", envvar=f"{_PREFIX}INDEX", help="A file of `musicgenre embed`, to find similar tracks in."),
+]
+_PlanOption = Annotated[
+    Path | None,
+    typer.Option("--plan", envvar=f"{_PREFIX}PLAN", help="A plan of `musicgenre library`, to play and review."),
+]
+
+
 def serve(
     host: Annotated[
         str, typer.Option("--host", envvar=f"{_PREFIX}HOST", help="Address to listen at; others need --token-file.")
@@ -67,16 +77,8 @@ def serve(
         str | None,
         typer.Option("--embedder", envvar=f"{_PREFIX}EMBEDDER", help="Makes embeddings; 'default', vggish, a bundle."),
     ] = None,
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            "--index", envvar=f"{_PREFIX}INDEX", help="A file of `musicgenre embed`, to find similar tracks in."
-        ),
-    ] = None,
-    plan: Annotated[
-        Path | None,
-        typer.Option("--plan", envvar=f"{_PREFIX}PLAN", help="A plan of `musicgenre library`, to play its tracks."),
-    ] = None,
+    index: _IndexOption = None,
+    plan: _PlanOption = None,
     max_model_mb: Annotated[
         int,
         typer.Option("--max-model-mb", envvar=f"{_PREFIX}MAX_MODEL_MB", min=1, help="Most MB of a bundle in memory."),
