@@ -309,7 +309,7 @@ class _Work:
         if duration_s is None or duration_s >= (segment_s or SHORT_TRACK_S):
             return
         than = f"a segment of {segment_s:g} s" if segment_s else f"{SHORT_TRACK_S:g} s"
-        self.warnings.append(Skipped(track.track_id, track.path, f"is {duration_s:.2f} s long, shorter than {than}"))
+        self.warnings.append(Skipped(track.track_id, track.path, f"is {duration_s:.6g} s long, shorter than {than}"))
 
     def _ready(self, track: Track, outcome: Outcome) -> ReadyTrack | None:
         """Count a track and say which of its rows the store takes; `None` for one that failed."""
