@@ -85,6 +85,8 @@ JOBS: dict[str, tuple[str, ...]] = {
         FONTS,
     ),
     "evaluate one --output report.html": (),
+    "cache": (),
+    "cache clear checksums --yes": (),
     "evaluate toy.onnx --data music/music.csv --labels-map map.toml --jobs 2": (),
     "leak-report mfcc-cnn --data music/music.csv --output leaks --set training.epochs=1 --set data.labels=[]": (
         FEATURES,

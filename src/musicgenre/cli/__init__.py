@@ -27,6 +27,7 @@ from musicgenre._text import printable
 from musicgenre.cli import (
     augment,
     bundles,
+    cache,
     classify,
     compare,
     data,
@@ -85,6 +86,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "shard": shard.shard,
         "show": show.show,
         "models": models.models,
+        "cache": cache.app,
         "doctor": doctor.doctor,
     },
 }
