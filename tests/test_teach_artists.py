@@ -212,3 +212,15 @@ def test_what_a_score_means_for_new_artists() -> None:
     assert "expect as much for an artist it has never heard" in meaning_for_new_artists(12, 12)
     assert "of 4 of 12 tracks are known" in meaning_for_new_artists(4, 12)
     assert "expect less for an artist it has never heard" in meaning_for_new_artists(0, 12)
+
+
+def test_whoever_goes_on_with_folders_of_artists_gets_a_score_all_the_same(tmp_path: Path) -> None:
+    for name in ("Ann", "Bob", "Cy"):
+        for number in range(2):
+            tagged(tmp_path / name / f"{number}.flac", artist=name)
+    lessons, warnings = LessonSource(tmp_path, anyway=True).lessons()
+    assert {lesson.group for lesson in lessons} == {""} and "telling these artists apart" in warnings[-1]
+
+    tagged(tmp_path / "Cy" / "2.flac", artist="Dee")  # one folder of two artists: they can be kept apart
+    lessons, warnings = LessonSource(tmp_path, anyway=True).lessons()
+    assert all(lesson.group for lesson in lessons) and not warnings

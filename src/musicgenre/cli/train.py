@@ -33,6 +33,10 @@ def train(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, max=256, help="Processes that prepare; default one a core.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, max=256, help="Threads of one training; default: PyTorch's."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder.
@@ -74,7 +78,7 @@ def train(
             seeds=seeds,
             folds=folds,
             resume=resume,
-            hardware=Hardware(accelerator, devices, precision),
+            hardware=Hardware(accelerator, devices, precision, threads),
             store=store,
             jobs=jobs or usable_cores(),
             report=report_line,

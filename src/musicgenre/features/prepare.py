@@ -44,6 +44,7 @@ from musicgenre.features.jobs import (
 )
 
 DTYPES = ("float32", "float16")
+_NOT_HEARD_S = 0.01  # so much of silence at the end of a segment says nothing
 _STALE_S = 24 * 3600.0  # no preparation leaves a file half written for a day
 
 Progress = Callable[[int, int], None]
@@ -306,10 +307,10 @@ class _Work:
             return
 
         duration_s = duration_s_of(track)
-        if duration_s is None or duration_s >= (segment_s or SHORT_TRACK_S):
+        if duration_s is None or duration_s > (segment_s or SHORT_TRACK_S) - _NOT_HEARD_S:
             return
         than = f"a segment of {segment_s:g} s" if segment_s else f"{SHORT_TRACK_S:g} s"
-        self.warnings.append(Skipped(track.track_id, track.path, f"is {duration_s:.6g} s long, shorter than {than}"))
+        self.warnings.append(Skipped(track.track_id, track.path, f"is {duration_s:.2f} s long, shorter than {than}"))
 
     def _ready(self, track: Track, outcome: Outcome) -> ReadyTrack | None:
         """Count a track and say which of its rows the store takes; `None` for one that failed."""

@@ -120,6 +120,14 @@ def groups_of(names: Sequence[set[str]]) -> list[str]:
     return [min(shared[group], default="") for group in groups]
 
 
+def one_artist_each(lessons: Sequence[Lesson]) -> bool:
+    """Whether the tracks of every class are by one artist, known by name."""
+    groups: dict[str, set[str]] = {}
+    for lesson in lessons:
+        groups.setdefault(lesson.label, set()).add(lesson.group)
+    return all(len(own) == 1 and "" not in own for own in groups.values())
+
+
 def refuse_artist_tree(source: Path, lessons: Sequence[Lesson], tags: Mapping[Path, TrackTags]) -> None:
     """Refuse a folder tree whose classes are artists.
 

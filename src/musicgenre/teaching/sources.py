@@ -9,7 +9,15 @@ from pathlib import Path
 from musicgenre._text import printable
 from musicgenre.audio import find_audio_files
 from musicgenre.errors import DataError
-from musicgenre.teaching.artists import FROM_TAGS, NONE, TrackTags, read_all_tags, refuse_artist_tree, with_artists
+from musicgenre.teaching.artists import (
+    FROM_TAGS,
+    NONE,
+    TrackTags,
+    one_artist_each,
+    read_all_tags,
+    refuse_artist_tree,
+    with_artists,
+)
 from musicgenre.teaching.from_tags import lessons_from_tags
 from musicgenre.teaching.lessons import Lesson, gather_lessons
 
@@ -66,7 +74,13 @@ class LessonSource:
         wanted: Sequence[str] = self.artists
         if not wanted and not any(lesson.group for lesson in lessons):
             wanted = (FROM_TAGS,)
-        return with_artists(lessons, self.place, wanted, tags, first_level=2), warnings
+        lessons = with_artists(lessons, self.place, wanted, tags, first_level=2)
+
+        # who goes on with folders of artists is told how well these are told apart: no artist is in two of them
+        if self.anyway and not self.artists and one_artist_each(lessons):
+            lessons = tuple(replace(item, group="") for item in lessons)
+            warnings += ("every folder is one artist: the score is about telling these artists apart, not genres",)
+        return lessons, warnings
 
     def _from_tags(self, fewest_labels: int, report: Callable[[str], None]) -> Lessons:
         if not self.place.is_dir():

@@ -59,6 +59,8 @@ class Hardware:
         How many of them.
     precision : {"32-true", "bf16-mixed", "16-mixed"}
         As Lightning names it.
+    threads : int or None
+        Threads of one training on the CPU; None: as PyTorch chooses, all cores mostly.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class Hardware:
     accelerator: str = "cpu"
     devices: int = 1
     precision: str = "32-true"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -114,7 +117,7 @@ def fit_network(
     Returns
     -------
     dict
-        `best_epoch` and `epochs`, for the run's description.
+        `best_epoch`, `epochs` and `threads`, for the run's description.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def fit_network(
         state = folder.resume_state
     memory = keeping_freed_memory() if hardware.device().type == "cpu" else nullcontext()
     try:
-        with _quiet_and_repeatable(), memory:
+        with _quiet_and_repeatable(hardware.threads), memory:
             trainer = _trainer(folder, settings, hardware, books)
             # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
             trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
@@ -167,7 +170,11 @@ def fit_network(
     restore(network, read_safetensors(folder.weights)[0])
     watched = folder.read_metrics(settings.monitor)
     best = max(watched) if settings.is_better_higher else min(watched)
-    return {"best_epoch": watched.index(best), "epochs": len(watched)}
+    return {
+        "best_epoch": watched.index(best),
+        "epochs": len(watched),
+        "threads": hardware.threads or torch.get_num_threads(),
+    }
 
 
 def fit_classical(
@@ -269,16 +276,19 @@ def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, b
 
 
 @contextmanager
-def _quiet_and_repeatable() -> Iterator[None]:
-    """Hush Lightning's notes for a while, and leave PyTorch's global switches as they were."""
+def _quiet_and_repeatable(threads: int | None) -> Iterator[None]:
+    """Hush Lightning's notes and keep to a number of threads, and leave PyTorch's global switches as they were."""
     loggers = [logging.getLogger(name) for name in CHATTER]
     levels = [logger.level for logger in loggers]
     deterministic = torch.are_deterministic_algorithms_enabled()  # Lightning sets it and leaves it so
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
     try:
         with warnings.catch_warnings():
             hush()
             yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads_before)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

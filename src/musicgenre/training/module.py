@@ -134,10 +134,12 @@ class SingleLabelModule(TrainingModule):
         """Summed loss, then of every class its hits, how often it is true and how often it is answered."""
         if targets.ndim == 2:
             targets = targets.argmax(dim=1)  # of blended examples the larger share counts
-        answers, n_classes = logits.argmax(dim=1), logits.shape[1]
-        hits = torch.bincount(targets[answers == targets], minlength=n_classes)
-        true, answered = (torch.bincount(classes, minlength=n_classes) for classes in (targets, answers))
-        return torch.cat([loss.float().reshape(1) * len(targets), hits.float(), true.float(), answered.float()])
+        # by comparison, not by counting: no step waits for a number
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        true = targets[:, None] == classes
+        answered = logits.argmax(dim=1)[:, None] == classes
+        counts = [(true & answered).sum(0), true.sum(0), answered.sum(0)]
+        return torch.cat([loss.float().reshape(1) * len(targets), *(count.float() for count in counts)])
 
     def scores(self, part: str, totals: list[float]) -> dict[str, float]:
         """Loss and accuracy; for the validation part also F1, mean over classes."""
