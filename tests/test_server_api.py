@@ -319,7 +319,8 @@ def test_the_document_says_every_problem_of_every_address(client: TestClient) ->
         assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "application/octet-stream"}
         assert "text/event-stream" in operation["responses"]["200"]["content"]
     for operations in document["paths"].values():
-        for operation in operations.values():
+        for method, operation in operations.items():
+            assert method == "get" or "403" in operation["responses"], "pages of other sites are told so"
             assert operation["summary"] and operation["description"]
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
