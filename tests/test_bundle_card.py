@@ -26,6 +26,13 @@ def test_json_round_trip() -> None:
     assert BundleCard.from_json(CARD.to_json(), "x") == CARD
 
 
+@pytest.mark.parametrize("mixture", [0, 7, "mean", [1.0]])
+def test_a_mixture_that_is_none_is_refused(mixture: Any) -> None:
+    values = json.loads(CARD.to_json()) | {"mixture": mixture}
+    with pytest.raises(BundleError, match="tiny"):
+        BundleCard.from_json(json.dumps(values), "x")
+
+
 def test_unknown_keys_of_the_same_format_are_left_alone() -> None:
     values = json.loads(CARD.to_json()) | {"colour": "blue"}
     assert BundleCard.from_json(json.dumps(values), "x") == CARD

@@ -103,6 +103,7 @@ def test_a_plan_touches_nothing_and_an_undo_gives_every_byte_back(music: Path) -
         ("keep", (), ("jazz", "bebop")),
         ("merge", ("Rock", "Jazz"), ("Rock", "Jazz", "bebop")),
         ("merge", ("jazz", "bebop"), None),
+        ("merge", ("Be-Bop", "!!!"), ("Be-Bop", "!!!", "jazz")),
         ("replace", ("Rock",), ("jazz", "bebop")),
         ("replace", ("jazz", "bebop"), None),
     ],
@@ -661,6 +662,10 @@ class TestCommands:
         done = run("library", "undo", "--last", "--yes")
         assert done.returncode == 0 and b"2 given back" in done.stderr and contents(music) == before
         assert b"undo" in run("library", "history").stdout
+        again = run("library", "undo", "--last", "--yes")  # takes the undo back, and says so
+        assert b"2 written again" in again.stderr and read_tags(music / "c.m4a").genres == ("jazz",)
+        done = run("library", "undo", "--last", "--yes")
+        assert b"2 given back" in done.stderr and contents(music) == before
         assert run("library", "undo", "--since", "2020-01-01", "--yes").stdout == b"nothing to take back\n"
         assert b"forgot" in run("library", "history", "prune", "--older-than", "2999-01-01", "--yes").stdout
 

@@ -136,6 +136,17 @@ def test_a_failing_call_rolls_back_and_a_good_one_keeps_the_old_version(
     assert set(run_pipeline(own / "mine.yaml").states.values()) == {"cached"}, "it is not held against itself"
 
 
+def test_what_has_answered_stays_served_when_the_server_is_gone(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = "deploy: {models: served, address: 'http://127.0.0.1:9'}"
+    (own / "mine.yaml").write_text(FILE.replace("EPOCHS", "20").replace("deploy: {models: served}", served))
+    assert run_pipeline(own / "mine.yaml").states["smoke"] == "ran"
+    monkeypatch.setattr(running, "check_answer", refuse)
+    gone = run_pipeline(own / "mine.yaml")
+    assert gone.states["smoke"] == "refused" and gone.states["install"] == "cached"
+    assert (own / "served" / "current").read_text() == "v0001\n"
+    assert "rolled back" not in [line.get("event") for line in lines(own)]
+
+
 def test_a_first_version_that_fails_leaves_nothing_served(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(own / "served")
 

@@ -437,7 +437,7 @@ def test_a_search_that_is_killed_goes_on_and_two_workers_share_it(data: Path, tm
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=2 * GUARD_S, check=False)
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=GUARD_S, check=False)
     assert done.returncode == 0, done.stderr
     trials = trials_of(tmp_path / "study")
     assert [number for number, _, _, _ in trials] == list(range(6))

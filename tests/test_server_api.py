@@ -319,7 +319,8 @@ def test_the_document_says_every_problem_of_every_address(client: TestClient) ->
         assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "application/octet-stream"}
         assert "text/event-stream" in operation["responses"]["200"]["content"]
     for operations in document["paths"].values():
-        for operation in operations.values():
+        for method, operation in operations.items():
+            assert method == "get" or "403" in operation["responses"], "pages of other sites are told so"
             assert operation["summary"] and operation["description"]
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
@@ -329,15 +330,31 @@ def test_the_document_says_every_problem_of_every_address(client: TestClient) ->
 
 
 def test_examples_of_the_document_have_the_shapes_they_are_of(client: TestClient) -> None:
-    responses = client.get("/openapi.json").json()["paths"]["/v1/classify"]["post"]["responses"]
-    schemas.ClassifyAnswers(**responses["200"]["content"]["application/json"]["example"])
-    examples = [
-        response["content"]["application/problem+json"] for status, response in responses.items() if status != "200"
-    ]
-    assert sum("example" in content for content in examples) >= 4
-    for content in examples:
-        if "example" in content:
-            schemas.Problem(**content["example"])
+    paths = client.get("/openapi.json").json()["paths"]
+    shapes = {
+        "/v1/classify": schemas.ClassifyAnswers,
+        "/v1/embed": schemas.EmbedAnswers,
+        "/v1/similar": schemas.SimilarAnswers,
+        "/v1/plan": schemas.PlanTracks,
+        "/v1/plan/decisions": schemas.PlanTracks,
+        "/healthz": schemas.State,
+        "/readyz": schemas.State,
+    }
+    for path, shape in shapes.items():
+        for operation in paths[path].values():
+            shape(**operation["responses"]["200"]["content"]["application/json"]["example"])
+    asked = paths["/v1/plan/decisions"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    schemas.Decisions(**asked)
+
+    n_problems = 0
+    for operations in paths.values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    problem = schemas.Problem(**response["content"]["application/problem+json"]["example"])
+                    assert problem.status == int(status)
+                    n_problems += 1
+    assert n_problems > 40
 
 
 @pytest.mark.parametrize("query", ["", "?timeline=true", "?top=0"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import sigmoid, softmax
-from musicgenre._text import LONGEST_NAME, is_plain_name
+from musicgenre._text import LONGEST_NAME, is_plain_name, short_repr
 from musicgenre.audio import Level
 from musicgenre.bundle.stages import Stage
 from musicgenre.errors import BundleError, DataError
@@ -199,6 +199,11 @@ class BundleCard:
                 f"the card of {self.name!r} has {len(self.tag_scales)} tag_scales and {len(self.tag_biases)} "
                 "tag_biases",
                 valid="As many of one as of the other",
+            )
+
+        if not isinstance(self.mixture, Mapping):
+            raise BundleError(
+                f"the card of {self.name!r} has the mixture {short_repr(self.mixture)}", valid="A mapping"
             )
 
         self.hearing_level  # noqa: B018 - refuses a level that is none

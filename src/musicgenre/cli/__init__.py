@@ -213,6 +213,8 @@ def main() -> None:
         if presses or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
             say_interrupted("interrupted")
             sys.exit(_INTERRUPTED)
+        if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+            raise MemoryError("no thread could be started") from error  # where memory or processes are limited
         if not isinstance(error, OSError):
             if _debug.is_wanted():
                 raise

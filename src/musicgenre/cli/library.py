@@ -33,6 +33,9 @@ from musicgenre.cli.library_watch import watch
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from musicgenre.library.journal import Change, Journal
     from musicgenre.library.plan import PlanRow
     from musicgenre.library.write import Left, Written
 
@@ -321,8 +324,10 @@ def undo(
         if not changes:
             typer.echo("nothing to take back")
             return
+        # of an undo that is taken back the genres stand in the files again: nobody shall think that they went
+        is_again = _writes_again(journal, changes)
         if not yes:
-            _ask(f"Take back {len(changes)} changes?")
+            _ask(f"Write {len(changes)} changes again?" if is_again else f"Take back {len(changes)} changes?")
         try:
             with counting("taking back", quiet=quiet) as update:
                 outcomes = []
@@ -333,7 +338,16 @@ def undo(
             settle_open(journal)
             say_interrupted("interrupted: every file is whole; the same command goes on")
             raise typer.Exit(_INTERRUPTED) from None
-    raise typer.Exit(_report(outcomes, "given back"))
+    raise typer.Exit(_report(outcomes, "written again" if is_again else "given back"))
+
+
+def _writes_again(journal: Journal, changes: Sequence[Change]) -> bool:
+    """Whether taking these back takes back an undo, and not an undo of an undo."""
+    taken_back = {change.id: change.takes_back for change in journal.changes()}
+    steps, place = 0, changes[0].takes_back
+    while place is not None:
+        steps, place = steps + 1, taken_back.get(place)
+    return steps % 2 == 1
 
 
 history = typer.Typer(help="What was written, and when.", invoke_without_command=True)

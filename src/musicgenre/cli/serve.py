@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-from musicgenre.cli._options import GenreChoice, GenresOption
+from musicgenre.cli._options import GenreChoice
 
 _PREFIX = "MUSICGENRE_SERVE_"
 
 
+_GenresOption = Annotated[
+    GenreChoice,
+    typer.Option("--genres", envvar=f"{_PREFIX}GENRES", help="'wide': genres beyond the ten, by tags, uncalibrated."),
+]
 _IndexOption = Annotated[
     Path | None,
     typer.Option("--index", envvar=f"{_PREFIX}INDEX", help="A file of `musicgenre embed`, to find similar tracks in."),
@@ -35,7 +39,7 @@ def serve(
             "--model", envvar=f"{_PREFIX}MODEL", help="A model to hear with; repeatable, the first is asked."
         ),
     ] = None,
-    genres: GenresOption = GenreChoice.ten,
+    genres: _GenresOption = GenreChoice.ten,
     jobs: Annotated[
         int | None, typer.Option("--jobs", envvar=f"{_PREFIX}JOBS", min=1, max=256, help="Tracks at a time.")
     ] = None,

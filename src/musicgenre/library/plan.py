@@ -218,8 +218,8 @@ def decide(
     else:
         genres = proposed
         if policy == "merge" and not (update_own and is_ours):
-            known = {name.casefold() for name in row.now}
-            genres = row.now + tuple(name for name in proposed if name.casefold() not in known)
+            known = {_key(name) for name in row.now}
+            genres = row.now + tuple(name for name in proposed if _key(name) not in known)
         if genres == row.now:
             why = "same"
         else:
@@ -316,3 +316,8 @@ def _texts(value: Any, name: str, refused: Any) -> tuple[str, ...]:
 def _is_storable(record: Mapping[str, Any]) -> bool:
     """Whether every name is text in UTF-8; the raw bytes of others become escapes."""
     return not any("\ud800" <= character <= "\udfff" for character in str(record["path"]))
+
+
+def _key(genre: str) -> str:
+    """What spellings of one genre have in common, as `Hip-Hop` and `hiphop`; of a name of signs alone, the name."""
+    return "".join(filter(str.isalnum, genre.casefold())) or genre

@@ -194,7 +194,13 @@ async def begin_session(request: Request) -> Response:
     return response
 
 
-@router.delete("/v1/session", status_code=204, response_class=Response, tags=["about"])
+@router.delete(
+    "/v1/session",
+    status_code=204,
+    response_class=Response,
+    responses=problems_of("foreign-origin"),
+    tags=["about"],
+)
 async def end_session() -> Response:
     """Take the cookie back."""
     response = Response(status_code=204)

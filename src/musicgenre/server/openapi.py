@@ -54,7 +54,7 @@ _EXAMPLES: dict[str, ProblemError] = {
         next_step="Ask again in 8 s",
     ),
 }
-_EXAMPLE_ANSWER = {
+_EXAMPLE_ANSWER: dict[str, Any] = {
     "path": "song.mp3",
     "duration_s": 214.3,
     "heard_s": 17.95,
@@ -70,6 +70,36 @@ _EXAMPLE_ANSWER = {
     "reason": None,
 }
 
+_EXAMPLE_TRACK: dict[str, Any] = {
+    **{"row": 0, "name": "song.mp3", "folder": "Album", "artist": "Somebody", "album": "Album", "title": "Song"},
+    **{"now": ["Other"], "after": ["Jazz"], "write": True, "can_write": True, "confidence": 0.93, "why": "heard"},
+    "note": "",
+}
+_EXAMPLES_OF_ANSWERS: dict[str, Any] = {
+    "/v1/classify": {"answers": [_EXAMPLE_ANSWER]},
+    "/v1/embed": {
+        "answers": [
+            {
+                **{"path": "song.mp3", "vector": [0.12, -0.4, 0.03], "model": "default", "model_sha256": "5f1c..."},
+                **{"what": "embedding", "pool": "mean", "coverage": "18", "warnings": [], "error": None},
+            }
+        ]
+    },
+    "/v1/similar": {
+        "answers": [
+            {
+                **{"track": "song.mp3", "model": "default", "warnings": [], "error": None},
+                "neighbours": [{"row": 41, "path": "Album/other.mp3", "cosine": 0.91}],
+            }
+        ]
+    },
+    "/v1/plan": {"n_rows": 1, "rows": [_EXAMPLE_TRACK]},
+    "/v1/plan/decisions": {"n_rows": 1, "rows": [_EXAMPLE_TRACK]},
+    "/healthz": {"status": "alive"},
+    "/readyz": {"status": "ready"},
+}
+_EXAMPLE_DECISIONS = {"decisions": [{"row": 0, "write": True, "genres": ["Swing"]}, {"row": 1, "write": False}]}
+
 
 def problems_of(*kinds: str) -> dict[int | str, dict[str, Any]]:
     """Describe the problems that an address may answer with."""
@@ -77,8 +107,7 @@ def problems_of(*kinds: str) -> dict[int | str, dict[str, Any]]:
     for kind in kinds:
         status, title = KINDS[kind]
         content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
-        if kind in _EXAMPLES:
-            content["example"] = _EXAMPLES[kind].as_dict()
+        content["example"] = _EXAMPLES.get(kind, ProblemError(kind, title[:1].lower() + title[1:])).as_dict()
         described[status] = {"description": f"{title}.", "content": {MEDIA_TYPE: content}}
         if kind == "busy":
             described[status]["headers"] = {
@@ -108,8 +137,11 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path, operations in whole["paths"].items():
         for operation in operations.values():
             _complete(path, operation)
-    answer = whole["paths"]["/v1/classify"]["post"]["responses"]["200"]["content"]
-    answer["application/json"]["example"] = {"answers": [_EXAMPLE_ANSWER]}
+    for path, example in _EXAMPLES_OF_ANSWERS.items():
+        for operation in whole["paths"][path].values():
+            operation["responses"]["200"]["content"]["application/json"]["example"] = example
+    asked = whole["paths"]["/v1/plan/decisions"]["post"]["requestBody"]["content"]
+    asked["application/json"]["example"] = _EXAMPLE_DECISIONS
     app.openapi_schema = whole
     return whole
 
