@@ -203,7 +203,7 @@ class BundleCard:
 
         if not isinstance(self.mixture, Mapping):
             raise BundleError(
-                f"the card of {self.name!r} has the mixture {short_repr(self.mixture)}", valid="A mapping"
+                f"the card of {self.name!r} has a damaged mixture ({short_repr(self.mixture)})", valid="A mapping"
             )
 
         self.hearing_level  # noqa: B018 - refuses a level that is none
