@@ -1,4 +1,4 @@
-"""Take the pictures of the page that docs/serve.md shows, with a chromium of the system.
+"""Take the pictures of the page that docs/page.md shows, with a chromium of the system.
 
 Run: python scripts/page_pictures.py        serves the default model on examples/, writes docs/pictures/*.png
 """

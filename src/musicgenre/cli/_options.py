@@ -1,13 +1,13 @@
-"""Plumbing shared by commands: `--set key=value`, `--max-duration-s`, tracks that failed, and playlists."""
+"""Plumbing shared by commands: `--set key=value`, `--max-duration-s`, reports, tracks that failed, and playlists."""
 
 from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from musicgenre.features.prepare import Skipped
 
 _LISTED_AT_MOST = 50
+
+_Format = TypeVar("_Format", bound=StrEnum)
 
 MaxDuration = Annotated[
     float | None,
@@ -39,6 +41,41 @@ GenresOption = Annotated[
     GenreChoice, typer.Option("--genres", help="'wide': families and genres beyond the ten, by tags, uncalibrated.")
 ]
 """The option of commands that name genres."""
+
+
+def format_of(
+    chosen: _Format | None, output: Path | None, by_suffix: Mapping[str, _Format], on_screen: _Format
+) -> _Format:
+    """Choose a report's format: what was asked for, else what the suffix of the output says.
+
+    Raises
+    ------
+    UsageError
+        The suffix says nothing.
+    """
+    if chosen is not None:
+        return chosen
+    if output is None:
+        return on_screen
+    if output.suffix.lower() not in by_suffix:
+        raise UsageError(
+            f"cannot tell the format of {output.name!r}",
+            valid=f"a name that ends in {', '.join(by_suffix)}",
+            next_step="Or give --format",
+        )
+    return by_suffix[output.suffix.lower()]
+
+
+def write_or_print(text: str, output: Path | None, *, overwrite: bool) -> None:
+    """Write a report to a file and say so, or print it."""
+    from musicgenre._files import write_text_atomic, writing_result
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with writing_result(output, "Give another --output"):
+        write_text_atomic(output, text, overwrite=overwrite)
+    typer.echo(f"wrote {output}")
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

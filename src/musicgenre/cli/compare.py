@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from musicgenre.cli._options import format_of, write_or_print
 from musicgenre.cli.evaluate import Part, Pooling
-from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.evaluation.ranking import Ranking
@@ -72,7 +72,7 @@ def compare(
     from musicgenre._outputs import refuse_overwriting
     from musicgenre.runs.folder import files_of_runs
 
-    kind = TableFormat.json if as_json else _choose_format(output_format, output)
+    kind = TableFormat.json if as_json else format_of(output_format, output, _BY_SUFFIX, TableFormat.text)
     inputs = [path for run in runs for path in files_of_runs(run)]
     if output is not None:
         refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
@@ -84,27 +84,15 @@ def compare(
     in_words = len(runs) == _PAIR and kind in (TableFormat.text, TableFormat.json) and figures is None
     if in_words and measure is None and against is None:
         pair = compare_runs(runs[0], runs[1], part=part.value, pooling=chosen)
-        _write(pretty_json(pair.as_dict()) if kind is TableFormat.json else pair.to_text(), output, overwrite)
+        write_or_print(
+            pretty_json(pair.as_dict()) if kind is TableFormat.json else pair.to_text(), output, overwrite=overwrite
+        )
         return
 
     ranking = rank(runs, against=against, measure=measure, part=part.value, pooling=chosen)
     if figures is not None:
         _save_figures(ranking, figures, overwrite=overwrite)
-    _write(_render(ranking, kind), output, overwrite)
-
-
-def _choose_format(chosen: TableFormat | None, output: Path | None) -> TableFormat:
-    if chosen is not None:
-        return chosen
-    if output is None:
-        return TableFormat.text
-    if output.suffix.lower() not in _BY_SUFFIX:
-        raise UsageError(
-            f"cannot tell the format of {output.name!r}",
-            valid=f"a name that ends in {', '.join(_BY_SUFFIX)}",
-            next_step="Or give --format",
-        )
-    return _BY_SUFFIX[output.suffix.lower()]
+    write_or_print(_render(ranking, kind), output, overwrite=overwrite)
 
 
 def _render(ranking: Ranking, kind: TableFormat) -> str:
@@ -129,15 +117,3 @@ def _save_figures(ranking: Ranking, folder: Path, *, overwrite: bool) -> None:
     with writing_result(folder, "Give another --figures"):
         written = save_figures(ranking, folder)
     typer.echo(f"wrote {len(written)} figures to {folder}", err=True)
-
-
-def _write(text: str, output: Path | None, overwrite: bool) -> None:
-    """Write to a file and say so, or to the screen."""
-    from musicgenre._files import write_text_atomic, writing_result
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    with writing_result(output, "Give another --output"):
-        write_text_atomic(output, text, overwrite=overwrite)
-    typer.echo(f"wrote {output}")

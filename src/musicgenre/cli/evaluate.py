@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from musicgenre.cli._options import format_of, write_or_print
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,13 +95,13 @@ def evaluate(
     from musicgenre._outputs import refuse_overwriting
     from musicgenre.runs.folder import files_of_runs, is_study
 
-    kind = _choose_format(output_format, output)
+    kind = format_of(output_format, output, _BY_SUFFIX, ReportFormat.text)
     if output is not None:
         inputs = [*files_of_runs(run), *(path for path in (run, data, labels_map) if path is not None)]
         refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
 
     if (run / "search.json").is_file():
-        _write(_search_report(run, kind, is_pooled=pooling is not None), output, overwrite)
+        write_or_print(_search_report(run, kind, is_pooled=pooling is not None), output, overwrite=overwrite)
         return
 
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
@@ -112,7 +113,7 @@ def evaluate(
             next_step="Name those with --data, or leave them out",
         )
     elif is_study(run):
-        _write(_study(run, kind, "test" if part is None else part.value, chosen), output, overwrite)
+        write_or_print(_study(run, kind, "test" if part is None else part.value, chosen), output, overwrite=overwrite)
         return
     else:
         from musicgenre.evaluation.evaluate import evaluate as evaluate_run
@@ -122,7 +123,7 @@ def evaluate(
     from musicgenre.evaluation.html import render_html
 
     render = {ReportFormat.text: report.to_text, ReportFormat.json: report.to_json}
-    _write(render_html(report) if kind is ReportFormat.html else render[kind](), output, overwrite)
+    write_or_print(render_html(report) if kind is ReportFormat.html else render[kind](), output, overwrite=overwrite)
     if output is not None:
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
@@ -191,29 +192,3 @@ def _search_report(folder: Path, kind: ReportFormat, *, is_pooled: bool) -> str:
         return render_search(folder)
     report = report_search(folder)
     return pretty_json(report.as_dict()) if kind is ReportFormat.json else report.to_text()
-
-
-def _choose_format(chosen: ReportFormat | None, output: Path | None) -> ReportFormat:
-    if chosen is not None:
-        return chosen
-    if output is None:
-        return ReportFormat.text
-    if output.suffix.lower() not in _BY_SUFFIX:
-        raise UsageError(
-            f"cannot tell the format of {output.name!r}",
-            valid=f"a name that ends in {', '.join(_BY_SUFFIX)}",
-            next_step="Or give --format",
-        )
-    return _BY_SUFFIX[output.suffix.lower()]
-
-
-def _write(text: str, output: Path | None, overwrite: bool) -> None:
-    """Write to a file and say so, or to the screen."""
-    from musicgenre._files import write_text_atomic, writing_result
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    with writing_result(output, "Give another --output"):
-        write_text_atomic(output, text, overwrite=overwrite)
-    typer.echo(f"wrote {output}")
