@@ -7,19 +7,18 @@ the items that the dead one had, and holds back while results are not taken.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
 import socket
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from musicgenre import _debug
 from musicgenre._parallel import one_thread_each
-from musicgenre.cluster.connect import EXTRA, Cluster, naming_node
+from musicgenre.cluster.connect import EXTRA, Cluster, enter_folder, naming_node
 from musicgenre.errors import MusicgenreError, UsageError, needing
 
 Item = TypeVar("Item")
@@ -133,8 +132,7 @@ class _Actor:
     """What Ray Data keeps in a process: loads once, then works on items."""
 
     def __init__(self, make: Callable[[], Callable[[list[Any]], list[Any]]], folder: str) -> None:
-        with suppress(OSError):  # a node without this folder; names that count from here are not found there
-            os.chdir(folder)
+        enter_folder(folder)
         self._for_life = ExitStack()
         self._for_life.enter_context(one_thread_each())
         # An error in here would be lost, and Ray try again: it is told in the place of the first results.

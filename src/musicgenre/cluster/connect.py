@@ -12,11 +12,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from musicgenre import _debug
+from musicgenre._files import temporary_folder
 from musicgenre._parallel import usable_cores
 from musicgenre._privacy import TELEMETRY_OFF
 from musicgenre._telling import tell
@@ -142,7 +144,13 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         place = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        return ray.remote(function_of(function)).options(num_cpus=0, scheduling_strategy=place).remote()
+        folder = str(Path.cwd())
+
+        def answer() -> Any:  # a `partial` and the like Ray does not take
+            enter_folder(folder)
+            return function()
+
+        return ray.remote(answer).options(num_cpus=0, scheduling_strategy=place).remote()
 
     def _check_versions(self) -> None:
         """Refuse nodes with another Python, Ray or musicgenre."""
@@ -200,10 +208,10 @@ def connected(
         how: dict[str, Any] = {"log_to_driver": _debug.is_wanted(), "logging_level": logging.ERROR}
         if address is None:
             # Its sockets lie there too, whose names may not be long: so never in a TMPDIR.
-            place = "/tmp" if os.name == "posix" else None
-            folder = tempfile.TemporaryDirectory(prefix="musicgenre-ray-", dir=place, ignore_cleanup_errors=True)
+            place = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())
+            folder = stack.enter_context(temporary_folder(place / "musicgenre-ray"))
             how |= {
-                "_temp_dir": stack.enter_context(folder),
+                "_temp_dir": str(folder),
                 "num_cpus": n_cpus or usable_cores(),
                 "object_store_memory": object_store_bytes,
                 "include_dashboard": False,
@@ -247,13 +255,10 @@ def own_error(error: BaseException) -> MusicgenreError | None:
     return None
 
 
-def function_of(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a plain function of a `partial` and the like, which Ray does not take."""
-
-    def call() -> Any:
-        return function()
-
-    return call
+def enter_folder(folder: str) -> None:
+    """Let names that count from a folder be found on this node too; one without it finds none of them."""
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 def _start(address: str | None, how: dict[str, Any]) -> None:
