@@ -189,7 +189,7 @@ def test_a_killed_driver_loses_what_was_not_written_and_resuming_doubles_nothing
     assert rows_of(output) == lines_of(desk / "one.jsonl")
     done = run("classify", "music", *words, "--resume", "--coverage", "full", cwd=desk)
     assert done.returncode == 2
-    assert b"holds partitions of another run: coverage None, not 'full'" in done.stderr
+    assert b"holds partitions of another run: coverage 'default', not 'full'" in done.stderr
     assert rows_of(output) == lines_of(desk / "one.jsonl")
 
 
@@ -227,6 +227,58 @@ def test_a_node_with_another_model_or_none_is_named(three_nodes: Any) -> None:
             cluster.check_nodes(checksum, "a" * 64, "the model mine")
         with pytest.raises(BundleError, match=r"on the node .*, there is no bundle 'mine'"):
             cluster.check_nodes(lambda: checksum(missing=True), "a" * 64, "the model mine")
+
+
+def test_a_node_that_comes_later_with_another_model_hears_nothing(desk: Path, three_nodes: Any) -> None:
+    from musicgenre.cluster.actors import in_actors
+    from musicgenre.cluster.connect import connected
+    from musicgenre.cluster.hearing import Answers
+
+    hearing = Answers({"model": str(desk / "toy.onnx")})
+    hearing.made_with["model_sha256"] = "b" * 64
+    with connected(three_nodes.address) as cluster:
+        told = r"on the node .*, there is another version of the model toy: [0-9a-f]{12}\. b{12}, by its checksum"
+        with pytest.raises(UsageError, match=told):
+            list(in_actors(cluster, hearing, [str(desk / "music" / "00.wav")]))
+
+
+def test_an_item_that_kills_its_workers_is_given_up_alone(three_nodes: Any) -> None:
+    from musicgenre.cluster.actors import in_actors
+    from musicgenre.cluster.connect import connected
+
+    def make() -> Any:
+        def double(numbers: list[int]) -> list[int]:
+            if 5 in numbers:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return [2 * number for number in numbers]
+
+        return double
+
+    with connected(three_nodes.address) as cluster:
+        found = list(in_actors(cluster, make, range(10), n_actors=2))
+    assert sorted(found, key=lambda pair: pair[0]) == [
+        (number, None if number == 5 else 2 * number) for number in range(10)
+    ]
+
+
+def test_nodes_with_other_versions_are_refused(three_nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from musicgenre.cluster.connect import connected
+
+    monkeypatch.setattr("musicgenre.cluster.connect.__version__", "9.9")
+    told = r"the node .* has Python .*, musicgenre \d.*\. .*, musicgenre 9\.9, as here\. Install the same versions"
+    with pytest.raises(UsageError, match=told), connected(three_nodes.address):
+        pass
+
+
+def test_a_node_without_musicgenre_can_say_so() -> None:
+    from ray import cloudpickle
+
+    from musicgenre.cluster.connect import _asked_from, _version_question
+
+    code = "import sys; sys.modules['musicgenre'] = None; import pickle; print(pickle.load(sys.stdin.buffer)())"
+    question = cloudpickle.dumps(_asked_from("/", _version_question()))
+    done = subprocess.run([sys.executable, "-c", code], input=question, capture_output=True, check=True)
+    assert done.stdout.strip().endswith(b", musicgenre none"), done
 
 
 def test_more_workers_than_cores_are_refused(desk: Path, here: list[str]) -> None:

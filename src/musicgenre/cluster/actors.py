@@ -7,18 +7,19 @@ the items that the dead one had, and holds back while results are not taken.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 import socket
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from musicgenre import _debug
 from musicgenre._parallel import one_thread_each
-from musicgenre.cluster.connect import EXTRA, Cluster, enter_folder, naming_node
+from musicgenre.cluster.connect import EXTRA, Cluster, naming_node
 from musicgenre.errors import MusicgenreError, UsageError, needing
 
 Item = TypeVar("Item")
@@ -132,7 +133,8 @@ class _Actor:
     """What Ray Data keeps in a process: loads once, then works on items."""
 
     def __init__(self, make: Callable[[], Callable[[list[Any]], list[Any]]], folder: str) -> None:
-        enter_folder(folder)
+        with suppress(OSError):  # a node without that folder finds no names that count from there
+            os.chdir(folder)
         self._for_life = ExitStack()
         self._for_life.enter_context(one_thread_each())
         # An error in here would be lost, and Ray try again: it is told in the place of the first results.

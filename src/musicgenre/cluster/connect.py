@@ -144,13 +144,8 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         place = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        folder = str(Path.cwd())
-
-        def answer() -> Any:  # a `partial` and the like Ray does not take
-            enter_folder(folder)
-            return function()
-
-        return ray.remote(answer).options(num_cpus=0, scheduling_strategy=place).remote()
+        remote = ray.remote(_asked_from(str(Path.cwd()), function))
+        return remote.options(num_cpus=0, scheduling_strategy=place).remote()
 
     def _check_versions(self) -> None:
         """Refuse nodes with another Python, Ray or musicgenre."""
@@ -255,12 +250,6 @@ def own_error(error: BaseException) -> MusicgenreError | None:
     return None
 
 
-def enter_folder(folder: str) -> None:
-    """Let names that count from a folder be found on this node too; one without it finds none of them."""
-    with suppress(OSError):
-        os.chdir(folder)
-
-
 def _start(address: str | None, how: dict[str, Any]) -> None:
     """Call Ray's own start; what it cannot do becomes an error of ours."""
     import ray
@@ -323,6 +312,20 @@ def _result(answer: Any) -> Any:
             raise own from error
         reason = " ".join(str(getattr(error, "cause", None) or error).split())[:_SHOWN_CHARACTERS]
         raise UsageError(f"it cannot do what it was asked ({reason})", next_step=_ON_EACH_NODE) from error
+
+
+def _asked_from(folder: str, function: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a function that a node calls in the folder of this process, for names that count from there.
+
+    It is sent as it is and stands for itself, so that a node without musicgenre can call it too.
+    """
+
+    def answer() -> Any:
+        with suppress(OSError):  # a node without that folder finds none of those names
+            os.chdir(folder)
+        return function()
+
+    return answer
 
 
 def _version_question() -> Callable[[], str]:
