@@ -160,30 +160,60 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def _findings(findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whether what a report found was found here: the difference of two rows, with an interval."""
+    """Whether what a report found was found here: most are the difference of two rows, with an interval."""
     lines = [
         "## Did the reports' findings hold?",
         "",
         "Ours is the difference in accuracy of two rows of this page, with the 95 % interval of independent shares "
         "(Newcombe 1998, from their own intervals); the rows share their tracks, so it is rather too wide than too "
         "narrow. A finding **held** where the whole interval is on its side, **failed** where it is on the other; "
-        "else these few tracks do not tell. The last column says what should have been equal and was not.",
+        "else these few tracks do not tell. What cannot be judged here says why. The last column says what should have "
+        "been equal and was not.",
         "",
         "| finding | report | ours, 95 % interval | verdict | rows compared | beware |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for entry in findings:
-        names = (entry["better"], entry["worse"])
-        ours, verdict = "not measured", "open"
-        if all(name in records for name in names):
-            better, worse = (records[name]["accuracy"] for name in names)
-            value, low, high = _difference(better, worse)
-            ours = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-            verdict = "**held**" if low > 0 else "**failed**" if high < 0 else "not told"
+        judge = _largest_confusion if "confusion_of" in entry else _held_against
+        ours, verdict, names = ("", f"not judged: {entry['unjudged']}", ())
+        if "unjudged" not in entry:
+            ours, verdict, names = judge(entry, records)
         compared = " against ".join(f"`{name}`" for name in names)
         cells = (entry["finding"], entry["report"], ours, verdict, compared, entry.get("beware", ""))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _held_against(
+    entry: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str, tuple[str, ...]]:
+    """The difference between the row that should be better and the other, the verdict, and both names."""
+    names = (entry["better"], entry["worse"])
+    if not all(name in records for name in names):
+        return "not measured", "open", names
+    value, low, high = _difference(*(records[name]["accuracy"] for name in names))
+    verdict = "**held**" if low > 0 else "**failed**" if high < 0 else "not told"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", verdict, names
+
+
+def _largest_confusion(
+    entry: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str, tuple[str, ...]]:
+    """Whether one label is taken for another more often than any other pair of a row's confusion matrix."""
+    name = entry["confusion_of"]
+    if name not in records:
+        return "not measured", "open", (name,)
+    labels, counts = records[name]["labels"], records[name]["confusion"]
+    wrong: dict[tuple[str, str], float] = {}
+    for truth, row in zip(labels, counts, strict=True):
+        wrong |= {(truth, answer): n for answer, n in zip(labels, row, strict=True) if answer != truth}
+
+    asked = (entry["truth"], entry["answer"])
+    n_tracks = sum(counts[labels.index(asked[0])])
+    ours = f"{asked[0]} taken for {asked[1]}: {wrong[asked]:g} of {n_tracks:g} tracks"
+    most = max(wrong.values())
+    largest = [f"{truth} for {answer}" for (truth, answer), n in wrong.items() if n == most]
+    return f"{ours}; most: {', '.join(largest)} ({most:g})", "**held**" if wrong[asked] == most else "not told", (name,)
 
 
 def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float, float]:
@@ -201,10 +231,19 @@ def _still_open(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -
         reason = row.still_open or ("" if row.record_name in records or row.elsewhere else row.unmeasured)
         if reason:
             reasons.setdefault(reason, []).append(row)
-    lines = ["## Still open", "", "`python scripts/results.py make` trains these, what has most value first.", ""]
+    lines = [
+        "## Still open",
+        "",
+        "`python scripts/results.py make` trains these, what has most value first. Hours are of one core, about: the "
+        "measured time of an epoch by all epochs, folds and seeds.",
+        "",
+    ]
     for reason, own in reasons.items():
-        listed = ", ".join(dict.fromkeys(f"{row.code} {row.recipe}" for row in own))
-        lines.append(f"- {reason[:1].upper()}{reason[1:]}: {listed}.")
+        listed = []
+        for row in own:
+            hours = f" ({row.hours:g} h)" if row.hours else ""
+            listed.append(f"{row.code} {row.recipe}, {row.protocol}{hours}")
+        lines.append(f"- {reason[:1].upper()}{reason[1:]}: {'; '.join(dict.fromkeys(listed))}.")
     return "\n".join(lines) + "\n"
 
 
