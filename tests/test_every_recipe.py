@@ -96,7 +96,7 @@ TWINS = {name for name in list_recipes() if name.startswith("musicnn-mtt")}
 TWINS |= {
     "wav2vec2-finetune-softmax-in-loss", "wavlm-linear-probe", "vggish-tagger", "vggish-tagger-third-block",
     "vggish-tagger-scratch", "vggish-tagger-stream", "vggish-tagger-stream-whole", "vggish-svm", "table-mlp-3s",
-    "table-models-30s-both-parts",
+    "table-models-30s-both-parts", "musicnn-mlp-eight-genres-sgd", "musicnn-mlp-eight-genres-no-batch-norm",
 }  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
