@@ -167,17 +167,20 @@ def _findings(findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mappi
         "Ours is the difference in accuracy of two rows of this page, with the 95 % interval of independent shares "
         "(Newcombe 1998, from their own intervals); the rows share their tracks, so it is rather too wide than too "
         "narrow. A finding **held** where the whole interval is on its side, **failed** where it is on the other; "
-        "else these few tracks do not tell. What cannot be judged here says why. The last column says what should have "
-        "been equal and was not.",
+        "else these few tracks do not tell. A confusion held where it is the most frequent one here too. What cannot "
+        "be judged says why. The last column says what should have been equal and was not.",
         "",
         "| finding | report | ours, 95 % interval | verdict | rows compared | beware |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for entry in findings:
-        judge = _largest_confusion if "confusion_of" in entry else _held_against
-        ours, verdict, names = ("", f"not judged: {entry['unjudged']}", ())
-        if "unjudged" not in entry:
-            ours, verdict, names = judge(entry, records)
+        names: tuple[str, ...] = ()
+        if "unjudged" in entry:
+            ours, verdict = "", f"not judged: {entry['unjudged']}"
+        elif "confusion_of" in entry:
+            ours, verdict, names = _largest_confusion(entry, records)
+        else:
+            ours, verdict, names = _held_against(entry, records)
         compared = " against ".join(f"`{name}`" for name in names)
         cells = (entry["finding"], entry["report"], ours, verdict, compared, entry.get("beware", ""))
         lines.append("| " + " | ".join(cells) + " |")
@@ -213,7 +216,8 @@ def _largest_confusion(
     ours = f"{asked[0]} taken for {asked[1]}: {wrong[asked]:g} of {n_tracks:g} tracks"
     most = max(wrong.values())
     largest = [f"{truth} for {answer}" for (truth, answer), n in wrong.items() if n == most]
-    return f"{ours}; most: {', '.join(largest)} ({most:g})", "**held**" if wrong[asked] == most else "not told", (name,)
+    verdict = "**held**" if wrong[asked] == most else "not told"
+    return f"{ours}; most: {', '.join(largest)} ({most:g})", verdict, (name,)
 
 
 def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float, float]:
