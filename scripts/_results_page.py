@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from _results_judged import sections as judged_sections
@@ -40,7 +40,8 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str
         parts.append(f"## {section['title']}\n\n{section['text']}\n\nData: {'; '.join(titles)}.\n")
         parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
     parts += judged_sections()
-    parts.append(_findings(content.get("finding", ()), records))
+    is_open = {row.record_name for row in rows if row.still_open}
+    parts.append(_findings(content.get("finding", ()), records, is_open))
     parts.append(_still_open(rows, records))
     parts.append("## Commands\n\n" + _commands(rows, records))
     return "\n".join(parts)
@@ -159,16 +160,22 @@ def _span(numbers: Sequence[int]) -> str:
     return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
 
 
-def _findings(findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whether what a report found was found here: most are the difference of two rows, with an interval."""
+def _findings(
+    findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]], is_open: Collection[str]
+) -> str:
+    """Whether what a report found was found here: most are the difference of two rows, with an interval.
+
+    Rows in `is_open` are to be trained again: what they tell is no verdict yet.
+    """
     lines = [
         "## Did the reports' findings hold?",
         "",
         "Ours is the difference in accuracy of two rows of this page, with the 95 % interval of independent shares "
         "(Newcombe 1998, from their own intervals); the rows share their tracks, so it is rather too wide than too "
         "narrow. A finding **held** where the whole interval is on its side, **failed** where it is on the other; "
-        "else these few tracks do not tell. A confusion held where it is the most frequent one here too. What cannot "
-        "be judged says why. The last column says what should have been equal and was not.",
+        "else these few tracks do not tell. A confusion held where it is the most frequent one here too. **So far** is "
+        "what rows tell that are to be trained again: what was unequal stands under what is still open. What cannot be "
+        "judged says why. The last column says what else should have been equal and was not.",
         "",
         "| finding | report | ours, 95 % interval | verdict | rows compared | beware |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -181,6 +188,8 @@ def _findings(findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mappi
             ours, verdict, names = _largest_confusion(entry, records)
         else:
             ours, verdict, names = _held_against(entry, records)
+        if verdict != "open" and not is_open.isdisjoint(names):
+            verdict = f"so far: {verdict.strip('*')}"
         compared = " against ".join(f"`{name}`" for name in names)
         cells = (entry["finding"], entry["report"], ours, verdict, compared, entry.get("beware", ""))
         lines.append("| " + " | ".join(cells) + " |")
