@@ -173,9 +173,9 @@ def _findings(
         "Ours is the difference in accuracy of two rows of this page, with the 95 % interval of independent shares "
         "(Newcombe 1998, from their own intervals); the rows share their tracks, so it is rather too wide than too "
         "narrow. A finding **held** where the whole interval is on its side, **failed** where it is on the other; "
-        "else these few tracks do not tell. A confusion held where it is the most frequent one here too. **So far** is "
-        "what rows tell that are to be trained again: what was unequal stands under what is still open. What cannot be "
-        "judged says why. The last column says what else should have been equal and was not.",
+        "else these few tracks do not tell. A confusion held where it is the most frequent one here too. **So far** "
+        "is what rows tell that are to be trained again: what was unequal stands under what is still open. What "
+        "cannot be judged says why. The last column says what else should have been equal and was not.",
         "",
         "| finding | report | ours, 95 % interval | verdict | rows compared | beware |",
         "| --- | --- | --- | --- | --- | --- |",
