@@ -204,7 +204,9 @@ def _held_against(
     if not all(name in records for name in names):
         return "not measured", "open", names
     value, low, high = _difference(*(records[name]["accuracy"] for name in names))
-    verdict = "**held**" if low > 0 else "**failed**" if high < 0 else "not told"
+    verdict = "not told"
+    if low > 0 or high < 0:
+        verdict = "**held**" if low > 0 else "**failed**"
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", verdict, names
 
 
