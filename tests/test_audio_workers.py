@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,12 +22,19 @@ from musicgenre.audio import workers
 from musicgenre.errors import AudioError
 from musicgenre.listening.batch import Failure, hear_many
 from tests.cli import run
+from tests.quick_processes import START_ANEW
 from tests.sounds import music, write
 from tests.toy import save_toy
 
 RATE_HZ = 16_000
 SERVE = workers._serve  # a copy of this process finds `serve_badly` in its place
 CRASH, HANG, FAULT, GREED = (word * 200 for word in (b"CRASH", b"HANG", b"FAULT", b"GREED"))
+
+
+@pytest.fixture
+def really_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers as in use, not as copies of a process that has their packages."""
+    monkeypatch.setattr(multiprocessing, "get_context", START_ANEW)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,7 @@ def serve_badly(connection: object) -> None:
     SERVE(connection)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("really_anew")
 def test_workers_give_the_same_as_this_process(tracks: list[Path]) -> None:
     for path in tracks:
         spans = [(30_000, 8_000), (1_000, 5_000), (100_000, 500)]
@@ -168,6 +177,7 @@ def never_serve(connection: object) -> None:
     sys.exit(3)
 
 
+@pytest.mark.usefixtures("really_anew")
 def test_a_worker_that_cannot_begin_is_no_fault_of_the_file(
     tracks: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +188,7 @@ def test_a_worker_that_cannot_begin_is_no_fault_of_the_file(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.usefixtures("really_anew")
 def test_ctrl_c_ends_no_worker_that_is_still_starting(tracks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_serve", serve_after_ctrl_c)
     with audio.decoding_apart():

@@ -38,7 +38,7 @@ SILENCE_S = 120.0
 _START_S = 600.0
 _SIGN_EVERY_S = 1.0
 _END_S = 5.0
-_MOST_STARTS = 3  # new workers in a row that may end before they answer
+_MOST_STARTS = 2  # new workers in a row that may end before they answer
 _END, _CALL = "end", "call"
 _WHILE_WORKING = 4  # times as much memory as between files
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -337,7 +337,7 @@ class _Pool:
                 break
         raise AudioError(
             f"{name} was not heard: the process to decode it in {reason} before it began",
-            next_step="Look for a want of memory or of processes, then hear it again",
+            next_step="A script must begin below `if __name__ == '__main__':`; else look for a want of memory",
         )
 
     def give_back(self, worker: _Worker) -> None:
