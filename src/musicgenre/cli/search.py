@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
+
 
 class SamplerName(StrEnum):
     """How values are drawn."""
@@ -64,6 +66,8 @@ def search(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --output.")] = False,
     accelerator: Annotated[str, typer.Option("--accelerator", help="cpu, gpu, mps or auto.")] = "cpu",
     precision: Annotated[str, typer.Option("--precision", help="32-true, bf16-mixed, 16-mixed ...")] = "32-true",
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Search settings of a recipe by training many; the test part is read once, by the winner.
@@ -71,6 +75,7 @@ def search(
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
     import warnings
+    from contextlib import ExitStack
 
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
@@ -78,6 +83,7 @@ def search(
     from musicgenre.errors import needing, require
     from musicgenre.training.request import check_request
 
+    check_ray_options(ray, ray_address)
     fresh = None if resume else output  # a study that is gone on with is looked at later
     checked = check_request(recipe, settings or [], data=data, output=fresh, report=report_line)
     require("searching", "search", "optuna", "plotly")
@@ -88,6 +94,7 @@ def search(
         from musicgenre.search.search import search as search_space
         from musicgenre.search.space import read_space
         from musicgenre.search.study import StudyFolder
+        from musicgenre.search.trial import TrialRunner, run_trials_here
         from musicgenre.training.fit import Hardware
 
     if objective is None:
@@ -109,7 +116,17 @@ def search(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with decoding_apart(), counting_several(quiet=quiet) as advance:
+    with ExitStack() as stack:
+        run_trials: TrialRunner = run_trials_here
+        if ray:
+            from musicgenre.cluster.connect import connected
+
+            cluster = stack.enter_context(connected(ray_address, n_cpus=jobs))
+            from musicgenre.cluster.trials import RayTrials
+
+            run_trials = RayTrials(cluster, report_line)
+        stack.enter_context(decoding_apart())
+        advance = stack.enter_context(counting_several(quiet=quiet))
         folder = search_space(
             checked,
             data,
@@ -120,6 +137,7 @@ def search(
             hardware=Hardware(accelerator, 1, precision),
             report=report_line,
             progress=advance,
+            run_trials=run_trials,
         )
 
     from musicgenre._files import write_text_atomic

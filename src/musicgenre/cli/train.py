@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A name of 'musicgenre recipes', or a YAML file.")],
@@ -31,12 +33,17 @@ def train(
         Path | None, typer.Option("--store", help="Folder of the features; default in the cache folder.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=256, help="Processes that prepare; default one a core.")
+        int | None,
+        typer.Option(
+            "--jobs", min=1, max=256, help="Processes that prepare, with --ray also train; default one a core."
+        ),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, max=256, help="Threads of one training; default: PyTorch's."),
     ] = None,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder.
@@ -44,14 +51,21 @@ def train(
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
     import warnings
+    from contextlib import ExitStack
 
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import watching_training
-    from musicgenre.errors import needing
+    from musicgenre.errors import UsageError, needing
     from musicgenre.training.request import check_request
 
+    check_ray_options(ray, ray_address)
+    if ray and (jobs is None or devices > 1):
+        raise UsageError(
+            "with --ray, --jobs says how many processes train together",
+            valid="--ray --jobs 2, without --devices; their number is part of the training, so there is no default",
+        )
     checked = check_request(
         recipe,
         settings or [],
@@ -64,12 +78,24 @@ def train(
         report=report_line,
     )
     with needing("training", "train"):
-        from musicgenre.training.fit import Hardware
+        from musicgenre.training.fit import Hardware, Launch, train_here
         from musicgenre.training.train import train as train_recipe
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with decoding_apart(), watching_training(quiet=quiet) as (advance, note):
+    with ExitStack() as stack:
+        launch: Launch = train_here
+        hardware = Hardware(accelerator, devices, precision, threads)
+        if ray:
+            from musicgenre.cluster.connect import connected
+
+            hardware = Hardware(accelerator, jobs or 1, precision, threads or 1)
+            cluster = stack.enter_context(connected(ray_address, n_cpus=hardware.devices * (threads or 1)))
+            from musicgenre.cluster.training import RayTraining
+
+            launch = RayTraining(cluster)
+        stack.enter_context(decoding_apart())
+        advance, note = stack.enter_context(watching_training(quiet=quiet))
         folder = train_recipe(
             checked,
             data,
@@ -78,12 +104,13 @@ def train(
             seeds=seeds,
             folds=folds,
             resume=resume,
-            hardware=Hardware(accelerator, devices, precision, threads),
+            hardware=hardware,
             store=store,
             jobs=jobs or usable_cores(),
             report=report_line,
             progress=advance,
             scores=note,
+            launch=launch,
         )
 
     from musicgenre.evaluation.study import write_reports
