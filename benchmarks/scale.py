@@ -4,15 +4,15 @@ Run: python benchmarks/scale.py stages|speed|memory|all [--tracks 2000] [--round
 
 - stages: processor seconds of one track, by what is done with it: read, decode, front end, network, answer and write.
 - speed: tracks a second of `classify` in every way. The ways take turns, each hears `--tracks` in `--rounds` runs, and
-  what starting costs (a run of ten tracks, before each) is told apart. Beside the clock stand processor seconds a track,
-  of all processes that a run starts: other work on the machine disturbs these less.
+  what starting costs (a run of ten tracks, before each) is told apart. Beside the clock stand processor seconds a
+  track, of all processes that a run starts: other work on the machine disturbs these less.
 - memory: the largest share of memory (PSS) of the command and of all that it starts, with a tenth of the tracks and
   with all of them.
 
-Every run is the command itself in a process of its own. `--music` names a folder of real files, which are heard several
-times under other names where there are fewer than `--tracks`; without it the music is synthetic. Figures are merged into
-`--into`, with the load of the machine beside them; `scripts/scale_tables.py` makes the tables of docs/scale.md of them.
-Ray is left out where it is not installed, and the output says so. Linux alone.
+Every run is the command itself in a process of its own. `--music` names a folder of real WAV files, which are heard
+several times under other names where there are fewer than `--tracks`; without it the music is synthetic. Figures are
+merged into `--into`, with the load of the machine beside them; `scripts/scale_tables.py` makes the tables of
+docs/scale.md of them. Ray is left out where it is not installed, and the output says so. Linux alone.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ _TO_REAP_ORPHANS = 36  # prctl: PR_SET_CHILD_SUBREAPER
 
 def stages(music: Path | None, folder: Path) -> dict[str, Any]:
     """Processor seconds of one track by stage, of real WAV files of 30 s (or synthetic ones), MP3 and FLAC."""
+    from musicgenre import Classifier
     from tests.sounds import music as tune
     from tests.sounds import write
-
-    from musicgenre import Classifier
 
     kinds: dict[str, list[Path]] = {"wav": some_wavs(music, folder, 24), "mp3": [], "flac": []}
     for number, length_s in enumerate(_LENGTHS_S):

@@ -34,9 +34,7 @@ def train(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs", min=1, max=256, help="Processes that prepare, with --ray also train; default one a core."
-        ),
+        typer.Option("--jobs", min=1, max=256, help="Processes that prepare; with --ray also those that train."),
     ] = None,
     threads: Annotated[
         int | None,
