@@ -2,7 +2,8 @@
 
 Run: python benchmarks/scale.py stages|speed|memory|all [--tracks 2000] [--rounds 4] [--music FOLDER] [--into FILE]
 
-- stages: processor seconds of one track, by what is done with it: read, decode, front end, network, answer and write.
+- stages: processor seconds of one track, by what is done with it: read, decode, front end, network, the
+  checksum by which `--resume` knows its sound again, answer and write.
 - speed: tracks a second of `classify` in every way. The ways take turns, each hears `--tracks` in `--rounds` runs, and
   what starting costs (a run of ten tracks, before each) is told apart. Beside the clock stand processor seconds a
   track, of all processes that a run starts: other work on the machine disturbs these less.
@@ -38,9 +39,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 WAYS = {
     "jobs-1": ["--jobs", "1", "--threads", "1"],
     "jobs-2": ["--jobs", "2", "--threads", "1"],
-    "ray-1": ["--ray", "--jobs", "1", "--threads", "1"],
-    "ray-2": ["--ray", "--jobs", "2", "--threads", "1"],
-    "ray-4": ["--ray", "--jobs", "4", "--threads", "1"],
+    "ray-1": ["--ray", "--jobs", "1"],
+    "ray-2": ["--ray", "--jobs", "2"],
+    "ray-4": ["--ray", "--jobs", "4"],
 }
 _FEW = 10  # tracks of a run that mostly starts
 _LOOK_EVERY_S = 0.25
@@ -81,6 +82,7 @@ def stages(music: Path | None, folder: Path) -> dict[str, Any]:
 
 def stages_of(path: Path, classifier: Any, front_end: Callable[[Any], object]) -> dict[str, float]:
     """Processor seconds of one track by stage, the best of some repeats each."""
+    from musicgenre.filetags.music_file import sound_key
     from musicgenre.listening.results import format_line, record_of
 
     ear, listener = classifier._ear, classifier._listener
@@ -118,6 +120,7 @@ def stages_of(path: Path, classifier: Any, front_end: Callable[[Any], object]) -
         "decode": max(decode_s - read_s, 0.0),
         "front_end": front_s,
         "network": max(network_s - front_s, 0.0),
+        "identify": processor_s(lambda: sound_key(path)),
         "write": processor_s(write_down),
     }
 

@@ -74,8 +74,9 @@ def search(
 
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
+    import sys
     import warnings
-    from contextlib import ExitStack
+    from contextlib import ExitStack, redirect_stdout
 
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
@@ -122,6 +123,7 @@ def search(
             from musicgenre.cluster.connect import connected
 
             cluster = stack.enter_context(connected(ray_address, n_cpus=jobs))
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells there of processes that died
             from musicgenre.cluster.trials import RayTrials
 
             run_trials = RayTrials(cluster, report_line)

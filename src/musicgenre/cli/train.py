@@ -48,8 +48,9 @@ def train(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
+    import sys
     import warnings
-    from contextlib import ExitStack
+    from contextlib import ExitStack, redirect_stdout
 
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
@@ -89,6 +90,7 @@ def train(
 
             hardware = Hardware(accelerator, jobs or 1, precision, threads or 1)
             cluster = stack.enter_context(connected(ray_address, n_cpus=hardware.devices * (threads or 1)))
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells there of processes that died
             from musicgenre.cluster.training import RayTraining
 
             launch = RayTraining(cluster)
