@@ -43,6 +43,23 @@ GenresOption = Annotated[
 """The option of commands that name genres."""
 
 
+TracksArgument = Annotated[
+    list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
+]
+"""What is heard."""
+
+CoverageOption = Annotated[
+    str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
+]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
+]
+TracksAtATime = Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")]
+ThreadsATrack = Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")]
+MaxModel = Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")]
+
 RayOption = Annotated[bool, typer.Option("--ray", help="Work on a Ray cluster, or on this machine by Ray.")]
 """The option of commands that can work on more than one machine."""
 

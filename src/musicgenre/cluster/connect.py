@@ -274,7 +274,10 @@ def _start(address: str | None, how: dict[str, Any]) -> None:
         raise UsageError(
             f"Ray {where} cannot be used ({reason})", next_step="Add --debug to see what it says"
         ) from error
-    logging.getLogger("ray").setLevel(logging.CRITICAL if not _debug.is_wanted() else logging.INFO)
+    if not _debug.is_wanted():
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        # It prints the deaths of workers among the results of a command, and has no option for that.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _check_reachable(address: str) -> None:

@@ -116,6 +116,13 @@ class TrackEmbeddings:
         return len(self.paths)
 
 
+def empty_embeddings(settings: EmbeddingSettings) -> TrackEmbeddings:
+    """Make what a file holds before its first track."""
+    none = np.zeros(0, dtype=np.int64)
+    no_vectors, no_hashes = np.zeros((0, 1), dtype=np.float16), np.zeros((0, 32), dtype=np.uint8)
+    return TrackEmbeddings(settings, (), no_vectors, none, none, no_hashes)
+
+
 def check_output(path: Path) -> None:
     """Refuse a file name that embeddings cannot be written under.
 
