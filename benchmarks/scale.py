@@ -174,6 +174,7 @@ def speed(paths: list[Path], ways: list[str], rounds: int, folder: Path) -> dict
                     "whole_tracks_per_s": len(some) / many["clock_s"],
                     "few_s": few["clock_s"],
                     "load": os.getloadavg()[0],
+                    "bytes_per_track": many["bytes"] / len(some),
                 }
             )
             print(way, {name: round(value, 4) for name, value in runs[way][-1].items()}, flush=True)
@@ -198,6 +199,24 @@ def memory(paths: list[Path], ways: list[str], folder: Path) -> dict[str, Any]:
         found[way] = runs
         print(way, runs, flush=True)
     return found
+
+
+def names_bytes() -> float:
+    """Memory that the command keeps of a track's name on a cluster, as in `musicgenre.cluster.hearing`."""
+    import tracemalloc
+
+    from musicgenre.listening.results import storable
+
+    count = 100_000
+    tracemalloc.start()
+    paths = [
+        f"s3://bucket/music/{number % 997:03d}/{number:010d}-a-song-of-some-length.mp3" for number in range(count)
+    ]
+    spelled = {str(storable(path)): path for path in paths}
+    missing = list(spelled.values())
+    n_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return n_bytes / len(missing)
 
 
 def one_run(way: str, paths: list[Path], folder: Path, *, watch: bool = False) -> dict[str, float]:
@@ -236,7 +255,8 @@ def one_run(way: str, paths: list[Path], folder: Path, *, watch: bool = False) -
             clock_s = time.perf_counter() - begin
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{(folder / 'log.txt').read_text()}")
-    return {"clock_s": clock_s, "processor_s": processor_s_all, **most}
+    n_bytes = sum(path.stat().st_size for path in [output, *output.rglob("*")] if path.is_file())
+    return {"clock_s": clock_s, "processor_s": processor_s_all, "bytes": n_bytes, **most}
 
 
 def memory_mb(driver: int) -> tuple[float, float]:
@@ -318,6 +338,7 @@ def main() -> None:
             measured.setdefault("speed", {}).update(speed(paths, ways, asked.rounds, folder))
         if asked.what in ("memory", "all"):
             measured.setdefault("memory", {}).update(memory(paths, ways, folder))
+            measured["names_bytes"] = names_bytes()
     asked.into.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
 
 

@@ -42,7 +42,7 @@ TRACKS_A_TASK = 4
 
 # The simulated cluster.
 N_NODES, CORES_A_NODE = 4, 4
-N_TRACKS = 100_000
+N_TRACKS = 200_000
 SLOW_FACTOR = 3.0
 RESTART_S = 120.0
 MOST_LOSSES = 1_000  # of a node
@@ -102,7 +102,7 @@ def sizes(measured: dict[str, Any]) -> list[str]:
         core_h = n_tracks * each_s / 3600
         n_gets = n_tracks
         n_puts = n_tracks / ROWS_A_PARTITION + n_tracks / NAMES_A_LISTING  # a listing costs as much as a write
-        stored_gb = n_tracks * measured["row_bytes"] / 1e9
+        stored_gb = n_tracks * measured["speed"]["ray-2"]["bytes_per_track"] / 1e9
         rows.append(
             [
                 f"{n_tracks:,}",
@@ -125,7 +125,7 @@ def limits(measured: dict[str, Any]) -> list[str]:
     track = measured["stages"]["mp3"]
     each_s = cost_s(track) + overhead_s(measured)
     cores_a_prefix = GETS_A_PREFIX_S * each_s
-    names_bytes = measured["driver_bytes_per_track"]
+    names_bytes = measured["names_bytes"]
     rows = [
         ["one core", f"{1 / each_s:.1f} tracks a second; decoding is {share(track, 'decode')} of it, "
          f"the network with its front end {share(track, 'front_end', 'network')}"],
@@ -147,9 +147,9 @@ def simulation(measured: dict[str, Any]) -> list[str]:
     for words, n_slow, lost_every_s in (
         ("all nodes alike", 0, 0.0),
         ("one node three times slower", 1, 0.0),
-        ("each node lost every hour", 0, 3600.0),
-        ("each node lost every ten minutes", 0, 600.0),
-        ("one slow, and all lost every ten minutes", 1, 600.0),
+        ("each node lost every hour", 0, 3300.0),
+        ("each node lost every five minutes", 0, 300.0),
+        ("one slow, and all lost every five minutes", 1, 300.0),
     ):
         ideal_s = work_s / (CORES_A_NODE * (N_NODES - n_slow + n_slow / SLOW_FACTOR))
         for tracks_a_task in (TRACKS_A_TASK, 100, 2_500):
