@@ -10,7 +10,8 @@ Run: python benchmarks/scale.py stages|speed|memory|all [--tracks 2000] [--round
 - memory: the largest share of memory (PSS) of the command and of all that it starts, with a tenth of the tracks and
   with all of them.
 
-Every run is the command itself in a process of its own. `--music` names a folder of real WAV files, which are heard
+Every run is the command itself in a process of its own, Ray's workers at the same priority as the others (Ray's own
+choice is a lower one, which would measure what else runs). `--music` names a folder of real WAV files, which are heard
 several times under other names where there are fewer than `--tracks`; without it the music is synthetic. Figures are
 merged into `--into`, with the load of the machine beside them; `scripts/scale_tables.py` makes the tables of
 docs/scale.md of them. Ray is left out where it is not installed, and the output says so. Linux alone.
@@ -230,7 +231,8 @@ def one_run(way: str, paths: list[Path], folder: Path, *, watch: bool = False) -
 
     begin = time.perf_counter()
     with listed.open() as names, (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, stdin=names, stdout=log, stderr=log)
+        environment = {**os.environ, "RAY_worker_niceness": "0"}
+        process = subprocess.Popen(command, stdin=names, stdout=log, stderr=log, env=environment)
     clock_s = processor_s_all = 0.0
     most = {"driver_mb": 0.0, "others_mb": 0.0}
     looked = 0.0
