@@ -156,14 +156,8 @@ def classify(
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
     from musicgenre.listening.paths import gather_paths
 
-    options: dict[str, Any] = {
-        "model": model,
-        "coverage": coverage,
-        "level": level,
-        "reject": reject.value,
-        "genres": genres.value,
-    }
-    options |= {"max_duration_s": max_duration_s, "max_model_mb": max_model_mb}
+    options: dict[str, Any] = {"model": model, "coverage": coverage, "level": level, "reject": reject.value}
+    options |= {"genres": genres.value, "max_duration_s": max_duration_s, "max_model_mb": max_model_mb}
     check_ray_options(ray, ray_address)
     if ray:
         refuse_with_ray({"--format": output_format, "--plot": plot, "--csv-safe": csv_safe, "--threads": threads})

@@ -12,7 +12,7 @@ import pickle
 import re
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ def in_actors(
     items: Sequence[Item],
     *,
     n_actors: int | None = None,
-) -> Iterator[tuple[int, Result | None]]:
+) -> Generator[tuple[int, Result | None], None, None]:
     """Yield (index, result) as results come in, in no fixed order, each index once.
 
     Parameters
@@ -89,7 +89,7 @@ def _stream(
     indices: Sequence[int],
     n_actors: int,
     items_a_task: int,
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Let Ray Data work on some of the items; ends early, or leaves some out, where workers die again and again."""
     with needing("working with Ray", EXTRA):
         import ray.data

@@ -268,17 +268,18 @@ def hear_on_cluster(
         progress(n_reused, len(spelled))
 
         told: set[str] = set()
-        with closing(in_actors(cluster, hearing, missing, n_actors=n_actors)) as results:
+        make: Callable[[], Callable[[list[str]], list[Told]]] = hearing
+        with closing(in_actors(cluster, make, missing, n_actors=n_actors)) as results:
             for n_done, (index, result) in enumerate(results, 1):
                 if result is None:
                     deadly = f"{printable(missing[index])} makes its worker die, and each one after it. Leave it out."
-                    row, lines = hearing.failed_row(missing[index], deadly), []
+                    row = hearing.failed_row(missing[index], deadly)
                 else:
                     row, lines = result
-                for line in lines:
-                    if line not in told:
-                        told.add(line)
-                        tell(line)
+                    for line in lines:
+                        if line not in told:
+                            told.add(line)
+                            tell(line)
 
                 partitions.add(row)
                 on_row(row)

@@ -298,7 +298,8 @@ def _filesystem(address: str) -> tuple[Any, str]:
     if scheme == "s3":
         return asking(address, lambda: _s3(inner.partition("/")[0])), inner
     try:
-        return asking(address, lambda: fs.FileSystem.from_uri(address))
+        files, inner = asking(address, lambda: fs.FileSystem.from_uri(address))
+        return files, inner
     except ArrowInvalid:
         pass
     with needing(f"the store {scheme}", EXTRA):
