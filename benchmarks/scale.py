@@ -1,14 +1,13 @@
 """How fast, how heavy and how dear hearing many tracks is: one process, two, and Ray with one, two and four actors.
 
-Run: python benchmarks/scale.py stages|speed|memory|all [--tracks 2000] [--rounds 4] [--music FOLDER] [--into FILE]
+Run: python benchmarks/scale.py stages|speed|all [--tracks 2000] [--rounds 4] [--music FOLDER] [--into FILE]
 
 - stages: processor seconds of one track, by what is done with it: read, decode, front end, network, the
   checksum by which `--resume` knows its sound again, answer and write.
-- speed: tracks a second of `classify` in every way. The ways take turns, each hears `--tracks` in `--rounds` runs, and
-  what starting costs (a run of ten tracks, before each) is told apart. Beside the clock stand processor seconds a
-  track, of all processes that a run starts: other work on the machine disturbs these less.
-- memory: the largest share of memory (PSS) of the command and of all that it starts, with a tenth of the tracks and
-  with all of them.
+- speed: tracks a second of `classify` in every way. The ways take turns, each hears `--tracks` in `--rounds` runs. A
+  run of a tenth of the tracks goes before each, so that what starting costs can be told apart, and whether memory
+  grows: the largest share of it (PSS) of the command, and of all that it starts. Beside the clock stand processor
+  seconds a track, of all processes that a run starts: other work on the machine disturbs these less.
 
 Every run is the command itself in a process of its own, Ray's workers at the same priority as the others (Ray's own
 choice is a lower one, which would measure what else runs). `--music` names a folder of real WAV files, which are heard
@@ -44,8 +43,8 @@ WAYS = {
     "ray-2": ["--ray", "--jobs", "2"],
     "ray-4": ["--ray", "--jobs", "4"],
 }
-_FEW = 10  # tracks of a run that mostly starts
-_LOOK_EVERY_S = 0.25
+_TENFOLD = 10
+_LOOK_EVERY_S = 1.0
 _REPEATS = 3
 _LENGTHS_S = (90, 150, 200, 240, 300, 420)
 _TO_REAP_ORPHANS = 36  # prctl: PR_SET_CHILD_SUBREAPER
@@ -158,24 +157,28 @@ def processor_s(work: Callable[[], object]) -> float:
 
 
 def speed(paths: list[Path], ways: list[str], rounds: int, folder: Path) -> dict[str, Any]:
-    """Tracks a second, processor seconds a track and seconds to start, of every way in turns."""
-    share = max(len(paths) // rounds, _FEW + 1)
+    """Tracks a second, processor seconds a track, seconds to start and memory, of every way in turns."""
+    n_many = len(paths) // rounds
+    n_few = n_many // _TENFOLD
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for number in range(rounds):
-        some = paths[number * share : (number + 1) * share]
+        some = paths[number * n_many : (number + 1) * n_many]
         for way in ways if number % 2 == 0 else reversed(ways):  # none always comes first
-            few = one_run(way, some[:_FEW], folder)
+            few = one_run(way, some[:n_few], folder)
             many = one_run(way, some, folder)
-            n_more = len(some) - _FEW
+            n_more = n_many - n_few
             runs[way].append(
                 {
-                    "tracks": len(some),
+                    "few": n_few,
+                    "tracks": n_many,
                     "tracks_per_s": n_more / (many["clock_s"] - few["clock_s"]),
                     "processor_s_per_track": (many["processor_s"] - few["processor_s"]) / n_more,
-                    "whole_tracks_per_s": len(some) / many["clock_s"],
-                    "few_s": few["clock_s"],
+                    "start_processor_s": few["processor_s"] - n_few * few_s(few, many, n_more, "processor_s"),
+                    "start_s": few["clock_s"] - n_few * few_s(few, many, n_more, "clock_s"),
+                    "bytes_per_track": many["bytes"] / n_many,
                     "load": os.getloadavg()[0],
-                    "bytes_per_track": many["bytes"] / len(some),
+                    **{f"few_{name}": few[name] for name in ("driver_mb", "others_mb")},
+                    **{name: many[name] for name in ("driver_mb", "others_mb")},
                 }
             )
             print(way, {name: round(value, 4) for name, value in runs[way][-1].items()}, flush=True)
@@ -183,23 +186,13 @@ def speed(paths: list[Path], ways: list[str], rounds: int, folder: Path) -> dict
     found: dict[str, Any] = {}
     for way, of_way in runs.items():
         middle = {name: statistics.median(run[name] for run in of_way) for name in of_way[0]}
-        middle["tracks"] = sum(run["tracks"] for run in of_way)
-        middle["start_s"] = max(middle["few_s"] - _FEW / middle["tracks_per_s"], 0.0)
         found[way] = {**middle, "rounds": of_way}
     return found
 
 
-def memory(paths: list[Path], ways: list[str], folder: Path) -> dict[str, Any]:
-    """Most memory of the command and of what it starts, in MB, of a tenth of the tracks and of all."""
-    found = {}
-    for way in ways:
-        runs = {}
-        for count in (len(paths) // 10, len(paths)):
-            run = one_run(way, paths[:count], folder, watch=True)
-            runs[str(count)] = {"driver_mb": run["driver_mb"], "others_mb": run["others_mb"]}
-        found[way] = runs
-        print(way, runs, flush=True)
-    return found
+def few_s(few: dict[str, float], many: dict[str, float], n_more: int, what: str) -> float:
+    """Seconds of each further track."""
+    return (many[what] - few[what]) / n_more
 
 
 def names_bytes() -> float:
@@ -220,8 +213,8 @@ def names_bytes() -> float:
     return n_bytes / len(missing)
 
 
-def one_run(way: str, paths: list[Path], folder: Path, *, watch: bool = False) -> dict[str, float]:
-    """Hear tracks by the command: seconds on the clock, of all processors, and with `watch` most memory."""
+def one_run(way: str, paths: list[Path], folder: Path) -> dict[str, float]:
+    """Hear tracks by the command: seconds on the clock and of processors, most memory, bytes of the results."""
     listed, output = folder / "list.txt", folder / "result"
     listed.write_text("".join(f"{path}\n" for path in paths), "utf-8")
     if output.is_dir():
@@ -242,7 +235,7 @@ def one_run(way: str, paths: list[Path], folder: Path, *, watch: bool = False) -
         except ChildProcessError:
             break
         if process_id == 0:
-            if watch and time.perf_counter() - looked > _LOOK_EVERY_S:
+            if time.perf_counter() - looked > _LOOK_EVERY_S:
                 looked = time.perf_counter()
                 driver_mb, others_mb = memory_mb(process.pid)
                 most = {
@@ -315,7 +308,7 @@ def many_tracks(music: Path | None, folder: Path, count: int) -> list[Path]:
 def main() -> None:
     """Measure, print and write down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("stages", "speed", "memory", "all"))
+    parser.add_argument("what", choices=("stages", "speed", "all"))
     parser.add_argument("--tracks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--music", type=Path)
@@ -334,12 +327,9 @@ def main() -> None:
         folder = Path(name)
         if asked.what in ("stages", "all"):
             measured["stages"] = {"cores": len(os.sched_getaffinity(0)), **stages(asked.music, folder)}
-        if asked.what in ("speed", "memory", "all"):
-            paths = many_tracks(asked.music, folder, asked.tracks)
         if asked.what in ("speed", "all"):
+            paths = many_tracks(asked.music, folder, asked.tracks)
             measured.setdefault("speed", {}).update(speed(paths, ways, asked.rounds, folder))
-        if asked.what in ("memory", "all"):
-            measured.setdefault("memory", {}).update(memory(paths, ways, folder))
             measured["names_bytes"] = names_bytes()
     asked.into.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
 

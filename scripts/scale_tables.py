@@ -72,15 +72,25 @@ def speed(measured: dict[str, Any]) -> list[str]:
         rows.append(
             [
                 words,
-                f"{of_way['tracks']:.0f} in {len(of_way['rounds'])}",
+                f"{of_way['tracks'] * len(of_way['rounds']):,.0f} in {len(of_way['rounds'])}",
                 f"{of_way['tracks_per_s']:.1f}",
                 f"{of_way['tracks_per_s'] / base['tracks_per_s']:.2f}",
                 f"{of_way['processor_s_per_track'] * 1e3:.0f}",
-                f"{of_way['start_s']:.1f}",
+                f"{of_way['start_s']:.0f}",
+                f"{of_way['start_processor_s']:.1f}",
                 f"{min(loads):.0f} to {max(loads):.0f}",
             ]
         )
-    head = ["", "tracks, in runs", "tracks a second", "against `--jobs 2`", "core ms a track", "start, s", "load"]
+    head = [
+        "",
+        "tracks, in runs",
+        "tracks a second",
+        "against `--jobs 2`",
+        "core ms a track",
+        "start, s",
+        "core s",
+        "load",
+    ]
     return table(head, rows)
 
 
@@ -88,8 +98,12 @@ def memory(measured: dict[str, Any]) -> list[str]:
     """Most memory with a tenth of the tracks and with all."""
     rows = []
     for way, words in WAYS.items():
-        for count, sizes in measured.get("memory", {}).get(way, {}).items():
-            rows.append([words, f"{int(count):,}", f"{sizes['driver_mb']:.0f}", f"{sizes['others_mb']:.0f}"])
+        if way not in measured["speed"]:
+            continue
+        of_way = measured["speed"][way]
+        for count, prefix in ((of_way["few"], "few_"), (of_way["tracks"], "")):
+            driver_mb, others_mb = of_way[f"{prefix}driver_mb"], of_way[f"{prefix}others_mb"]
+            rows.append([words, f"{count:,.0f}", f"{driver_mb:.0f}", f"{others_mb:.0f}"])
     return table(["", "tracks", "command, MB", "all that it started, MB"], rows)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._cluster import running_trials
 from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
 
 
@@ -74,9 +75,7 @@ def search(
 
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
-    import sys
     import warnings
-    from contextlib import ExitStack, redirect_stdout
 
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
@@ -95,7 +94,6 @@ def search(
         from musicgenre.search.search import search as search_space
         from musicgenre.search.space import read_space
         from musicgenre.search.study import StudyFolder
-        from musicgenre.search.trial import TrialRunner, run_trials_here
         from musicgenre.training.fit import Hardware
 
     if objective is None:
@@ -117,18 +115,11 @@ def search(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with ExitStack() as stack:
-        run_trials: TrialRunner = run_trials_here
-        if ray:
-            from musicgenre.cluster.connect import connected
-
-            cluster = stack.enter_context(connected(ray_address, n_cpus=jobs))
-            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells there of processes that died
-            from musicgenre.cluster.trials import RayTrials
-
-            run_trials = RayTrials(cluster, report_line)
-        stack.enter_context(decoding_apart())
-        advance = stack.enter_context(counting_several(quiet=quiet))
+    with (
+        running_trials(ray, ray_address, jobs) as run_trials,
+        decoding_apart(),
+        counting_several(quiet=quiet) as advance,
+    ):
         folder = search_space(
             checked,
             data,

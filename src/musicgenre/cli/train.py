@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._cluster import processes_together, training_together
 from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
 
 
@@ -48,23 +49,18 @@ def train(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    import sys
     import warnings
-    from contextlib import ExitStack, redirect_stdout
 
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import watching_training
-    from musicgenre.errors import UsageError, needing
+    from musicgenre.errors import needing
     from musicgenre.training.request import check_request
 
     check_ray_options(ray, ray_address)
-    if ray and (jobs is None or devices > 1):
-        raise UsageError(
-            "with --ray, --jobs says how many processes train together",
-            valid="--ray --jobs 2, without --devices; their number is part of the training, so there is no default",
-        )
+    if ray:
+        devices, threads = processes_together(jobs, devices), threads or 1
     checked = check_request(
         recipe,
         settings or [],
@@ -77,25 +73,17 @@ def train(
         report=report_line,
     )
     with needing("training", "train"):
-        from musicgenre.training.fit import Hardware, Launch, train_here
+        from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with ExitStack() as stack:
-        launch: Launch = train_here
-        hardware = Hardware(accelerator, devices, precision, threads)
-        if ray:
-            from musicgenre.cluster.connect import connected
-
-            hardware = Hardware(accelerator, jobs or 1, precision, threads or 1)
-            cluster = stack.enter_context(connected(ray_address, n_cpus=hardware.devices * (threads or 1)))
-            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells there of processes that died
-            from musicgenre.cluster.training import RayTraining
-
-            launch = RayTraining(cluster)
-        stack.enter_context(decoding_apart())
-        advance, note = stack.enter_context(watching_training(quiet=quiet))
+    hardware = Hardware(accelerator, devices, precision, threads)
+    with (
+        training_together(ray, ray_address, hardware) as launch,
+        decoding_apart(),
+        watching_training(quiet=quiet) as (advance, note),
+    ):
         folder = train_recipe(
             checked,
             data,
