@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -75,8 +76,6 @@ def search(
 
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
-    import warnings
-
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -37,10 +38,7 @@ def train(
         int | None,
         typer.Option("--jobs", min=1, max=256, help="Processes that prepare; with --ray also those that train."),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, max=256, help="Threads of one training; default: PyTorch's."),
-    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: PyTorch's choice.")] = None,
     ray: RayOption = False,
     ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
@@ -49,8 +47,6 @@ def train(
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    import warnings
-
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
