@@ -133,7 +133,7 @@ class _Actor:
     """What Ray Data keeps in a process: loads once, then works on items."""
 
     def __init__(self, make: Callable[[], Callable[[list[Any]], list[Any]]], folder: str) -> None:
-        with suppress(OSError):  # a node without this folder; names that count from here are not found there
+        with suppress(OSError):  # a node without that folder finds no names that count from there
             os.chdir(folder)
         self._for_life = ExitStack()
         self._for_life.enter_context(one_thread_each())

@@ -12,11 +12,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from musicgenre import _debug
+from musicgenre._files import temporary_folder
 from musicgenre._parallel import usable_cores
 from musicgenre._privacy import TELEMETRY_OFF
 from musicgenre._telling import tell
@@ -142,7 +144,8 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         place = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        return ray.remote(function_of(function)).options(num_cpus=0, scheduling_strategy=place).remote()
+        remote = ray.remote(_asked_from(str(Path.cwd()), function))
+        return remote.options(num_cpus=0, scheduling_strategy=place).remote()
 
     def _check_versions(self) -> None:
         """Refuse nodes with another Python, Ray or musicgenre."""
@@ -200,10 +203,10 @@ def connected(
         how: dict[str, Any] = {"log_to_driver": _debug.is_wanted(), "logging_level": logging.ERROR}
         if address is None:
             # Its sockets lie there too, whose names may not be long: so never in a TMPDIR.
-            place = "/tmp" if os.name == "posix" else None
-            folder = tempfile.TemporaryDirectory(prefix="musicgenre-ray-", dir=place, ignore_cleanup_errors=True)
+            place = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())
+            folder = stack.enter_context(temporary_folder(place / "musicgenre-ray"))
             how |= {
-                "_temp_dir": stack.enter_context(folder),
+                "_temp_dir": str(folder),
                 "num_cpus": n_cpus or usable_cores(),
                 "object_store_memory": object_store_bytes,
                 "include_dashboard": False,
@@ -245,15 +248,6 @@ def own_error(error: BaseException) -> MusicgenreError | None:
             return None
         error = following
     return None
-
-
-def function_of(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a plain function of a `partial` and the like, which Ray does not take."""
-
-    def call() -> Any:
-        return function()
-
-    return call
 
 
 def _start(address: str | None, how: dict[str, Any]) -> None:
@@ -318,6 +312,20 @@ def _result(answer: Any) -> Any:
             raise own from error
         reason = " ".join(str(getattr(error, "cause", None) or error).split())[:_SHOWN_CHARACTERS]
         raise UsageError(f"it cannot do what it was asked ({reason})", next_step=_ON_EACH_NODE) from error
+
+
+def _asked_from(folder: str, function: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a function that a node calls in the folder of this process, for names that count from there.
+
+    It is sent as it is and stands for itself, so that a node without musicgenre can call it too.
+    """
+
+    def answer() -> Any:
+        with suppress(OSError):  # a node without that folder finds none of those names
+            os.chdir(folder)
+        return function()
+
+    return answer
 
 
 def _version_question() -> Callable[[], str]:

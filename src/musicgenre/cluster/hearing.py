@@ -268,8 +268,8 @@ def hear_on_cluster(
         progress(n_reused, len(spelled))
 
         told: set[str] = set()
-        make: Callable[[], Callable[[list[str]], list[Told]]] = hearing
-        with closing(in_actors(cluster, make, missing, n_actors=n_actors)) as results:
+        streaming = in_actors(cluster, hearing, missing, n_actors=n_actors)
+        with closing(streaming) as results:
             for n_done, (index, result) in enumerate(results, 1):
                 if result is None:
                     deadly = f"{printable(missing[index])} makes its worker die, and each one after it. Leave it out."
