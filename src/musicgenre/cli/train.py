@@ -38,7 +38,7 @@ def train(
         int | None,
         typer.Option("--jobs", min=1, max=256, help="Processes that prepare; with --ray also those that train."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: PyTorch's choice.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: as PyTorch.")] = None,
     ray: RayOption = False,
     ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
