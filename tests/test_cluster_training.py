@@ -81,8 +81,11 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray", reason="working on a cluster needs the extra musicgenre[cluster]")
     from musicgenre.cluster.connect import connected
 
-    with connected(n_cpus=2) as found:
-        yield found
+    # Ray's own choice is a lower priority, at which a busy machine lets its workers starve
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_worker_niceness", "0")
+        with connected(n_cpus=2) as found:
+            yield found
 
 
 def searched(data: Path, folder: Path, run_trials: TrialRunner, **options: Any) -> list[str]:
@@ -171,12 +174,15 @@ def test_trials_that_lose_their_process_or_are_judged_or_fail(data: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_search_on_a_cluster_that_is_killed_goes_on_and_is_alone(data: Path, tmp_path: Path) -> None:
+def test_a_search_on_a_cluster_that_is_killed_goes_on_and_is_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray", reason="working on a cluster needs the extra musicgenre[cluster]")
     pytest.importorskip("optuna", reason="searching needs the extra musicgenre[search]")
     command = [sys.executable, "-m", "musicgenre", "search", *WORDS, "--data", str(data), "--space", SPACE]
     command += ["--set", "training.epochs=40", "--trials", "4", "--jobs", "2", "--ray", "--seeds", "1"]
     command += ["--pruner", "median", "--output", "study", "--quiet"]
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # as above
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + GUARD_S
     while time.monotonic() < deadline and process.poll() is None:
