@@ -39,6 +39,8 @@ GETS_A_PREFIX_S = 5_500
 NAMES_A_LISTING = 1_000
 ROWS_A_PARTITION = 1_000
 TRACKS_A_TASK = 4
+GOAL = 0.9
+MOST_LOAD_A_CORE = 2.0  # above it the clock measures what else runs
 
 # The simulated cluster.
 N_NODES, CORES_A_NODE = 4, 4
@@ -61,37 +63,35 @@ def stages(measured: dict[str, Any]) -> list[str]:
 
 
 def speed(measured: dict[str, Any]) -> list[str]:
-    """Tracks a second of every way."""
+    """What every way costs a track, and by the clock where the machine was free enough to tell."""
+    cores = measured["stages"]["cores"]
+    base = measured["speed"]["jobs-2"]
     rows = []
     for way, words in WAYS.items():
-        if way not in measured.get("speed", {}):
+        if way not in measured["speed"]:
             continue
         of_way = measured["speed"][way]
-        base = measured["speed"]["jobs-2"]
         loads = [run["load"] for run in of_way["rounds"]]
+        is_free = max(loads) <= MOST_LOAD_A_CORE * cores
         rows.append(
             [
                 words,
                 f"{of_way['tracks'] * len(of_way['rounds']):,.0f} in {len(of_way['rounds'])}",
-                f"{of_way['tracks_per_s']:.1f}",
-                f"{of_way['tracks_per_s'] / base['tracks_per_s']:.2f}",
                 f"{of_way['processor_s_per_track'] * 1e3:.0f}",
-                f"{of_way['start_s']:.0f}",
+                f"{base['processor_s_per_track'] / of_way['processor_s_per_track']:.2f}",
                 f"{of_way['start_processor_s']:.1f}",
+                f"{of_way['tracks_per_s']:.1f}" if is_free else "not told",
+                f"{of_way['start_s']:.1f}" if is_free else "not told",
                 f"{min(loads):.0f} to {max(loads):.0f}",
             ]
         )
-    head = [
-        "",
-        "tracks, in runs",
-        "tracks a second",
-        "against `--jobs 2`",
-        "core ms a track",
-        "start, s",
-        "core s",
-        "load",
-    ]
-    return table(head, rows)
+    head = ["", "tracks, in runs", "core ms a track", "`--jobs 2` / this", "core s to start"]
+    lines = table([*head, "tracks a second", "s to start", "load"], rows)
+
+    reached = base["processor_s_per_track"] / measured["speed"]["ray-2"]["processor_s_per_track"]
+    verdict = "reached" if reached >= GOAL else "missed"
+    told = f"The goal, {GOAL} of `--jobs 2` at two actors, is {verdict} by processor time: {reached:.2f}. Of each track"
+    return [*lines, "", f"{told} Ray takes {overhead_s(measured) * 1e3:.0f} ms of a core."]
 
 
 def memory(measured: dict[str, Any]) -> list[str]:
@@ -166,7 +166,7 @@ def simulation(measured: dict[str, Any]) -> list[str]:
         ("one slow, and all lost every five minutes", 1, 300.0),
     ):
         ideal_s = work_s / (CORES_A_NODE * (N_NODES - n_slow + n_slow / SLOW_FACTOR))
-        for tracks_a_task in (TRACKS_A_TASK, 100, 2_500):
+        for tracks_a_task in (TRACKS_A_TASK, 100, 4_000):
             took_s, again = simulate(times_s, tracks_a_task, n_slow, lost_every_s)
             rows.append(
                 [words, f"{tracks_a_task:,}", f"{took_s:,.0f}", f"{took_s / ideal_s:.2f}", f"{again / N_TRACKS:.2%}"]
@@ -223,8 +223,9 @@ def cost_s(of_kind: dict[str, Any]) -> float:
 
 
 def overhead_s(measured: dict[str, Any]) -> float:
-    """Processor seconds a track that Ray and the processes cost beside the stages; of the WAV files, as measured."""
-    return max(float(measured["speed"]["ray-2"]["processor_s_per_track"]) - cost_s(measured["stages"]["wav"]), 0.0)
+    """Processor seconds a track that two actors of Ray cost beside what two jobs cost."""
+    with_ray, without = (measured["speed"][way]["processor_s_per_track"] for way in ("ray-2", "jobs-2"))
+    return max(float(with_ray) - float(without), 0.0)
 
 
 def share(of_kind: dict[str, Any], *names: str) -> str:
