@@ -237,7 +237,7 @@ def test_a_node_that_comes_later_with_another_model_hears_nothing(desk: Path, th
     hearing = Answers({"model": str(desk / "toy.onnx")})
     hearing.made_with["model_sha256"] = "b" * 64
     with connected(three_nodes.address) as cluster:
-        told = r"on the node .*, there is another version of the model toy: [0-9a-f]{12}\. b{12}, by its checksum"
+        told = r"on the node .*, there is another version of the model toy: [0-9a-f]{12}\. Valid: b{12}, by"
         with pytest.raises(UsageError, match=told):
             list(in_actors(cluster, hearing, [str(desk / "music" / "00.wav")]))
 
