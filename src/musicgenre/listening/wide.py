@@ -99,8 +99,8 @@ class WideListener:
         """Let the head answer, then name the genres that its answer and the tags of both networks speak for."""
         ten = self._ten.answer(path, heard, reject=reject)
         support = self._ten.support
-        is_far = support is not None and support.is_far(heard.outputs["embedding"])
-        if reject and (is_far or ten.reason in ("too quiet", "too short")):
+        is_strange = support is not None and support.is_strange(heard.outputs["embedding"])
+        if reject and (is_strange or ten.reason in ("too quiet", "too short")):
             return replace(ten, style=None, genres=())  # nothing is there that a tag could name
 
         second = heard.outputs[_SECOND_TAGS].mean(axis=0, dtype="float64")
