@@ -190,7 +190,7 @@ def main() -> None:
     lines = [
         "## Speed of the models that listen",
         "",
-        "Milliseconds of processor time for a track of 30 s that is in memory, one thread, medians in turns of one run;"
+        "Milliseconds of processor time for a track of 30 s in memory, one thread, medians in turns of one run;"
         f" `python benchmarks/models.py`, {datetime.now(UTC):%Y-%m-%d}. MusiCNN and VGG: {weights}; discogs-effnet: an"
         f" EfficientNet-B0 of random weights ({size_mb:.1f} MB), whose front end alone takes"
         f" {medians['front end, one patch'] * 1e3:.1f} ms a patch.",
