@@ -97,4 +97,7 @@ def _verdict(record: Mapping[str, Any]) -> str:
             lost = (row["confident"] - row["answered"]) / row["n"]
             word = "met" if lost <= 0.02 else f"**missed by {100 * (lost - 0.02):.1f} points**"
             told.append(f"coverage lost on its own genres: {100 * lost:.1f} points, goal 2 {word}")
+    if lost := record.get("coverage_lost"):
+        word = "met" if lost <= 0.02 else f"**missed by {100 * (lost - 0.02):.1f} points**"
+        told.append(f"coverage lost out of fold on tracks with audio: {100 * lost:.1f} points, goal 2 {word}")
     return "; ".join(told) + "."

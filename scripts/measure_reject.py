@@ -199,6 +199,9 @@ def main() -> None:
     kept = read_reject()
     for title, outcomes in measured.items():
         record = record_of(title, outcomes)
+        losses = listener.card.get("protocol", {}).get("support_loses") if title == chosen.write else None
+        if losses:
+            record["coverage_lost"] = losses["both, of the tracks with audio"]
         kept[title] = record
         print(f"\n{title}:\n\n" + "\n".join(rows_of(record, HALVES)))
     if chosen.write:
