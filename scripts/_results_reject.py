@@ -28,8 +28,9 @@ were asked for; brackets are 95 % intervals (Wilson). [genre-head.md](genre-head
 Taught heads lose more coverage than two points where their limit rests on a few dozen right answers: the lowest of
 twenty stands for one in twenty, and a genre taught by sixteen tracks, or without an artist, is narrow. What they know
 of music in general comes from gtzan-mini too, so that what is no music could cost more elsewhere. Exported networks
-answer most other music where no threshold could be set ([evaluation.md](evaluation.md#what-is-unlike-the-training-music)):
-nothing is known of music at large in a space of their own, and the goal of 25 % is missed there by 67 points and more.
+answer most other music where no threshold could be set
+([evaluation.md](evaluation.md#what-is-unlike-the-training-music)): nothing is known of music at large in a space of
+their own, and the goal of 25 % is missed there by 67 points and more.
 """
 
 
