@@ -111,7 +111,9 @@ def test_colours_get_lighter() -> None:
     assert np.array_equal(coloured(np.array([[-1.0, 2.0]], np.float32)), coloured(np.array([[0.0, 1.0]], np.float32)))
 
 
-def framed(rng: np.random.Generator, size: tuple[int, int], box: tuple[int, int, int, int], *, border: int) -> np.ndarray:
+def framed(
+    rng: np.random.Generator, size: tuple[int, int], box: tuple[int, int, int, int], *, border: int
+) -> np.ndarray:
     """A picture of width and height `size` with noise inside of `box`, and ticks and a title on its border."""
     left, top, right, bottom = box
     pixels = np.full((size[1], size[0], 3), border)
@@ -142,11 +144,13 @@ def test_the_border_of_pictures_is_found(tmp_path: Path, rng: np.random.Generato
     assert np.array_equal(found.compute_file(paths[1]), by_hand.compute_file(paths[1]))
 
     # what was found is an option like any other, and is found no more
-    again = create_representation("picture", **{k: v for k, v in found.settings().items() if k not in ("name", "version")})
+    again = create_representation(
+        "picture", **{k: v for k, v in found.settings().items() if k not in ("name", "version")}
+    )
     assert again.settings() == found.settings()
     assert again.settled([tmp_path / "nowhere.png"]) is again
     other = save(tmp_path / "other.png", framed(rng, (515, 389), (10, 9, 506, 379), border=255))
-    with pytest.raises(DataError, match="is 515 x 389 pixels. Valid: 432 x 288"):
+    with pytest.raises(DataError, match=r"is 515 x 389 pixels\. 432 x 288"):
         found.compute_file(other)
 
 

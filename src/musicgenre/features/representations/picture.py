@@ -242,7 +242,8 @@ def common_crop(paths: Sequence[Path]) -> tuple[Box, tuple[int, int]]:
     for path, (_, other) in sample.items():
         if other != size:
             raise DataError(
-                f"the pictures differ in size: {first} has {size[0]} x {size[1]} pixels, {path} {other[0]} x {other[1]}",
+                f"the pictures differ in size: {first} has {size[0]} x {size[1]} pixels, "
+                f"{path} {other[0]} x {other[1]}",
                 valid="One size, where their border is to be found",
                 next_step=by_hand,
             )
