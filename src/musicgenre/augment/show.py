@@ -16,7 +16,7 @@ from musicgenre._files import replacing, write_bytes_atomic, writing_result
 from musicgenre._outputs import refuse_overwriting, refuse_same_outputs
 from musicgenre.augment.waveform import Chain, Drawn, apply
 from musicgenre.errors import AudioError, UsageError, require
-from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.mel.reference import hz_to_mel, melspectrogram
 from musicgenre.features.mel.specification import MelSpec
 
 Float32 = NDArray[np.float32]
@@ -26,6 +26,7 @@ _MEL = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128,
 _MFCC = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128, top_db=80.0, n_mfcc=13)
 _SOUND_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 _N_COLUMNS = 1_500  # of the drawn waveform: more than the picture has pixels
+_NAMED_HZ = (250, 500, 1_000, 2_000, 4_000, 8_000)
 _SHORTEST = 16
 
 
@@ -164,14 +165,29 @@ def _draw(looks: Sequence[_Look], name: str, path: Path, *, overwrite: bool) -> 
         axes[2, column].set_xlabel("seconds")
 
     axes[0, 0].set(ylabel="waveform", xlim=(0, max(look.duration_s for look in looks)))
-    axes[1, 0].set_ylabel("mel band")
+    # bands are drawn evenly; what they mean is told where round frequencies lie
+    places, names = _frequency_ticks()
+    axes[1, 0].set_yticks(places, names)
+    axes[1, 0].set_ylabel("frequency, Hz (mel scale)")
     axes[2, 0].set_ylabel(f"MFCC 1 to {len(looks[0].mfcc) - 1}")
     figure.colorbar(mel, ax=axes[1, :], label="dB")
     figure.colorbar(mfcc, ax=axes[2, :], label="coefficient")
-    figure.suptitle(name.encode("utf-8", "replace").decode())  # names of files may hold halves of characters
+    shown = name.encode("utf-8", "replace").decode()  # names of files may hold halves of characters
+    figure.suptitle(f"{shown}: waveform, log-mel spectrogram and MFCC at {_RATE_HZ:,} Hz")
 
     with writing_result(path, "Choose another --output"), replacing(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def _frequency_ticks() -> tuple[list[float], list[str]]:
+    """Where round frequencies lie on an axis that counts mel bands from 0, and their names."""
+    limits = hz_to_mel(np.array([_MEL.fmin_hz, _MEL.highest_hz]), _MEL.mel_scale)
+    spacing = (limits[1] - limits[0]) / (_MEL.n_mels + 1)  # of the bands' centres, in mel
+    places = []
+    for frequency_hz in _NAMED_HZ:
+        mel = float(hz_to_mel(np.array([frequency_hz], dtype=np.float64), _MEL.mel_scale)[0])
+        places.append((mel - limits[0]) / spacing - 1.0)
+    return places, [f"{frequency_hz:,}" for frequency_hz in _NAMED_HZ]
 
 
 def _draw_waveform(axes: Any, look: _Look) -> None:
