@@ -43,6 +43,7 @@ class Row:
     elsewhere: bool = False  # published by others: nothing here trains it
     still_open: str = ""  # why the row is to be trained again although it has a record
     value: int = 1  # rows of more value are trained first
+    hours: float = 0.0  # of one core, about: from the measured time of an epoch; 0 where nobody measured it
 
     @property
     def record_name(self) -> str:
@@ -112,6 +113,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[Row]]:
             elsewhere=entry.get("elsewhere", False),
             still_open=entry.get("open", ""),
             value=entry.get("value", 1),
+            hours=entry.get("hours", 0.0),
         )
         for entry in content["row"]
         for protocol in entry["protocols"]
@@ -207,6 +209,9 @@ def read_records(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[s
     """Read the record of every row; the second value lists what is missing or does not fit."""
     records = records_at_hand()
     problems = []
+    codes: dict[str, set[str]] = {}  # one system may be shown in several sections, each with a code of its own
+    for row in rows:
+        codes.setdefault(row.record_name, set()).add(row.code)
     for row in rows:
         record = records.get(row.record_name)
         if record is None:
@@ -215,7 +220,7 @@ def read_records(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[s
             continue
         if row.unmeasured:
             problems.append(f"{row.record_name} has a record, but rows.toml calls its row unmeasured")
-        if row.code not in record["systems"]:
+        if codes[row.record_name].isdisjoint(record["systems"]):
             problems.append(f"{row.record_name} is of {', '.join(record['systems'])}, its row of {row.code}")
 
     known = {row.record_name for row in rows}

@@ -50,7 +50,7 @@ A name says what the model reads, which model it is, and what is special: `REPRE
 - **Representation**: `mel`, `mfcc`, `table` (the 57 columns), `picture`, `musicnn` (its embedding, by weights of
   the Million Song Dataset), `musicnn-mtt` (by those of MagnaTagATune), `musicnn-tags`, `vggish`, or another
   published network's name. `fusion` is a spectrogram beside what is known of the whole track, which stands behind the
-  network: `table`, or `msd` for MusiCNN's embedding.
+  network: `table`, `rhythm` for tempo and beat, or `msd` for MusiCNN's embedding.
 - **Model**: the network or classical model; `finetune` where the published network itself is trained further.
 - **Variant**: nothing for the plain one, else what it adds: `segments` (of 4 s), `augmented` (copies of the training
   part), `online` (augmentation drawn every epoch), `30s` and `3s` (one row a track, or ten), `scratch` (no

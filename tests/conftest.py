@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.limits import GUARD_S
+from tests.quick_processes import quick_processes
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: what is started here must hear it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,6 +27,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("musicgenre")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def processes_start_quickly() -> Iterator[None]:
+    """Spare each worker process half a second of loading packages."""
+    with quick_processes():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from musicgenre.filetags.music_file import read_tags
+from musicgenre.library.journal import Journal
+from musicgenre.library.make_plan import PlanOptions, make_plan
+from musicgenre.library.memory import HeardMemory
+from musicgenre.library.plan import PlanRow
+from musicgenre.library.undo import undo
+from musicgenre.library.write import Left, Wanted, WriteOptions, Written, write_files
 from musicgenre.listening.answer import Answer
 from tests.tagged_files import tagged
 
@@ -53,3 +60,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 def genres(folder: Path) -> dict[str, tuple[str, ...]]:
     """Genres of each file of a folder."""
     return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
+
+
+def planned(paths: Sequence[Path], ear: Ear, **options: Any) -> list[PlanRow]:
+    """Rows of a plan for files, heard by an ear."""
+    with HeardMemory() as memory, Journal() as journal:
+        rows = make_plan([str(path) for path in paths], ear, memory, journal, PlanOptions(**options), settings="x")  # type: ignore[arg-type]
+        return list(rows)
+
+
+def applied(rows: Sequence[PlanRow], **options: Any) -> list[Written | Left]:
+    """What became of the files into which rows were written."""
+    wanted = [
+        Wanted(row.path, row.set, row.sound_sha256, row.tags_sha256, row.model, row.model_sha256)
+        for row in rows
+        if row.write
+    ]
+    with Journal() as journal:
+        return list(write_files(journal, journal.begin("apply"), wanted, WriteOptions(**options)))
+
+
+def taken_back(**which: Any) -> list[Written | Left]:
+    """What became of the files whose changes were taken back: all, or those that are asked for."""
+    with Journal() as journal:
+        return list(undo(journal, journal.changes(state="done", **which), WriteOptions()))

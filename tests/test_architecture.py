@@ -56,6 +56,7 @@ ROOMS = (
     ("library",),
     ("server",),
     ("pipeline",),
+    ("cluster",),
     ("cli",),
     ("__main__",),
 )

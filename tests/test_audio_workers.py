@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,12 +22,19 @@ from musicgenre.audio import workers
 from musicgenre.errors import AudioError
 from musicgenre.listening.batch import Failure, hear_many
 from tests.cli import run
+from tests.quick_processes import START_ANEW
 from tests.sounds import music, write
 from tests.toy import save_toy
 
 RATE_HZ = 16_000
 SERVE = workers._serve  # a copy of this process finds `serve_badly` in its place
 CRASH, HANG, FAULT, GREED = (word * 200 for word in (b"CRASH", b"HANG", b"FAULT", b"GREED"))
+
+
+@pytest.fixture
+def really_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers as in use, not as copies of a process that has their packages."""
+    monkeypatch.setattr(multiprocessing, "get_context", START_ANEW)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,7 @@ def serve_badly(connection: object) -> None:
     SERVE(connection)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("really_anew")
 def test_workers_give_the_same_as_this_process(tracks: list[Path]) -> None:
     for path in tracks:
         spans = [(30_000, 8_000), (1_000, 5_000), (100_000, 500)]
@@ -135,13 +144,78 @@ def test_workers_start_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> N
             with one_thread_each():
                 threading.Event().wait(0.05)
 
+        def is_there(self, _: float) -> bool:
+            return True
+
+        def kill(self) -> None:
+            raise AssertionError("nobody ends it")
+
     variables: list[str | None] = []
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.setattr(workers, "_Worker", Starting)
     pool = workers._Pool(2.0, None)
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: pool.take(), range(4)))
+        list(threads.map(lambda _: pool.take("a song.wav"), range(4)))
     assert [*variables, os.environ.get("OPENBLAS_NUM_THREADS")] == [None] * 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_worker_that_was_ended_between_two_files_is_no_fault_of_the_next(tracks: list[Path]) -> None:
+    with audio.decoding_apart():
+        n_samples = len(audio.load(tracks[0], RATE_HZ).waveform)
+        assert workers._pool is not None
+        idle = list(workers._pool._idle)
+        for worker in idle:
+            os.kill(worker._process.pid, signal.SIGKILL)
+        before = audio.decoders_replaced()
+        assert len(audio.load(tracks[0], RATE_HZ).waveform) == n_samples
+        assert audio.decoders_replaced() - before == len(idle) >= 1
+
+
+def never_serve(connection: object) -> None:
+    """A worker that ends before it says its first word."""
+    sys.exit(3)
+
+
+@pytest.mark.usefixtures("really_anew")
+def test_a_worker_that_cannot_begin_is_no_fault_of_the_file(
+    tracks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_serve", never_serve)
+    with audio.decoding_apart(), pytest.raises(AudioError) as caught:
+        audio.load(tracks[0], RATE_HZ)
+    assert "a.wav was not heard: the process to decode it in ended (exit code 3) before it began" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.usefixtures("really_anew")
+def test_ctrl_c_ends_no_worker_that_is_still_starting(tracks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_serve", serve_after_ctrl_c)
+    with audio.decoding_apart():
+        assert len(audio.load(tracks[0], RATE_HZ).waveform) == 4 * RATE_HZ
+
+
+def serve_after_ctrl_c(connection: object) -> None:
+    """A worker that Ctrl-C reaches before its first step."""
+    os.kill(os.getpid(), signal.SIGINT)
+    SERVE(connection)  # type: ignore[arg-type]
+
+
+def test_what_was_broken_off_is_not_taken_for_the_next_answer(
+    tracks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    spans = [(0, 4_000), (8_000, 4_000)]
+    with audio.decoding_apart():
+        expected = audio.load_spans(tracks[1], RATE_HZ, spans).waveforms
+        with monkeypatch.context() as patch:
+            patch.setattr(workers.np, "empty", too_much)
+            with pytest.raises(MemoryError):
+                audio.load_spans(tracks[0], RATE_HZ, spans)
+        again = audio.load_spans(tracks[1], RATE_HZ, spans).waveforms
+    assert all(np.array_equal(a, b) for a, b in zip(expected, again, strict=True))
 
 
 def test_an_open_source_is_asked_and_then_heard(tracks: list[Path]) -> None:

@@ -19,8 +19,8 @@ from musicgenre.library.journal import Journal
 from musicgenre.library.make_plan import PlanOptions, make_plan
 from musicgenre.library.memory import HeardMemory
 from tests.limits import GUARD_S
+from tests.small_library import Ear
 from tests.sounds import write
-from tests.test_library import Ear
 from tests.toy import save_toy
 
 ROOT = Path(__file__).resolve().parents[1]

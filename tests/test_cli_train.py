@@ -122,7 +122,7 @@ def test_recipes_are_found_by_row_code_and_by_what_they_were_called() -> None:
         names = [line.split()[0] for line in lines]
         assert names == ["mfcc-gru", "mfcc-gru-leaky", "mfcc-lstm", "mfcc-lstm-leaky"]
     formerly = text(run("recipes", "b9-cnn?d*").stdout)
-    assert formerly == text(run("recipes", "fusion-cnn?d*").stdout)
+    assert formerly == text(run("recipes", "fusion-cnn?d-msd*").stdout)
     whole = run("recipes", "e3", "--set", "training.epochs=7")
     assert "epochs: 7" in text(whole.stdout) and "e3 is called mfcc-cnn now\n" in text(whole.stderr)
     nothing = run("recipes", "E7")

@@ -38,7 +38,7 @@ def test_songs_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_song_needs_songs(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, [("1", ("guitar",), "a.mp3"), ("2", ("drone",), "b.mp3")])
-    with pytest.raises(DataError, match="names the song of no clip"):
+    with pytest.raises(DataError, match=r"names the song of no clip.*--set protocol\.name=track"):
         split(manifest, "song")
     manifest = manifest_of(tmp_path, full_table(8))
     with pytest.raises(DataError, match="leave none of 24"):

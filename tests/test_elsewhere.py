@@ -17,9 +17,11 @@ from musicgenre.data.learnt import LearntFrom
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.ensemble import ensemble
+from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
+from musicgenre.evaluation.report import TagReport
 from musicgenre.features.representations.table import COLUMNS
-from musicgenre.judging.elsewhere import evaluate_elsewhere
+from musicgenre.judging.elsewhere import TagElsewhereReport, evaluate_elsewhere
 from musicgenre.judging.judged import learnt_by_default
 from musicgenre.judging.label_map import match_labels, read_label_map
 from musicgenre.runs.folder import open_run
@@ -149,6 +151,51 @@ def test_a_tagger_answers_with_the_tags_that_stand_for_labels(tmp_path: Path, no
     toy = save_toy(tmp_path / "tagger.onnx", thresholds=(0.5, 0.5))
     report = evaluate_elsewhere(str(toy), noises)
     assert report.accuracy.value == 1.0 and report.calibration == () and "names tags" in " ".join(report.warnings)
+
+
+def test_a_tagger_is_scored_on_tracks_with_any_number_of_tags(tmp_path: Path, noises: Manifest) -> None:
+    said = {"t0": ("Loud", "speech"), "t1": ("loud",), "t3": ("quiet",), "t4": ("quiet", "hum"), "t5": ("loud",)}
+    tagged = []
+    for track in noises.tracks:  # t2 has none, and of t7 one is unknown
+        columns = {"unknown": "quiet"} if track.track_id == "t7" else {}
+        tagged.append(replace(track, label="", labels=said.get(track.track_id, ()), columns=columns))
+    manifest = noises.with_tracks(tagged)
+    learnt = LearntFrom.of([Track("x", noises.tracks[0].path, "loud")])
+    toy = save_toy(tmp_path / "tagger.onnx", thresholds=(0.5, 0.5), learnt_from=learnt.as_values())
+    report = evaluate_elsewhere(str(toy), manifest, leave_out="tracks", labels={"hum": ()})
+    assert isinstance(report, TagElsewhereReport) and report.tags == ("loud", "quiet")
+    assert report.learnt_from == {"the same content": ("t0",)} and report.n_tracks == 7
+    assert report.unmapped == {"speech": 1} and report.dropped == {"hum": 1}
+    loud, quiet = report.scores
+    assert (loud.n_present, loud.n_known, quiet.n_present, quiet.n_known) == (2, 7, 2, 6)
+    assert quiet.roc_auc is not None and quiet.precision == 0.5 and quiet.recall == 1.0
+    # the toy calls t1 and t2 loud and t3 to t7 quiet: 5 of 7 decisions about loud are right, and 4 of 6 about quiet
+    assert report.decisions.accuracy == pytest.approx(9 / 13)
+    assert report.decisions.zeros_accuracy == pytest.approx(9 / 13)
+    text = report.to_text()
+    assert "on sounds.csv, 7 tracks" in text and "tags it has nothing for" in text and "1 tracks, left out: t0" in text
+    assert "toy" in render_html(report) and json.loads(report.to_json())["task"] == "multi_label"
+
+    one_label = str(save_toy(tmp_path / "toy.onnx"))
+    with pytest.raises(DataError, match=r"8 of 8 tracks of .* have tags and no label"):
+        evaluate_elsewhere(one_label, manifest)
+    silent = manifest.with_tracks(replace(one, labels=("loud",)) for one in manifest.tracks)
+    with pytest.raises(DataError, match="tells nothing about the tags loud"):
+        evaluate_elsewhere(str(toy), silent)
+
+
+def test_a_run_that_tags_keeps_its_thresholds_on_other_tracks(tmp_path: Path) -> None:
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    tags_of = {label: ("drums", label) for label in table.labels}
+    tagged = table.with_tracks(replace(one, label="", labels=tags_of[one.label]) for one in table.tracks)
+    quick = [*QUICK, "representation.name=columns", "training.epochs=2"]
+    run = train("table-mlp-tags", tagged, output=tmp_path / "run", overrides=quick)
+    own, evaluated = evaluate_elsewhere(str(run), tagged), evaluate(run)
+    assert isinstance(own, TagElsewhereReport) and isinstance(evaluated, TagReport)
+    assert own.roc_auc == evaluated.roc_auc and own.decisions == evaluated.decisions
+    assert not any("thresholds" in warning for warning in own.warnings)
+    other = evaluate_elsewhere(str(run), tagged, pooling="max", leave_out="nothing")
+    assert other.leaky and other.pooling == "max"
 
 
 def test_unsure_answers_and_parts(tmp_path: Path, noises: Manifest) -> None:

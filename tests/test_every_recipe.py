@@ -44,9 +44,14 @@ PRETRAINED = {
     "picture-resnext101": _FRESH,
     "vggish-tagger": _FRESH,
     "vggish-tagger-autopool": _FRESH,
+    "vggish-tagger-stream": _FRESH,
+    "vggish-tagger-stream-whole": [*_FRESH, "training.stream.epoch_examples=30"],
     "vggish-tagger-third-block": _FRESH,
     "picture-squeezenet": _FRESH,
     "musicnn-finetune": [*_FRESH, "model.options.width=0.05", "representation.options.n_mels=96"],
+    "table-models-30s-both-parts": [
+        "study.variants.random-forest={model.name: random-forest, model.options.n_trees: 10}"
+    ],
     "vggish-logistic-regression": _VGGISH,
     "vggish-svm": _VGGISH,
 }
@@ -72,8 +77,14 @@ JOINED = {
     "musicnn-tags-table": [
         "representation.options.parts=[{name: musicnn, output: tags, weights: none}, {name: table}]"
     ],
-    "fusion-cnn1d": _B9,
-    "fusion-cnn2d": _B9,
+    "fusion-cnn1d-msd": _B9,
+    "fusion-cnn2d-msd": _B9,
+    "fusion-cnn1d-rhythm": [
+        f"representation.options.parts=[{_SMALL_MEL % 'b1'}, {{name: columns, names: [beat_rate_bpm, beat_strength], "
+        "whole_track: true}]",
+        "model.options.bands=32",
+        "model.options.n_embedding=2",
+    ],
     "fusion-resnet34": [*_B9, *_FRESH, "model.options.net_options={size: 32}"],
 }
 LARGE = {
@@ -84,7 +95,8 @@ LARGE = {
 TWINS = {name for name in list_recipes() if name.startswith("musicnn-mtt")}
 TWINS |= {
     "wav2vec2-finetune-softmax-in-loss", "wavlm-linear-probe", "vggish-tagger", "vggish-tagger-third-block",
-    "vggish-tagger-scratch", "vggish-svm",
+    "vggish-tagger-scratch", "vggish-tagger-stream", "vggish-tagger-stream-whole", "vggish-svm", "table-mlp-3s",
+    "table-models-30s-both-parts", "musicnn-mlp-eight-genres-sgd", "musicnn-mlp-eight-genres-no-batch-norm",
 }  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
 FEW_STEPS = [
@@ -117,9 +129,9 @@ def reduced(name: str) -> list[str]:
     wanted += [setting for stem, settings in JOINED.items() if name.startswith(stem) for setting in settings]
     if recipe.protocol.name == "segment-leaky":
         wanted = [setting for setting in wanted if not setting.startswith("protocol.")]
-    if recipe.protocol.name == "artist":  # the collection names no artists
+    if recipe.protocol.name in ("artist", "song"):  # the collection names neither
         wanted.append("protocol.name=track")
-    if recipe.model.name == "random-forest":
+    if recipe.model.name == "random-forest" and not recipe.variants():  # whose models take other options
         wanted.append("model.options.n_trees=10")
     return wanted
 

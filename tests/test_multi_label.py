@@ -209,3 +209,21 @@ def test_all_zero_rows_train(tmp_path: Path, tags: Manifest) -> None:
     with pytest.raises(DataError, match="a label"):
         (tmp_path / "none.csv").write_text("path,label,labels\na.wav,,\nb.wav,,\n")
         read_manifest(tmp_path / "none.csv")
+
+
+def test_a_recipe_may_split_by_song_as_the_taggers_of_clips_do(tags: Manifest, tmp_path: Path) -> None:
+    clips = []
+    for number, track in enumerate(tags.tracks):  # three clips a song
+        clips.append(replace(track, columns={**track.columns, "parent": f"song{number // 3}"}))
+    few = ["representation.name=columns", "training.epochs=1", "protocol.name=song"]
+    run = train("table-mlp-tags", tags.with_tracks(clips), output=tmp_path / "run", overrides=few)
+    manifest = open_run(run).manifest()
+    assert manifest is not None
+    songs: dict[str, set[str]] = {}
+    for track in manifest.tracks:
+        songs.setdefault(track.columns["parent"], set()).add(track.split)
+    assert all(len(parts) == 1 for parts in songs.values())
+    n_test, n_validation = len(manifest.part("test")), len(manifest.part("validation"))
+    assert n_test == len(tags) // 4 and 0 < n_validation < n_test
+    with pytest.raises(DataError, match=r"names the song of no clip.*--set protocol\.name=track"):
+        train("table-mlp-tags", tags, output=tmp_path / "none", overrides=few)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -370,3 +371,9 @@ def test_real_tracks_become_a_served_model(shared_data: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr.decode()
     again = run("pipeline", "real.yaml", "--quiet", cwd=tmp_path, env=environment)
     assert again.returncode == 0 and again.stderr.decode().count(": cached") == len(STEPS)
+
+
+def test_a_file_that_is_wrong_is_told_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "musicgenre.pipeline.run", None)  # which loads it
+    done = run("pipeline", tmp_path / "none.yaml")
+    assert done.returncode == 2 and b"none.yaml is no YAML that a pipeline can be (No such file" in done.stderr

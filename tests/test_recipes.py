@@ -69,6 +69,20 @@ def test_settings_of_the_reports(name: str, epochs: int, batch: int, rate: float
     assert (training.epochs, training.batch_size, training.learning_rate) == (epochs, batch, rate)
 
 
+def test_the_taggers_of_clips_split_as_their_report_and_by_song() -> None:
+    names = [name for name in list_recipes() if name.startswith("vggish-tagger")]
+    assert {load_recipe(name).protocol.name for name in names} == {"song"} and len(names) == 6
+    streams = [load_recipe(f"vggish-tagger-stream{which}").training.stream for which in ("", "-whole")]
+    assert [(one.active, one.epoch_examples) for one in streams] == [(20, None), (20, 25_863 * 3 // 4)]
+
+
+def test_networks_of_eight_genres_have_one_budget() -> None:
+    names = [name for name in list_recipes() if name.startswith(("mel-cnn1d", "mel-cnn2d", "fusion-cnn"))]
+    sections = [load_recipe(name).training for name in names if "B10" in load_recipe(name).systems]
+    budgets = {(one.epochs, one.patience, one.learning_rate, one.monitor) for one in sections}
+    assert budgets == {(100, None, 1e-4, "validation_accuracy")} and len(sections) == 18
+
+
 def test_difference_files_are_small() -> None:
     assert max(len(path.read_text("utf-8").splitlines()) for path in RECIPE_FOLDER.glob("*.yaml")) <= 20
 

@@ -92,7 +92,10 @@ def test_findings_and_what_is_open_stand_on_the_page(results: ModuleType, tmp_pa
     finding = '[[finding]]\nfinding = "leaks flatter"\nreport = "ours"\nbetter = "tiny--mini--segment-leaky"\n'
     finding += 'worse = "tiny--mini--kfold-3"\nbeware = "seeds differ"\n'
     nothing = finding.replace("leaks flatter", "nobody knows").replace("kfold-3", "artist")
-    rows = ROWS + 'open = "stopped too early"\nvalue = 3\n' + finding + nothing
+    unjudged = '[[finding]]\nfinding = "weights help"\nreport = "B8"\nunjudged = "no weights"\n'
+    confusion = '[[finding]]\nfinding = "a for b"\nreport = "B8"\nconfusion_of = "tiny--mini--kfold-3"\n'
+    confusion += 'truth = "jazz"\nanswer = "pop"\n'
+    rows = ROWS + 'open = "stopped too early"\nvalue = 3\nhours = 0.25\n' + finding + nothing + unjudged + confusion
     (results.FOLDER / "rows.toml").write_text(rows, encoding="utf-8")
     kfold, leaky = _runs(tmp_path / "runs")
     trained = {"epochs": 40, "best_epoch": 11, "threads": 1}
@@ -105,10 +108,17 @@ def test_findings_and_what_is_open_stand_on_the_page(results: ModuleType, tmp_pa
 
     page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
     assert "40 of 100 epochs (patience 28), kept 12 by validation loss, threads 1" in page
-    assert "- Stopped too early: E3 tiny." in page
+    assert "- Stopped too early: E3 tiny, kfold (0.25 h); E3 tiny, segment-leaky (0.25 h)." in page
     lines = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
     assert "seeds differ" in lines["| leaks flatter"] and "not measured | open" in lines["| nobody knows"]
+    assert "|  | not judged: no weights |" in lines["| weights help"]
     found = results.records_at_hand()
+    matrix = found["tiny--mini--kfold-3"]["confusion"]
+    wrong = [n for row, counts in enumerate(matrix) for column, n in enumerate(counts) if row != column]
+    told = f"jazz taken for pop: {matrix[1][2]:g} of {sum(matrix[1]):g} tracks; most: "
+    assert told in lines["| a for b"] and f"({max(wrong):g})" in lines["| a for b"]
+    verdict = "so far: held" if matrix[1][2] == max(wrong) else "so far: not told"  # its rows are open
+    assert f"| {verdict} |" in lines["| a for b"] and "| so far: " in lines["| leaks flatter"]
     better, worse = (found[name]["accuracy"] for name in ("tiny--mini--segment-leaky", "tiny--mini--kfold-3"))
     assert f"{better['value'] - worse['value']:+.3f} [" in lines["| leaks flatter"]
 
@@ -236,7 +246,11 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
     from musicgenre.training.recipes import load_recipe
 
     content, rows = module.read_rows(module.FOLDER / "rows.toml")
-    assert len({row.record_name for row in rows}) == len(rows)
+    assert len({(row.section, row.record_name) for row in rows}) == len(rows)
+    names = {row.record_name for row in rows}
+    for finding in content["finding"]:
+        compared = {finding[key] for key in ("better", "worse", "confusion_of") if key in finding}
+        assert compared <= names and (compared or finding["unjudged"])
     known = {(row.recipe, row.data, row.protocol) for row in rows}
     for row in rows:
         if row.elsewhere or row.recipe == "default-head":  # nothing that `musicgenre train` makes
@@ -249,7 +263,8 @@ def test_the_rows_of_the_real_page_name_recipes_and_protocols_that_exist(
         assert name in list_recipes() and row.section in content["section"]
         recipe = load_recipe(name)
         assert not variant or variant in recipe.variants()
-        assert row.code in recipe.systems
+        codes = {other.code for other in rows if other.record_name == row.record_name}
+        assert not codes.isdisjoint(recipe.systems)
         assert get_protocol(row.protocol).leaky == (row.protocol == "segment-leaky")
 
 

@@ -277,8 +277,33 @@ def test_a_decision_that_cannot_be_meant_changes_nothing(
     client, plan = reviewed
     before = plan.read_bytes()
     both = {"decisions": [{"row": 1, "write": False}, decision]}
-    problem_of(client.post("/v1/plan/decisions", json=both), status, kind)
+    problem = problem_of(client.post("/v1/plan/decisions", json=both), status, kind)["problem"]
+    assert "address" not in problem
     assert plan.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"decisions": [{"row": -1, "write": True}]}, "the body says decisions.0.row=-1"),
+        ({"decision": []}, "decision=[]"),
+        ([], "the body says []"),
+    ],
+)
+def test_a_body_that_is_wrong_is_not_called_the_address(
+    body: Any, said: str, reviewed: tuple[TestClient, Path]
+) -> None:
+    assert said in problem_of(reviewed[0].post("/v1/plan/decisions", json=body), 400, "bad-request")["problem"]
+
+
+def test_a_misspelt_option_is_told(client: TestClient) -> None:
+    problem = problem_of(client.post("/v1/classify?timelin=true", content=b"x"), 400, "bad-request")
+    assert problem["problem"] == "there is no option of this address named 'timelin'"
+    assert problem["next_step"] == "Nearest: 'timeline'" and "coverage" in problem["valid"]
+    problem_of(client.get("/v1/plan?ofset=3"), 400, "bad-request")
+    problem_of(client.post("/v1/plan/decisions?x=1", json={}), 400, "bad-request")
+    assert client.get("/healthz?x=1").status_code == 200, "what watches a server may add what it likes"
+    assert "address says top=-1" in problem_of(client.post("/v1/classify?top=-1"), 400, "bad-request")["problem"]
 
 
 def test_a_plan_that_another_program_changed_is_left_alone(reviewed: tuple[TestClient, Path]) -> None:

@@ -156,6 +156,8 @@ def test_forms_that_are_none(make: Callable[..., FastAPI], case: str) -> None:
     [
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "multipart/mixed; boundary=b"},
+        {"Content-Type": "application/json"},
+        {"Content-Type": "application/ld+json; charset=utf-8"},
         {"Content-Type": "audio/wav", "Content-Encoding": "gzip"},
     ],
 )

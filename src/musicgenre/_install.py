@@ -25,7 +25,8 @@ def install_advice(extra: str) -> str:
     Parameters
     ----------
     extra : str
-        `features`, `plot`, `train`, `pretrained`, `stream`, `search`, `parquet`, `watch`, `serve` or `beets`.
+        `features`, `plot`, `train`, `pretrained`, `stream`, `search`, `parquet`, `watch`, `serve`, `cluster` or
+        `beets`.
     """
     torch = _version_of("torch") if extra in _WITH_TORCH else None
     words = ["pip", "install"]

@@ -13,7 +13,7 @@ TELEMETRY_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",
     # The Hugging Face hub, and the libraries on top of it.
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # Ray, which is no part of musicgenre but of programs that use it.
+    # Ray, by `--ray` or in programs that use it: its usage statistics.
     "RAY_USAGE_STATS_ENABLED": "0",
     # What further packages have agreed upon.
     "DO_NOT_TRACK": "1",

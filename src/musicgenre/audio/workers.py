@@ -38,7 +38,8 @@ SILENCE_S = 120.0
 _START_S = 600.0
 _SIGN_EVERY_S = 1.0
 _END_S = 5.0
-_END = "end"
+_MOST_STARTS = 2  # new workers in a row that may end before they answer
+_END, _CALL = "end", "call"
 _WHILE_WORKING = 4  # times as much memory as between files
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 # Packages whose threads a copy of the process would lack.
@@ -71,7 +72,8 @@ def decoding_apart(
     Workers are copies of this process where that is safe: on Linux, before there are threads (begin the block before a
     model is loaded). That takes some milliseconds. Elsewhere, and in the place of those that died, they start anew,
     each when it is first needed (0.4 s, 60 MB). As many work as sources are open at a time. File objects and processes
-    that are copied from this one decode where they are.
+    that are copied from this one decode where they are. Every worker must answer before it is given a file: one that
+    was ended between two files, or never began, is no fault of the next.
     """
     global _pool  # noqa: PLW0603 - what is opened deep below must find it
     if n_tracks == 1 or _pool is not None:
@@ -135,12 +137,13 @@ class _DistantDecoder(Decoder):
         self.name = printable(os.fspath(source))
         self.is_closed = False
         self._pool = pool
-        self._worker = pool.take()
+        self._worker = pool.take(self.name)
         self.info: AudioInfo = self._ask("open", os.fspath(source), max_duration_s)
 
     def pieces(self, rate_hz: int, spans: Sequence[tuple[int, int | None]]) -> list[Float32]:
-        lengths: list[int] = self._ask("pieces", rate_hz, list(spans))
-        return [self._receive(length) for length in lengths]
+        with self._losing_worker():
+            lengths: list[int] = self._ask("pieces", rate_hz, list(spans))
+            return [self._receive(length) for length in lengths]
 
     def resampled(self, rate_hz: int, stop: int | None = None) -> Iterator[Float32]:
         self._ask("begin", rate_hz, stop)
@@ -173,9 +176,9 @@ class _DistantDecoder(Decoder):
         return answer
 
     def _receive(self, length: int) -> Float32:
-        waveform = np.empty(length, dtype=np.float32)
-        if length:  # a pipe cannot carry nothing
-            with self._losing_worker():
+        with self._losing_worker():
+            waveform = np.empty(length, dtype=np.float32)
+            if length:  # a pipe cannot carry nothing
                 self._worker.connection.recv_bytes_into(waveform.view(np.uint8).data)
         return waveform
 
@@ -197,6 +200,13 @@ class _DistantDecoder(Decoder):
                 valid="A file that the decoder survives",
                 next_step="Save it again as WAV or FLAC with another program, or leave it out",
             ) from error
+        except BaseException:
+            # Broken off amid an answer (memory, Ctrl-C): its rest would be taken for the answer about the next file.
+            if not self.is_closed:
+                self.is_closed = True
+                _count_replaced()
+                self._worker.end(is_hung=True)
+            raise
 
 
 class _Worker:
@@ -207,7 +217,7 @@ class _Worker:
         context: Any = multiprocessing.get_context(method)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with one_thread_each():  # the workers share the cores among themselves
+        with one_thread_each(), _deaf_to_ctrl_c(method):  # the workers share the cores among themselves
             self._process.start()
         theirs.close()
         self._is_ready = False
@@ -237,6 +247,15 @@ class _Worker:
             if kind != "alive":
                 return kind == "error", value
 
+    def is_there(self, silence_s: float) -> bool:
+        """Whether the process answers when it is called."""
+        try:
+            self.connection.send((_CALL, ()))
+            self.answer(silence_s)
+        except (EOFError, OSError):
+            return False
+        return True
+
     def kill(self) -> None:
         """Let the process die; who waits for its answer is told at once."""
         self.is_killed = True
@@ -262,8 +281,10 @@ class _Worker:
         if code is None:
             self._process.kill()
             self._process.join()
-        if code is None or code >= 0:
+        if code is None:
             return "crashed"
+        if code >= 0:
+            return f"ended (exit code {code})"
         return f"crashed ({signal.Signals(-code).name})"
 
 
@@ -293,9 +314,31 @@ class _Pool:
 
         self._idle += [_Worker("fork", self._most_mb) for _ in range(n_workers)]
 
-    def take(self) -> _Worker:
-        with self._lock:  # also while one starts: the environment that it is given belongs to all threads
-            return self._idle.pop() if self._idle else _Worker(most_mb=self._most_mb)
+    def take(self, name: str) -> _Worker:
+        """Take a worker that answers, for the file of that name; one that does not is replaced.
+
+        Raises
+        ------
+        AudioError
+            None can be started, or it was ended with the work of this thread.
+        """
+        n_started, reason = 0, ""
+        while n_started < _MOST_STARTS:
+            with self._lock:  # also while one starts: the environment that it is given belongs to all threads
+                is_new = not self._idle
+                worker = _Worker(most_mb=self._most_mb) if is_new else self._idle.pop()
+            with ending_with_work(worker.kill):
+                if worker.is_there(self.silence_s):
+                    return worker
+            _count_replaced()
+            n_started += is_new
+            reason = worker.end()
+            if worker.is_killed:
+                break
+        raise AudioError(
+            f"{name} was not heard: the process to decode it in {reason} before it began",
+            next_step="A script must begin below `if __name__ == '__main__':`; else look for a want of memory",
+        )
 
     def give_back(self, worker: _Worker) -> None:
         """Take a worker back for the next file, unless it was killed in the last moment, or grew."""
@@ -314,6 +357,23 @@ class _Pool:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.end()
+
+
+@contextmanager
+def _deaf_to_ctrl_c(method: str) -> Iterator[None]:
+    """Let processes that start in the block never hear Ctrl-C, not even before they can say so themselves."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if method == "spawn":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # it would begin with the first of them, and let Ctrl-C in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _count_replaced() -> None:
@@ -337,6 +397,7 @@ def _serve(connection: Connection) -> None:
             try:
                 with as_decode_failure():
                     arrays, answer = desk.do(task, values)
+                    arrays = [np.ascontiguousarray(array) for array in arrays]
             except (AudioError, MemoryError) as error:
                 connection.send(("error", error))
             except DecodeFailure as error:
@@ -348,7 +409,7 @@ def _serve(connection: Connection) -> None:
                 connection.send(("done", answer))
                 for array in arrays:
                     if len(array):
-                        connection.send_bytes(np.ascontiguousarray(array).view(np.uint8).data)
+                        connection.send_bytes(array.view(np.uint8).data)
 
 
 def _keep_quiet() -> None:
@@ -375,6 +436,8 @@ class _Desk:
 
     def do(self, task: str, values: tuple[Any, ...]) -> tuple[list[Float32], Any]:
         """Do one task; return arrays to send, and the answer."""
+        if task == _CALL:
+            return [], None
         if task == "open":
             if self._decoder is not None:
                 self._decoder.close()

@@ -13,7 +13,7 @@ import typer
 
 from musicgenre._json import is_plain
 from musicgenre._text import printable, short_repr
-from musicgenre.errors import UsageError
+from musicgenre.errors import UsageError, require
 
 if TYPE_CHECKING:
     from musicgenre._outputs import Input
@@ -41,6 +41,48 @@ GenresOption = Annotated[
     GenreChoice, typer.Option("--genres", help="'wide': families and genres beyond the ten, by tags, uncalibrated.")
 ]
 """The option of commands that name genres."""
+
+
+TracksArgument = Annotated[
+    list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
+]
+"""What is heard."""
+
+CoverageOption = Annotated[
+    str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
+]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
+]
+TracksAtATime = Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")]
+ThreadsATrack = Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")]
+MaxModel = Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")]
+
+RayOption = Annotated[bool, typer.Option("--ray", help="Work on a Ray cluster, or on this machine by Ray.")]
+"""The option of commands that can work on more than one machine."""
+
+RayAddressOption = Annotated[
+    str | None, typer.Option("--ray-address", help="The cluster of --ray, HOST:PORT; default $RAY_ADDRESS, else here.")
+]
+"""Where the cluster is, for `--ray`."""
+
+
+def check_ray_options(ray: bool, address: str | None) -> None:
+    """Refuse the address of a cluster that is not asked for, and Ray where it is not installed.
+
+    Raises
+    ------
+    UsageError
+        `--ray-address` stands without `--ray`.
+    MissingExtraError
+        Ray is not installed.
+    """
+    if address is not None and not ray:
+        raise UsageError("--ray-address says where the cluster of --ray is", next_step="Add --ray, or leave it out")
+    if ray:
+        require("working with Ray", "cluster", "ray")
 
 
 def format_of(

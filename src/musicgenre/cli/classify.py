@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,13 +18,31 @@ import typer.core
 
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
 from musicgenre._text import printable, shortened
-from musicgenre.cli._options import GenreChoice, GenresOption, MaxDuration, inputs_of
+from musicgenre.cli._cluster import Partitioned, hear_with_ray, refuse_with_ray
+from musicgenre.cli._options import (
+    CoverageOption,
+    ExcludeOption,
+    GenreChoice,
+    GenresOption,
+    MaxDuration,
+    MaxModel,
+    QuietOption,
+    RayAddressOption,
+    RayOption,
+    ResumeOption,
+    ThreadsATrack,
+    TracksArgument,
+    TracksAtATime,
+    check_ray_options,
+    inputs_of,
+)
 from musicgenre.errors import UsageError
 from musicgenre.listening.answer import UNSURE, Answer
 
 if TYPE_CHECKING:
     from musicgenre._outputs import Input
     from musicgenre.cli._table import Table
+    from musicgenre.cluster.hearing import Answers
     from musicgenre.listening.batch import Failure, Result
     from musicgenre.listening.classifier import Classifier
     from musicgenre.listening.results import FileFormat, Format, ResultFile
@@ -84,26 +103,25 @@ def _read_timeline(value: Any) -> Timeline | None:
     return words[word]
 
 
+TimelineOption = Annotated[
+    Timeline | None,
+    typer.Option(
+        "--timeline",
+        metavar="[full]",
+        parser=_read_timeline,
+        help="Show the genre over time in 20 lines at most, or 'full'.",
+    ),
+]
+
+
 def classify(
-    paths: Annotated[
-        list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
-    ],
+    paths: TracksArgument,
     output_format: Annotated[
         OutputFormat | None, typer.Option("--format", help="Default: table, tsv in a pipe.")
     ] = None,
     top: Annotated[int, typer.Option("--top", min=0, max=1000, help="How many tags to name.")] = 3,
-    timeline: Annotated[
-        Timeline | None,
-        typer.Option(
-            "--timeline",
-            metavar="[full]",
-            parser=_read_timeline,
-            help="Show the genre over time in 20 lines at most, or 'full'.",
-        ),
-    ] = None,
-    coverage: Annotated[
-        str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
-    ] = None,
+    timeline: TimelineOption = None,
+    coverage: CoverageOption = None,
     level: Annotated[str | None, typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'.")] = None,
     reject: Annotated[
         Rejection, typer.Option("--reject", help="'none': never unsure, always the most probable genre.")
@@ -113,18 +131,20 @@ def classify(
     model: Annotated[
         str, typer.Option("--model", help="'default', a taught model, mtt-musicnn, discogs-effnet, or a bundle file.")
     ] = "default",
-    output: Annotated[Path | None, typer.Option("--output", help="Write results here, a line per track.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write results here, a line per track; with --ray, a folder.")
+    ] = None,
+    resume: ResumeOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output and --plot if they exist.")] = False,
     csv_safe: Annotated[bool, typer.Option("--csv-safe", help="In CSV and TSV, let no cell be a formula.")] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
-    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
+    exclude: ExcludeOption = None,
+    jobs: TracksAtATime = None,
+    threads: ThreadsATrack = None,
+    max_model_mb: MaxModel = 4_000,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw one track into this PNG file.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Name the genre of tracks.
 
@@ -135,6 +155,15 @@ def classify(
     from musicgenre.cli._terminal import counting, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
     from musicgenre.listening.paths import gather_paths
+
+    options: dict[str, Any] = {"model": model, "coverage": coverage, "level": level, "reject": reject.value}
+    options |= {"genres": genres.value, "max_duration_s": max_duration_s, "max_model_mb": max_model_mb}
+    check_ray_options(ray, ray_address)
+    if ray:
+        refuse_with_ray({"--format": output_format, "--plot": plot, "--csv-safe": csv_safe, "--threads": threads})
+        make = partial(_answers, options, top, bool(timeline))
+        where = Partitioned(output, resume, overwrite)
+        hear_with_ray(paths, where, make, address=ray_address, exclude=exclude, jobs=jobs, quiet=quiet)
 
     # What is wrong with the options is told before the model is loaded, which takes a second.
     gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
@@ -148,9 +177,7 @@ def classify(
         with ExitStack() as stack:
             # What no decoder survives costs one line, also where it ended the run that is to go on.
             stack.enter_context(decoding_apart(None if resume else len(missing)))
-            classifier = _load(
-                model, coverage, level, reject, genres, max_duration_s, n_threads, max_model_mb, quiet=quiet
-            )
+            classifier = _load(options, n_threads, quiet=quiet)
 
             results = None
             if output is not None:
@@ -350,18 +377,7 @@ def _check_outputs(inputs: list[Input], output: Path | None, plot: Path | None, 
         refuse_same_outputs([("--output", output), ("--plot", plot)])
 
 
-def _load(
-    model: str,
-    coverage: str | None,
-    level: str | None,
-    reject: Rejection,
-    genres: GenreChoice,
-    max_duration_s: float | None,
-    threads: int,
-    max_model_mb: int,
-    *,
-    quiet: bool,
-) -> Classifier:
+def _load(options: Mapping[str, Any], threads: int, *, quiet: bool) -> Classifier:
     """Load the model; offer to fetch the default one where a person can answer, else the error names the command.
 
     Terms that bind whoever uses its answers are told once.
@@ -371,24 +387,22 @@ def _load(
     from musicgenre.listening.classifier import Classifier
 
     a_person_is_there = sys.stdin.isatty() and sys.stderr.isatty()
-    if model == "default" and a_person_is_there and not bundle_path(DEFAULT_BUNDLE).is_file():
+    if options["model"] == "default" and a_person_is_there and not bundle_path(DEFAULT_BUNDLE).is_file():
         question = "The default model is not here yet (a 29 MB download). Get it now?"
         if typer.confirm(question, default=True, err=True):
             ensure_default(allow_fetch=True, report=lambda line: typer.echo(line, err=True))
 
-    classifier = Classifier(
-        model,
-        coverage=coverage,
-        threads=threads,
-        level=level,
-        reject=reject.value,
-        genres=genres.value,
-        max_duration_s=max_duration_s,
-        max_model_mb=max_model_mb,
-    )
+    classifier = Classifier(**options, threads=threads)
     if (card := classifier.model_card) and not quiet:
         say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
     return classifier
+
+
+def _answers(options: Mapping[str, Any], top: int, timeline: bool) -> Answers:
+    """Load the model to classify on a cluster with."""
+    from musicgenre.cluster.hearing import Answers
+
+    return Answers(options, top=top, timeline=timeline)
 
 
 def _open_results(

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musicgenre.cli._options import MaxDuration, inputs_of, parse_settings
+from musicgenre.cli._cluster import Partitioned, hear_with_ray, refuse_with_ray
+from musicgenre.cli._options import (
+    CoverageOption,
+    ExcludeOption,
+    MaxDuration,
+    MaxModel,
+    QuietOption,
+    RayAddressOption,
+    RayOption,
+    ResumeOption,
+    ThreadsATrack,
+    TracksArgument,
+    TracksAtATime,
+    check_ray_options,
+    inputs_of,
+    parse_settings,
+)
 
 if TYPE_CHECKING:
+    from musicgenre.cluster.hearing import Vectors
     from musicgenre.embedding.embed import EmbedReport
     from musicgenre.listening.batch import Failure
 
@@ -42,10 +60,11 @@ class Pool(StrEnum):
 
 
 def embed(
-    paths: Annotated[
-        list[str], typer.Argument(help="Files, folders (searched recursively), globs, or - for a list on stdin.")
+    paths: TracksArgument,
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="A file to write: NAME.npz (.parquet with pyarrow); with --ray a folder."),
     ],
-    output: Annotated[Path, typer.Option("--output", help="The file to write: NAME.npz (.parquet with pyarrow).")],
     model: Annotated[
         str, typer.Option("--model", help="'default', an embedding bundle, vggish or transformer.")
     ] = "default",
@@ -54,26 +73,24 @@ def embed(
     ] = None,
     what: Annotated[What, typer.Option("--what", help="The network's output to take.")] = What.embedding,
     pool: Annotated[Pool, typer.Option("--pool", help="How heard segments become one vector.")] = Pool.mean,
-    coverage: Annotated[
-        str | None, typer.Option("--coverage", help="Seconds of each track to hear, evenly spread, or 'full'.")
-    ] = None,
+    coverage: CoverageOption = None,
     level: Annotated[
         str | None,
         typer.Option("--level", help="Bring tracks to this RMS in dBFS, or 'off'. Default: as the model says."),
     ] = None,
     max_duration_s: MaxDuration = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output; done tracks are skipped.")] = False,
+    resume: ResumeOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Leave out files or folders that match this glob.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="Tracks at a time.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads a track.")] = None,
-    max_model_mb: Annotated[int, typer.Option("--max-model-mb", min=1, help="Most MB of a bundle in memory.")] = 4_000,
+    exclude: ExcludeOption = None,
+    jobs: TracksAtATime = None,
+    threads: ThreadsATrack = None,
+    max_model_mb: MaxModel = 4_000,
     output_format: Annotated[
         SummaryFormat, typer.Option("--format", help="How the summary is printed.")
     ] = SummaryFormat.table,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Write one vector per track, for `similar` and models of your own.
 
@@ -87,6 +104,20 @@ def embed(
     from musicgenre.embedding.file import check_output
     from musicgenre.listening.batch import plan_threads
     from musicgenre.listening.paths import gather_paths
+
+    options: dict[str, Any] = {
+        "model": model,
+        "options": parse_settings(settings or []),
+        "what": what.value,
+        "pool": pool.value,
+    }
+    options |= {"coverage": coverage, "level": level, "max_duration_s": max_duration_s, "max_model_mb": max_model_mb}
+    check_ray_options(ray, ray_address)
+    if ray:
+        refuse_with_ray({"--format json": output_format is SummaryFormat.json, "--threads": threads})
+        where = Partitioned(output, resume, overwrite)
+        make = partial(_vectors, options)
+        hear_with_ray(paths, where, make, address=ray_address, exclude=exclude, jobs=jobs, quiet=quiet)
 
     # A name that cannot be written is refused before thousands of tracks are looked for.
     check_output(output)
@@ -103,17 +134,7 @@ def embed(
         # What no decoder survives costs one line, also where it ended the run that is to go on.
         n_tracks = None if resume else len(wanted.paths)
         with decoding_apart(n_tracks), counting("listening", quiet=quiet) as progress:
-            embedder = Embedder(
-                model,
-                options=parse_settings(settings or []),
-                what=what.value,
-                pool=pool.value,
-                coverage=coverage,
-                threads=n_threads,
-                level=level,
-                max_duration_s=max_duration_s,
-                max_model_mb=max_model_mb,
-            )
+            embedder = Embedder(**options, threads=n_threads)
             report = embed_tracks(
                 wanted.paths, embedder, output, jobs=n_jobs, resume=resume, overwrite=overwrite, progress=progress
             )
@@ -137,6 +158,13 @@ def embed(
         }
         typer.echo(json.dumps(summary))
     raise typer.Exit(1 if failures else 0)
+
+
+def _vectors(options: Mapping[str, Any]) -> Vectors:
+    """Load the model to embed on a cluster with."""
+    from musicgenre.cluster.hearing import Vectors
+
+    return Vectors(options)
 
 
 def _tell_outcome(report: EmbedReport, failures: Sequence[Failure], *, quiet: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,29 +121,32 @@ def plan(
     from musicgenre.library.make_plan import PlanOptions, make_plan
     from musicgenre.library.memory import HeardMemory
     from musicgenre.library.plan import PlanRow as Row
-    from musicgenre.library.plan import read_plan, write_plan
+    from musicgenre.library.plan import write_plan
     from musicgenre.listening.batch import plan_threads
     from musicgenre.listening.classifier import Classifier
-    from musicgenre.listening.paths import gather_paths
+    from musicgenre.listening.paths import gather_paths, refuse_missing
 
     # What is wrong with the options is told before the model is loaded.
-    gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
     if output is None and not show_it:
         raise UsageError("a plan needs a place", next_step="Add -o plan.jsonl, or --show to look only")
+    gathered = gather_paths(paths, exclude or [], stdin=sys.stdin.buffer)
+    refuse_missing(paths, gathered)
     check_style(style, max_genres, genres)
     field = decade_field(decade)
-    kept: dict[str, Row] = {}
     if output is not None:
         advice = "Add --resume to keep what you edited in it, or --overwrite to replace it"
         refuse_overwriting(output, overwrite=resume or overwrite, inputs=[*gathered.paths, model], next_step=advice)
-    if output is not None and resume and output.exists():
-        kept = {row.path: row for row in read_plan(output)}
     n_jobs, n_threads = plan_threads(jobs, threads, len(gathered.paths))
 
     rows: list[Row] = []
     try:
-        # The first lets a file that no decoder survives cost one line; it begins before the model is loaded.
-        with decoding_apart(), HeardMemory() as memory, Journal() as journal, counting_several(quiet=quiet) as report:
+        with (
+            decoding_apart(),  # a file that no decoder survives costs one line; it begins before the model is loaded
+            HeardMemory() as memory,
+            Journal() as journal,
+            _plan_held(output, resume=resume) as kept,
+            counting_several(quiet=quiet) as report,
+        ):
             classifier = Classifier(model, coverage=coverage, threads=n_threads, level=level, genres=genres.value)
             names = GenreMap() if map_file is None else read_map(map_file, classifier.vocabulary)
             options = PlanOptions(policy.value, max_genres, style, mood, field, by is GroupBy.album, update_own, names)
@@ -159,13 +163,13 @@ def plan(
             for row in made:
                 before = kept.get(row.path, row)
                 rows.append(before if before.tags_sha256 == row.tags_sha256 else row)
+            rows += [Row(failure.path, write=False, why="failed", note=failure.error) for failure in gathered.failures]
+            if output is not None:
+                write_plan(rows, output, overwrite=resume or overwrite)
     except KeyboardInterrupt:
         say_interrupted("interrupted: what was heard is remembered; the same command goes on from there")
         raise typer.Exit(_INTERRUPTED) from None
-    rows += [Row(failure.path, write=False, why="failed", note=failure.error) for failure in gathered.failures]
 
-    if output is not None:
-        write_plan(rows, output, overwrite=resume or overwrite)
     if show_it:
         _show_rows(rows, unsure=False)
     raise typer.Exit(_report_plan(rows, output, quiet=quiet))
@@ -181,17 +185,9 @@ def show(
     album: AlbumFilter = None,
 ) -> None:
     """Show what a plan would change, by album, as `now -> after`; and how many of each genre."""
-    from musicgenre.library.plan import read_plan, selected
+    from musicgenre.library.plan import read_plan
 
-    rows = list(
-        selected(
-            read_plan(plan_file),
-            only_missing=only_missing,
-            min_confidence=min_confidence,
-            genres=genre or (),
-            albums=album or (),
-        )
-    )
+    rows = _selected_rows(list(read_plan(plan_file)), only_missing, min_confidence, genre, album)
     _show_rows(rows, unsure=unsure)
     typer.echo(_summary(rows))
 
@@ -238,13 +234,11 @@ def apply(
     """
     from musicgenre.cli._terminal import counting, say, say_interrupted
     from musicgenre.library.journal import Journal
-    from musicgenre.library.plan import read_plan, selected
-    from musicgenre.library.write import Wanted, WriteOptions, locked, settle_open, write_files
+    from musicgenre.library.plan import read_plan
+    from musicgenre.library.write import Wanted, WriteOptions, Written, locked, settle_open, write_files
 
     every_row = list(read_plan(plan_file))
-    rows = selected(
-        every_row, only_missing=only_missing, min_confidence=min_confidence, genres=genre or (), albums=album or ()
-    )
+    rows = _selected_rows(every_row, only_missing, min_confidence, genre, album)
     chosen = [row for row in rows if row.write and row.set]
     if not chosen:
         typer.echo("nothing to write: no row of the plan says so")
@@ -275,7 +269,7 @@ def apply(
             settle_open(journal)
             say_interrupted("interrupted: every file is as it was or as planned; the same command goes on")
             raise typer.Exit(_INTERRUPTED) from None
-    if not quiet:
+    if not quiet and any(isinstance(outcome, Written) for outcome in outcomes):
         say("to take it back: musicgenre library undo --last")
     raise typer.Exit(_report(outcomes, "written"))
 
@@ -307,15 +301,13 @@ def undo(
         raise UsageError("undo needs to know what", valid="One of --last, --since TIME, --path PATH, --run NUMBER")
     with Journal() as journal, locked(journal):
         settle_open(journal)
-        runs = journal.runs()
         if last:
-            standing = [one.id for one in runs if one.n_undone < one.n_files]
+            standing = [one.id for one in journal.runs() if one.n_undone < one.n_files]
             if not standing:
                 typer.echo("nothing to take back")
                 return
             run = standing[0]
-        if run is not None and run not in {one.id for one in runs}:
-            raise UsageError(f"there is no run {run}", next_step="`musicgenre library history` lists them")
+        _refuse_unknown_run(journal, run)
         where = None if path is None else os.path.abspath(path)  # noqa: PTH100  as the journal names files
         changes = journal.changes(run_id=run, since=_time(since), path=where, state="done")
         if run is None:
@@ -339,6 +331,12 @@ def undo(
             say_interrupted("interrupted: every file is whole; the same command goes on")
             raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(_report(outcomes, "written again" if is_again else "given back"))
+
+
+def _refuse_unknown_run(journal: Journal, run: int | None) -> None:
+    """Refuse the number of a run that there is none of."""
+    if run is not None and run not in {one.id for one in journal.runs()}:
+        raise UsageError(f"there is no run {run}", next_step="`musicgenre library history` lists them")
 
 
 def _writes_again(journal: Journal, changes: Sequence[Change]) -> bool:
@@ -373,11 +371,14 @@ def list_history(
                 undone = f", {one.n_undone} taken back" if one.n_undone else ""
                 print_out(f"run {one.id}  {one.started}  {one.kind}  {one.n_files} files{undone}")
             if runs:
-                size, n_files = journal.size_bytes(), sum(one.n_files for one in runs)
-                say(f"the journal takes {size / 1e6:.1f} MB, {size // n_files} bytes per file that was written")
+                say(f"the journal takes {journal.size_bytes() / 1e6:.1f} MB")
             return
+        _refuse_unknown_run(journal, run)
         where = None if path is None else os.path.abspath(path)  # noqa: PTH100  as the journal names files
-        for change in journal.changes(run_id=run, path=where):
+        changes = journal.changes(run_id=run, path=where)
+        if not changes:
+            say("nothing was written there")
+        for change in changes:
             for field, after in change.values_after.items():
                 before = ", ".join(change.values_before.get(field, ())) or "(none)"
                 now = ", ".join(after) or "(none)"
@@ -462,6 +463,39 @@ def export_plan(
 app.command()(watch)
 
 
+def _selected_rows(
+    every_row: list[PlanRow],
+    only_missing: bool,
+    min_confidence: float,
+    genres: list[str] | None,
+    albums: list[str] | None,
+) -> list[PlanRow]:
+    """Rows that the filters leave; a genre or an album that the plan does not know is told."""
+    from musicgenre.cli._terminal import say
+    from musicgenre.library.plan import selected, unknown_names
+
+    genres, albums = genres or [], albums or []
+    for hint in unknown_names(every_row, genres=genres, albums=albums):
+        say(printable(hint))
+    return list(
+        selected(every_row, only_missing=only_missing, min_confidence=min_confidence, genres=genres, albums=albums)
+    )
+
+
+@contextmanager
+def _plan_held(output: Path | None, *, resume: bool) -> Iterator[dict[str, PlanRow]]:
+    """Let no other command write the plan in the block; give its rows by path, where it is gone on with."""
+    from musicgenre._locks import file_lock
+    from musicgenre.library.plan import read_plan
+
+    if output is None:
+        yield {}
+        return
+    with file_lock(output, "'musicgenre library plan'"):
+        kept = read_plan(output) if resume and output.exists() else ()
+        yield {row.path: row for row in kept}
+
+
 def _show_rows(rows: Iterable[PlanRow], *, unsure: bool) -> None:
     """Print changes (or what stays), grouped by album."""
     from musicgenre.cli._terminal import paint, print_out
@@ -497,7 +531,7 @@ def _summary(rows: Iterable[PlanRow]) -> str:
     stays: Counter[str] = Counter()
     for row in rows:
         if row.write:
-            genres.update(row.set.get("genre", ()))
+            genres.update(name for name in row.set.get("genre", ()) if name not in row.now)
         else:
             stays[row.why] += 1
     counts = [f"{printable(name)} {n}" for name, n in genres.most_common()]
@@ -516,7 +550,8 @@ def _report_plan(rows: list[PlanRow], output: Path | None, *, quiet: bool) -> in
 
     failed = [row for row in rows if row.why == "failed"]
     for row in failed[:_MOST_LISTED]:
-        say(f"failed: {printable(row.path)}: {printable(row.note)}")
+        place = "" if row.path in row.note else f"{printable(row.path)}: "
+        say(f"failed: {place}{printable(row.note)}")
     if not quiet:
         say(_summary(rows))
         place = printable(output) if output is not None else "plan.jsonl"

@@ -25,6 +25,9 @@ def pipeline(
 
     require("'musicgenre pipeline'", "train", "torch", "lightning", "pydantic", "yaml")
     with needing("'musicgenre pipeline'", "train"):
+        from musicgenre.pipeline.file import read_pipeline
+
+        read_pipeline(file)  # what is wrong with it is told before torch is loaded, which takes seconds
         from musicgenre.pipeline.run import run_pipeline
 
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")

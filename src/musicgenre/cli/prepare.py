@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
 
 # Written out, for help must come without importing them.
 _REPRESENTATIONS = "melspectrogram, mfcc, table, picture, waveform, musicnn, vggish, transformer or columns."
@@ -40,6 +43,8 @@ def prepare(
         int | None,
         typer.Option("--one-example", min=0, help="Store one segment a training track, drawn from this seed."),
     ] = None,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Compute a representation of every track into a store.
@@ -55,6 +60,7 @@ def prepare(
     from musicgenre.features import prepare as preparation
     from musicgenre.features.registry import create_representation
 
+    check_ray_options(ray, ray_address)
     folder = output or manifest.with_name(f"{manifest.stem}-{representation}")
     check_store_folder(folder)
 
@@ -63,7 +69,16 @@ def prepare(
         options["segment_s"] = segment
     front_end = create_representation(representation, **options)
 
-    with decoding_apart(), counting("preparing", quiet=quiet) as advance:
+    with ExitStack() as stack:
+        runner = None
+        if ray:
+            from musicgenre.cluster.connect import connected
+            from musicgenre.cluster.preparing import runner_on
+
+            runner = runner_on(stack.enter_context(connected(ray_address)), n_actors=jobs)
+        else:
+            stack.enter_context(decoding_apart())
+        advance = stack.enter_context(counting("preparing", quiet=quiet))
         done = preparation.prepare(
             read_manifest(manifest),
             front_end,
@@ -74,6 +89,7 @@ def prepare(
             cache=cache,
             progress=advance,
             one_example_seed=one_example,
+            runner=runner,
         )
 
     report_skipped("Prepared with a warning", done.warnings)

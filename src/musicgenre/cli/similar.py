@@ -21,7 +21,7 @@ class ListFormat(StrEnum):
 
 def similar(
     track: Annotated[str, typer.Argument(help="A track of the index (path or file name), or any audio file.")],
-    index: Annotated[Path, typer.Option("--index", help="A file that `musicgenre embed` wrote.")],
+    index: Annotated[Path, typer.Option("--index", help="A file or folder that `musicgenre embed` wrote.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many tracks to find.")] = 10,
     model: Annotated[
         str | None, typer.Option("--model", help="Hears a new track; default: the index's own model.")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,9 +29,9 @@ from musicgenre.embedding.file import (
     HeardTrack,
     Library,
     Pool,
-    TrackEmbeddings,
     What,
     check_output,
+    empty_embeddings,
     read_embeddings,
     write_embeddings,
 )
@@ -248,16 +249,6 @@ def embed_tracks(
     DataError
         When the file to go on with is damaged, or another process writes it.
     """
-
-    def hear(path: str) -> tuple[HeardTrack, tuple[str, ...]]:
-        # Size and time are taken before, so that a change meanwhile is noticed next time.
-        file = Path(path)
-        state = FileState.of(file) if file.is_file() else None
-        embedding = embedder.embed(path)  # knows how to say what is wrong with something that is no file
-        if state is None:
-            raise AudioError(f"{printable(path)} is not a file")
-        return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
-
     _refuse_output(output, paths, resume=resume, overwrite=overwrite)
     with file_lock(output, "'musicgenre embed'"):
         _refuse_output(output, paths, resume=resume, overwrite=overwrite)  # again: it may have been written meanwhile
@@ -270,7 +261,7 @@ def embed_tracks(
         warnings: list[tuple[str, str]] = []
         saver = _Saver(library, output)
         try:
-            with closing(hear_many(missing, hear, jobs=jobs)) as results:
+            with closing(hear_many(missing, partial(embed_file, embedder), jobs=jobs)) as results:
                 for result in results:
                     if isinstance(result, Failure):
                         failures.append(result)
@@ -285,6 +276,23 @@ def embed_tracks(
             saver.save()  # Ctrl-C and errors too: what was heard is kept
 
     return EmbedReport(done - n_reused - len(failures), n_reused, tuple(failures), tuple(warnings))
+
+
+def embed_file(embedder: Embedder, path: str) -> tuple[HeardTrack, tuple[str, ...]]:
+    """Embed one file, with what it is recognised by, and tell what was noticed on the way.
+
+    Raises
+    ------
+    AudioError
+        When it cannot be heard, or is no file.
+    """
+    # Size and time are taken before, so that a change meanwhile is noticed next time.
+    file = Path(path)
+    state = FileState.of(file) if file.is_file() else None
+    embedding = embedder.embed(path)  # knows how to say what is wrong with something that is no file
+    if state is None:
+        raise AudioError(f"{printable(path)} is not a file")
+    return HeardTrack(path, embedding.vector, state, sha256_of(file)), embedding.warnings
 
 
 class _Saver:
@@ -330,9 +338,7 @@ def _refuse_output(output: Path, paths: Sequence[str], *, resume: bool, overwrit
 def _library_for(output: Path, settings: EmbeddingSettings, *, resume: bool) -> Library:
     """Read the file to go on with, or begin with nothing."""
     if not resume or not output.exists():
-        none = np.zeros(0, dtype=np.int64)
-        no_vectors, no_hashes = np.zeros((0, 1), dtype=np.float16), np.zeros((0, 32), dtype=np.uint8)
-        return Library(TrackEmbeddings(settings, (), no_vectors, none, none, no_hashes))
+        return Library(empty_embeddings(settings))
 
     tracks = read_embeddings(output, mapped=False)  # where files are locked while mapped, it could not be replaced
     if tracks.settings != settings:

@@ -116,6 +116,13 @@ class TrackEmbeddings:
         return len(self.paths)
 
 
+def empty_embeddings(settings: EmbeddingSettings) -> TrackEmbeddings:
+    """Make what a file holds before its first track."""
+    none = np.zeros(0, dtype=np.int64)
+    no_vectors, no_hashes = np.zeros((0, 1), dtype=np.float16), np.zeros((0, 32), dtype=np.uint8)
+    return TrackEmbeddings(settings, (), no_vectors, none, none, no_hashes)
+
+
 def check_output(path: Path) -> None:
     """Refuse a file name that embeddings cannot be written under.
 
@@ -159,7 +166,8 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
     Parameters
     ----------
     path : path
-        The file; ends in `.npz`, or in `.parquet` where pyarrow is installed.
+        The file; ends in `.npz`, or in `.parquet` where pyarrow is installed. Or a folder of partitions, as
+        `embed --ray` writes them.
     mapped : bool
         Map the embeddings from an `.npz` file instead of reading them; the file must then stay in place.
 
@@ -171,6 +179,8 @@ def read_embeddings(path: str | os.PathLike[str], *, mapped: bool = True) -> Tra
         When it ends in `.parquet` and pyarrow is not installed.
     """
     source = Path(path)
+    if source.is_dir():
+        return _read_partitions(source)
     try:
         if source.suffix.lower() == _PARQUET:
             source.open("rb").close()  # a file that is missing says so first
@@ -448,6 +458,26 @@ def _read_parquet(path: Path) -> TrackEmbeddings:
     )
     _check_agreement(tracks)
     return tracks
+
+
+def _read_partitions(folder: Path) -> TrackEmbeddings:
+    """Read the partitions of a folder as one file."""
+    paths = sorted(folder.glob(f"part-*{_PARQUET}"))
+    if not paths:
+        raise DataError(f"the folder {folder} holds no partitions of embeddings", next_step=_REMEDY)
+    parts = [read_embeddings(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if part.settings != parts[0].settings or part.vectors.shape[1:] != parts[0].vectors.shape[1:]:
+            raise DataError(f"{path} was made with other settings than {paths[0].name} beside it", next_step=_REMEDY)
+
+    return TrackEmbeddings(
+        parts[0].settings,
+        tuple(name for part in parts for name in part.paths),
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.size_bytes for part in parts]),
+        np.concatenate([part.modified_ns for part in parts]),
+        np.concatenate([part.sha256 for part in parts]),
+    )
 
 
 def _check_parquet_size(path: Path, metadata: Any) -> None:

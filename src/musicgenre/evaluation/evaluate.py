@@ -313,39 +313,57 @@ def _label_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -
     )
 
 
-def _tag_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> TagReport:
-    seeds = [tag_answers(folds, part, pooling) for folds in runs_by_seed(runs).values()]
+def tag_figures(seeds: Sequence[TagAnswers], part: str = "test") -> dict[str, Any]:
+    """Everything of a `TagReport` that answers alone tell.
+
+    Parameters
+    ----------
+    seeds : sequence of TagAnswers
+        One entry a seed.
+    part : str
+        What the tracks are called where they tell nothing.
+
+    Raises
+    ------
+    RunError
+        No tag is present on one track and absent from another.
+    """
     first = seeds[0].tracks
-    tags, n_tracks = first.labels, first.n_tracks
 
     # Tags that no track of the part has, or every one, have no area: they are named and left out of all means.
     drawn = drawn_areas(seeds)
     measured = ~np.isnan(drawn[0, 0])
     if not measured.any():
         raise RunError(f"the {part} part tells nothing about any tag", next_step="Split again with a larger part")
-    roc_auc, pr_auc = (centred_estimate(nanmean(figures[:, measured], 1), n_tracks) for figures in drawn)
+    roc_auc, pr_auc = (centred_estimate(nanmean(figures[:, measured], 1), first.n_tracks) for figures in drawn)
     per_seed = np.array([nanmean(drawn_areas([seed], 0)[:, 0], 1) for seed in seeds])  # (n_seeds, 2)
     spreads = per_seed.std(axis=0, ddof=1).tolist() if len(seeds) > 1 else [None, None]
 
-    n_segments = round(float(np.mean([seed.n_segments for seed in seeds])))
-    facts = _common(name, runs, _manifests(runs), part, pooling, n_tracks, n_segments, soft=first.soft)
-    left_out = [tag for tag, known in zip(tags, measured, strict=True) if not known]
-    if roc_auc.low == roc_auc.high:
+    left_out = [tag for tag, known in zip(first.labels, measured, strict=True) if not known]
+    return {
+        "tags": first.labels,
+        "n_tracks": first.n_tracks,
+        "n_segments": round(float(np.mean([seed.n_segments for seed in seeds]))),
+        "roc_auc": roc_auc,
+        "pr_auc": pr_auc,
+        "roc_auc_sd": spreads[0],
+        "pr_auc_sd": spreads[1],
+        "chance_pr_auc": float(np.mean([nanmean(seed.presence[:, measured], 0).mean() for seed in seeds])),
+        "left_out": tuple(left_out),
+        "decisions": _decisions(seeds, measured),
+        "scores": _tag_scores(seeds, drawn),
+        "agreement": _agreement(seeds) if first.soft else None,
+    }
+
+
+def _tag_report(name: str, runs: Sequence[Run], part: str, pooling: Pooling) -> TagReport:
+    seeds = [tag_answers(folds, part, pooling) for folds in runs_by_seed(runs).values()]
+    figures = tag_figures(seeds, part)
+    n_tracks, n_segments = figures["n_tracks"], figures["n_segments"]
+    facts = _common(name, runs, _manifests(runs), part, pooling, n_tracks, n_segments, soft=seeds[0].tracks.soft)
+    if figures["roc_auc"].low == figures["roc_auc"].high:
         facts["warnings"] += ("every draw of tracks gives the same areas: the interval says nothing",)
-    return TagReport(
-        **facts,
-        tags=tags,
-        seeds=tuple(runs_by_seed(runs)),
-        roc_auc=roc_auc,
-        pr_auc=pr_auc,
-        roc_auc_sd=spreads[0],
-        pr_auc_sd=spreads[1],
-        chance_pr_auc=float(np.mean([nanmean(seed.presence[:, measured], 0).mean() for seed in seeds])),
-        left_out=tuple(left_out),
-        decisions=_decisions(seeds, measured),
-        scores=_tag_scores(seeds, drawn),
-        agreement=_agreement(seeds) if first.soft else None,
-    )
+    return TagReport(**{**facts, **figures}, seeds=tuple(runs_by_seed(runs)))
 
 
 def _common(

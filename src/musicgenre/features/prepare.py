@@ -49,6 +49,10 @@ _STALE_S = 24 * 3600.0  # no preparation leaves a file half written for a day
 
 Progress = Callable[[int, int], None]
 
+Runner = Callable[[Shared, Sequence[Job]], Iterator[tuple[int, Outcome | None]]]
+"""Puts the rows of files into the cache, wherever that is done; (index, outcome) of each as they come, None for one
+that its process died of."""
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -109,6 +113,7 @@ def prepare(
     progress: Progress | None = None,
     wait_s: float = 0.0,
     one_example_seed: int | None = None,
+    runner: Runner | None = None,
 ) -> Preparation:
     """Compute `representation` of every track of `manifest` into the store `folder`.
 
@@ -137,6 +142,8 @@ def prepare(
     one_example_seed : int, optional
         Of every track of the training part store one segment only, drawn from this seed and the track's name
         (`musicgenre.data.rows.draw_example`); of the others all.
+    runner : callable, optional
+        Computes in the place of `jobs` processes of this machine: on a cluster whose nodes share the cache.
 
     Returns
     -------
@@ -165,7 +172,7 @@ def prepare(
     check_store_folder(folder)
     with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):
         remove_stale(folder, row_store.TEMPORARY)
-        work = _Work(representation, cut, cache or default_cache(), progress, one_example_seed)
+        work = _Work(representation, cut, cache or default_cache(), progress, one_example_seed, runner)
         ready = work.from_columns(tracks) if representation.reads == "columns" else work.from_files(tracks, jobs)
 
         if not ready:
@@ -198,12 +205,14 @@ class _Work:
         cache: Path,
         progress: Progress | None,
         one_example_seed: int | None = None,
+        runner: Runner | None = None,
     ) -> None:
         self.representation = representation
         self.cut = cut
         self.cache = RowCache(cache)
         self.one_example_seed = one_example_seed
         self.progress = progress or (lambda done, total: None)
+        self.runner = runner
 
         self.computed = self.reused = 0
         self.skipped: list[Skipped] = []
@@ -292,6 +301,8 @@ class _Work:
     def _computed(self, files: Sequence[Job], jobs: int) -> Iterator[tuple[int, Outcome | None]]:
         """Compute the rows of files, in threads or processes; (index, outcome) as they come."""
         shared: Shared = (self.representation, self.cut, self.cache)
+        if self.runner is not None:
+            return self.runner(shared, files)
         if self.representation.hears_many:
             return run_batched(shared, files, jobs)
 

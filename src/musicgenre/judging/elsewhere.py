@@ -12,21 +12,23 @@ import numpy as np
 from musicgenre._text import printable, shortened
 from musicgenre.data.learnt import LearntFrom, Likeness
 from musicgenre.data.manifest import Manifest, Track, read_manifest
-from musicgenre.errors import DataError
+from musicgenre.data.targets import unknown_tags
+from musicgenre.errors import DataError, RunError
 from musicgenre.evaluation.calibration import Answered, calibration_error
-from musicgenre.evaluation.evaluate import label_figures, track_level
+from musicgenre.evaluation.evaluate import TagAnswers, label_figures, tag_figures, track_level
 from musicgenre.evaluation.metrics import Estimate, Float64, estimate_accuracy
-from musicgenre.evaluation.report import ClassScore, LabelReport, describe
-from musicgenre.judging.judged import Answers, Progress, open_judged
+from musicgenre.evaluation.report import ClassScore, LabelReport, TagReport, describe
+from musicgenre.judging.judged import Answers, Judged, Progress, open_judged
 from musicgenre.judging.label_map import MatchedLabels, match_labels
 from musicgenre.models.pooling import Pooling
-from musicgenre.runs.predictions import Predictions
+from musicgenre.runs.predictions import Predictions, TagPredictions
 
 LeaveOut = Literal["artists", "tracks", "nothing"]
 """What of the model's own training is left out: tracks and all of their artists, tracks alone, or nothing."""
 
 _LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
 _FEW_TRACKS = 300
+_THRESHOLD = 0.5  # of a tagger that has none of its own
 _N_BINS = 10
 _SHOWN = 6  # names of tracks or labels in a line
 
@@ -82,9 +84,7 @@ class ElsewhereReport(LabelReport):
     @property
     def setting(self) -> str:
         """Say in one line what the numbers stand on."""
-        models = f", mean over {self.n_models} models" if self.n_models > 1 else ""
-        leak = " (LEAKY)" if self.leaky else ""
-        return f"on {self.data}{leak}, {self.n_tracks} tracks{models}"
+        return _setting(self)
 
     @property
     def spread(self) -> str:
@@ -102,17 +102,7 @@ class ElsewhereReport(LabelReport):
             rows.append(("where it is not unsure", str(self.answered)))
         if self.expected_calibration_error is not None:
             rows.append(("calibration error", f"{self.expected_calibration_error:.3f}"))
-
-        for likeness, names in self.learnt_from.items():
-            what = "left out" if likeness in self.left_out else "scored all the same"
-            rows.append((f"it learnt from {likeness}", f"{len(names)} tracks, {what}: {shortened(names, _SHOWN)}"))
-        for what, counts in (("labels it has nothing for", self.unmapped), ("labels left out", self.dropped)):
-            if counts:
-                named = [f"{label} ({n} tracks)" for label, n in counts.items()]
-                rows.append((what, f"{sum(counts.values())} tracks: {shortened(named, _SHOWN)}"))
-        if self.failures:
-            rows.append(("not heard", f"{len(self.failures)} tracks: {shortened(list(self.failures), _SHOWN)}"))
-        return rows
+        return rows + _tracks_told(self, self.left_out, "labels")
 
     def tables(self) -> list[list[str]]:
         """Scores of the classes, the confusion matrix, and what confidence is worth, as lines."""
@@ -123,6 +113,39 @@ class ElsewhereReport(LabelReport):
                 lines.append(f"    {one.n_tracks:6d}  {one.confidence:10.3f}  {one.right:6.3f}")
             tables.append(lines)
         return tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TagElsewhereReport(TagReport):
+    """A tagger on other tracks than its own, which have tags; what `TagReport` holds, and more.
+
+    Parameters
+    ----------
+    data, learnt_from, failures, n_models, caveats
+        As `ElsewhereReport` has them.
+    kinds_left_out : tuple of str
+        Its `left_out`, which of a tagger are tags.
+    unmapped, dropped : dict of str to int
+        Tags that the model has nothing for, and those that the map leaves out, with the tracks that have them.
+    """
+
+    data: str
+    learnt_from: dict[str, tuple[str, ...]]
+    kinds_left_out: tuple[Likeness, ...]
+    unmapped: dict[str, int]
+    dropped: dict[str, int]
+    failures: dict[str, str]
+    n_models: int = 1
+    caveats: tuple[str, ...] = field(default=())
+
+    @property
+    def setting(self) -> str:
+        """Say in one line what the numbers stand on."""
+        return _setting(self)
+
+    def headline(self) -> list[tuple[str, str]]:
+        """Name and words of every figure above the tables."""
+        return TagReport.headline(self) + _tracks_told(self, self.kinds_left_out, "tags")
 
 
 def evaluate_elsewhere(
@@ -136,7 +159,7 @@ def evaluate_elsewhere(
     coverage: str | float | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
-) -> ElsewhereReport:
+) -> ElsewhereReport | TagElsewhereReport:
     """Score a model on labelled tracks, without those it learnt from.
 
     Parameters
@@ -144,7 +167,7 @@ def evaluate_elsewhere(
     model : str
         A run folder or a group of runs, a bundle (`.onnx`), a taught head, a published tagger, or `default`.
     data : Manifest or Path
-        The tracks, one label each.
+        The tracks, one label each, or any number of tags.
     labels : mapping, optional
         Which label of the tracks is which of the model's, see `musicgenre.judging.label_map.read_label_map`.
     part : {"train", "validation", "test"}, optional
@@ -162,12 +185,13 @@ def evaluate_elsewhere(
 
     Returns
     -------
-    ElsewhereReport
+    ElsewhereReport or TagElsewhereReport
+        The second where the tracks have tags.
 
     Raises
     ------
     DataError
-        The manifest has no track of the part, tags in place of labels, or nothing is left to score.
+        The manifest has no track of the part, tags for a model of one label, or nothing is left to score.
     UsageError
         No label matches, or the model cannot hear such tracks.
     """
@@ -175,8 +199,11 @@ def evaluate_elsewhere(
     name = printable(manifest.path.name) if manifest.path else "tracks"
     tracks = _tracks_of(manifest, part, name)
     judged = open_judged(model, coverage=coverage)
-    matched = match_labels([track.label for track in tracks], judged.labels, labels, are_tags=judged.are_tags)
-    tracks = [track for track in tracks if track.label in matched.group_of]
+    have_tags = _have_tags(tracks, judged, name)
+    said = [label for track in tracks for label in track.labels] if have_tags else [track.label for track in tracks]
+    matched = match_labels(said, judged.labels, labels, are_tags=judged.are_tags)
+    if not have_tags:  # a track without any of the tags is an example too
+        tracks = [track for track in tracks if track.label in matched.group_of]
 
     # Nothing that it learnt from is scored, unless somebody wants to see how much that flatters.
     learnt = _learnt_from(judged.learnt_from, tracks)
@@ -191,42 +218,145 @@ def evaluate_elsewhere(
             next_step="--leave-out tracks keeps other tracks of its artists, --leave-out nothing all (a LEAK then)",
         )
 
+    judged.pooling = pooling or judged.pooling
     answers = judged.answer(kept, jobs=jobs, progress=progress)
+    if not all(one.track_ids for one in answers):
+        raise DataError(f"none of the {len(kept)} tracks could be heard by {judged.name}")
+    facts = {
+        "name": judged.name,
+        "recipe": judged.name,
+        "systems": judged.systems,
+        "protocol": "elsewhere",
+        "leaky": bool(_flattering(learnt, own)),
+        "part": part or "all",
+        "pooling": judged.pooling,
+        "n_folds": 1,
+        "parameter_count": judged.parameter_count,
+        "data": name,
+        "learnt_from": learnt,
+        "unmapped": dict(matched.unmapped),
+        "dropped": dict(matched.dropped),
+        "failures": {track_id: reason for one in answers for track_id, reason in one.failures.items()},
+        "n_models": len(answers),
+        "caveats": judged.caveats,
+    }
+    warnings = _warnings(judged, learnt, own, kept)
+    if have_tags:
+        return _tag_report(facts, answers, kept, matched, own, warnings)
+    return _label_report(facts, answers, kept, matched, own, warnings, are_tags=judged.are_tags)
+
+
+def _label_report(
+    facts: Mapping[str, Any],
+    answers: Sequence[Answers],
+    kept: Sequence[Track],
+    matched: MatchedLabels,
+    left_out: tuple[Likeness, ...],
+    warnings: list[str],
+    *,
+    are_tags: bool,
+) -> ElsewhereReport:
+    """Answers to tracks that have one label each."""
     truth_of = {track.track_id: matched.group_of[track.label] for track in kept}
     seeds = {}
     for number, own_answers in enumerate(answers):
-        if not own_answers.track_ids:
-            raise DataError(f"none of the {len(kept)} tracks could be heard by {judged.name}")
-        seeds[number] = [_judged_predictions(own_answers, truth_of, matched, are_tags=judged.are_tags)]
-    pooling = pooling or judged.pooling
+        seeds[number] = [_judged_predictions(own_answers, truth_of, matched, are_tags=are_tags)]
+    pooling = facts["pooling"]
     figures = label_figures(seeds, pooling)
 
+    if are_tags:
+        warnings.append("the model names tags: the likeliest of those that stand for a label counts as its answer")
     return ElsewhereReport(
-        **{**figures, "macro": _macro(figures["classes"])},
-        **_figures_of_tracks([track_level(folds, pooling) for folds in seeds.values()], answers, judged.are_tags),
-        name=judged.name,
-        recipe=judged.name,
-        systems=judged.systems,
-        protocol="elsewhere",
-        leaky=bool(_flattering(learnt, own)),
-        warnings=tuple(_warnings(judged, learnt, own, kept, figures["n_tracks"])),
-        part=part or "all",
-        pooling=pooling,
-        n_folds=1,
-        parameter_count=judged.parameter_count,
-        data=name,
-        learnt_from=learnt,
-        left_out=own,
-        unmapped=dict(matched.unmapped),
-        dropped=dict(matched.dropped),
-        failures={track_id: reason for one in answers for track_id, reason in one.failures.items()},
-        n_models=len(answers),
-        caveats=judged.caveats,
+        **{**facts, **figures, "macro": _macro(figures["classes"])},
+        **_figures_of_tracks([track_level(folds, pooling) for folds in seeds.values()], answers, are_tags),
+        left_out=left_out,
+        warnings=(*warnings, *_few(figures["n_tracks"])),
     )
 
 
+def _tag_report(
+    facts: Mapping[str, Any],
+    answers: Sequence[Answers],
+    kept: Sequence[Track],
+    matched: MatchedLabels,
+    left_out: tuple[Likeness, ...],
+    warnings: list[str],
+) -> TagElsewhereReport:
+    """A tagger's answers to tracks that have any number of tags."""
+    truth_of = {track.track_id: _presence(track, matched) for track in kept}
+    seeds = []
+    for own in answers:
+        rows = TagPredictions(
+            labels=matched.names,
+            track_ids=own.track_ids,
+            starts_s=own.starts_s,
+            truth=np.array([truth_of[track_id] for track_id in own.track_ids]),
+            scores=matched.together(own.scores, are_tags=True),
+        )
+        pooled = rows.by_track(facts["pooling"])
+        # of tags that answer together the lowest threshold counts, as the highest score does
+        thresholds = np.full(len(matched.names), _THRESHOLD)
+        if own.thresholds is not None:
+            thresholds = np.array([own.thresholds[list(group)].min() for group in matched.groups])
+        everywhere = np.tile(thresholds, (len(pooled), 1))
+        seeds.append(TagAnswers(pooled, everywhere, np.full_like(everywhere, np.nan), len(rows)))
+
+    if answers[0].thresholds is None:
+        warnings.append(f"the model has no thresholds of its own: decisions are by {_THRESHOLD}, areas need none")
+    try:
+        figures = tag_figures(seeds)
+    except RunError as error:
+        raise DataError(
+            f"{facts['data']} tells nothing about the tags {shortened(matched.names, _SHOWN)}",
+            valid="a tag that some of the tracks have, and others have not",
+        ) from error
+    return TagElsewhereReport(
+        **facts,
+        **figures,
+        seeds=tuple(range(len(answers))),
+        kinds_left_out=left_out,
+        warnings=(*warnings, *_few(figures["n_tracks"])),
+    )
+
+
+def _presence(track: Track, matched: MatchedLabels) -> Float64:
+    """1 where a track has a tag, 0 where not, NaN where that is unknown; shape (n_groups,)."""
+    found = np.zeros(len(matched.names))
+    for tag in unknown_tags(track):
+        if tag in matched.group_of:
+            found[matched.group_of[tag]] = np.nan
+    for tag in track.labels:
+        if tag in matched.group_of:
+            found[matched.group_of[tag]] = 1.0
+    return found
+
+
+def _setting(report: ElsewhereReport | TagElsewhereReport) -> str:
+    models = f", mean over {report.n_models} models" if report.n_models > 1 else ""
+    leak = " (LEAKY)" if report.leaky else ""
+    return f"on {report.data}{leak}, {report.n_tracks} tracks{models}"
+
+
+def _tracks_told(
+    report: ElsewhereReport | TagElsewhereReport, left_out: Sequence[Likeness], what: str
+) -> list[tuple[str, str]]:
+    """Rows of what was learnt from, of labels or tags without a partner, and of what could not be heard."""
+    rows = []
+    for likeness, names in report.learnt_from.items():
+        done = "left out" if likeness in left_out else "scored all the same"
+        rows.append((f"it learnt from {likeness}", f"{len(names)} tracks, {done}: {shortened(names, _SHOWN)}"))
+    for title, counts in ((f"{what} it has nothing for", report.unmapped), (f"{what} left out", report.dropped)):
+        if counts:
+            named = [f"{label} ({n} tracks)" for label, n in counts.items()]
+            total = f"{sum(counts.values())} tracks" if what == "labels" else f"{len(counts)} tags"
+            rows.append((title, f"{total}: {shortened(named, _SHOWN)}"))
+    if report.failures:
+        rows.append(("not heard", f"{len(report.failures)} tracks: {shortened(list(report.failures), _SHOWN)}"))
+    return rows
+
+
 def _tracks_of(manifest: Manifest, part: str | None, name: str) -> list[Track]:
-    """Originals of a part, with one label each, and without a split that would leave some of them out."""
+    """Originals of a part, without a split that would leave some of them out."""
     tracks = []
     for track in manifest.tracks:
         if track.augmented or (part is not None and track.split != part):
@@ -237,14 +367,18 @@ def _tracks_of(manifest: Manifest, part: str | None, name: str) -> list[Track]:
             f"{name} has no track of the part {part!r}" if part else f"{name} lists no track",
             next_step="Split it (musicgenre data split), or leave --part out" if part else "",
         )
+    return tracks
 
+
+def _have_tags(tracks: Sequence[Track], judged: Judged, name: str) -> bool:
+    """Whether the tracks have any number of tags, in place of one label each; the model must name tags then."""
     tagged = [track.track_id for track in tracks if not track.label]
-    if tagged:
+    if tagged and not judged.are_tags:
         raise DataError(
             f"{len(tagged)} of {len(tracks)} tracks of {name} have tags and no label ({tagged[0]} is one)",
-            valid="a manifest with one label per track",
+            valid=f"a manifest with one label per track, since {judged.name} names one",
         )
-    return tracks
+    return bool(tagged)
 
 
 def _learnt_from(known: LearntFrom | None, tracks: Sequence[Track]) -> dict[str, tuple[str, ...]]:
@@ -312,7 +446,7 @@ def _bins(confidence: Float64, right: Any) -> tuple[CalibrationBin, ...]:
 
 
 def _warnings(
-    judged: Any, learnt: Mapping[str, tuple[str, ...]], left_out: Sequence[str], kept: Sequence[Track], n_tracks: int
+    judged: Judged, learnt: Mapping[str, tuple[str, ...]], left_out: Sequence[str], kept: Sequence[Track]
 ) -> list[str]:
     """What a reader must know, the gravest first."""
     found = list(judged.caveats)
@@ -328,11 +462,13 @@ def _warnings(
         found.append("the artists of its training are not known: theirs may be among these")
     elif unknown:
         found.append(f"{unknown} of {len(kept)} tracks have no artist: the model may know theirs")
-    if judged.are_tags:
-        found.append("the model names tags: the likeliest of those that stand for a label counts as its answer")
-    if n_tracks < _FEW_TRACKS:
-        found.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
     return found
+
+
+def _few(n_tracks: int) -> list[str]:
+    if n_tracks >= _FEW_TRACKS:
+        return []
+    return [f"{n_tracks} tracks are few: differences within the interval mean nothing"]
 
 
 def _in_words(learnt: Mapping[str, tuple[str, ...]]) -> str:

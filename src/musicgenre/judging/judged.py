@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from musicgenre.bundle.load import read_card
 from musicgenre.data.learnt import LearntFrom
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import DataError, RunError, UsageError, needing
+from musicgenre.evaluation.metrics import fitted_thresholds
 from musicgenre.evaluation.protocols import learnt_tracks
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import hear_many, plan_threads
@@ -56,6 +57,8 @@ class Answers:
         Tracks that could not be heard, and why.
     unsure : frozenset of str
         Tracks that the model would rather not name.
+    thresholds : ndarray, shape (n_labels,), or None
+        Of a tagger: from which probability on a track has each tag; None where the model has none.
     """
 
     track_ids: tuple[str, ...]
@@ -63,6 +66,7 @@ class Answers:
     scores: Float64
     failures: dict[str, str]
     unsure: frozenset[str] = frozenset()
+    thresholds: Float64 | None = None
 
 
 class Judged(Protocol):
@@ -151,7 +155,14 @@ class JudgedRuns:
         with needing("hearing with a run", "train"):  # the light install has no torch
             from musicgenre.training.trained import load_trained  # noqa: F401
 
-        return [_answers_of_run(run, tracks, jobs, progress) for run in self.runs]
+        answers = [_answers_of_run(run, tracks, jobs, progress) for run in self.runs]
+        if not self.are_tags:
+            return answers
+        fitted = []
+        for run, own in zip(self.runs, answers, strict=True):  # its own validation part decides, as for its test part
+            validation = run.tag_predictions("validation").by_track(self.pooling)
+            fitted.append(replace(own, thresholds=fitted_thresholds(validation)))
+        return fitted
 
 
 class JudgedListener:
@@ -202,7 +213,15 @@ class JudgedListener:
                 progress(f"listening with {self.name}", number, len(tracks))
 
         scores = np.array(rows, dtype=np.float64).reshape(len(names), len(self.labels))
-        return [Answers(tuple(names), np.zeros(len(names)), scores, failures, frozenset(unsure))]
+        return [Answers(tuple(names), np.zeros(len(names)), scores, failures, frozenset(unsure), self._thresholds())]
+
+    def _thresholds(self) -> Float64 | None:
+        """Those on the card of a tagger, in the order of its tags."""
+        card = self._classifier.card
+        if not self.are_tags or not card.get("thresholds"):
+            return None
+        of_tag = dict(zip(card["labels"], card["thresholds"], strict=True))
+        return np.array([of_tag[tag] for tag in self.labels], np.float64)
 
 
 def learnt_by_default() -> LearntFrom:

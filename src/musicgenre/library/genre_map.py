@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from musicgenre._text import did_you_mean, short_repr
+from musicgenre._text import did_you_mean, did_you_mean_path, printable, short_repr
 from musicgenre.errors import UsageError
 
 Casing = Literal["as-is", "title", "lower"]
@@ -109,9 +109,10 @@ def read_map(path: Path, labels: Sequence[str]) -> GenreMap:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
+        meant = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
         raise UsageError(
-            f"the map {path} cannot be read ({error})",
-            next_step="`musicgenre library map init` writes one",
+            f"the map {printable(path)} cannot be read ({getattr(error, 'strerror', None) or error})",
+            next_step=f"{meant}`musicgenre library map init` writes one",
         ) from error
 
     for key in content:

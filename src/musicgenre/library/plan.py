@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from musicgenre._files import write_bytes_atomic, writing_result
 from musicgenre._json import parsed_json
+from musicgenre._text import did_you_mean
 from musicgenre.errors import LibraryError
 from musicgenre.filetags.base import GENRE
 from musicgenre.library.journal import Values
@@ -263,6 +264,26 @@ def selected(
         ):
             continue
         yield row
+
+
+def unknown_names(rows: Iterable[PlanRow], *, genres: Sequence[str] = (), albums: Sequence[str] = ()) -> Iterator[str]:
+    """Say of each genre and album that is asked for, and that no row has, so; with the nearest that one has.
+
+    Parameters
+    ----------
+    rows : iterable of PlanRow
+        The whole plan.
+    genres, albums : sequence of str
+        As `selected` takes them.
+    """
+    rows = list(rows)
+    named_genres = {name for row in rows for name in (*row.proposed, *row.set.get(GENRE, ()))}
+    named_albums = {row.album for row in rows if row.album}
+    for what, wanted, named in (("genre", genres, named_genres), ("album", albums, named_albums)):
+        known = {name.casefold() for name in named}
+        for name in wanted:
+            if name.casefold() not in known:
+                yield f"no track of the plan has the {what} {name!r}. {did_you_mean(name, sorted(named))}".rstrip()
 
 
 def _row_from(line: str, where: str) -> PlanRow:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from musicgenre._text import did_you_mean_path, printable
 from musicgenre.audio import find_audio_files
 from musicgenre.errors import UsageError
 from musicgenre.listening.batch import Failure
@@ -87,6 +88,22 @@ def gather_paths(arguments: Sequence[str], exclude: Sequence[str], *, stdin: Bin
     if not paths and not failures:
         raise UsageError("no tracks were named", next_step="Give files, folders or globs, or a list on standard input")
     return Gathered(tuple(paths), tuple(failures), tuple(folders))
+
+
+def refuse_missing(arguments: Sequence[str], gathered: Gathered) -> None:
+    """Refuse what a person named and is not there, for commands that are asked for whole folders.
+
+    Raises
+    ------
+    UsageError
+        A file or folder does not exist, or a glob matches nothing; the nearest name is told.
+    """
+    for argument in arguments:
+        if argument in gathered.paths and not os.path.lexists(argument):
+            raise UsageError(
+                f"there is no file or folder {printable(argument)}",
+                next_step=f"{did_you_mean_path(argument)}Check the name and the folder",
+            )
 
 
 def _paths_on(stdin: BinaryIO) -> list[str]:

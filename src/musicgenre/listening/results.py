@@ -111,7 +111,7 @@ def format_line(
         Of CSV and TSV, those that come before what identifies a file; by default those of the header.
     """
     if kind == "json":
-        return json.dumps(_storable(record), ensure_ascii=only_ascii) + "\n"
+        return json.dumps(storable(record), ensure_ascii=only_ascii) + "\n"
 
     usual: tuple[str, ...] = _TAG_COLUMNS if "chosen" in record else _GENRE_COLUMNS
     if "genres" in record:
@@ -127,7 +127,7 @@ def format_line(
             text = "; ".join(_wide_text(part) if isinstance(part, Mapping) else str(part) for part in cell)
         else:
             text = "" if cell is None else str(cell)
-        text = _without_controls(_storable(text))
+        text = _without_controls(storable(text))
         row.append(f"'{text}" if csv_safe and _FORMULA.match(text) else text)
 
     if kind == "tsv":
@@ -150,6 +150,34 @@ def header_line(kind: Literal["csv", "tsv"], *, resumable: bool, tags: bool = Fa
     if resumable:
         columns += _RESUMABLE
     return ("," if kind == "csv" else "\t").join(columns) + "\n"
+
+
+def storable(value: Any) -> Any:
+    """Make names that are not UTF-8 survive writing: their raw bytes become escapes."""
+    if isinstance(value, str):
+        has_raw_bytes = any("\ud800" <= character <= "\udfff" for character in value)
+        return os.fsencode(value).decode("utf-8", "backslashreplace") if has_raw_bytes else value
+    if isinstance(value, Mapping):
+        return {name: storable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
+
+
+def key_of_sound(path: Path) -> str:
+    """Take what a heard file is recognised by: the key of its sound, or the checksum of all its bytes.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    from musicgenre.filetags.music_file import sound_key
+
+    try:
+        return sound_key(path)
+    except LibraryError:  # its tags cannot be told from its sound
+        return sha256_of(path)
 
 
 class ResultFile:
@@ -328,16 +356,11 @@ class ResultFile:
             self._written.add(name)
 
     def _key_of(self, path: str, state: FileState) -> str:
-        """Take the key of a file's sound, or where that cannot be told from its tags, of all its bytes."""
-        from musicgenre.filetags.music_file import sound_key
-
+        """Take the key of a file, unless it was taken while looking for it."""
         taken = self._keys.pop(path, None)
         if taken is not None and taken[0] == state:
             return taken[1]
-        try:
-            return sound_key(Path(path))
-        except LibraryError:
-            return sha256_of(Path(path))
+        return key_of_sound(Path(path))
 
     def _key_of_known_sound(self, path: Path) -> str:
         """Take the key of a file's sound if one of its length is known: all others need not be read."""
@@ -360,10 +383,10 @@ class ResultFile:
 
     def _as_written(self, text: str) -> str:
         """Spell a path, or a reason, as it stands in the file; with or without the apostrophe is the same."""
-        storable: str = _storable(text)
+        spelled: str = storable(text)
         if self._kind == "json":
-            return storable
-        cell = _without_controls(storable)
+            return spelled
+        cell = _without_controls(spelled)
         return cell.lstrip("'") if _FORMULA.match(cell) else cell
 
     def _read_done(self, header: str, folders: Sequence[str]) -> None:
@@ -487,18 +510,6 @@ def _is_gone(path: str, folders: Sequence[str]) -> bool:
     except (OSError, ValueError):  # a disk that fails is no proof
         return False
     return False
-
-
-def _storable(value: Any) -> Any:
-    """Make names that are not UTF-8 survive writing: their raw bytes become escapes."""
-    if isinstance(value, str):
-        has_raw_bytes = any("\ud800" <= character <= "\udfff" for character in value)
-        return os.fsencode(value).decode("utf-8", "backslashreplace") if has_raw_bytes else value
-    if isinstance(value, Mapping):
-        return {name: _storable(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    return value
 
 
 def _wide_text(genre: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -121,7 +122,13 @@ def names_in_files() -> set[str]:
     takes seconds, which a wrong name need not cost.
     """
     load_plugins()
-    names = _MODELS.names_so_far()
+    return _MODELS.names_so_far() | _names_in_own_files()
+
+
+@cache
+def _names_in_own_files() -> frozenset[str]:
+    """Names of the models that the files of this folder register."""
+    names = set()
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named: list[ast.expr | None] = []
@@ -135,7 +142,7 @@ def names_in_files() -> set[str]:
             for name in named:
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
                     names.add(name.value)
-    return names
+    return frozenset(names)
 
 
 def model_entry(name: str) -> ModelEntry:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from musicgenre._text import printable, unknown_name
 from musicgenre.embedding.embed import Embedder
 from musicgenre.errors import AudioError, UsageError
 from musicgenre.listening.batch import Failure, Result
@@ -28,6 +29,7 @@ from musicgenre.server.uploads import Upload
 
 _MOST_BYTES = 8_000_000  # of a body that is read into memory
 _LONGEST_BODY_S = 30.0
+_LONGEST_OPTION = 100  # characters of its name that an answer repeats
 
 
 class _SmallBodyRoute(APIRoute):
@@ -65,8 +67,17 @@ class _SmallBodyRoute(APIRoute):
         return small
 
 
-router = APIRouter()
-decisions_router = APIRouter(route_class=_SmallBodyRoute)
+async def _refuse_unknown_options(request: Request) -> None:
+    """Refuse an option that the address does not take: misspelt, it would change nothing and nobody would know."""
+    route: APIRoute = request.scope["route"]
+    known = [option.alias for option in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known and route.path.startswith("/v1/"):  # what asks for its state may add what it likes
+            raise bad_request(unknown_name("option of this address", printable(name)[:_LONGEST_OPTION], known))
+
+
+router = APIRouter(dependencies=[Depends(_refuse_unknown_options)])
+decisions_router = APIRouter(route_class=_SmallBodyRoute, dependencies=[Depends(_refuse_unknown_options)])
 
 Model = Annotated[str | None, Query(max_length=200, description="A model that is served; by default the first.")]
 Coverage = Annotated[
@@ -162,7 +173,9 @@ async def similar(request: Request, top: TopTracks = 10, name: Name = None) -> R
     return _answering(request, Hearing(hear, failed))
 
 
-@router.get("/v1/models", response_model=schemas.Models, responses=problems_of("no-token"), tags=["about"])
+@router.get(
+    "/v1/models", response_model=schemas.Models, responses=problems_of("bad-request", "no-token"), tags=["about"]
+)
 async def models(request: Request) -> Response:
     """List the models that are served: labels, licence, measured scores with their intervals, the whole card."""
     return JSONResponse({"models": _service(request).about()})
@@ -172,7 +185,7 @@ async def models(request: Request) -> Response:
     "/v1/session",
     status_code=204,
     response_class=Response,
-    responses=problems_of("no-token", "foreign-origin"),
+    responses=problems_of("bad-request", "no-token", "foreign-origin"),
     tags=["about"],
 )
 async def begin_session(request: Request) -> Response:
@@ -198,7 +211,7 @@ async def begin_session(request: Request) -> Response:
     "/v1/session",
     status_code=204,
     response_class=Response,
-    responses=problems_of("foreign-origin"),
+    responses=problems_of("bad-request", "foreign-origin"),
     tags=["about"],
 )
 async def end_session() -> Response:
@@ -211,7 +224,7 @@ async def end_session() -> Response:
 @router.get(
     "/v1/plan",
     response_model=schemas.PlanTracks,
-    responses=problems_of("no-token", "not-found"),
+    responses=problems_of("bad-request", "no-token", "not-found"),
     tags=["plan"],
 )
 async def plan_tracks(request: Request, offset: Offset = 0, limit: Limit = 100) -> Response:
@@ -223,7 +236,8 @@ async def plan_tracks(request: Request, offset: Offset = 0, limit: Limit = 100) 
     "/v1/plan/decisions",
     response_model=schemas.PlanTracks,
     responses=problems_of(
-        "no-token", "foreign-origin", "not-found", "slow-upload", "conflict", "too-large", "disk-full"
+        *("bad-request", "no-token", "foreign-origin", "not-found", "slow-upload", "conflict", "too-large"),
+        "disk-full",
     ),
     tags=["plan"],
 )
@@ -242,7 +256,7 @@ async def decide(request: Request, decided: schemas.Decisions) -> Response:
             "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}},
         },
         206: {"description": "The part that `Range` asks for.", "content": {"audio/*": {}}},
-        **problems_of("no-token", "not-found", "bad-range"),
+        **problems_of("bad-request", "no-token", "not-found", "bad-range"),
     },
     tags=["plan"],
 )

@@ -96,15 +96,19 @@ async def _tell_problem(request: Request, error: Exception) -> Response:
 
 
 async def _tell_bad_option(request: Request, error: Exception) -> Response:
-    """Tell which options of the address are wrong."""
+    """Tell which options of the address are wrong, or which values of the body."""
     assert isinstance(error, RequestValidationError)
+    faults = error.errors()
     wrong, valid = [], []
-    for fault in error.errors():
-        name = str(fault["loc"][-1])
-        wrong.append(f"{name}={printable(str(fault.get('input')))[:100]}")
-        valid.append(f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+    for fault in faults:
+        place, *steps = (str(step) for step in fault["loc"])
+        name = ".".join(steps) if place == "body" else (steps or [place])[-1]
+        given = printable(str(fault.get("input")))[:100]
+        wrong.append(f"{name}={given}" if name else given)
+        valid.append(f"{name or place}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+    where = "body" if faults[0]["loc"][0] == "body" else "address"
     return ProblemError(
-        "bad-request", f"the address says {shortened(wrong, 3)}", valid="; ".join(valid), next_step="See /docs"
+        "bad-request", f"the {where} says {shortened(wrong, 3)}", valid="; ".join(valid), next_step="See /docs"
     ).response()
 
 

@@ -265,9 +265,8 @@ def _kind_of(request: Request) -> tuple[str, bytes]:
             valid="Bodies as they are",
             next_step="Send it without Content-Encoding",
         )
-    if kind == "application/x-www-form-urlencoded" or (
-        kind.startswith("multipart/") and kind != "multipart/form-data"
-    ):
+    is_other_form = kind.startswith("multipart/") and kind != "multipart/form-data"
+    if kind == "application/x-www-form-urlencoded" or is_other_form or kind.endswith(("/json", "+json")):
         raise ProblemError(
             "unsupported-media-type",
             f"the body is {printable(kind)[:100]}",

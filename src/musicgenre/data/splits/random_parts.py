@@ -136,7 +136,8 @@ def split_by_song(manifest: Manifest, *, seed: int, test_size: float = 0.25, val
         raise DataError(
             "the manifest names the song of no clip",
             valid="A column parent with the song that a clip was cut from",
-            next_step="musicgenre data index annotations_final.csv adds it; use the protocol track for whole tracks",
+            next_step="musicgenre data index annotations_final.csv adds it; to split whole tracks all the same: "
+            "--protocol track, or --set protocol.name=track of a training",
         )
 
     units = make_units(manifest.tracks)

@@ -1,0 +1,126 @@
+"""Commands with `--ray`: what becomes of their options, and tracks heard on a cluster into partitions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from musicgenre._text import printable
+from musicgenre.cli._terminal import counting, say, say_interrupted
+from musicgenre.errors import UsageError
+
+if TYPE_CHECKING:
+    from musicgenre.cluster.hearing import Hearing
+
+_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
+_OF_FILES = (".csv", ".json", ".jsonl", ".ndjson", ".npz", ".parquet", ".tsv", ".txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioned:
+    """The options of an output of partitions: folder or prefix, `--resume` and `--overwrite`."""
+
+    output: Path | None
+    resume: bool
+    overwrite: bool
+
+
+def refuse_with_ray(given: Mapping[str, object]) -> None:
+    """Refuse options that say nothing where tracks are heard on a cluster.
+
+    Parameters
+    ----------
+    given : mapping
+        What was given, by option; empty where it was not.
+    """
+    for option, value in given.items():
+        if value:
+            raise UsageError(
+                f"{option} has no meaning with --ray",
+                valid="Results go into Parquet files; each worker computes on one thread",
+                next_step=f"Leave {option} out",
+            )
+
+
+def hear_with_ray(
+    words: Sequence[str],
+    where: Partitioned,
+    make: Callable[[], Hearing],
+    *,
+    address: str | None,
+    exclude: Sequence[str] | None,
+    jobs: int | None,
+    quiet: bool,
+) -> NoReturn:
+    """Hear tracks on a cluster, tell what became of them, and end the command with its exit code.
+
+    Parameters
+    ----------
+    words : sequence of str
+        What the command line named.
+    where : Partitioned
+        Where the results go.
+    make : callable
+        Loads the model of this machine and says what is done with each track.
+    address, exclude, jobs, quiet
+        The options of those names.
+    """
+    from musicgenre.cluster.connect import connected
+    from musicgenre.cluster.hearing import hear_on_cluster
+    from musicgenre.cluster.storage import as_address, gather_tracks
+
+    output = where.output
+    if output is None:
+        raise UsageError("--ray needs --output", next_step="Add --output FOLDER, or s3://BUCKET/PREFIX")
+    place = as_address(output)
+    if output.suffix.lower() in _OF_FILES and not output.is_dir():
+        raise UsageError(
+            f"--output {printable(place)} names a file",
+            valid="With --ray, a folder or prefix of Parquet files",
+            next_step="Choose another --output",
+        )
+    if where.resume and where.overwrite:
+        raise UsageError("--resume and --overwrite contradict each other", next_step="Give one of them")
+
+    gathered = gather_tracks(words, exclude or [], stdin=sys.stdin.buffer)
+    hearing = make()
+    if (card := getattr(hearing, "model_card", {})) and not quiet:
+        say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
+
+    def note(row: Mapping[str, Any]) -> None:
+        for warning in row["warnings"] if hearing.command == "embed" and row["error"] is None else ():
+            say(f"note: {row['path']}: {printable(warning)}")
+
+    try:
+        with connected(address) as cluster, counting("listening", quiet=quiet) as progress:
+            report = hear_on_cluster(
+                cluster,
+                hearing,
+                gathered.paths,
+                place,
+                n_actors=jobs,
+                resume=where.resume,
+                overwrite=where.overwrite,
+                progress=progress,
+                on_row=note,
+            )
+    except KeyboardInterrupt:
+        say_interrupted(f"interrupted: what is in {printable(place)} is whole; go on with --resume")
+        raise typer.Exit(_INTERRUPTED) from None
+
+    failures = (*gathered.failures, *report.failures)
+    for failure in failures:
+        say(f"failed: {printable(failure.error)}")
+    if not quiet:
+        parts = [f"{report.heard} {'embedded' if hearing.command == 'embed' else 'classified'}"]
+        if report.reused:
+            parts.append(f"{report.reused} done before")
+        if failures:
+            parts.append(f"{len(failures)} failed")
+        say(f"{', '.join(parts)}; in {printable(place)}")
+    raise typer.Exit(1 if failures else 0)

@@ -1,0 +1,88 @@
+"""Compute features on a cluster: actors put rows into a cache that all nodes share, as processes of one machine do.
+
+The store is then written by `musicgenre.features.prepare` as ever, so that `train` finds what it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from musicgenre._files import writing_to
+from musicgenre._text import printable
+from musicgenre.audio import decoding_apart
+from musicgenre.cluster.actors import in_actors
+from musicgenre.cluster.connect import Cluster
+from musicgenre.errors import DataError
+from musicgenre.features.jobs import Job, Outcome, Shared, make_rows, run_batched
+from musicgenre.features.prepare import Runner
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How each actor puts rows of files into the cache: it is sent to them."""
+
+    shared: Shared
+
+    def __call__(self) -> Callable[[list[Job]], list[Outcome]]:
+        """Load what the representation needs; give the function that takes some files."""
+        representation = self.shared[0]
+        representation.make_ready()
+        life = ExitStack()
+        life.enter_context(decoding_apart())
+        return partial(_rows_of, life, self.shared)
+
+
+def runner_on(cluster: Cluster, *, n_actors: int | None = None) -> Runner:
+    """Let `musicgenre.features.prepare.prepare` compute on a cluster.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where to work.
+    n_actors : int, optional
+        Files at a time; by default one a core of the cluster.
+
+    Returns
+    -------
+    Runner
+        Raises a DataError where a node does not see the folder of the cache.
+    """
+
+    def run(shared: Shared, files: Sequence[Job]) -> Iterator[tuple[int, Outcome | None]]:
+        cache = shared[2]
+        _check_shared(cluster, cache.folder)
+        there = [Job(file.path.absolute(), file.sha256) for file in files]
+        placed = (shared[0], shared[1], type(cache)(cache.folder.absolute()))
+        yield from in_actors(cluster, Rows(placed), there, n_actors=n_actors)
+
+    return run
+
+
+def _rows_of(_apart: ExitStack, shared: Shared, files: list[Job]) -> list[Outcome]:
+    """Compute the rows of some files on one thread."""
+    if shared[0].hears_many:
+        found = dict(run_batched(shared, files, 1))
+        return [found[index] for index in range(len(files))]
+    return [make_rows(shared, file) for file in files]
+
+
+def _check_shared(cluster: Cluster, folder: Path) -> None:
+    """Refuse a cache that a node does not see: its rows would be lost."""
+    with writing_to(folder), NamedTemporaryFile(prefix=".seen-", dir=folder) as token:
+        for node, answer in cluster.ask_nodes(partial(_is_there, token.name)).items():
+            if answer != "yes":
+                raise DataError(
+                    f"the node {node.name} does not see the folder {printable(folder)}",
+                    valid="A folder that all nodes share, under one name",
+                    next_step="Give it with --cache, or MUSICGENRE_CACHE on every node",
+                )
+
+
+def _is_there(path: str) -> str:
+    """Tell whether this node sees a file."""
+    return "yes" if Path(path).exists() else "no"

@@ -1,0 +1,290 @@
+"""Work on a cluster, as far as it needs no Ray: what is refused before anything is imported, and how it is said."""
+
+from __future__ import annotations
+
+import io
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from musicgenre._telling import telling
+from musicgenre.cli._options import check_ray_options
+from musicgenre.cluster.columns import AnswerColumns
+from musicgenre.cluster.connect import connected, naming_node, own_error
+from musicgenre.cluster.partitions import RECORD_NAME, Partitions, opened_partitions
+from musicgenre.cluster.storage import as_address, asking, gather_tracks, is_object
+from musicgenre.embedding.file import EmbeddingSettings, TrackEmbeddings, read_embeddings, write_embeddings
+from musicgenre.errors import BundleError, DataError, MissingExtraError, UsageError
+from tests.cli import run
+
+without_ray = pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed here")
+
+
+def test_nothing_imports_ray_unasked() -> None:
+    code = (
+        "import sys, musicgenre, musicgenre.cli, musicgenre.listening.classifier, musicgenre.embedding.embed,"
+        " musicgenre.features.prepare, musicgenre.cluster, musicgenre.cluster.connect;"
+        " print([name for name in sys.modules if name.partition('.')[0] in ('ray', 'pandas', 'pyarrow', 'fsspec')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@without_ray
+def test_ray_that_is_not_installed_is_told_with_the_line_that_installs_it() -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install .*'musicgenre\[cluster\]'"), connected():
+        pass
+    with pytest.raises(MissingExtraError):
+        check_ray_options(True, None)
+
+
+def test_an_address_needs_the_option_whose_cluster_it_names() -> None:
+    with pytest.raises(UsageError, match="Add --ray"):
+        check_ray_options(False, "127.0.0.1:6379")
+
+
+@pytest.mark.parametrize("address", ["nowhere", "ray://host:10001", "host:", ":6379", "host:0", "host:65536"])
+def test_what_is_no_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musicgenre.cluster.connect.require", lambda *_: None)
+    with pytest.raises(UsageError, match="is no address of a cluster"), connected(address):
+        pass
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musicgenre.cluster.connect.require", lambda *_: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(UsageError, match=f"there is no Ray cluster at {address} .*ray start --head"), connected():
+            pass
+
+
+def test_an_error_of_a_node_names_it() -> None:
+    class FarError(Exception):
+        cause = BundleError("there is no bundle 'x'", next_step="Copy it there")
+
+    own = own_error(FarError())
+    assert isinstance(own, BundleError)
+    told = r"on the node one \(10.0.0.1\), there is no bundle 'x'\. Copy it there"
+    with pytest.raises(BundleError, match=told), naming_node("one (10.0.0.1)"):
+        raise own
+    assert own_error(ValueError("of others")) is None
+
+
+def test_addresses_of_stores_are_told_from_paths() -> None:
+    assert as_address(Path("s3://bucket/music")) == "s3://bucket/music", "Path folds its slashes"
+    assert as_address("gs://bucket/a b") == "gs://bucket/a b"
+    assert as_address("file:///mnt/a%20b") == as_address(Path("file:///mnt/a%20b")) == "/mnt/a b"
+    assert as_address(Path("mine/music")) == "mine/music"
+    assert is_object("s3://bucket/x.wav")
+    assert not is_object("C:/music") and not is_object("a:b/c") and not is_object("file:///x")
+
+
+def test_tracks_are_those_of_paths_and_manifests(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav", "notes.txt"):
+        (tmp_path / name).touch()
+    manifest = tmp_path / "tracks.csv"
+    manifest.write_text("path,label\nb.wav,jazz\nc.wav,rock\n")
+    listed = io.BytesIO(b"s3://bucket/x.mp3\n")
+    found = gather_tracks([str(tmp_path), str(manifest), "-"], [], stdin=listed)
+    assert found.paths == (*(str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav")), "s3://bucket/x.mp3")
+    with pytest.raises(UsageError, match="no tracks were named"):
+        gather_tracks([], [], stdin=io.BytesIO())
+
+
+BUSY = OSError("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: No response body.")
+
+
+def test_a_busy_store_is_asked_again_and_that_is_told_once() -> None:
+    answers: list[OSError | str] = [BUSY, BUSY, "here it is"]
+    lines: list[str] = []
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    with telling(lines.append):
+        assert asking("s3://bucket/x", ask, waits_s=(0, 0.01)) == "here it is"
+    (line,) = lines
+    assert "s3://bucket/x is busy (AWS Error UNKNOWN (HTTP status 503)" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (BUSY, DataError, "gave no answer for 0 s .*503.* again with --resume"),
+        (OSError("AWS Error ACCESS_DENIED during PutObject operation"), UsageError, "no permission for s3://b/x"),
+        (PermissionError(13, "Permission denied"), UsageError, "no permission for s3://b/x"),
+        (OSError("AWS Error NO_SUCH_BUCKET during X"), UsageError, "cannot be used .*NO_SUCH_BUCKET"),
+        (FileNotFoundError("x"), FileNotFoundError, "x"),
+    ],
+)
+def test_what_a_store_will_not_do_is_told(error: OSError, kind: type[Exception], told: str) -> None:
+    def ask() -> None:
+        raise error
+
+    with pytest.raises(kind, match=told):
+        asking("s3://b/x", ask, waits_s=(0,))
+
+
+SETTINGS = {"model": "toy", "coverage": "full"}
+
+
+@contextmanager
+def results(folder: Path, wanted: Sequence[str], **options: Any) -> Iterator[Partitions]:
+    columns = AnswerColumns(names_tags=False, names_wide=False, has_card=False, timeline=False)
+    how = {"command": "classify", "resume": False, "overwrite": False, "made_with": SETTINGS} | options
+    made_with = how.pop("made_with")
+    with opened_partitions(str(folder), columns, made_with, wanted, **how) as partitions:
+        yield partitions
+
+
+def row(path: Path | str, error: str | None = None) -> dict[str, Any]:
+    state = {"size_bytes": 0, "modified_ns": 0}
+    if Path(path).exists():
+        state = {"size_bytes": Path(path).stat().st_size, "modified_ns": Path(path).stat().st_mtime_ns}
+    return {"path": str(path), "genre": None if error else "jazz", "scores": {"jazz": 0.7}, "error": error, **state}
+
+
+def held(folder: Path) -> list[tuple[str, str | None]]:
+    from pyarrow import parquet
+
+    tables = [parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))]
+    return sorted(
+        (path, error)
+        for table in tables
+        for path, error in zip(table["path"].to_pylist(), table["error"].to_pylist(), strict=True)
+    )
+
+
+def test_partitions_go_on_without_doubling_and_try_again_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musicgenre.cluster.partitions.ROWS_A_PARTITION", 2)
+    tracks = [str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav", "d.wav", "e.wav")]
+    for track in tracks:
+        Path(track).write_text("sound")
+    folder = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), results(folder, tracks) as partitions:
+        for track in tracks[:3]:
+            partitions.add(row(track))
+        partitions.add(row(tracks[3], "is no sound"))
+        raise KeyboardInterrupt
+    assert held(folder) == [*((track, None) for track in tracks[:3]), (tracks[3], "is no sound")]
+
+    Path(tracks[0]).write_text("another sound")
+    with results(folder, tracks, resume=True) as partitions:
+        assert partitions.done == {tracks[1], tracks[2]}, "one changed, one failed"
+        for track in tracks:
+            partitions.add(row(track))
+    assert held(folder) == [(track, None) for track in tracks]
+
+    # what fails and is not asked for this time stays
+    with results(folder, ["x.wav"], resume=True) as partitions:
+        partitions.add(row("x.wav", "first"))
+    with results(folder, ["y.wav"], resume=True) as partitions:
+        partitions.add(row("y.wav", "second"))
+    assert held(folder)[-2:] == [("x.wav", "first"), ("y.wav", "second")]
+
+    with results(folder, tracks, overwrite=True) as partitions:
+        assert not partitions.done
+        partitions.add(row(tracks[0]))
+    assert held(folder) == [(tracks[0], None)]
+
+
+def test_a_place_of_others_is_refused(tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    with results(ours, []) as partitions:
+        partitions.add(row("a.wav"))
+    for options, told in (
+        ({}, "holds partitions already.* Add --resume"),
+        ({"resume": True, "overwrite": True}, "contradict each other"),
+        ({"resume": True, "made_with": {**SETTINGS, "coverage": "9"}}, "of another run: coverage 'full', not '9'"),
+        ({"resume": True, "command": "embed"}, "holds partitions of 'musicgenre classify'"),
+        ({"overwrite": True, "command": "embed"}, "holds partitions of 'musicgenre classify'"),
+    ):
+        with pytest.raises(UsageError, match=told), results(ours, [], **options):
+            pass
+
+    (ours / RECORD_NAME).unlink()
+    with (
+        pytest.raises(UsageError, match=r"is not empty: it holds part-000000\.parquet"),
+        results(ours, [], overwrite=True),
+    ):
+        pass
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "holiday.jpg").touch()
+    with pytest.raises(UsageError, match=r"is not empty: it holds holiday\.jpg"), results(others, [], resume=True):
+        pass
+    with pytest.raises(UsageError, match="is a file"), results(others / "holiday.jpg", []):
+        pass
+
+
+def test_a_damaged_partition_or_record_is_told(tmp_path: Path) -> None:
+    with results(tmp_path, []) as partitions:
+        partitions.add(row("a.wav"))
+    (tmp_path / "part-000000.parquet").write_bytes(b"torn")
+    with (
+        pytest.raises(DataError, match=r"part-000000\.parquet is damaged .*Delete that file"),
+        results(tmp_path, [], resume=True),
+    ):
+        pass
+    (tmp_path / RECORD_NAME).write_text("[1")
+    with pytest.raises(DataError, match=f"{RECORD_NAME} is damaged"), results(tmp_path, [], resume=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--format", "csv", "--output", "x"], "--format has no meaning with --ray"),
+        (["--threads", "2", "--output", "x"], "--threads has no meaning with --ray"),
+        ([], "--ray needs --output"),
+        (["--output", "x.csv"], "--output x.csv names a file"),
+        (["--output", "x", "--resume", "--overwrite"], "contradict each other"),
+    ],
+)
+def test_options_that_mean_nothing_on_a_cluster_are_refused(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musicgenre.cli._options.require", lambda *_: None)
+    done = run("classify", "a.wav", "--ray", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr.decode()
+
+
+def test_a_folder_of_partitions_is_read_as_one_file_of_embeddings(tmp_path: Path) -> None:
+    settings = EmbeddingSettings("toy", "0" * 64, "embedding", "mean", "18")
+    for number in range(3):
+        tracks = TrackEmbeddings(
+            settings,
+            (f"{number}.wav",),
+            np.full((1, 2), number, np.float16),
+            np.array([number], np.int64),
+            np.array([number], np.int64),
+            np.full((1, 32), number, np.uint8),
+        )
+        write_embeddings(tmp_path / f"part-{number:06d}.parquet", tracks)
+    whole = read_embeddings(tmp_path)
+    assert whole.paths == ("0.wav", "1.wav", "2.wav")
+    assert whole.vectors.tolist() == [[0, 0], [1, 1], [2, 2]]
+
+    write_embeddings(tmp_path / "part-000003.parquet", replace(tracks, settings=replace(settings, pool="max")))
+    with pytest.raises(DataError, match=r"part-000003.parquet was made with other settings than part-000000"):
+        read_embeddings(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no partitions"):
+        read_embeddings(tmp_path / "empty")
