@@ -171,8 +171,14 @@ class Picture(Representation):
         if not self.is_to_find:
             return self
         crop, picture_size = common_crop(paths)
-        found = {"source": "file", "crop": crop, "picture_size": picture_size}
-        return type(self)(**found, size=self.size, segment_s=None, channels_first=self.channels_first)
+        return type(self)(
+            source="file",
+            crop=crop,
+            picture_size=picture_size,
+            size=self.size,
+            segment_s=None,
+            channels_first=self.channels_first,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Return every option, under its own name."""
