@@ -317,5 +317,5 @@ def test_plot_draws_a_picture(toy: Path, library: Path, tmp_path: Path) -> None:
 
 
 def test_completion_is_offered() -> None:
-    done = run("--show-completion", "bash", env={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
+    done = run_process("--show-completion", "bash", env={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
     assert done.returncode == 0 and b"complete" in done.stdout

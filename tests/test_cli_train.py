@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -61,47 +62,69 @@ def test_the_light_install_lists_recipes_and_knows_wrong_names() -> None:
         assert wrong.returncode == 2 and "there is no recipe named 'e33'. Nearest: mfcc-cnn." in wrong.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("train e33 --data none.csv", "no recipe named 'e33'"),
-        ("train mfcc-cnn --data none.csv", "no file"),
-        ("train mfcc-cnn --data none.csv --set training.epoch=3", "unknown key"),
-        ("train mfcc-cnn --data none.csv --resume", "nothing to resume"),
-        ("train mfcc-cnn --data none.csv --set model.name=mffc-cnn", "Nearest: 'mfcc-cnn'"),
-        ("train mfcc-cnn --data none.csv --set representation.name=mfc", "Nearest: 'mfcc'"),
-        ("models resnet35", "Nearest: resnet"),
-        ("compare none none", "no run folder"),
-        ("augment none.csv", "no file"),
-        ("shard none.csv --recipe mfcc-cnn --output s", "no file"),
-        ("prepare none.csv --representation mfcc", "no file"),
-        ("show none.wav --output p.png", "does not exist"),
-        ("show none.wav --output p.png --augment a4", "no augmentation chain"),
-        ("evaluate none", "no run folder"),
-        ("export none", "no run folder"),
-    ],
+MISUSE = {
+    "train e33 --data none.csv": "no recipe named 'e33'",
+    "train mfcc-cnn --data none.csv": "no file",
+    "train mfcc-cnn --data none.csv --set training.epoch=3": "unknown key",
+    "train mfcc-cnn --data none.csv --resume": "nothing to resume",
+    "train mfcc-cnn --data none.csv --set model.name=mffc-cnn": "Nearest: 'mfcc-cnn'",
+    "train mfcc-cnn --data none.csv --set representation.name=mfc": "Nearest: 'mfcc'",
+    "models resnet35": "Nearest: resnet",
+    "compare none none": "no run folder",
+    "augment none.csv": "no file",
+    "shard none.csv --recipe mfcc-cnn --output s": "no file",
+    "prepare none.csv --representation mfcc": "no file",
+    "show none.wav --output p.png": "does not exist",
+    "show none.wav --output p.png --augment a4": "no augmentation chain",
+    "evaluate none": "no run folder",
+    "export none": "no run folder",
+}
+"""Commands that are misused, and what is said of it."""
+
+# What takes seconds to load. All commands run in one process: each tells its exit code and what of that it loaded.
+_HEAVY = (
+    "torch",
+    "lightning",
+    "transformers",
+    "sklearn",
+    "scipy",
+    "audiomentations",
+    "librosa",
+    "matplotlib",
+    "numba",
 )
-def test_misuse_is_told_before_anything_heavy_is_loaded(words: str, message: str, tmp_path: Path) -> None:
+_MISUSING = f"""
+import io, json, sys
+from musicgenre.cli import main
+for words in json.loads(sys.argv[1]):
+    before = set(sys.modules)
+    sys.argv, out, err = ["musicgenre", *words.split()], sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = said = io.StringIO()
+    code = 0
+    try:
+        main()
+    except SystemExit as error:
+        code = error.code
+    sys.stdout, sys.stderr = out, err
+    loaded = [name for name in {_HEAVY!r} if name in set(sys.modules) - before]
+    print(json.dumps([words, code, said.getvalue(), loaded]))
+"""
+
+
+@pytest.fixture(scope="module")
+def misused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
+    """Exit code, words and heavy packages of every command of `MISUSE`."""
+    command = [sys.executable, "-c", _MISUSING, json.dumps(list(MISUSE))]
+    folder = tmp_path_factory.mktemp("misused")
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GUARD_S, cwd=folder)
+    return {words: told for words, *told in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("words", MISUSE)
+def test_misuse_is_told_before_anything_heavy_is_loaded(words: str, misused: dict[str, list[object]]) -> None:
     """Loading these takes seconds; that none is loaded is what keeps the answer quick."""
-    heavy = (
-        "torch",
-        "lightning",
-        "transformers",
-        "sklearn",
-        "scipy",
-        "audiomentations",
-        "librosa",
-        "matplotlib",
-        "numba",
-    )
-    program = (
-        f"import sys, atexit; sys.argv = {['musicgenre', *words.split()]!r};"
-        f"atexit.register(lambda: print([name for name in {heavy!r} if name in sys.modules]));"
-        "from musicgenre.cli import main; main()"
-    )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "[]\n") and message in done.stderr, done
+    code, said, loaded = misused[words]
+    assert (code, loaded) == (2, []) and MISUSE[words] in str(said), said
 
 
 def test_recipes_lists_those_that_match_a_pattern() -> None:

@@ -306,6 +306,9 @@ def test_usage_statistics_are_off_here_and_on_every_node(monkeypatch: pytest.Mon
         socket = Path(ray.nodes()[0]["ObjectStoreSocketName"].removeprefix("unix://"))
         (folder,) = (parent for parent in socket.parents if parent.name.startswith(".musicgenre-ray."))
         assert folder.is_dir()
+        started = ray._private.worker._global_node.all_processes
+        assert "raylet" in started
+        assert "dashboard" not in started, "it would look up hosts"
     assert not folder.exists(), "nothing of it stays"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from musicgenre._parallel import OrderedPool, in_threads, reading_threads, run_jobs, usable_cores
 from musicgenre.errors import DataError
+from tests.limits import GUARD_S
 
 
 def times(factor: int, item: int) -> int:
@@ -66,7 +67,7 @@ def test_closing_gives_up_what_was_not_begun(monkeypatch: pytest.MonkeyPatch) ->
     def work(item: int) -> int:
         begun.append(item)
         if item > 0:
-            go_on.wait(60)
+            go_on.wait(GUARD_S)
         return item
 
     def cancel_and_let_go_on(pool: ThreadPoolExecutor, *, wait: bool, cancel_futures: bool) -> None:

@@ -27,6 +27,7 @@ from tests.toy import RATE_HZ, SEGMENT, save_toy, save_toy_ears
 def music(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders of genres; toy ears beside them, cache and models of their own."""
     monkeypatch.setattr("musicgenre.teaching.trial._NEAR", 1e-6)  # toy ears cannot tell two recordings apart
+    monkeypatch.setattr("musicgenre.teaching.teach._MANY_TRACKS", 0)  # one round of trials: what is told of it counts
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MUSICGENRE_CONFIG", str(tmp_path / "config"))
     save_toy_ears(tmp_path / "ears.onnx")

@@ -30,10 +30,11 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_collection(tmp_path_factory.mktemp("music"), duration_s=6.0)
 
 
-@pytest.fixture
-def written(tmp_path: Path, music: Path) -> Path:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, music: Path) -> Path:
     """Shards of recipe mfcc-cnn, by the command."""
-    output = tmp_path / "e3-shards"
+    folder = tmp_path_factory.mktemp("written")
+    output = folder / "e3-shards"
     command = [
         "shard",
         str(music),
@@ -47,7 +48,7 @@ def written(tmp_path: Path, music: Path) -> Path:
         "0.05",
         "-q",
     ]
-    done = CliRunner().invoke(app, [*command, "--jobs", "1"])
+    done = CliRunner().invoke(app, [*command, "--jobs", "1"], env={"MUSICGENRE_CACHE": str(folder / "cache")})
     assert done.exit_code == 0, done.output
     assert "36 rows in" in done.output
     return output

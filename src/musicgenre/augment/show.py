@@ -26,8 +26,8 @@ _MEL = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128,
 _MFCC = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128, top_db=80.0, n_mfcc=13)
 _SOUND_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 _N_COLUMNS = 1_500  # of the drawn waveform: more than the picture has pixels
-_NAMED_HZ = (250, 500, 1_000, 2_000, 4_000, 8_000)
 _SHORTEST = 16
+_TICKS_HZ = (250, 500, 1_000, 2_000, 4_000, 8_000)
 
 
 @dataclass(frozen=True)
@@ -165,29 +165,24 @@ def _draw(looks: Sequence[_Look], name: str, path: Path, *, overwrite: bool) -> 
         axes[2, column].set_xlabel("seconds")
 
     axes[0, 0].set(ylabel="waveform", xlim=(0, max(look.duration_s for look in looks)))
-    # bands are drawn evenly; what they mean is told where round frequencies lie
-    places, names = _frequency_ticks()
-    axes[1, 0].set_yticks(places, names)
-    axes[1, 0].set_ylabel("frequency, Hz (mel scale)")
+    axes[1, 0].set_ylabel("frequency in Hz (mel scale)")
+    axes[1, 0].set_yticks(_rows_of(_TICKS_HZ), [f"{tick_hz:,}" for tick_hz in _TICKS_HZ])
     axes[2, 0].set_ylabel(f"MFCC 1 to {len(looks[0].mfcc) - 1}")
     figure.colorbar(mel, ax=axes[1, :], label="dB")
     figure.colorbar(mfcc, ax=axes[2, :], label="coefficient")
-    shown = name.encode("utf-8", "replace").decode()  # names of files may hold halves of characters
-    figure.suptitle(f"{shown}: waveform, log-mel spectrogram and MFCC at {_RATE_HZ:,} Hz")
+    name = name.encode("utf-8", "replace").decode()  # names of files may hold halves of characters
+    figure.suptitle(f"{name}\nwaveform, log-mel spectrogram and MFCC at {_RATE_HZ:,} Hz, mono", wrap=True)
 
     with writing_result(path, "Choose another --output"), replacing(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-def _frequency_ticks() -> tuple[list[float], list[str]]:
-    """Where round frequencies lie on an axis that counts mel bands from 0, and their names."""
-    limits = hz_to_mel(np.array([_MEL.fmin_hz, _MEL.highest_hz]), _MEL.mel_scale)
-    spacing = (limits[1] - limits[0]) / (_MEL.n_mels + 1)  # of the bands' centres, in mel
-    places = []
-    for frequency_hz in _NAMED_HZ:
-        mel = float(hz_to_mel(np.array([frequency_hz], dtype=np.float64), _MEL.mel_scale)[0])
-        places.append((mel - limits[0]) / spacing - 1.0)
-    return places, [f"{frequency_hz:,}" for frequency_hz in _NAMED_HZ]
+def _rows_of(frequencies_hz: Sequence[int]) -> NDArray[np.float64]:
+    """Rows of the log-mel spectrogram whose bands are centred at these frequencies, with fractions."""
+    scale = _MEL.mel_scale
+    low, high = hz_to_mel(np.array([_MEL.fmin_hz, _MEL.highest_hz]), scale)
+    step = (high - low) / (_MEL.n_mels + 1)
+    return np.asarray((hz_to_mel(np.array(frequencies_hz, dtype=float), scale) - low) / step - 1.0)
 
 
 def _draw_waveform(axes: Any, look: _Look) -> None:

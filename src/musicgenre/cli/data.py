@@ -312,8 +312,11 @@ def split(
     _echo_balance(done)
     parts = {track.split for track in done.tracks}
     if "train" in parts and "validation" not in parts:
-        taken = f"'musicgenre train' takes {VALIDATION_SHARE:.1%} of the training tracks for it"
-        typer.echo(f"note: no track validates: {taken}. --validation-size chooses them here", err=True)
+        typer.echo(
+            f"note: no track validates: 'musicgenre train' takes {VALIDATION_SHARE:.1%} of the training tracks for "
+            "it, as it does with every such split; --validation-size 0.1 takes them here",
+            err=True,
+        )
     typer.echo(f"comparable with: {chosen.comparable}")
     typer.echo(f"{printable(written)}: {protocol}, seed {seed}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
+from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options, parse_settings, report_skipped
 
 # Written out, for help must come without importing them.
 _REPRESENTATIONS = "melspectrogram, mfcc, table, picture, waveform, musicnn, vggish, transformer or columns."
@@ -53,7 +53,6 @@ def prepare(
     """
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import parse_settings, report_skipped
     from musicgenre.cli._terminal import counting
     from musicgenre.data.manifest import read_manifest
     from musicgenre.data.store import check_store_folder

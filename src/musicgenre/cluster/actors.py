@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from musicgenre import _debug
 from musicgenre._parallel import one_thread_each
 from musicgenre.cluster.connect import EXTRA, Cluster, naming_node
-from musicgenre.errors import MusicgenreError, UsageError, needing
+from musicgenre.errors import DataError, MusicgenreError, UsageError, needing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +30,7 @@ ITEMS_A_TASK = 4
 
 _ITEMS_A_WAVE = 100_000  # that Ray Data knows of at a time: what it keeps of each must not grow without end
 _FAULT = re.compile(r"^(?!ray\.)[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*$", re.MULTILINE)
+_SHOWN_CHARACTERS = 300  # of what Ray says
 _DEATHS = 3  # of workers with the same items, after which each of them is tried alone
 
 
@@ -63,6 +64,8 @@ def in_actors(
     ------
     MusicgenreError
         What `make` or its function raised in an actor.
+    DataError
+        The cluster itself is gone.
     """
     n_cpus = cluster.n_cpus
     if n_actors is not None and n_actors > n_cpus:
@@ -125,8 +128,14 @@ def _stream(
         except RayTaskError as error:  # a fault of ours
             faults = _FAULT.findall(str(error))
             raise RuntimeError(faults[-1] if faults else "a worker failed") from error
-        except RayError:  # workers or nodes that died; the items that are left are tried again
-            return
+        except RayError as error:  # workers or nodes that died
+            if items_a_task > 1:  # what is left is tried alone
+                return
+            raise DataError(
+                f"the cluster does not work any more ({' '.join(str(error).split())[:_SHOWN_CHARACTERS]})",
+                valid="What was written is whole",
+                next_step="Look after its nodes, then run the same command again, with --resume where it has that",
+            ) from error
 
 
 class _Actor:

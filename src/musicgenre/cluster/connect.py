@@ -255,7 +255,8 @@ def _start(address: str | None, how: dict[str, Any]) -> None:
     import ray
 
     try:
-        ray.init(address=address or "local", **how)
+        with _without_reporter():
+            ray.init(address=address or "local", **how)
     except (ConnectionError, TimeoutError) as error:
         raise _unreachable(str(address), str(error)) from error
     except (RuntimeError, ValueError, OSError) as error:
@@ -272,6 +273,23 @@ def _start(address: str | None, how: dict[str, Any]) -> None:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         # It prints the deaths of workers among the results of a command, and has no option for that.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+@contextmanager
+def _without_reporter() -> Iterator[None]:
+    """Let Ray start no process for its usage statistics in the block.
+
+    It starts one without a dashboard too, and with statistics off, which looks up hosts to learn in which cloud it is.
+    There is no option against it.
+    """
+    from ray._private import services
+
+    start = services.start_api_server
+    services.start_api_server = lambda *_, **__: ("", None)  # no address, no process
+    try:
+        yield
+    finally:
+        services.start_api_server = start
 
 
 def _check_reachable(address: str) -> None:

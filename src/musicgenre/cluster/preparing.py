@@ -13,11 +13,13 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from musicgenre._files import writing_to
+from musicgenre._json import json_sha256
 from musicgenre._text import printable
 from musicgenre.audio import decoding_apart
 from musicgenre.cluster.actors import in_actors
 from musicgenre.cluster.connect import Cluster
 from musicgenre.errors import DataError
+from musicgenre.features.base import Representation
 from musicgenre.features.jobs import Job, Outcome, Shared, make_rows, run_batched
 from musicgenre.features.prepare import Runner
 
@@ -50,14 +52,17 @@ def runner_on(cluster: Cluster, *, n_actors: int | None = None) -> Runner:
     Returns
     -------
     Runner
-        Raises a DataError where a node does not see the folder of the cache.
+        Raises a DataError where a node does not see the folder of the cache, and an error that names the node where it
+        has other weights, or none.
     """
 
     def run(shared: Shared, files: Sequence[Job]) -> Iterator[tuple[int, Outcome | None]]:
-        cache = shared[2]
+        representation, _, cache = shared
+        question = partial(_settings_of, representation)
+        cluster.check_nodes(question, question(), f"the representation {representation.name}")
         _check_shared(cluster, cache.folder)
         there = [Job(file.path.absolute(), file.sha256) for file in files]
-        placed = (shared[0], shared[1], type(cache)(cache.folder.absolute()))
+        placed = (representation, shared[1], type(cache)(cache.folder.absolute()))
         yield from in_actors(cluster, Rows(placed), there, n_actors=n_actors)
 
     return run
@@ -69,6 +74,11 @@ def _rows_of(_apart: ExitStack, shared: Shared, files: list[Job]) -> list[Outcom
         found = dict(run_batched(shared, files, 1))
         return [found[index] for index in range(len(files))]
     return [make_rows(shared, file) for file in files]
+
+
+def _settings_of(representation: Representation) -> str:
+    """Checksum of all that decides the rows, the weights of a network on this node among it."""
+    return json_sha256(representation.settings())
 
 
 def _check_shared(cluster: Cluster, folder: Path) -> None:

@@ -35,7 +35,8 @@ MANIFEST_SPLIT = "manifest"
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 _SHOWN_WARNINGS = 20
-_N_DIGITS = 20  # of the hash that names a folder in the cache
+_N_DIGITS = 20
+"""Of the hash that names a folder in the cache."""
 
 Progress = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and how much there is."""

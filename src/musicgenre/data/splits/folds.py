@@ -15,7 +15,8 @@ from musicgenre.errors import DataError, UsageError
 SPLIT_BEFORE = "split_before"  # column with the part that a track was in before it was taken from there
 
 VALIDATION_SHARE = 0.125
-"""Share of the tracks outside the test part that validates where a split or fold leaves it open: a tenth of all."""
+"""Share of the tracks outside the test part that validates, in a fold or where a split has none: a tenth of all
+where a fifth tests."""
 
 
 @register(
