@@ -24,7 +24,7 @@ from musicgenre.evaluation.metrics import holm, macro_f1, p_in_words
 from musicgenre.evaluation.ranking import WRITERS, Ranking, rank
 from musicgenre.evaluation.report import LabelReport
 from tests.cli import run
-from tests.make_run import make_run, random_answers
+from tests.make_run import LABELS, make_run, random_answers
 from tests.tag_run import make_tag_run
 
 
@@ -118,6 +118,14 @@ def test_latex_escapes_what_latex_would_read(three: list[Path]) -> None:
     lines = [line for line in body.splitlines() if line.strip()]
     assert len(lines) == 3 and all(line.replace(r"\&", "").count("&") == n_columns - 1 for line in lines)
     assert lines[0].count(r"\textbf") == 1
+    assert "s an" not in text, "no run says it: the column is left out"
+
+
+def test_latex_writes_a_small_p_as_the_plain_font_can(tmp_path: Path) -> None:
+    sure, unsure = ({f"t{n}": (LABELS[0], [said]) for n in range(60)} for said in LABELS[:2])
+    runs = [make_run(tmp_path / name, answers) for name, answers in (("sure", sure), ("unsure", unsure))]
+    text = rank(runs).to_latex()
+    assert "$<$ 0.001" in text and "& <" not in text
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from musicgenre.errors import DataError, UsageError
-from musicgenre.features.representations.picture import Picture, coloured, resampled
+from musicgenre.features.registry import create_representation
+from musicgenre.features.representations.picture import Picture, coloured, common_crop, crop_of, resampled
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:
@@ -84,6 +85,8 @@ def test_bad_files(tmp_path: Path) -> None:
         ({"source": "disk"}, "Valid: waveform, file"),
         ({"crop": [5, 5, 5, 9]}, "no box"),
         ({"crop": [1, 2, 3]}, "no box"),
+        ({"crop": "border"}, "Valid: auto"),
+        ({"picture_size": [432]}, "no size"),
         ({"size": 0}, "positive"),
         ({"segment_s": None}, "positive"),
     ],
@@ -106,3 +109,93 @@ def test_colours_get_lighter() -> None:
     lightness = colours @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(lightness) > 0).all()
     assert np.array_equal(coloured(np.array([[-1.0, 2.0]], np.float32)), coloured(np.array([[0.0, 1.0]], np.float32)))
+
+
+def framed(
+    rng: np.random.Generator, size: tuple[int, int], box: tuple[int, int, int, int], *, border: int
+) -> np.ndarray:
+    """A picture of width and height `size` with noise inside of `box`, and ticks and a title on its border."""
+    left, top, right, bottom = box
+    pixels = np.full((size[1], size[0], 3), border)
+    pixels[top:bottom, left:right] = rng.integers(0, 200, (bottom - top, right - left, 3))
+    pixels[bottom : bottom + 4, left:right:40] = 0
+    pixels[top - 8 : top - 3, left + 20 : left + 90] = 0
+    return pixels
+
+
+KAGGLE_SIZE, KAGGLE_BOX = (432, 288), (54, 35, 389, 253)
+
+
+def test_the_border_of_pictures_is_found(tmp_path: Path, rng: np.random.Generator) -> None:
+    paths = []
+    for number in range(40):
+        pixels = framed(rng, KAGGLE_SIZE, KAGGLE_BOX, border=255)
+        if number % 4 == 0:  # a quiet beginning, as white as the border
+            pixels[:, : 54 + 10 * (number + 1)] = 255
+        paths.append(save(tmp_path / f"{number:02}.png", pixels))
+
+    picture = Picture(source="file", crop="auto", size=32)
+    with pytest.raises(UsageError, match="several pictures"):
+        picture.compute_file(paths[0])
+    found = picture.settled(paths)
+    assert found.settings()["crop"] == list(KAGGLE_BOX)
+    assert found.settings()["picture_size"] == list(KAGGLE_SIZE)
+    by_hand = Picture(source="file", crop=KAGGLE_BOX, size=32)
+    assert np.array_equal(found.compute_file(paths[1]), by_hand.compute_file(paths[1]))
+
+    # what was found is an option like any other, and is found no more
+    again = create_representation(
+        "picture", **{k: v for k, v in found.settings().items() if k not in ("name", "version")}
+    )
+    assert again.settings() == found.settings()
+    assert again.settled([tmp_path / "nowhere.png"]) is again
+    other = save(tmp_path / "other.png", framed(rng, (515, 389), (10, 9, 506, 379), border=255))
+    with pytest.raises(DataError, match=r"is 515 x 389 pixels\. 432 x 288"):
+        found.compute_file(other)
+
+
+def test_a_bar_of_colours_is_border_and_jpeg_is_told_from_it(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = framed(rng, KAGGLE_SIZE, KAGGLE_BOX, border=255)
+    pixels[35:253, 400:415] = (200, 30, 30)
+    assert crop_of(pixels.astype(np.uint8)) == KAGGLE_BOX
+    black = framed(rng, KAGGLE_SIZE, KAGGLE_BOX, border=0)
+    black[35:253, 54:389] += 55
+    assert crop_of(black.astype(np.uint8)) == KAGGLE_BOX
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.jpg", quality=90)
+    (left, top, right, bottom), _ = common_crop([tmp_path / "a.jpg"])
+    assert np.abs(np.subtract((left, top, right, bottom), KAGGLE_BOX)).max() <= 8, "JPEG smears by a block of 8 pixels"
+
+
+def test_pictures_without_border_are_whole(rng: np.random.Generator) -> None:
+    assert crop_of(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)) == (0, 0, 30, 20)
+
+
+def test_empty_pictures_have_no_say(tmp_path: Path, rng: np.random.Generator) -> None:
+    empty = np.full((288, 432, 3), 255, np.uint8)
+    assert crop_of(empty) is None
+    paths = [save(tmp_path / f"{number}.png", empty) for number in range(3)]
+    assert common_crop(paths) == ((0, 0, *KAGGLE_SIZE), KAGGLE_SIZE)
+    paths.append(save(tmp_path / "full.png", framed(rng, KAGGLE_SIZE, KAGGLE_BOX, border=255)))
+    assert common_crop(paths) == (KAGGLE_BOX, KAGGLE_SIZE)
+
+
+def test_pictures_that_disagree_name_the_option(tmp_path: Path, rng: np.random.Generator) -> None:
+    paths = []
+    for number in range(6):
+        box = (10 + 12 * number, 20, 390 - 12 * number, 250)
+        paths.append(save(tmp_path / f"{number}.png", framed(rng, KAGGLE_SIZE, box, border=255)))
+    with pytest.raises(DataError, match=r"disagree about their border.*representation\.options\.crop=\[left,top"):
+        common_crop(paths)
+    large = save(tmp_path / "large.png", framed(rng, (515, 389), (10, 9, 506, 379), border=255))
+    with pytest.raises(DataError, match=r"differ in size: .*0\.png has 432 x 288 pixels.*options\.crop="):
+        common_crop([paths[0], large])
+    (tmp_path / "no.png").write_bytes(b"nothing")
+    assert common_crop([tmp_path / "no.png", paths[0]])[1] == KAGGLE_SIZE
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        common_crop([tmp_path / "no.png"])
+
+
+@pytest.mark.real_data
+def test_the_border_of_real_pictures(shared_data: Path) -> None:
+    paths = sorted((shared_data / "gtzan-spectrogram-png").glob("*/*.png"))
+    assert common_crop(paths) == ((10, 9, 506, 379), (515, 389))

@@ -173,7 +173,7 @@ def _curves(row: RankedRun) -> Figure:
                     axes.plot([best + 1], [values[best]], "o", color=colour, markerfacecolor="none")
         axes.legend(fontsize="small", frameon=False)
         axes.grid(color="#eeeeee")
-        axes.set_xlabel("epoch (ring: weights kept)")
+        axes.set_xlabel("epoch (ring: the best, whose weights are kept)")
     figure.suptitle(row.name)
     return figure
 

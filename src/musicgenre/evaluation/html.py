@@ -18,8 +18,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 74rem; marg
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; } th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #eee; }
 th:first-child, td:first-child { text-align: left; }
-.numbers td { white-space: nowrap; }
-@media (max-width: 800px) { .numbers { display: block; overflow-x: auto; } }
+.numbers td { white-space: nowrap; } .words th, .words td { text-align: left; vertical-align: top; }
+.runs th, .runs td { padding: .2rem .4rem; vertical-align: top; }
+.drawings { display: flex; flex-wrap: wrap; gap: 0 1.5rem; align-items: flex-start; }
+@media (max-width: 800px) { .numbers, .runs { display: block; overflow-x: auto; } }
+@media (max-width: 500px) { th, td { padding: .2rem .3rem; } .words th, .words td { overflow-wrap: anywhere; } }
 .big { font-size: 1.5rem; font-weight: 600; } .note { color: #666; } .overall td { font-weight: 600; }
 .warning { background: #fff6e0; border-left: 4px solid #d9a514; padding: .3rem .8rem; margin: .3rem 0; }
 .leaky { background: #fdecea; border-color: #b8433f; font-weight: 600; }
@@ -45,7 +48,7 @@ def render_html(report: Report) -> str:
         assert isinstance(report, LabelReport)
         sections = _label_sections(report)
 
-    return _page(report.title, sections)
+    return html_page(report.title, sections)
 
 
 def render_ranking(ranking: Ranking, title: str = "Runs compared") -> str:
@@ -57,7 +60,7 @@ def render_ranking(ranking: Ranking, title: str = "Runs compared") -> str:
     sections = [
         f'<h1>{escape(title)}</h1>\n<p class="note">{escape(ranking.caption)}</p>',
         *warnings,
-        _table([escape(head) for head in heads], best),
+        _table([escape(head) for head in heads], best, kind="runs"),
         _section("Side by side", _intervals(f"{ranking.measure}, 95 % intervals", scores)),
     ]
     for row in ranking.rows:
@@ -66,10 +69,11 @@ def render_ranking(ranking: Ranking, title: str = "Runs compared") -> str:
         if isinstance(report, LabelReport):
             own = [_confusion(report), *own]
         sections.append(_section(row.name, "\n".join(part for part in own if part)))
-    return _page(title, sections)
+    return html_page(title, sections)
 
 
-def _page(title: str, sections: Sequence[str]) -> str:
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """Put sections, HTML each, into a page in the style of all reports; empty ones are left out."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -128,7 +132,7 @@ def _headline(report: Report, big: str, rows: Sequence[tuple[str, str]]) -> str:
     table = "".join(f"<tr><td>{escape(name)}</td><td>{escape(words)}</td></tr>" for name, words in rows)
     return (
         f'<h1>{escape(report.title)}</h1>\n<p class="note">{escape(report.setting)}</p>\n' + "\n".join(warnings) + "\n"
-        f'<p class="big">{escape(big)}</p>\n<table>{table}</table>'
+        f'<p class="big">{escape(big)}</p>\n<table class="words">{table}</table>'
     )
 
 
@@ -164,9 +168,9 @@ def _tag_table(report: TagReport) -> str:
     return _table(_TAG_HEAD, rows) + note
 
 
-def _table(head: Sequence[str], rows: Sequence[str]) -> str:
+def _table(head: Sequence[str], rows: Sequence[str], kind: str = "numbers") -> str:
     heads = "".join(f"<th>{name}</th>" for name in head)
-    return f'<table class="numbers"><tr>{heads}</tr>{"".join(rows)}</table>'
+    return f'<table class="{kind}"><tr>{heads}</tr>{"".join(rows)}</table>'
 
 
 def _row(name: str, cells: Iterable[str], attributes: str = "") -> str:
@@ -174,7 +178,8 @@ def _row(name: str, cells: Iterable[str], attributes: str = "") -> str:
 
 
 def _plain_cells(cells: Iterable[str]) -> str:
-    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    """Cells that wrap between a value and its interval, never inside of the interval."""
+    return "".join(f"<td>{escape(cell).replace(', ', ',&nbsp;')}</td>" for cell in cells)
 
 
 def _confusion(report: LabelReport) -> str:
@@ -206,6 +211,11 @@ def _intervals(title: str, rows: Iterable[tuple[str, Estimate]]) -> str:
 def _curves(report: Report, plots: Iterable[_Plot]) -> str:
     """Learning curves of all runs, those of one column in one colour; the legend says how many runs they are."""
     runs = f" ({len(report.curves)} runs)" if len(report.curves) > 1 else ""
+    kept = sorted({curve.best_epoch + 1 for curve in report.curves if curve.best_epoch is not None})
+    mark_name = "best epochs"
+    if len(kept) == 1:
+        mark_name = f"best epoch {kept[0]}"
+
     drawn = []
     for title, lines in plots:
         curves, marks = [], []
@@ -217,5 +227,5 @@ def _curves(report: Report, plots: Iterable[_Plot]) -> str:
                 if best is not None and column.startswith("validation_") and best < len(values):
                     value = values[best]
                     marks += [] if value is None else [(best, value)]
-        drawn.append(line_chart(title, curves, x_label="epoch", marks=marks, mark_name="weights kept"))
-    return "".join(drawn)
+        drawn.append(line_chart(title, curves, x_label="epoch", marks=marks, mark_name=mark_name))
+    return f'<div class="drawings">{"".join(drawn)}</div>' if any(drawn) else ""

@@ -62,10 +62,8 @@ def line_chart(
     low, high = ticks[0], ticks[-1]
     last = max(1, *(len(line) - 1 for _, line, _ in lines))
     legend = {name: colour for name, _, colour in lines}
-    if marks:
-        legend[mark_name] = _GREY
     left, top, right, bottom = 52, 30, 420, height - 40
-    width = right + 14 + _label_width(list(legend))
+    width = right + 14 + _label_width([*legend, mark_name])
 
     def place(epoch: int, value: float) -> tuple[float, float]:
         return left + (right - left) * epoch / last, bottom - (bottom - top) * (value - low) / (high - low)
@@ -90,10 +88,14 @@ def line_chart(
                 f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" opacity="0.8"/>'
             )
 
-    for epoch, value in marks:
-        x, y = place(epoch, value)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="none" stroke="#222222" stroke-width="1.4"/>')
     parts += _legend(list(legend.items()), right + 14, top + 8)
+    rings = [place(epoch, value) for epoch, value in marks]
+    if rings:  # one more stands in the legend, with what it means
+        y = top + 8 + 18 * len(legend)
+        parts.append(_text(right + 32, y + 1, mark_name))
+        rings.append((right + 20, y - 3))
+    for x, y in rings:
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="none" stroke="#222222" stroke-width="1.4"/>')
     return _svg(width, height, title, parts)
 
 

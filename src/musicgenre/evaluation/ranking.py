@@ -32,6 +32,8 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": "$<$",  # which the plain font has no sign for
+    ">": "$>$",
     "±": r"$\pm$",
     "−": "$-$",
 }
@@ -204,19 +206,23 @@ class Ranking:
         return text + "".join("| " + " | ".join(cells) + " |\n" for cells in table)
 
     def to_latex(self) -> str:
-        r"""A table for LaTeX that needs `\usepackage{booktabs}`, the best score in bold."""
+        r"""A table for LaTeX that needs `\usepackage{booktabs}`, the best score in bold, no empty column."""
         heads, rows = self.table()
-        cells = [[_latex(cell) for cell in row] for row in rows]
+        # an interval stands under its value, for the page is narrow
+        cells = [[_stacked(cell.replace(" [", "\n[").split("\n")) for cell in row] for row in rows]
         cells[0][self._column] = rf"\textbf{{{cells[0][self._column]}}}"
-        notes = " ".join(f"{warning}." for warning in self.warnings)
+        kept = [column for column in range(len(heads)) if any(row[column] for row in rows)]
+        heads = [_stacked(heads[column].rsplit(" ", 1)) for column in kept]
+        cells = [[row[column] for column in kept] for row in cells]
+        notes = " ".join(f"{warning[0].upper()}{warning[1:]}." for warning in self.warnings)
         lines = [
-            "% needs \\usepackage{booktabs}; \\small and \\resizebox help where the page is narrow",
+            "% needs \\usepackage{booktabs}; where the page is narrow, table* or \\resizebox helps",
             r"\begin{table}",
-            r"  \centering",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"  \caption{{{_latex(' '.join(filter(None, (self.caption, notes))))}}}",
             rf"  \begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
             r"    \toprule",
-            "    " + " & ".join(map(_latex, heads)) + r" \\",
+            "    " + " & ".join(heads) + r" \\",
             r"    \midrule",
             *("    " + " & ".join(row) + r" \\" for row in cells),
             r"    \bottomrule",
@@ -384,6 +390,13 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     while len({path.parts[-n_parts:] for path in paths}) < len(paths):
         n_parts += 1
     return [printable("/".join(path.parts[-n_parts:])) for path in paths]
+
+
+def _stacked(parts: Sequence[str]) -> str:
+    """Words for LaTeX, each part under the one before."""
+    if len(parts) == 1:
+        return _latex(parts[0])
+    return r"\shortstack{" + r"\\{}".join(map(_latex, parts)) + "}"  # {}: a bracket behind \\ would be its option
 
 
 def _latex(text: str) -> str:

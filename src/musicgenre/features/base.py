@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,10 @@ class Representation(ABC):
         Every other key is an option that makes the representation again.
         """
         return {"name": self.name, "version": self.version}
+
+    def settled(self, paths: Sequence[Path]) -> Self:
+        """Settle what the files at `paths` decide for all of them; itself where, as usual, there is nothing."""
+        return self
 
     def make_ready(self) -> None:  # noqa: B027 - nothing to fetch is the usual case
         """Fetch what it needs (weights) here, once, not in every worker process; nothing by default."""

@@ -160,13 +160,14 @@ def prepare(
     started = time.monotonic()
     if dtype not in DTYPES:
         raise UsageError(f"dtype={dtype!r} is not known", valid=f"One of {', '.join(DTYPES)}")
-    cut = cut_of(representation, segment_s, hop_s, dtype)
     if jobs < 1:
         raise UsageError(f"jobs={jobs} is not positive", valid="1 process or more")
 
     # A manifest that is split leaves some tracks out; one that is not means all of them.
     in_use = [track for track in manifest.tracks if track.split or track.fold is not None]
     tracks = in_use or list(manifest.tracks)
+    representation = representation.settled([track.path for track in manifest.tracks])
+    cut = cut_of(representation, segment_s, hop_s, dtype)
 
     check_store_folder(folder)
     with writing_to(folder), folder_lock(folder, "preparation", wait_s=wait_s):

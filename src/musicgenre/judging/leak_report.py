@@ -13,6 +13,7 @@ from musicgenre._json import pretty_json
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import DataError, RecipeError, UsageError, needing
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.html import html_page
 from musicgenre.evaluation.metrics import Estimate
 from musicgenre.evaluation.plots import interval_chart
 from musicgenre.evaluation.report import LabelReport
@@ -29,11 +30,6 @@ MEANING = {
 
 FORMAT_VERSION = 1
 REPORT_FILE, PAGE_FILE = "leak-report.json", "leak-report.html"
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}th,td{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #eee}"
-    "svg{max-width:100%;height:auto;display:block;margin:.8rem 0}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +136,13 @@ class LeakReport:
 
         head = "".join(f"<th>{name}</th>" for name in ("protocol", "by track", "by segment", "tracks", "what it says"))
         findings = "".join(f"<p>{escape(line)}</p>" for line in self.findings())
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-            f"<title>Leak report: {escape(self.recipe)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
-            f"<h1>One model, {len(self.rows)} protocols</h1>\n<p>{escape(self.setting)}</p>\n"
-            f"{interval_chart('Accuracy with 95 % intervals', bars)}\n"
-            f"<table><tr>{head}</tr>{''.join(cells)}</table>\n{findings}\n</body></html>\n"
-        )
+        sections = [
+            f"<h1>One model, {len(self.rows)} protocols</h1>\n<p>{escape(self.setting)}</p>",
+            interval_chart("Accuracy with 95 % intervals", bars),
+            f'<table class="words"><tr>{head}</tr>{"".join(cells)}</table>',
+            findings,
+        ]
+        return html_page(f"Leak report: {self.recipe}", sections)
 
 
 def leak_report(

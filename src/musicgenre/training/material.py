@@ -150,6 +150,8 @@ def gather_material(
 
     section = recipe.representation
     representation = representation_of(recipe, manifest)
+    if section.options.get("crop") == "auto" and representation.reads == "file":
+        report(f"the pictures are cropped to {representation.settings()['crop']}, where their border ends")
     waveform = None
     if recipe.augmentation.online.waveform is not None:
         waveform = _waveform_under(representation)  # before anything is prepared: it may be refused
@@ -269,7 +271,11 @@ def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> 
     section = recipe.representation
     write_again = "Write shards of this recipe: musicgenre shard MANIFEST --recipe NAME"
 
-    wanted = representation_of(recipe, shards.manifest)
+    reading = recipe
+    if section.options.get("crop") == "auto":  # was found when they were written; the pictures need not be here
+        found = {key: shards.representation.get(key) for key in ("crop", "picture_size")}
+        reading = recipe.with_settings({f"representation.options.{key}": value for key, value in found.items()})
+    wanted = representation_of(reading, shards.manifest)
     hop_s = wanted.segment_s if section.hop_s is None else section.hop_s
     asked = {**wanted.settings(), "hop_s": hop_s, "dtype": section.dtype}
     held = {**shards.representation, "hop_s": shards.hop_s, "dtype": str(shards.dtype)}
@@ -349,10 +355,17 @@ def _check_training_labels(recipe: Recipe, manifest: Manifest) -> None:
 
 
 def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
-    """Make the recipe's representation; a manifest of ready columns or of pictures is read as such."""
+    """Make the recipe's representation; a manifest of ready columns or of pictures is read as such.
+
+    Raises
+    ------
+    DataError
+        `crop: auto`, and the manifest's pictures have no border in common.
+    """
     name, options = recipe.representation.name, recipe.representation.options
     if name == "picture" and all(track.path.suffix.lower() in _PICTURES for track in manifest.tracks):
-        return create_representation(name, **{**options, "source": "file"})
+        pictures = create_representation(name, **{**options, "source": "file"})
+        return pictures.settled([track.path for track in manifest.tracks])
 
     representation = create_representation(name, **options)
     columns = representation.columns

@@ -1,7 +1,8 @@
 """Spectrograms as colour pictures, for networks that were made to look at photographs.
 
 Either drawn from the sound (a log-mel spectrogram, low notes at the bottom, dark violet for quiet to yellow for loud)
-or read from PNG files with their border cropped away.
+or read from PNG files with their border cropped away. `crop="auto"` finds that border: one box for all pictures of a
+manifest, from a sample of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,27 @@ from musicgenre.features.mel.specification import MelSpec
 from musicgenre.features.registry import register
 from musicgenre.features.representations.melspectrogram import fast_melspectrogram
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Opened
+
 SOURCES = ("waveform", "file")
 SPEC = MelSpec(sample_rate_hz=22_050, n_fft=2_048, hop_length=512, n_mels=128, top_db=80.0)
 
 # From quiet to loud: even steps in lightness, told apart by colour-blind eyes and on paper.
 COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
+AUTO = "auto"
+"""A crop that is found from the pictures."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels from the upper left corner, right and bottom outside."""
+
+_SAMPLE = 32  # pictures that a border is found from, evenly spaced in the order of their paths
+_SAME_COLOUR = 8  # levels of 255 by which a border's pixels may differ, as JPEG makes them
+_LEAST_SHARE = 0.25  # of a line's pixels unlike the border: ticks and lettering cover less
+_REACH = 1  # pixels by which a picture may miss a side of the common box and still confirm it
+
+_BILINEAR = 2  # Pillow's number for it
 _HALF_BYTE = 127.5  # half the range of a colour: takes 0 to 255 to -1 to 1
 
 
@@ -38,9 +54,11 @@ class Picture(Representation):
     ----------
     source : {"waveform", "file"}
         Draw from the sound, or read the picture file that the manifest's `path` names.
-    crop : (left, top, right, bottom), optional
-        For files: what to keep, in pixels from the upper left corner; everything by default. The pictures of
-        `gtzan-spectrogram-png` have a white border: (10, 9, 506, 379).
+    crop : (left, top, right, bottom) or "auto", optional
+        For files: what to keep, in pixels from the upper left corner; everything by default. `auto` is settled by
+        `settled`, from the border that the pictures of a manifest have in common (`common_crop`).
+    picture_size : (width, height), optional
+        For files: the size in pixels that the crop was found at; pictures of another size are refused.
     size : int
         Width and height.
     segment_s : float
@@ -58,7 +76,8 @@ class Picture(Representation):
         self,
         *,
         source: str = "waveform",
-        crop: Sequence[int] | None = None,
+        crop: Sequence[int] | str | None = None,
+        picture_size: Sequence[int] | None = None,
         size: int = 224,
         segment_s: float | None = 30.0,
         channels_first: bool = True,
@@ -67,18 +86,27 @@ class Picture(Representation):
             raise unknown_name("source of pictures", str(source), SOURCES)
         if size < 1 or (source == "waveform" and (segment_s is None or segment_s <= 0)):
             raise UsageError(f"size={size}, segment_s={segment_s}: both must be positive")
-        if crop is not None and (len(crop) != 4 or not (0 <= crop[0] < crop[2] and 0 <= crop[1] < crop[3])):
+        if isinstance(crop, str):
+            if crop != AUTO:
+                raise UsageError(f"crop={crop} is no box", valid=f"{AUTO}, or left, top, right, bottom in pixels")
+        elif crop is not None and (len(crop) != 4 or not (0 <= crop[0] < crop[2] and 0 <= crop[1] < crop[3])):
             raise UsageError(
                 f"crop={list(crop)} is no box", valid="left, top, right, bottom in pixels, left < right ..."
             )
+        if picture_size is not None and len(picture_size) != 2:
+            raise UsageError(f"picture_size={list(picture_size)} is no size", valid="width, height in pixels")
 
         if source == "waveform" and segment_s is not None:
             n_frames = SPEC.n_frames(segment_samples(self.sample_rate_hz, segment_s))
             check_size("the scaling of a picture", size * n_frames)
 
-        self.crop: tuple[int, int, int, int] | None = None
-        if crop is not None:
+        self.crop: Box | None = None
+        if crop is not None and not isinstance(crop, str):
             self.crop = (crop[0], crop[1], crop[2], crop[3])
+        self.is_to_find = crop == AUTO and source == "file"  # what is drawn from sound has no border
+        self.picture_size: tuple[int, int] | None = None
+        if picture_size is not None:
+            self.picture_size = (picture_size[0], picture_size[1])
         self.size = size
         self.channels_first = channels_first
         self.row_axis = 0 if channels_first else 2  # each colour by itself
@@ -112,14 +140,14 @@ class Picture(Representation):
         DataError
             If it is no picture, or smaller than the crop.
         """
-        with needing("reading pictures", "plot"):
-            from PIL import Image
-
-        try:
-            with Image.open(path) as opened:
-                picture = opened.convert("RGB")
-        except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path} cannot be read as a picture ({error})", valid="PNG, JPEG, ...") from error
+        if self.is_to_find:
+            raise UsageError(f"crop={AUTO} is found from several pictures", next_step="Call settled with their paths")
+        picture = _opened(path)
+        if self.picture_size is not None and picture.size != self.picture_size:
+            raise DataError(
+                f"{path} is {picture.width} x {picture.height} pixels",
+                valid=f"{self.picture_size[0]} x {self.picture_size[1]}, as the pictures whose border was found",
+            )
 
         if self.crop is not None:
             # Beyond its edge Pillow would fill in black.
@@ -129,14 +157,41 @@ class Picture(Representation):
                 )
             picture = picture.crop(self.crop)
 
-        resized = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        resized = picture.resize((self.size, self.size), resample=_BILINEAR)
         return self._in_order(np.asarray(resized, dtype=np.float32) / np.float32(_HALF_BYTE) - np.float32(1.0))
+
+    def settled(self, paths: Sequence[Path]) -> Self:
+        """Find the crop that the pictures at `paths` have in common, where it is `auto`; else return itself.
+
+        Raises
+        ------
+        DataError
+            They have no border in common; the message names the option.
+        """
+        if not self.is_to_find:
+            return self
+        crop, picture_size = common_crop(paths)
+        return type(self)(
+            source="file",
+            crop=crop,
+            picture_size=picture_size,
+            size=self.size,
+            segment_s=None,
+            channels_first=self.channels_first,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Return every option, under its own name."""
+        crop: Sequence[int] | str | None = self.crop
+        if self.is_to_find:
+            crop = AUTO
+        elif self.crop is not None:
+            crop = list(self.crop)
+
         return super().settings() | {
             "source": self.reads,
-            "crop": None if self.crop is None else list(self.crop),
+            "crop": crop,
+            "picture_size": None if self.picture_size is None else list(self.picture_size),
             "size": self.size,
             "segment_s": self.segment_s,
             "channels_first": self.channels_first,
@@ -147,6 +202,128 @@ class Picture(Representation):
         if self.channels_first:
             picture = picture.transpose(2, 0, 1)
         return np.ascontiguousarray(picture)
+
+
+def common_crop(paths: Sequence[Path]) -> tuple[Box, tuple[int, int]]:
+    """Find the box inside the border that pictures have in common.
+
+    Of 32 pictures, evenly spaced in the order of their paths, each says where its own border ends (`crop_of`). The
+    common box is the outermost of these, since a quiet beginning may look like border in one picture, not in all. At
+    least half of the pictures must reach each of its sides.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Pictures; those that cannot be read, or show hardly anything, have no say.
+
+    Returns
+    -------
+    crop : Box
+        What to keep.
+    size : (int, int)
+        Width and height of every picture looked at.
+
+    Raises
+    ------
+    DataError
+        None can be read, they differ in size, or disagree about a side.
+    """
+    ordered = sorted(set(paths))
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(_SAMPLE, len(ordered))).round().astype(int))
+    sample: dict[Path, tuple[Box | None, tuple[int, int]]] = {}
+    failure: DataError | None = None
+    for place in places:
+        path = ordered[place]
+        try:
+            picture = _opened(path)
+        except DataError as error:
+            failure = failure or error
+            continue
+        sample[path] = crop_of(np.asarray(picture)), picture.size
+    if not sample:
+        raise failure or DataError("there is no picture", next_step="Look at the manifest's column path")
+
+    by_hand = "Give representation.options.crop=[left,top,right,bottom] (in pixels), or null to take them whole"
+    first, (_, size) = next(iter(sample.items()))
+    for path, (_, other) in sample.items():
+        if other != size:
+            raise DataError(
+                f"the pictures differ in size: {first} has {size[0]} x {size[1]} pixels, "
+                f"{path} {other[0]} x {other[1]}",
+                valid="One size, where their border is to be found",
+                next_step=by_hand,
+            )
+
+    found = {path: box for path, (box, _) in sample.items() if box is not None}
+    if not found:
+        return (0, 0, *size), size
+
+    boxes = np.array(list(found.values()))  # (n_pictures, 4)
+    outermost = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    confirmed = (np.abs(boxes - outermost) <= _REACH).mean(axis=0)  # share of the pictures, for each side
+    if confirmed.min() < 0.5:
+        distances = np.abs(boxes - outermost).max(axis=1)
+        widest, narrowest = list(found)[int(distances.argmin())], list(found)[int(distances.argmax())]
+        raise DataError(
+            f"the pictures disagree about their border: inside it {widest} has {list(found[widest])}, "
+            f"{narrowest} {list(found[narrowest])}",
+            valid="One border for all pictures",
+            next_step=by_hand,
+        )
+    left, top, right, bottom = outermost.tolist()
+    return (left, top, right, bottom), size
+
+
+def crop_of(pixels: NDArray[np.uint8]) -> Box | None:
+    """Find what a picture holds inside a border of one colour.
+
+    The border has the colour of the four corners; where these differ there is none. A line belongs to the picture
+    where a quarter of its pixels have another colour: titles, ticks and numbers beside it cover less. Of several
+    stretches of such lines (a bar of colours beside the picture) the longest counts.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+
+    Returns
+    -------
+    Box or None
+        The whole picture where there is no border; none where there is hardly anything but border.
+    """
+    levels = pixels.astype(np.int16)
+    height, width = levels.shape[:2]
+    corners = levels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if np.abs(corners - corners[0]).max() > _SAME_COLOUR:
+        return 0, 0, width, height
+
+    unlike = (np.abs(levels - corners[0]) > _SAME_COLOUR).any(axis=2)  # (height, width)
+    left, right = _longest_stretch(unlike.mean(axis=0) >= _LEAST_SHARE)
+    top, bottom = _longest_stretch(unlike.mean(axis=1) >= _LEAST_SHARE)
+    if left == right or top == bottom:
+        return None
+    return left, top, right, bottom
+
+
+def _longest_stretch(belongs: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and one past the last place of the longest run of true values; (0, 0) without any."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], belongs, [False]]).astype(np.int8)))
+    begins, ends = edges[::2], edges[1::2]
+    if not len(begins):
+        return 0, 0
+    longest = int((ends - begins).argmax())
+    return int(begins[longest]), int(ends[longest])
+
+
+def _opened(path: Path) -> Opened:
+    """Read a picture file as red, green and blue."""
+    with needing("reading pictures", "plot"):
+        from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} cannot be read as a picture ({error})", valid="PNG, JPEG, ...") from error
 
 
 def coloured(height: Float32) -> Float32:
