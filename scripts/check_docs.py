@@ -17,6 +17,7 @@ GENERATORS = (
     ("scripts/generate_docs.py", "--check"),
     ("scripts/results.py", "--check"),
     ("scripts/recipes_page.py", "--check"),
+    ("scripts/scale_tables.py",),
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -292,7 +292,7 @@ def test_a_search_that_was_interrupted_finds_what_it_would_have_found(
             raise KeyboardInterrupt
         return run_trial(job, judge)
 
-    monkeypatch.setattr("musicgenre.search.search.run_trial", interrupted)
+    monkeypatch.setattr("musicgenre.search.trial.run_trial", interrupted)
     with pytest.raises(KeyboardInterrupt):
         searched(data, tmp_path / "broken", *space, trials=5)
     assert [state for _, state, _, _ in trials_of(tmp_path / "broken")] == ["COMPLETE", "COMPLETE", "RUNNING"]

@@ -9,9 +9,11 @@ import pytest
 import soundfile
 
 from musicgenre.audio import load
+from musicgenre.augment import show
 from musicgenre.augment.show import describe, show_track
 from musicgenre.augment.waveform import apply, get_chain
 from musicgenre.errors import AudioError, UsageError
+from musicgenre.features.mel.reference import melspectrogram
 from tests.cli import run
 
 RATE_HZ = 16_000
@@ -41,6 +43,14 @@ def test_one_column_as_it_is_and_two_with_an_augmentation(track: Path, tmp_path:
     assert drawn is not None
     assert width_of(tmp_path / "two.png") == 2 * width_of(tmp_path / "one.png")
     assert describe(drawn).startswith("TimeStretch rate ")
+
+
+@pytest.mark.parametrize("frequency_hz", [250, 1_000, 8_000])
+def test_a_tone_stands_at_its_frequency(frequency_hz: int) -> None:
+    times_s = np.arange(RATE_HZ * 2) / 22_050
+    mel = melspectrogram(np.sin(2 * np.pi * frequency_hz * times_s).astype(np.float32), show._MEL)
+    [row] = show._rows_of([frequency_hz])
+    assert abs(mel.mean(axis=1).argmax() - row) <= 1
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])

@@ -16,7 +16,7 @@ from musicgenre._files import replacing, write_bytes_atomic, writing_result
 from musicgenre._outputs import refuse_overwriting, refuse_same_outputs
 from musicgenre.augment.waveform import Chain, Drawn, apply
 from musicgenre.errors import AudioError, UsageError, require
-from musicgenre.features.mel.reference import melspectrogram
+from musicgenre.features.mel.reference import hz_to_mel, melspectrogram
 from musicgenre.features.mel.specification import MelSpec
 
 Float32 = NDArray[np.float32]
@@ -27,6 +27,7 @@ _MFCC = MelSpec(sample_rate_hz=_RATE_HZ, n_fft=2_048, hop_length=512, n_mels=128
 _SOUND_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 _N_COLUMNS = 1_500  # of the drawn waveform: more than the picture has pixels
 _SHORTEST = 16
+_TICKS_HZ = (250, 500, 1_000, 2_000, 4_000, 8_000)
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,24 @@ def _draw(looks: Sequence[_Look], name: str, path: Path, *, overwrite: bool) -> 
         axes[2, column].set_xlabel("seconds")
 
     axes[0, 0].set(ylabel="waveform", xlim=(0, max(look.duration_s for look in looks)))
-    axes[1, 0].set_ylabel("mel band")
+    axes[1, 0].set_ylabel("frequency in Hz (mel scale)")
+    axes[1, 0].set_yticks(_rows_of(_TICKS_HZ), [f"{tick_hz:,}" for tick_hz in _TICKS_HZ])
     axes[2, 0].set_ylabel(f"MFCC 1 to {len(looks[0].mfcc) - 1}")
     figure.colorbar(mel, ax=axes[1, :], label="dB")
     figure.colorbar(mfcc, ax=axes[2, :], label="coefficient")
-    figure.suptitle(name.encode("utf-8", "replace").decode())  # names of files may hold halves of characters
+    name = name.encode("utf-8", "replace").decode()  # names of files may hold halves of characters
+    figure.suptitle(f"{name}\nwaveform, log-mel spectrogram and MFCC at {_RATE_HZ:,} Hz, mono", wrap=True)
 
     with writing_result(path, "Choose another --output"), replacing(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def _rows_of(frequencies_hz: Sequence[int]) -> NDArray[np.float64]:
+    """Rows of the log-mel spectrogram whose bands are centred at these frequencies, with fractions."""
+    scale = _MEL.mel_scale
+    low, high = hz_to_mel(np.array([_MEL.fmin_hz, _MEL.highest_hz]), scale)
+    step = (high - low) / (_MEL.n_mels + 1)
+    return np.asarray((hz_to_mel(np.array(frequencies_hz, dtype=float), scale) - low) / step - 1.0)
 
 
 def _draw_waveform(axes: Any, look: _Look) -> None:

@@ -1,21 +1,25 @@
-"""Commands with `--ray`: what becomes of their options, and tracks heard on a cluster into partitions."""
+"""Commands with `--ray`: what becomes of their options, tracks heard into partitions, trials and trainings run."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from musicgenre._parallel import usable_cores
 from musicgenre._text import printable
 from musicgenre.cli._terminal import counting, say, say_interrupted
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
     from musicgenre.cluster.hearing import Hearing
+    from musicgenre.search.trial import TrialRunner
+    from musicgenre.training.fit import Hardware, Launch
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 _OF_FILES = (".csv", ".json", ".jsonl", ".ndjson", ".npz", ".parquet", ".tsv", ".txt")
@@ -97,7 +101,9 @@ def hear_with_ray(
             say(f"note: {row['path']}: {printable(warning)}")
 
     try:
-        with connected(address) as cluster, counting("listening", quiet=quiet) as progress:
+        # as without --ray, more tracks at a time than this machine has cores are the person's own choice
+        n_cpus = max(jobs or 1, usable_cores())
+        with connected(address, n_cpus=n_cpus) as cluster, counting("listening", quiet=quiet) as progress:
             report = hear_on_cluster(
                 cluster,
                 hearing,
@@ -124,3 +130,55 @@ def hear_with_ray(
             parts.append(f"{len(failures)} failed")
         say(f"{', '.join(parts)}; in {printable(place)}")
     raise typer.Exit(1 if failures else 0)
+
+
+@contextmanager
+def running_trials(ray: bool, address: str | None, jobs: int) -> Iterator[TrialRunner]:
+    """Give what runs the trials of a search: this machine, or with `--ray` a cluster."""
+    from musicgenre.search.trial import run_trials_here
+
+    if not ray:
+        yield run_trials_here
+        return
+
+    from musicgenre.cluster.connect import connected
+
+    # Ray tells of processes that died on standard output, which holds the result alone
+    with connected(address, n_cpus=jobs) as cluster, redirect_stdout(sys.stderr):
+        from musicgenre.cluster.trials import RayTrials
+
+        yield RayTrials(cluster, say)
+
+
+def processes_together(jobs: int | None, devices: int) -> int:
+    """Say how many processes of a cluster share a training.
+
+    Raises
+    ------
+    UsageError
+        `--jobs` is missing, or `--devices` stands beside it.
+    """
+    if jobs is None or devices > 1:
+        raise UsageError(
+            "with --ray, --jobs says how many processes train together",
+            valid="--ray --jobs 2, without --devices; there is no default, for the number is part of the training",
+        )
+    return jobs
+
+
+@contextmanager
+def training_together(ray: bool, address: str | None, hardware: Hardware) -> Iterator[Launch]:
+    """Give what trains a network: this machine, or with `--ray` one process for each device on a cluster."""
+    from musicgenre.training.fit import train_here
+
+    if not ray:
+        yield train_here
+        return
+
+    from musicgenre.cluster.connect import connected
+
+    n_cpus = hardware.devices * (hardware.threads or 1)
+    with connected(address, n_cpus=n_cpus) as cluster, redirect_stdout(sys.stderr):
+        from musicgenre.cluster.training import RayTraining
+
+        yield RayTraining(cluster)

@@ -281,7 +281,7 @@ def split(
     """Split tracks under a named protocol; identical files and copies stay on one side."""
     from musicgenre.cli._options import parse_settings
     from musicgenre.data.manifest import read_manifest
-    from musicgenre.data.splits import get_protocol
+    from musicgenre.data.splits import VALIDATION_SHARE, get_protocol
     from musicgenre.data.splits import split as split_manifest
 
     chosen = get_protocol(protocol)
@@ -312,7 +312,11 @@ def split(
     _echo_balance(done)
     parts = {track.split for track in done.tracks}
     if "train" in parts and "validation" not in parts:
-        typer.echo("note: no track validates, and a training needs some: --validation-size 0.1", err=True)
+        typer.echo(
+            f"note: no track validates: 'musicgenre train' takes {VALIDATION_SHARE:.1%} of the training tracks for "
+            "it, as it does with every such split; --validation-size 0.1 takes them here",
+            err=True,
+        )
     typer.echo(f"comparable with: {chosen.comparable}")
     typer.echo(f"{printable(written)}: {protocol}, seed {seed}")
 

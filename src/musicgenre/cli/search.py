@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from musicgenre.cli._cluster import running_trials
+from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
 
 
 class SamplerName(StrEnum):
@@ -64,20 +68,21 @@ def search(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --output.")] = False,
     accelerator: Annotated[str, typer.Option("--accelerator", help="cpu, gpu, mps or auto.")] = "cpu",
     precision: Annotated[str, typer.Option("--precision", help="32-true, bf16-mixed, 16-mixed ...")] = "32-true",
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Search settings of a recipe by training many; the test part is read once, by the winner.
 
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
-    import warnings
-
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing, require
     from musicgenre.training.request import check_request
 
+    check_ray_options(ray, ray_address)
     fresh = None if resume else output  # a study that is gone on with is looked at later
     checked = check_request(recipe, settings or [], data=data, output=fresh, report=report_line)
     require("searching", "search", "optuna", "plotly")
@@ -109,7 +114,11 @@ def search(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with decoding_apart(), counting_several(quiet=quiet) as advance:
+    with (
+        running_trials(ray, ray_address, jobs) as run_trials,
+        decoding_apart(),
+        counting_several(quiet=quiet) as advance,
+    ):
         folder = search_space(
             checked,
             data,
@@ -120,6 +129,7 @@ def search(
             hardware=Hardware(accelerator, 1, precision),
             report=report_line,
             progress=advance,
+            run_trials=run_trials,
         )
 
     from musicgenre._files import write_text_atomic

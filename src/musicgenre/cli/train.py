@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from musicgenre.cli._cluster import processes_together, training_together
+from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
 
 
 def train(
@@ -31,20 +35,18 @@ def train(
         Path | None, typer.Option("--store", help="Folder of the features; default in the cache folder.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=256, help="Processes that prepare; default one a core.")
-    ] = None,
-    threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, max=256, help="Threads of one training; default: PyTorch's."),
+        typer.Option("--jobs", min=1, max=256, help="Processes that prepare; with --ray also those that train."),
     ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: as PyTorch.")] = None,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Train a recipe; split, augmentation and features are made on the way. The last line is the run folder.
 
     Exit code: 0 all fine, 1 some tracks were skipped, 2 misuse.
     """
-    import warnings
-
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._options import report_line  # standard output holds the result alone
@@ -52,6 +54,9 @@ def train(
     from musicgenre.errors import needing
     from musicgenre.training.request import check_request
 
+    check_ray_options(ray, ray_address)
+    if ray:
+        devices, threads = processes_together(jobs, devices), threads or 1
     checked = check_request(
         recipe,
         settings or [],
@@ -69,7 +74,12 @@ def train(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
-    with decoding_apart(), watching_training(quiet=quiet) as (advance, note):
+    hardware = Hardware(accelerator, devices, precision, threads)
+    with (
+        training_together(ray, ray_address, hardware) as launch,
+        decoding_apart(),
+        watching_training(quiet=quiet) as (advance, note),
+    ):
         folder = train_recipe(
             checked,
             data,
@@ -78,12 +88,13 @@ def train(
             seeds=seeds,
             folds=folds,
             resume=resume,
-            hardware=Hardware(accelerator, devices, precision, threads),
+            hardware=hardware,
             store=store,
             jobs=jobs or usable_cores(),
             report=report_line,
             progress=advance,
             scores=note,
+            launch=launch,
         )
 
     from musicgenre.evaluation.study import write_reports

@@ -13,7 +13,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -39,7 +38,7 @@ from musicgenre.search.study import (
     is_search,
     tracks_sha256,
 )
-from musicgenre.search.trial import Judge, TrialJob, TrialResult, TrialWorker, accuracy_of, run_trial
+from musicgenre.search.trial import Judge, TrialJob, TrialResult, TrialRunner, accuracy_of, run_trials_here
 from musicgenre.training.fit import Hardware
 from musicgenre.training.material import (
     Progress,
@@ -113,6 +112,7 @@ def search(
     hardware: Hardware | None = None,
     report: Report = lambda text: None,
     progress: Progress = lambda what, done, total: None,
+    run_trials: TrialRunner = run_trials_here,
 ) -> Path:
     """Search a space around a recipe; train the winner and score it once on the test part.
 
@@ -136,6 +136,8 @@ def search(
         Takes a line for the person who waits.
     progress : callable
         Told how far it is.
+    run_trials : callable
+        What runs the trials, such as `musicgenre.cluster.trials.RayTrials`; by default this machine.
 
     Returns
     -------
@@ -195,7 +197,7 @@ def search(
         try:
             driver = _Driver(recipe, space, options, files, hardware, report, progress)
             driver.prepare()
-            driver.run_trials()
+            driver.run_trials(run_trials)
             driver.crown()
         except KeyboardInterrupt:
             report(f"{folder} is unfinished. Go on with the same command and: --output {folder} --resume")
@@ -232,6 +234,7 @@ class _Driver:
             raise UsageError(f"the grid has {grid} points", valid=f"{_MOST_GRID} at most", next_step="Search by tpe")
         self.n_trials = min(options.trials, grid) if options.sampler == "grid" else options.trials
         self.unfinished: deque[optuna.Trial] = deque(self._left_by_a_kill())
+        self.running: dict[int, optuna.Trial] = {}  # by number
 
     def prepare(self) -> None:
         """Compute the features of the recipe as it stands, on all cores, before trials ask for them one by one."""
@@ -245,41 +248,38 @@ class _Driver:
             progress=self.progress,
         )
 
-    def run_trials(self) -> None:
+    def run_trials(self, run: TrialRunner) -> None:
         """Run trials until there are enough of them, or time is up."""
         self._show()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="optuna")  # a trial that goes on reports its first steps again
-            if self.options.jobs == 1:
-                while (trial := self._next()) is not None:
-                    self._end(trial, run_trial(self._job(trial), self._judge(trial)))
-            else:
-                self._run_in_workers()
+            run(self, self.options.jobs)
 
-    def _run_in_workers(self) -> None:
-        """Keep every worker at a trial."""
-        idle: list[TrialWorker] = []
-        busy: dict[TrialWorker, optuna.Trial] = {}
-        try:
-            while True:
-                while len(busy) < self.options.jobs and (trial := self._next()) is not None:
-                    worker = idle.pop() if idle else TrialWorker()
-                    worker.begin(self._job(trial))
-                    busy[worker] = trial
-                if not busy:
-                    return
+    def next_job(self) -> TrialJob | None:
+        """Begin the next trial; None where no more shall begin."""
+        trial = self._next()
+        if trial is None:
+            return None
+        self.running[trial.number] = trial
+        return TrialJob(
+            number=trial.number,
+            recipe=recipe_of(self.recipe, self._values(trial)),
+            manifest=self.files.manifest,
+            folder=self.files.trial(trial.number),
+            objective=self.options.objective,
+            folds=self.options.folds,
+            hardware=self.hardware,
+        )
 
-                ready = wait([worker.connection for worker in busy])
-                for worker in [one for one in busy if one.connection in ready]:
-                    result = worker.answer(self._judge(busy[worker]))
-                    if result is None:
-                        continue
-                    self._end(busy.pop(worker), result)
-                    if worker.is_alive:
-                        idle.append(worker)
-        finally:
-            for worker in (*idle, *busy):
-                worker.end()
+    def judge(self, number: int) -> Judge:
+        """Let the pruner judge a running trial."""
+        trial = self.running[number]
+
+        def judge(step: int, value: float) -> bool:
+            trial.report(value, step)
+            return not trial.should_prune()
+
+        return judge
 
     def _next(self) -> optuna.Trial | None:
         """The next trial: one that was interrupted, else a new one; None where no more shall begin."""
@@ -347,27 +347,11 @@ class _Driver:
         """Draw a value for every key; those that were drawn before stay."""
         return {key: _draw(trial, key, parameter) for key, parameter in self.space.items()}
 
-    def _job(self, trial: optuna.Trial) -> TrialJob:
-        return TrialJob(
-            number=trial.number,
-            recipe=recipe_of(self.recipe, self._values(trial)),
-            manifest=self.files.manifest,
-            folder=self.files.trial(trial.number),
-            objective=self.options.objective,
-            folds=self.options.folds,
-            hardware=self.hardware,
-        )
-
-    def _judge(self, trial: optuna.Trial) -> Judge:
-        def judge(step: int, value: float) -> bool:
-            trial.report(value, step)
-            return not trial.should_prune()
-
-        return judge
-
-    def _end(self, trial: optuna.Trial, result: TrialResult) -> None:
+    def end(self, number: int, result: TrialResult) -> None:
         """Write down how a trial ended, and tell the person."""
         import optuna
+
+        trial = self.running.pop(number)
 
         states = {
             "finished": optuna.trial.TrialState.COMPLETE,

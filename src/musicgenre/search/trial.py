@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -77,6 +77,26 @@ class TrialResult:
     state: Literal["finished", "pruned", "failed"]
     value: float | None = None
     reason: str = ""
+
+
+class TrialSource(Protocol):
+    """What trials come from and go back to: the search, which alone knows Optuna."""
+
+    def next_job(self) -> TrialJob | None:
+        """Begin a trial; None where no more shall begin."""
+        ...
+
+    def judge(self, number: int) -> Judge:
+        """Who says whether the trial of this number, which runs, shall go on."""
+        ...
+
+    def end(self, number: int, result: TrialResult) -> None:
+        """Take the result of the trial of this number."""
+        ...
+
+
+TrialRunner = Callable[[TrialSource, int], None]
+"""Runs the trials of a source, so many at a time, until it has no more."""
 
 
 class _Stopped(Exception):  # noqa: N818  no error: the judge has seen enough
@@ -163,7 +183,46 @@ def _value_of(job: TrialJob) -> float:
     return RunFolder(job.folder).read_metrics("validation_loss")[int(run.info["best_epoch"])]
 
 
-class TrialWorker:
+def run_trials_here(source: TrialSource, jobs: int) -> None:
+    """Run trials on this machine: one after another in this process, or several in processes of their own.
+
+    Parameters
+    ----------
+    source : TrialSource
+        Where they come from.
+    jobs : int
+        Trials at a time.
+    """
+    if jobs == 1:
+        while (job := source.next_job()) is not None:
+            source.end(job.number, run_trial(job, source.judge(job.number)))
+        return
+
+    idle: list[_TrialWorker] = []
+    busy: dict[_TrialWorker, int] = {}
+    try:
+        while True:
+            while len(busy) < jobs and (job := source.next_job()) is not None:
+                worker = idle.pop() if idle else _TrialWorker()
+                worker.begin(job)
+                busy[worker] = job.number
+            if not busy:
+                return
+
+            ready = wait([worker.connection for worker in busy])
+            for worker in [one for one in busy if one.connection in ready]:
+                result = worker.answer(source.judge(busy[worker]))
+                if result is None:
+                    continue
+                source.end(busy.pop(worker), result)
+                if worker.is_alive:
+                    idle.append(worker)
+    finally:
+        for worker in (*idle, *busy):
+            worker.end()
+
+
+class _TrialWorker:
     """A process that runs one trial after another, and asks here whether to go on.
 
     Computes on one thread. Ends with this process, however that ends.

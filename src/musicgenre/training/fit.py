@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -81,11 +82,81 @@ class Hardware:
         """GPUs whose random numbers a training draws."""
         return list(range(torch.cuda.device_count())) if self.device().type == "cuda" else []
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether GPUs are asked for, in this machine or in another."""
+        return self.accelerator in ("gpu", "cuda") or self.device().type == "cuda"
+
     def device(self) -> torch.device:
         """Device that computes the predictions."""
         if self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """All that a process needs to train a network; it can be sent to others, which train together.
+
+    Attributes
+    ----------
+    module : TrainingModule
+        The network and what it learns by.
+    data : StoreDataModule
+        What it learns from.
+    folder : RunFolder
+        Where curves, weights and the state to resume from go.
+    hardware : Hardware
+        Where it is trained.
+    state : Path or None
+        What to go on from.
+    watch : Watch or None
+        Who is told how it goes; only in the process that was called.
+    """
+
+    module: TrainingModule
+    data: StoreDataModule
+    folder: RunFolder
+    hardware: Hardware
+    state: Path | None = None
+    watch: Watch | None = None
+
+    def run(self, *, devices: int | str, strategy: Any, plugins: Sequence[Any] = ()) -> None:
+        """Train; how many devices there are, and how they share the work, is said as Lightning takes it."""
+        memory = keeping_freed_memory() if self.hardware.device().type == "cpu" else nullcontext()
+        with _quiet_and_repeatable(self.hardware.threads), memory:
+            books = Bookkeeper(self.folder, self.data.settings, self.watch)
+            trainer = _trainer(self, books, devices=devices, strategy=strategy, plugins=plugins)
+            # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=self.state, weights_only=True)
+
+
+Launch = Callable[[Fitting], None]
+"""Trains in this process or in others, and returns when the weights lie in the folder."""
+
+
+def train_here(fitting: Fitting) -> None:
+    """Train on this machine: in this process, or in one a device.
+
+    Raises
+    ------
+    RunError
+        Another process of the training failed.
+    """
+    n_devices = fitting.hardware.devices
+    if n_devices > 1:
+        fitting = replace(fitting, watch=None)  # a spawned process cannot draw on this one's terminal
+    try:
+        # spawned processes run this training alone, not the whole command once more
+        fitting.run(devices=n_devices, strategy="ddp_spawn" if n_devices > 1 else "auto")
+    except ProcessRaisedException as error:
+        # the text is a whole traceback of the other process, whose last line says what happened
+        raise RunError(f"a process of the training failed: {str(error).strip().splitlines()[-1]}") from error
+    except ProcessExitedException as error:
+        raise RunError(
+            f"a process of the training ended ({error})",
+            next_step="Go on with --resume; if it happens again, take fewer --devices",
+        ) from error
 
 
 def fit_network(
@@ -96,6 +167,7 @@ def fit_network(
     *,
     resume: bool = False,
     watch: Watch | None = None,
+    launch: Launch = train_here,
 ) -> dict[str, Any]:
     """Train `network` and leave it with its best weights.
 
@@ -113,6 +185,8 @@ def fit_network(
         Go on from the state that lies in the folder, if there is one.
     watch : Watch, optional
         Who is told how it goes.
+    launch : callable
+        What trains.
 
     Returns
     -------
@@ -125,9 +199,6 @@ def fit_network(
         If the loss becomes no number, a GPU's memory is too small, or another process of the training fails.
     """
     settings, train = data.settings, data.parts.train
-    if hardware.devices > 1:
-        watch = None  # a spawned process cannot draw on this one's terminal
-    books = Bookkeeper(folder, settings, watch)
 
     # the task is that of the data's targets
     network = as_channels_last(network)
@@ -146,24 +217,12 @@ def fit_network(
     state = None
     if resume and folder.resume_state.is_file():
         state = folder.resume_state
-    memory = keeping_freed_memory() if hardware.device().type == "cpu" else nullcontext()
     try:
-        with _quiet_and_repeatable(hardware.threads), memory:
-            trainer = _trainer(folder, settings, hardware, books)
-            # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
-            trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
+        launch(Fitting(module, data, folder, hardware, state, watch))
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"the memory of the GPU is too small ({str(error).split('. ')[0]})",
             next_step=f"Lower training.batch_size (now {settings.batch_size}), and go on with --resume or anew",
-        ) from error
-    except ProcessRaisedException as error:
-        # the text is a whole traceback of the other process, whose last line says what happened
-        raise RunError(f"a process of the training failed: {str(error).strip().splitlines()[-1]}") from error
-    except ProcessExitedException as error:
-        raise RunError(
-            f"a process of the training ended ({error})",
-            next_step="Go on with --resume; if it happens again, take fewer --devices",
         ) from error
 
     # read back rather than kept: with several processes none of them is this one
@@ -247,16 +306,19 @@ def as_channels_last(network: Network) -> Network:
     return network
 
 
-def _trainer(folder: RunFolder, settings: TrainingSection, hardware: Hardware, books: Bookkeeper) -> L.Trainer:
+def _trainer(
+    fitting: Fitting, books: Bookkeeper, *, devices: int | str, strategy: Any, plugins: Sequence[Any]
+) -> L.Trainer:
     """Make Lightning's trainer, with everything switched off that the bookkeeper does itself."""
+    hardware, folder = fitting.hardware, fitting.folder
     try:
         return L.Trainer(
             accelerator=hardware.accelerator,
-            devices=hardware.devices,
-            # spawned processes run this training alone, not the whole command once more
-            strategy="ddp_spawn" if hardware.devices > 1 else "auto",
+            devices=devices,
+            strategy=strategy,
+            plugins=list(plugins),
             precision=hardware.precision,  # type: ignore[arg-type]
-            max_epochs=settings.epochs,
+            max_epochs=fitting.data.settings.epochs,
             # some operations have no repeatable form on a GPU: there it warns
             deterministic=True if hardware.accelerator == "cpu" else "warn",
             default_root_dir=folder.folder,

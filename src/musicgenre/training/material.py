@@ -17,7 +17,7 @@ from musicgenre.augment.offline import augment
 from musicgenre.augment.waveform import get_chain
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.shards import open_shards
-from musicgenre.data.splits import SPLIT_BEFORE, protocol_of, split, take_fold, with_validation
+from musicgenre.data.splits import SPLIT_BEFORE, VALIDATION_SHARE, protocol_of, split, take_fold, with_validation
 from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
 from musicgenre.errors import DataError, RecipeError, UsageError
@@ -34,9 +34,7 @@ MANIFEST_SPLIT = "manifest"
 """Name of the protocol where a manifest brought a split that no protocol of ours made."""
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
-_VALIDATION_SHARE = 0.125
 _SHOWN_WARNINGS = 20
-"""Share of the tracks outside the test part that validates, of a fold or where a split has none: a tenth of all."""
 _N_DIGITS = 20
 """Of the hash that names a folder in the cache."""
 
@@ -95,7 +93,7 @@ class Material:
 
         manifest = self.manifest
         if fold is not None:
-            share = float(options.get("validation_size", _VALIDATION_SHARE))
+            share = float(options.get("validation_size", VALIDATION_SHARE))
             manifest = take_fold(manifest, fold, validation_size=share, seed=seed)
         return manifest, self.parts(self.store, manifest)
 
@@ -222,7 +220,7 @@ def split_tracks(
     # where the split has no validation part, one is taken from training: the test part chooses nothing
     manifest = whole = _with_split(recipe, manifest, folds)
     if not folds:
-        share = float(recipe.protocol.options.get("validation_size", 0)) or _VALIDATION_SHARE
+        share = float(recipe.protocol.options.get("validation_size", 0)) or VALIDATION_SHARE
         manifest = with_validation(whole, validation_size=share, seed=recipe.protocol.seed)
     if manifest is not whole:
         n_taken = sum(track.split == "validation" for track in manifest.tracks)

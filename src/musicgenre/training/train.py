@@ -24,7 +24,7 @@ from musicgenre.models.registry import check_options, create_model
 from musicgenre.runs.folder import RunFolder, check_output, output_folder, versions, write_group, write_study
 from musicgenre.training.bookkeeper import Watch, words_of
 from musicgenre.training.datamodule import StoreDataModule
-from musicgenre.training.fit import Hardware, fit_classical, fit_network, probabilities
+from musicgenre.training.fit import Hardware, Launch, fit_classical, fit_network, probabilities, train_here
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
 from musicgenre.training.material import (
     Material,
@@ -59,6 +59,7 @@ def train(
     progress: Progress | None = None,
     scores: Report = lambda text: None,
     on_run: Callable[[Path], None] = lambda folder: None,
+    launch: Launch = train_here,
 ) -> Path:
     """Train a recipe on the tracks of a manifest; features are prepared on the way.
 
@@ -94,6 +95,8 @@ def train(
         Takes a line at the end of every epoch, where there is `progress`: loss, validation score, the best so far.
     on_run : callable
         Takes the folder of each run that is finished, or was before.
+    launch : callable
+        What trains a network, such as `musicgenre.cluster.training.RayTraining`; by default this machine.
 
     Returns
     -------
@@ -127,7 +130,7 @@ def train(
 
     command, hardware = shlex.join(words), hardware or Hardware()
     session = _Session(
-        command, seeds, folds, resume, hardware, store, jobs, has_test, report, progress, scores, on_run
+        command, seeds, folds, resume, hardware, store, jobs, has_test, report, progress, scores, on_run, launch
     )
     folder = output or Path("runs") / chosen.name
     try:
@@ -159,6 +162,7 @@ class _Session:
     progress: Progress | None
     scores: Report
     on_run: Callable[[Path], None]
+    launch: Launch
 
     def train_all(self, recipe: Recipe, data: Manifest | Path | str, folder: Path) -> None:
         """Train a recipe, or all that a study consists of, in a folder that this process holds."""
@@ -306,7 +310,9 @@ class _Session:
                     batches=partial(self.progress, "  within the epoch"),
                     scores=self.scores,
                 )
-            found = fit_network(network, data, folder, self.hardware, resume=self.resume, watch=watch)
+            found = fit_network(
+                network, data, folder, self.hardware, resume=self.resume, watch=watch, launch=self.launch
+            )
             self.report(_end_in_words(folder, recipe, found))
 
         for name, part in (("validation", parts.validation), ("test", parts.test)):

@@ -14,6 +14,10 @@ from musicgenre.errors import DataError, UsageError
 
 SPLIT_BEFORE = "split_before"  # column with the part that a track was in before it was taken from there
 
+VALIDATION_SHARE = 0.125
+"""Share of the tracks outside the test part that validates, in a fold or where a split has none: a tenth of all
+where a fifth tests."""
+
 
 @register(
     "kfold",
@@ -112,7 +116,7 @@ def take_fold(manifest: Manifest, fold: int, *, validation_size: float = 0.1, se
     return manifest.with_tracks(in_fold(track) for track in manifest.tracks)
 
 
-def with_validation(manifest: Manifest, *, validation_size: float = 0.125, seed: int = 0) -> Manifest:
+def with_validation(manifest: Manifest, *, validation_size: float = VALIDATION_SHARE, seed: int = 0) -> Manifest:
     """Give a split of two parts a validation part, drawn from the training part at random.
 
     Tracks with one parent or the same content stay together, and groups too where the split kept them apart. Augmented
