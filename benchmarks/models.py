@@ -1,6 +1,6 @@
 """Speed of every other model that listens in the light install beside the default one, in one run, on one thread.
 
-Run: python benchmarks/models.py
+Run: python benchmarks/models.py [--write]      --write keeps the table for docs/results.md
 
 The default model with its wide vocabulary, the published taggers, Discogs-EffNet and a head on it. Discogs-EffNet's
 published weights are not needed, and were never here: an EfficientNet-B0 of random weights, with the published input
@@ -14,13 +14,16 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+PLACE = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.md"
 RATE_HZ = 16_000
 TRACK_S = 30.0
 REPEATS = 9
@@ -184,16 +187,29 @@ def main() -> None:
                 jobs[f"{model}, {how}"] = lambda listener=classifier: listener.classify(track, sample_rate_hz=RATE_HZ)
         medians = medians_s(jobs)
 
-    print("processor time, one thread, a track in memory")
-    print(f"MusiCNN and VGG: {weights}; discogs-effnet: random weights, {size_mb:.1f} MB")
-    print(f"the front end of discogs-effnet alone, one patch: {medians['front end, one patch'] * 1e3:.1f} ms\n")
-    print(f"| model | {' | times the default | '.join(heard)} | times the default |\n|---|---|---|---|---|")
+    lines = [
+        "## Speed of the models that listen",
+        "",
+        "Milliseconds of processor time for a track of 30 s in memory, one thread, medians in turns of one run;"
+        f" `python benchmarks/models.py`, {datetime.now(UTC):%Y-%m-%d}. MusiCNN and VGG: {weights}; discogs-effnet: an"
+        f" EfficientNet-B0 of random weights ({size_mb:.1f} MB), whose front end alone takes"
+        f" {medians['front end, one patch'] * 1e3:.1f} ms a patch.",
+        "",
+        f"| model | {' | times the default | '.join(heard)} | times the default |",
+        "|---|---|---|---|---|",
+    ]
     for model in models:
         cells = []
         for how in heard:
             took_s = medians[f"{model}, {how}"]
             cells += [f"{took_s * 1e3:.0f} ms", f"{took_s / medians[f'default, {how}']:.2f}"]
-        print(f"| {model} | {' | '.join(cells)} |")
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if "--write" in sys.argv:
+        from musicgenre._files import write_text_atomic
+
+        write_text_atomic(PLACE, text)
 
 
 if __name__ == "__main__":

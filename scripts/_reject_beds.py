@@ -88,12 +88,16 @@ _VOICES: dict[Half, tuple[tuple[str, int, int], ...]] = {
         *(("en-gb", 160, 50), ("en-us+f3", 170, 60), ("de", 150, 45), ("fr-fr+f2", 180, 55), ("es", 190, 40)),
         *(("ru", 160, 50), ("hi+f1", 150, 60), ("it+m3", 200, 35), ("pl", 130, 50), ("en-gb+whisper", 150, 50)),
         *(("sv+klatt", 160, 50), ("tr+f4", 170, 70), ("cmn", 150, 50), ("en-us+m7", 240, 20), ("pt+croak", 120, 30)),
+        *(("en-us", 175, 50), ("en-gb+f1", 175, 50), ("de+m2", 175, 40), ("it", 175, 50), ("sv+f5", 150, 60)),
+        *(("ca+m4", 190, 45), ("bg", 150, 50), ("fa+f3", 170, 60), ("sk+klatt2", 160, 50), ("eu", 140, 55)),
     ),
     "reported": (
         *(("en-gb-scotland", 165, 45), ("en-gb-x-rp+f5", 155, 65), ("nl", 175, 50), ("fi+m1", 140, 40)),
         *(("ja", 160, 55), ("ar", 150, 50), ("el+f2", 185, 60), ("hu+m5", 170, 30), ("vi", 160, 50)),
         *(("en-us+whisperf", 165, 50), ("da+klatt3", 150, 45), ("id+linda", 190, 70), ("ro", 120, 50)),
         *(("en-029+m8", 230, 25), ("cs+grandma", 140, 60)),
+        *(("en-us+f4", 175, 60), ("es-419", 175, 50), ("uk", 165, 50), ("ko", 160, 55), ("nb+m6", 180, 35)),
+        *(("ta", 150, 50), ("sw+f2", 170, 60), ("lt", 150, 45), ("de", 175, 50), ("fr-fr", 175, 50)),
     ),
 }
 
@@ -170,6 +174,9 @@ def synthetic() -> Iterator[BedSound]:
     def saw(pitch_hz: float) -> NDArray[np.float64]:
         return 2 * ((pitch_hz * t) % 1) - 1
 
+    def trapezium(pitch_hz: float) -> NDArray[np.float64]:
+        return np.clip(4 * np.abs(saw(pitch_hz)) - 2, -1, 1)
+
     def coloured(power: float, low_hz: float = 20.0, high_hz: float = 8_000.0) -> NDArray[np.float64]:
         """Noise whose spectrum falls with frequency to a power, between two frequencies."""
         frequency = np.fft.rfftfreq(n, 1 / RATE_HZ)
@@ -194,12 +201,17 @@ def synthetic() -> Iterator[BedSound]:
                 "sweep": sweep,
                 "beeps": beeps,
                 "vibrato": np.sin(2 * np.pi * 440 * t + 8 * sine(5.5)),
+                "saw 440 Hz": saw(440),
+                "triangle 220 Hz": np.abs(saw(220)) - 0.5,
+                "trapezium 110 Hz": trapezium(110),
             },
             "noise": {
                 "white": white,
                 "pink": coloured(0.5),
                 "low rumble": coloured(0.0, 30, 200),
                 "noise in bursts": white * ((3 * t) % 1 < 0.2),
+                "noise below 500 Hz": coloured(0.0, 20, 500),
+                "noise below 2 kHz": coloured(0.0, 20, 2_000),
             },
             "silence": {"digital silence": 0 * t, "noise at -80 dBFS": 1e-4 * white},
         },
@@ -213,6 +225,11 @@ def synthetic() -> Iterator[BedSound]:
                 "random tune of sines": tune,
                 "siren": np.sin(2 * np.pi * 700 * t + 600 * sine(0.5)),
                 "tremolo": sine(523) * (1 + sine(6)),
+                "saw 220 Hz": saw(220),
+                "saw 880 Hz": saw(880),
+                "triangle 110 Hz": np.abs(saw(110)) - 0.5,
+                "trapezium 262 Hz": trapezium(262),
+                "trapezium 523 Hz": trapezium(523),
             },
             "noise": {
                 "brown": coloured(1.0),
@@ -220,6 +237,9 @@ def synthetic() -> Iterator[BedSound]:
                 "crackle": crackle,
                 "hum in noise": saw(50) + 0.3 * white,
                 "high hiss": coloured(0.0, 4_000),
+                "noise below 300 Hz": coloured(0.0, 20, 300),
+                "noise below 1 kHz": coloured(0.0, 20, 1_000),
+                "noise below 4 kHz": coloured(0.0, 20, 4_000),
             },
             "silence": {"silence with an offset": 0 * t + 1e-5, "noise at -66 dBFS": 5e-4 * white},
         },

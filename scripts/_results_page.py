@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from _results_judged import sections as judged_sections
+from _results_reject import section as reject_section
 from _results_rows import FOLDER, Row
 
 HEAD = """# Results
@@ -31,8 +32,11 @@ How to read it:
 def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the page."""
     parts = [HEAD]
-    for name in ("front.md", "wide.md"):  # which scripts of their own write
-        if (FOLDER / name).is_file():
+    # what scripts of their own write; the list of every piece is long and comes last of them
+    for name in ("front.md", "", "essentia.md", "speed.md", "wide.md"):
+        if not name:
+            parts.append(reject_section())
+        elif (FOLDER / name).is_file():
             parts.append((FOLDER / name).read_text(encoding="utf-8").strip() + "\n")
     for key, section in content["section"].items():
         own = [row for row in rows if row.section == key]

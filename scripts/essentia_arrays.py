@@ -6,6 +6,10 @@ Run in an environment of its own, which musicgenre never needs (Essentia's licen
     essentia/bin/pip install essentia==2.1b6.dev1389
     essentia/bin/python scripts/essentia_arrays.py tests/data/essentia.npz
 
+With SAMPLES.npz behind it, the same of other sounds at 16 kHz, for `scripts/compare_essentia.py`:
+
+    essentia/bin/python scripts/essentia_arrays.py heard.npz samples.npz
+
 The file holds, for each sound of `SOUNDS`, the log-mel frames of `TensorflowInputMusiCNN` (frames, 96), float32, and
 for each length of `LENGTHS` how many frames Essentia cuts and how many patches it makes of them.
 """
@@ -52,11 +56,18 @@ def main() -> None:
     """Let Essentia hear the sounds and count its frames and patches."""
     from essentia import standard
 
+    sounds = {name: make() for name, make in SOUNDS.items()}
+    if len(sys.argv) > 2:
+        with np.load(sys.argv[2]) as given:
+            sounds = {name: given[name] for name in given.files}
     front_end = standard.TensorflowInputMusiCNN()
     arrays: dict[str, NDArray[Any]] = {}
-    for name, make in SOUNDS.items():
-        frames = standard.FrameGenerator(make(), frameSize=FRAME_SAMPLES, hopSize=HOP_SAMPLES, startFromZero=False)
+    for name, samples in sounds.items():
+        frames = standard.FrameGenerator(samples, frameSize=FRAME_SAMPLES, hopSize=HOP_SAMPLES, startFromZero=False)
         arrays[name] = np.array([front_end(frame) for frame in frames], np.float32)
+    if len(sys.argv) > 2:
+        np.savez_compressed(Path(sys.argv[1]), **arrays)
+        return
 
     arrays["lengths"] = np.array(LENGTHS)
     arrays["n_frames"] = np.array([len(_streamed(length)) for length in LENGTHS])

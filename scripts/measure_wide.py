@@ -16,8 +16,9 @@ from itertools import chain
 from pathlib import Path
 
 from _reject_beds import BedSound, game_music, speech, synthetic
+from _results_reject import HALVES, share
 from _results_rows import FOLDER
-from measure_reject import HALVES, bed_of, hear, share
+from measure_reject import bed_of, hear
 from musicgenre import Answer, Classifier
 from musicgenre._files import write_text_atomic
 

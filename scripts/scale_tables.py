@@ -90,8 +90,8 @@ def speed(measured: dict[str, Any]) -> list[str]:
 
     reached = base["processor_s_per_track"] / measured["speed"]["ray-2"]["processor_s_per_track"]
     verdict = "reached" if reached >= GOAL else "missed"
-    told = f"The goal, {GOAL} of `--jobs 2` at two actors, is {verdict} by processor time: {reached:.2f}. Of each track"
-    return [*lines, "", f"{told} Ray takes {overhead_s(measured) * 1e3:.0f} ms of a core."]
+    told = f"The goal, {GOAL} of `--jobs 2` at two actors, is {verdict} by processor time: {reached:.2f}."
+    return [*lines, "", f"{told} Of each track Ray takes {overhead_s(measured) * 1e3:.0f} ms of a core."]
 
 
 def memory(measured: dict[str, Any]) -> list[str]:

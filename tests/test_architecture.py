@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 REPRESENTATIONS = sorted(path.stem for path in (PACKAGE / "features" / "representations").glob("[a-z]*.py"))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -86,7 +92,7 @@ def test_nothing_imports_upward(path: Path) -> None:
     if room == "__init__":
         pytest.skip("the package's own __init__ loads lazily from everywhere")
     assert room in LEVEL, f"{room} is not a room of the house: add it to docs/architecture.md and here"
-    upward = {other for other in imported_rooms(ast.parse(path.read_text("utf-8"))) if LEVEL[other] > LEVEL[room]}
+    upward = {other for other in imported_rooms(tree_of(path)) if LEVEL[other] > LEVEL[room]}
     assert not upward, f"{path.name} imports from below: {upward}"
 
 
@@ -95,7 +101,7 @@ def test_no_file_or_function_outgrows_its_reader(path: Path) -> None:
     """A lamp, not a wall: most are far smaller, and none is split or packed to stay below these."""
     text = path.read_text("utf-8")
     assert text.count("\n") <= 700, "more than one subject lives in this file"
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node, clean=False) or ""
             length = (node.end_lineno or node.lineno) - node.lineno - docstring.count("\n")

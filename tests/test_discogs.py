@@ -221,6 +221,12 @@ def test_another_checksum(tmp_path: Path) -> None:
     assert f"UNVERIFIED: {MODEL} has another sha256 than the published file" in card.origin
     assert f"UNVERIFIED: {METADATA}" in card.origin
 
+    shown = run("models", "discogs-effnet").stdout.decode()
+    own = sha256(kept_path(MODEL).read_bytes()).hexdigest()
+    assert f"unverified: the file at hand is not the published one: its sha256 is {own}" in shown
+    removed = run("bundles", "remove", "discogs-effnet").stdout.decode().split()
+    assert str(kept_path(MODEL)) in removed and str(kept_path(METADATA)) in removed
+
 
 @pytest.mark.parametrize(
     ("options", "said"),

@@ -20,6 +20,7 @@ from musicgenre.bundle import load_bundle
 from musicgenre.cli import app
 from musicgenre.embedding.embed import Embedder, embed_tracks
 from musicgenre.embedding.file import read_embeddings, write_embeddings
+from musicgenre.embedding.similar import SimilarityIndex, similar
 from musicgenre.errors import AudioError, BundleError, DataError, UsageError
 from musicgenre.listening.batch import hear_many
 from musicgenre.models.head import GenreHead
@@ -300,6 +301,22 @@ def test_ctrl_c_keeps_what_was_heard(ears: Path, library: Path, monkeypatch: pyt
 
 
 @pytest.mark.default_model
+def test_both_musicnns_embed_one_behind_the_other(default_bundle_cache: Path, tmp_path: Path) -> None:
+    track, quieter = tmp_path / "track.wav", tmp_path / "quieter.wav"
+    sound = 0.1 * np.random.default_rng(3).normal(size=64_000)
+    soundfile.write(track, sound, 16_000)
+    soundfile.write(quieter, 0.5 * sound, 16_000)
+    both, first = Embedder("both", coverage="full"), Embedder("default", coverage="full")
+    vector = both.embed(track).vector
+    assert vector.shape == (400,) and np.array_equal(vector[:200], first.embed(track).vector)
+    assert (both.settings.model, both.settings.level) == ("both", first.settings.level)
+
+    embed_tracks([str(track)], both, tmp_path / "index.npz")
+    index = SimilarityIndex.open(tmp_path / "index.npz")
+    [found] = similar(quieter, index, top=1)
+    assert found.cosine == pytest.approx(1, abs=1e-3)
+
+
 def test_the_default_model_has_two_hundred_values(default_bundle_cache: Path) -> None:
     example = next((Path(__file__).parents[1] / "examples").glob("*.flac"))
     embedder = Embedder(coverage=6)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from musicgenre.errors import BundleError
 from musicgenre.models.discriminant import Linear
-from musicgenre.models.head import FORMAT_VERSION, GenreHead, log_odds
+from musicgenre.models.head import FORMAT_VERSION, GenreHead, load_head, log_odds
 
 
 def small_head(**changes: object) -> GenreHead:
@@ -190,3 +190,10 @@ def test_the_default_head_names_the_tracks_it_learned_from(shared_data: Path) ->
     _, starts = np.unique(names, return_index=True)
     right = [head.score(tags[names == names[start]][::3]).argmax() == genre[start] for start in starts]
     assert np.mean(right) > 0.85
+
+
+def test_a_name_nearly_right_is_asked_about() -> None:
+    with pytest.raises(BundleError, match=r"there is no model 'defualt'\. Did you mean 'default'"):
+        load_head("defualt")
+    with pytest.raises(BundleError, match="Did you mean 'discogs-effnet'"):
+        load_head("discogs-efnet")

@@ -23,7 +23,8 @@ def test_a_process_that_may_have_little_says_so_in_one_line(words: list[str], co
     assert done.returncode == code
     if code:
         assert done.stdout == "" and done.stderr == (
-            "error: there is not enough memory: this process may have 150 MB. Valid: 230 MB or more. "
+            "error: there is not enough memory: this process may have 150 MB. Valid: 230 MB or more "
+            "(measured on two cores; more cores take more). "
             "Raise the limit, for example: ulimit -v unlimited.\n"
         )
     else:

@@ -15,16 +15,18 @@ import soundfile
 from musicgenre import Answer, Classifier
 from musicgenre.cli._table import Table
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.models.at_large import MusicAtLarge
 from musicgenre.models.head import GenreHead
 from musicgenre.models.support import (
     FEWEST_RIGHT,
     MOST_AXES,
     RIGHT_ANSWERS_LOST,
     Support,
+    at_least_ratio,
     at_limit,
     fit_support,
 )
-from musicgenre.teaching.support import support_of
+from musicgenre.teaching.support import TOO_FEW, support_of, taught_support
 from tests.cli import run
 from tests.test_head import small_head
 
@@ -112,7 +114,7 @@ def test_a_head_keeps_its_support_in_its_file(rng: np.random.Generator) -> None:
     support = at_limit(fit_support(tracks(rng, 30, directions_of(rng))), 1.23456)
     head = small_head(support=dataclasses.replace(support, ceilings={"House": (0.25, 0.5)}))
     again = GenreHead.from_json(head.to_json())
-    assert json.loads(head.to_json())["format_version"] == 3
+    assert json.loads(head.to_json())["format_version"] == 4
     assert again.support is not None
     assert again.support.limit == 1.235
     assert again.support.ceilings == {"House": (0.25, 0.5)}
@@ -120,9 +122,66 @@ def test_a_head_keeps_its_support_in_its_file(rng: np.random.Generator) -> None:
     assert GenreHead.from_json(again.to_json()).to_json() == again.to_json()
 
 
+def test_only_what_asks_for_more_needs_a_newer_reader() -> None:
+    assert json.loads(small_head(support=small_support()).to_json())["format_version"] == 3
+    assert json.loads(small_head(support=small_support(least_change=0.5)).to_json())["format_version"] == 4
+    without_limit = small_head(support=small_support(limit=np.inf))
+    assert json.loads(without_limit.to_json())["format_version"] == 4
+    again = GenreHead.from_json(without_limit.to_json()).support
+    assert again is not None and again.limit == np.inf and not again.is_far(np.full((3, 3), 1e6))
+
+
+def test_what_stands_still_is_no_music(rng: np.random.Generator) -> None:
+    training = tracks(rng, 40, directions_of(rng))
+    support = at_limit(fit_support(training), 1e6)
+    assert not any(support.is_steady(part) for part in training)
+    still = np.repeat(training[0][:1], 6, axis=0) + 0.001 * rng.normal(size=(6, WIDTH))
+    assert support.problem(still, {"rock": 0.9}, 0) == "not music"
+    assert support.problem(still[:2], {"rock": 0.9}, 0) is None, "two segments say nothing of change"
+
+
+def test_a_ratio_tells_music_of_other_genres_and_travels_with_the_head(rng: np.random.Generator) -> None:
+    """Genres in two corners of where music lies: what lies elsewhere is likelier among music at large."""
+    at_large = MusicAtLarge(np.eye(3), np.zeros(3))
+    labels = np.repeat([0, 1], 20)
+    centres = np.array([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0]])
+    ratio = at_large.ratio(centres[labels] + rng.normal(size=(40, 3)), labels, 2)
+    support = at_least_ratio(small_support(limit=1e6), ratio, 0.0)
+    head = GenreHead.from_json(small_head(support=support).to_json())
+    assert head.support is not None
+    for place, problem in (((6, 0, 0), None), ((0, 6, 0), None), ((0, 0, 6), "unlike the training music")):
+        assert head.support.problem(np.tile(place, (3, 1)), {"rock": 0.9}, 0) == problem
+    wider = np.hstack([np.tile((0, 6, 0), (3, 1)), np.full((3, 5), 99.0)])
+    assert head.support.problem(wider, {"rock": 0.9}, 0) is None, "of wider embeddings the first values count"
+
+
+def test_a_head_on_musicnn_knows_what_music_is_from_the_default_head(rng: np.random.Generator) -> None:
+    known = GenreHead.load_default().support
+    assert known is not None
+    labels = np.repeat([0, 1], 20)
+    places = np.where(labels[:, np.newaxis] == 0, 1.0, -1.0) * known.axes[0]
+    segments = [known.centre + known.scale * (place + 0.3 * rng.normal(size=(6, 200))) for place in 20 * places]
+    folds, heard = [np.arange(40) % 5], [np.arange(6)] * 40
+    support, told = taught_support(segments, heard, labels, folds, [np.full(40, True)], known=known)
+    assert support.limit >= known.limit and not support.ceilings and support.ratio is not None
+    assert "limit of the ratio" in told
+    lost = [support.log_ratio(part) < support.least_ratio for part in segments]
+    assert np.mean(lost) <= 2 * RIGHT_ANSWERS_LOST
+
+    support, told = taught_support(segments, heard, labels, folds, [np.arange(40) < 9], known=known)
+    assert support.ratio is None and support.limit == known.limit
+    assert told.startswith(TOO_FEW) and "(9, where 10 are needed)" in told and told.endswith("only what is no music")
+    support, told = taught_support(segments, heard, labels, folds, [np.arange(40) < 9], known=None)
+    assert support.limit == np.inf and support.least_change > 0 and "only what stands still" in told
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"ratio": {"weights": [[1.0]], "bias": [0.0, 0.0], "least": 0.0}},
+        {"ratio": {"weights": [[1.0, 1.0]] * 3, "bias": [0.0], "least": 0.0}},
+        {"ratio": {"bias": [0.0, 0.0]}},
+        {"least_change": "much"},
         {"centre": [0.0]},
         {"axes": [[1.0]]},
         {"scale": [1.0, 0.0, 1.0]},
@@ -157,6 +216,22 @@ def default(default_bundle_cache: Path) -> Classifier:
 
 def heard(classifier: Classifier, samples: np.ndarray) -> Answer:
     return classifier.classify((0.2 * samples / np.abs(samples).max()).astype(np.float32), sample_rate_hz=RATE_HZ)
+
+
+@pytest.mark.parametrize("shape", ["saw", "triangle", "trapezium", "noise below 2 kHz"])
+def test_steady_sounds_of_any_shape_are_no_music(default: Classifier, shape: str, rng: np.random.Generator) -> None:
+    saw = 2 * ((220 * np.arange(20 * RATE_HZ) / RATE_HZ) % 1) - 1
+    triangle = np.abs(saw) - 0.5
+    spectrum = np.fft.rfft(rng.normal(size=20 * RATE_HZ))
+    spectrum[np.fft.rfftfreq(20 * RATE_HZ, 1 / RATE_HZ) > 2_000] = 0
+    sounds = {
+        "saw": saw,
+        "triangle": triangle,
+        "trapezium": np.clip(4 * triangle, -1, 1),
+        "noise below 2 kHz": np.fft.irfft(spectrum),
+    }
+    answer = heard(default, sounds[shape])
+    assert (answer.genre, answer.reason) == ("unsure", "not music")
 
 
 @pytest.mark.parametrize("pitch_hz", [220, 440, 1_000])

@@ -42,6 +42,12 @@ def fitted(items: list[HeardLesson]) -> tuple[GenreHead, object, str]:
     return head, score, "\n".join(warnings)
 
 
+@pytest.fixture
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round of trials, for what does not rest on how good the head is."""
+    monkeypatch.setattr("musicgenre.teaching.teach._MANY_TRACKS", 0)
+
+
 def test_separate_genres_are_learned_and_scored(rng: np.random.Generator) -> None:
     head, score, warnings = fitted(heard(rng, {"ska": 15, "dub": 15, "ragga": 15}))
     assert head.labels == ("dub", "ragga", "ska")
@@ -88,6 +94,7 @@ def test_groups_are_kept_apart(rng: np.random.Generator) -> None:
     assert fitted(alone)[1].accuracy > fitted(items)[1].accuracy + 0.15
 
 
+@pytest.mark.usefixtures("one_round")
 def test_small_classes_are_pointed_out(rng: np.random.Generator) -> None:
     head, score, warnings = fitted(heard(rng, {"many": 14, "few": 7, "fewer": 3, "single": 1}))
     assert head.labels == ("few", "fewer", "many", "single")
@@ -99,6 +106,7 @@ def test_small_classes_are_pointed_out(rng: np.random.Generator) -> None:
     assert head.card["scores"][0]["recall"]["single"] is None
 
 
+@pytest.mark.usefixtures("one_round")
 def test_a_label_of_one_artist_cannot_be_tested(rng: np.random.Generator) -> None:
     items = heard(rng, {"a": 12, "b": 12}, groups=4)
     solo = [
@@ -109,6 +117,7 @@ def test_a_label_of_one_artist_cannot_be_tested(rng: np.random.Generator) -> Non
     assert "solo: could not be tested" in warnings
 
 
+@pytest.mark.usefixtures("one_round")
 def test_nothing_to_test_with_is_an_error(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="no track can be spared"):
         fitted(heard(rng, {"a": 1, "b": 1}))
@@ -116,6 +125,7 @@ def test_nothing_to_test_with_is_an_error(rng: np.random.Generator) -> None:
         fitted(heard(rng, {"a": 5}))
 
 
+@pytest.mark.usefixtures("one_round")
 def test_near_copies_are_found_named_and_tested_together(rng: np.random.Generator) -> None:
     items = heard(rng, {"a": 10, "b": 10})
     copy = HeardLesson(Lesson(Path("copy.mp3"), "b"), "other bytes", items[0].embedding * 1.01, ())
@@ -258,6 +268,7 @@ def test_a_hundred_real_tracks(default_bundle_cache: Path, shared_data: Path, tm
     assert taught.score.answered.accuracy >= 0.9
 
 
+@pytest.mark.usefixtures("one_round")
 def test_a_head_in_a_place_of_its_own_is_named_by_that_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,8 +21,11 @@ from musicgenre.bundle.musicnn import convert
 from musicgenre.cli._table import Table
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published.musicnn.published import published
+from musicgenre.library.genre_map import read_map
 from musicgenre.listening.batch import Failure
+from musicgenre.listening.hearing import Heard
 from musicgenre.listening.results import format_line, header_line, record_of
+from musicgenre.listening.wide import WideListener
 from musicgenre.models.head import GenreHead
 from musicgenre.models.wide import (
     CANDIDATES_SHARE,
@@ -284,6 +287,29 @@ class TestTheClassifier:
         output = tmp_path / "genres.toml"
         assert run("library", "map", "init", "--genres", "wide", "--output", str(output)).returncode == 0
         assert '"progressive rock" = "progressive rock"' in output.read_text()
+
+    def test_its_map_says_that_the_plan_needs_it_too(self, tmp_path: Path) -> None:
+        output = tmp_path / "genres.toml"
+        said = run("library", "map", "init", "--genres", "wide", "--output", str(output)).stdout.decode()
+        assert f"use it with: musicgenre library plan MUSIC --genres wide --map {output}" in said
+        with pytest.raises(UsageError, match="plan with --genres wide, too"):
+            read_map(output, scores_of().keys())
+
+    def test_where_hardly_a_tag_is_heard_none_speaks(self) -> None:
+        """As of a voice that stays near music: its few tags are chance."""
+        listener = Classifier(genres="wide")._listener
+        assert isinstance(listener, WideListener)
+        tags = np.full((3, 50), 0.001, np.float32)
+        tags[:, published(MSD).tags.index("folk")] = 0.9
+        known = listener._ten.support
+        assert known is not None
+        near = known.centre + known.scale * (np.array([[9.0], [-9.0], [0.0]]) * known.axes[0])
+        outputs = {"tags": tags, "embedding": near.astype(np.float32), "second_tags": np.full((3, 50), 0.001)}
+        hears_little = Heard(outputs, [0, 1, 2], 30.0, (), source_rate_hz=16_000)
+        assert not known.is_strange(near) and known.least_tags > tags.sum(axis=1).mean()
+        answer = listener.answer(None, hears_little)
+        assert (answer.genre, answer.genres) == ("unsure", ())
+        assert listener.answer(None, hears_little, reject=False).is_sure
 
     def test_other_models_have_no_such_vocabulary(self) -> None:
         with pytest.raises(UsageError, match="stands on the default model"):

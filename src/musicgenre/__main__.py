@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-_LEAST_BYTES = 230_000_000  # of address space, with which one track is heard on two cores
+_LEAST_BYTES = 230_000_000  # of address space, with which one track is heard on two cores; more cores take more
 _TOLD_ANYWAY = {"--version", "--help", "-h"}
 
 
@@ -52,7 +52,7 @@ def _end_for_want_of_memory(room: int | None, reason: str) -> NoReturn:
     else:
         text = f"there is not enough memory: this process may have {room / 1e6:.0f} MB{told}. "
         if room < _LEAST_BYTES:
-            text += f"Valid: {_LEAST_BYTES / 1e6:.0f} MB or more. "
+            text += f"Valid: {_LEAST_BYTES / 1e6:.0f} MB or more (measured on two cores; more cores take more). "
         text += "Raise the limit, for example: ulimit -v unlimited"
     if sys.stderr is not None:
         sys.stderr.write(f"error: {text}.\n")

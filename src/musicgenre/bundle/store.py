@@ -309,10 +309,11 @@ def remove_bundles(names: Sequence[str]) -> list[Path]:
     needed_before = _published_files(bundles_folder().glob(f"*{_SUFFIX}"))
     for path in paths:
         path.unlink()
-    for path in sorted(needed_before - _published_files(bundles_folder().glob(f"*{_SUFFIX}"))):
-        path.unlink(missing_ok=True)
-        path.with_suffix(".json").unlink(missing_ok=True)
-        paths.append(path)
+    for published in sorted(needed_before - _published_files(bundles_folder().glob(f"*{_SUFFIX}"))):
+        for path in (published, published.with_suffix(".json")):
+            if path.is_file():
+                path.unlink()
+                paths.append(path)
     return paths
 
 

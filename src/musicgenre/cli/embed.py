@@ -66,7 +66,7 @@ def embed(
         typer.Option("--output", help="A file to write: NAME.npz (.parquet with pyarrow); with --ray a folder."),
     ],
     model: Annotated[
-        str, typer.Option("--model", help="'default', an embedding bundle, vggish or transformer.")
+        str, typer.Option("--model", help="'default', 'both' MusiCNNs, an embedding bundle, vggish or transformer.")
     ] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of vggish or transformer, key=value; repeatable.")

@@ -425,7 +425,9 @@ def map_init(
     classifier = Classifier(model, genres=genres.value)
     with writing_result(output):
         write_text_atomic(output, map_to_begin_with(classifier.vocabulary, classifier.model), overwrite=overwrite)
-    typer.echo(f"wrote {printable(output)}; use it with: musicgenre library plan MUSIC --map {printable(output)}")
+    words = ["musicgenre library plan MUSIC", *([f"--model {printable(model)}"] if model != "default" else [])]
+    words += ["--genres wide"] if genres is GenreChoice.wide else []
+    typer.echo(f"wrote {printable(output)}; use it with: {' '.join(words)} --map {printable(output)}")
 
 
 class ListFormat(StrEnum):

@@ -127,8 +127,16 @@ def _print_table(known: list[dict[str, Any]], cards: list[WeightCard]) -> None:
 
 
 def _whole(card: WeightCard) -> dict[str, Any]:
-    """What a card says, and how to come by its weights on this machine."""
-    return {**card.as_dict(), "at_hand": str(_place(card) or ""), "get": _way(card)}
+    """What a card says, and how to come by its weights on this machine; of another file at hand, that it is one."""
+    place = _place(card)
+    told = {**card.as_dict(), "at_hand": str(place or ""), "get": _way(card)}
+    if card.model == "discogs-effnet" and place is not None:  # which `bundles get --unverified` may have brought
+        from musicgenre._files import sha256_of
+
+        own = sha256_of(place)
+        if own != card.sha256:
+            told["unverified"] = f"the file at hand is not the published one: its sha256 is {own}"
+    return told
 
 
 def _place(card: WeightCard) -> Path | None:

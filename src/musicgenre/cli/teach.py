@@ -147,7 +147,7 @@ def _print_report(taught: Taught) -> None:
     import shlex
 
     from musicgenre.models.head import taught_path
-    from musicgenre.teaching.advice import meaning_for_new_artists
+    from musicgenre.teaching.advice import answering, meaning_for_new_artists
 
     score = taught.score
     _print_genres(taught)
@@ -162,11 +162,7 @@ def _print_report(taught: Taught) -> None:
     for point in taught.curve:
         low, high = point.interval
         typer.echo(f"{point.tracks_per_label:>23}  {point.accuracy:.3f} [{low:.3f}, {high:.3f}]")
-    typer.echo(
-        f"below a confidence of {taught.head.unsure_threshold:.2f} it says 'unsure': it answers"
-        f" {score.answered.coverage:.0%} of the tracks, {score.answered.accuracy:.0%} of them rightly;"
-        f" confidence is off by {score.calibration_error:.3f}"
-    )
+    typer.echo(answering(taught.head, score))
     typer.echo(f"saved {taught.path} after {taught.seconds:.0f} s")
 
     # A head in a place of its own choosing is found by that place, not by its name.

@@ -21,6 +21,7 @@ from musicgenre._parallel import usable_cores
 from musicgenre._text import nearest_name, printable
 from musicgenre.audio import Level, LevelChoice, choose_level, parse_level
 from musicgenre.bundle.container import MOST_MODEL_MB
+from musicgenre.bundle.ears import BOTH, load_ears
 from musicgenre.bundle.load import load_bundle
 from musicgenre.bundle.store import DEFAULT_BUNDLE, ensure_bundle, is_bundle_name
 from musicgenre.embedding.file import (
@@ -51,7 +52,7 @@ _ONE_VECTOR = {
     "transformer": "Take --set pool=model or pool=mean, and --set layers=last or the number of one layer",
     "vggish": "Take --set output=embedding or output=quantised, and --set pool=mean",
 }
-_MODELS = "'default', an embedding bundle such as msd-musicnn or discogs-effnet, vggish or transformer"
+_MODELS = "'default', 'both', an embedding bundle such as msd-musicnn or discogs-effnet, vggish or transformer"
 _TOGETHER_S = 60.0  # of sound given to a representation, which makes its own batches of it
 _SAVE_EVERY_S = 60.0
 _SAVING_SHARE = 20  # and no more than a twentieth of the time is spent on it
@@ -79,8 +80,8 @@ class Embedder:
     Parameters
     ----------
     model : str
-        `default` (MusiCNN), the name of an embedding bundle in the cache, or the path of one (`.onnx`); or the
-        representation `vggish` or `transformer`.
+        `default` (MusiCNN), `both` (MusiCNNs, one vector behind the other), the name of an embedding bundle in the
+        cache, or the path of one (`.onnx`); or the representation `vggish` or `transformer`.
     options : mapping, optional
         Options of the representation, as `{"model": "facebook/wav2vec2-base", "layers": 6}`; a bundle has none.
     what : {"embedding", "tags"}
@@ -385,9 +386,11 @@ def _in_words(settings: EmbeddingSettings, names: Sequence[str]) -> dict[str, st
 def _bundle_ear(
     model: str, coverage: Coverage, threads: int | None, level: LevelChoice, max_model_mb: int
 ) -> tuple[Ear, dict[str, Any]]:
-    """Load a bundle; with it what the settings say of it."""
-    if Path(model).suffix == ".onnx":
-        path = Path(model)
+    """Load a bundle, or both MusiCNNs; with it what the settings say of it."""
+    if model == BOTH:
+        bundle = load_ears(BOTH, threads=threads)
+    elif Path(model).suffix == ".onnx":
+        bundle = load_bundle(Path(model), threads=threads, max_model_mb=max_model_mb)
     else:
         name = DEFAULT_BUNDLE if model == "default" else model
         try:
@@ -396,12 +399,12 @@ def _bundle_ear(
             if is_bundle_name(name):  # its weights cannot be had: the error says how they can
                 raise
             raise _no_bundle(name) from None
+        bundle = load_bundle(path, threads=threads, max_model_mb=max_model_mb)
 
-    bundle = load_bundle(path, threads=threads, max_model_mb=max_model_mb)
     card = bundle.card
     if card.kind != "embedding":
         raise BundleError(f"{card.name} gives no embeddings: it is a {card.kind}", valid=_MODELS)
-    own = GenreHead.load_default().level if model == "default" else card.hearing_level
+    own = GenreHead.load_default().level if model in ("default", BOTH) else card.hearing_level
     chosen = choose_level(level, own)
     ear = Ear(Framing.of(card), coverage, bundle.run, level=chosen)
     return ear, {"model": card.name, "model_sha256": card.sha256, "level": chosen}
@@ -423,7 +426,7 @@ def _no_bundle(name: str) -> BundleError:
     elif kind:
         next_step = f"{kind} sees pictures; it can be trained further (see docs/imagenet.md), not embed sound"
     else:
-        near = nearest_name(name, [*NETWORKS, *model_of])
+        near = nearest_name(name, [*NETWORKS, BOTH, *model_of])
         nearest = f"; the nearest name is {near}" if near else ""
         next_step = f"musicgenre bundles list shows the bundles there are{nearest}"
 

@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from musicgenre._text import did_you_mean, did_you_mean_path, printable, short_repr
 from musicgenre.errors import UsageError
+from musicgenre.models.wide import load_wide
 
 Casing = Literal["as-is", "title", "lower"]
 
 _CASINGS = ("as-is", "title", "lower")
 _KEYS = ("casing", "write_parents", "whitelist", "labels", "parents", "ignore")
 _MOST_PARENTS = 16
+_WIDE_MAP = "If the map was made with --genres wide, plan with --genres wide, too"
 # What players split a genre at, as docs/players.md tells with its sources; some that are not named there split at "&".
 _SEPARATORS = (";", "/", ",", "&")
 _SPLIT_AT = {"Navidrome": (";", "/", ","), "Jellyfin if its library is set so": (";", "/"), "Plex": (";",)}
@@ -133,6 +135,7 @@ def read_map(path: Path, labels: Sequence[str]) -> GenreMap:
             raise UsageError(
                 f"the map {path} names a label {label!r} that the model cannot say",
                 valid=f"{did_you_mean(label, labels)}Labels: {', '.join(sorted(labels))}",
+                next_step=_WIDE_MAP if label in load_wide().names else "",
             )
     broader = content.get("parents", {})
     if not isinstance(broader, dict):

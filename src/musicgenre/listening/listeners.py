@@ -251,7 +251,7 @@ class HeadListener(BundleListener):
             head.timeline(segment_tags, embedding),
             unsure_threshold=head.unsure_threshold,
             reject=reject,
-            needs_support=head.support is not None,
+            needs_support=True,
             unsupported=unsupported,
             tags=tags,
             style=style,

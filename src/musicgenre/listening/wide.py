@@ -99,9 +99,11 @@ class WideListener:
         """Let the head answer, then name the genres that its answer and the tags of both networks speak for."""
         ten = self._ten.answer(path, heard, reject=reject)
         support = self._ten.support
-        is_far = support is not None and support.is_far(heard.outputs["embedding"])
-        if reject and (is_far or ten.reason in ("too quiet", "too short")):
+        is_strange = support is not None and support.is_strange(heard.outputs["embedding"])
+        if reject and (is_strange or ten.reason in ("too quiet", "too short")):
             return replace(ten, style=None, genres=())  # nothing is there that a tag could name
+        if reject and not ten.is_sure and support is not None and sum(ten.tags.values()) < support.least_tags:
+            return replace(ten, style=None, genres=())  # as of speech that is near music: hardly a tag is heard
 
         second = heard.outputs[_SECOND_TAGS].mean(axis=0, dtype="float64")
         tags = {NETWORKS[0]: ten.tags, NETWORKS[1]: dict(zip(self._second.card.tags, second.tolist(), strict=True))}

@@ -21,14 +21,17 @@ from musicgenre import _numbers
 from musicgenre._files import config_folder, write_text_atomic
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import softmax
-from musicgenre._text import LONGEST_NAME, is_plain_name
+from musicgenre._text import LONGEST_NAME, did_you_mean, is_plain_name
 from musicgenre.audio import Level
 from musicgenre.errors import BundleError, UsageError
+from musicgenre.features.published.essentia.published import EFFNET
+from musicgenre.features.published.musicnn.published import PUBLISHED
 from musicgenre.models.discriminant import Linear
 from musicgenre.models.support import Support
 
 FORMAT = "musicgenre-head"
-FORMAT_VERSION = 3  # the first with a support: a reader that knows none would answer where it must not
+FORMAT_VERSION = 4  # the first with a support that asks for change or a ratio: a reader must know that
+_VERSION_WITHOUT_RATIO = 3  # the first with a support: a reader that knows none would answer where it must not
 _VERSION_WITHOUT_SUPPORT = 2  # the first with a level: a reader that knows none would answer for another sound
 _VERSION_WITHOUT_LEVEL = 1
 DEFAULT_HEAD = "default"
@@ -276,7 +279,7 @@ class GenreHead:
     def _format_version(self) -> int:
         """The oldest version that says all that is in this head."""
         if self.support:
-            return FORMAT_VERSION
+            return FORMAT_VERSION if self.support.asks_more else _VERSION_WITHOUT_RATIO
         return _VERSION_WITHOUT_SUPPORT if self.level else _VERSION_WITHOUT_LEVEL
 
     def _segments(self, tags: ArrayLike, embedding: ArrayLike | None) -> Float64:
@@ -310,10 +313,10 @@ def load_head(name_or_path: str | Path) -> GenreHead:
         return GenreHead.load(path)
 
     if text not in list_taught():
-        known = ", ".join((DEFAULT_HEAD, *list_taught()))
+        known = (DEFAULT_HEAD, *list_taught(), *PUBLISHED, EFFNET)
         raise BundleError(
             f"there is no model {text!r}",
-            valid=f"{known}, or the path of a bundle (.onnx) or head (.json)",
+            valid=f"{did_you_mean(text, known)}{', '.join(known)}, or the path of a bundle (.onnx) or head (.json)",
             next_step="Teach one: musicgenre teach FOLDER --name NAME",
         )
     return GenreHead.load(taught_path(text))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from musicgenre.evaluation.metrics import wilson_interval
+from musicgenre.models.head import GenreHead
 from musicgenre.teaching.lessons import HeardLesson
 from musicgenre.teaching.score import FEW, TARGET, VERY_FEW, Float64, Labels, Score
 from musicgenre.teaching.trial import Trial
@@ -74,6 +75,18 @@ def notes_on_confused(confusion: Float64, labels: Sequence[str]) -> list[str]:
                     " them one genre, or add tracks"
                 )
     return notes
+
+
+def answering(head: GenreHead, score: Score) -> str:
+    """Say of how many tracks a head is sure, and what it does with sound that is unlike all of its own."""
+    at_all = score.answered.n_answered > 0
+    told = f"it says 'unsure' of every track: at no confidence {TARGET:.0%} of the answers are right"
+    if at_all:
+        told = (
+            f"below a confidence of {head.unsure_threshold:.2f} it says 'unsure': it answers"
+            f" {score.answered.coverage:.0%} of the tracks, {score.answered.accuracy:.0%} of them rightly"
+        )
+    return f"{told}; confidence is off by {score.calibration_error:.3f}"
 
 
 def meaning_for_new_artists(n_known: int, n_tracks: int) -> str:

@@ -31,14 +31,13 @@ from musicgenre.listening.framing import Coverage, Float32, Framing
 from musicgenre.listening.hearing import Ear
 from musicgenre.models.discriminant import fit_discriminant
 from musicgenre.models.head import GenreHead, heard_path, list_taught, taught_path
-from musicgenre.models.support import LEAST_TAGS, RIGHT_ANSWERS_LOST
 from musicgenre.teaching.advice import warnings_about
 from musicgenre.teaching.curve import CurvePoint, learning_curve
 from musicgenre.teaching.kept import CARD_KEY, KeptLessons, read_kept, with_new
 from musicgenre.teaching.lessons import HeardLesson, hear_lessons, key_of
 from musicgenre.teaching.score import TARGET, Score, believed, score_of
 from musicgenre.teaching.sources import LessonSource
-from musicgenre.teaching.support import support_of
+from musicgenre.teaching.support import TOO_FEW, taught_support
 from musicgenre.teaching.trial import choose_settings, cross_validate, join_groups, near_pairs
 
 Progress = Callable[[int, int], None]
@@ -400,12 +399,14 @@ def fit_head(
         spoken = believed(trial.logits["default"], counts["default"], temperatures)
         is_right = trial.tested & (spoken.argmax(axis=1) == truth)
         surely_right.append(is_right & (spoken.max(axis=1) >= score.answered.threshold))
-    support = support_of(
+    known = GenreHead.load_default().support if default.bundle_name in (DEFAULT_BUNDLE, BOTH) else None
+    support, about_support = taught_support(
         [item.embedding for item in heard],
         heard_by_default,
+        truth,
         [trial.folds for trial in trials],
         surely_right,
-        least_tags=LEAST_TAGS if default.bundle_name in (DEFAULT_BUNDLE, BOTH) else 0.0,
+        known=known,
     )
 
     # The head that is kept learns from all tracks.
@@ -421,11 +422,13 @@ def fit_head(
         unsure_threshold=score.answered.threshold,
         style_tags=default.style_tags,
         tag_threshold=default.tag_threshold,
-        card=_card_of(heard, labels, score, default, has_support=support is not None),
+        card=_card_of(heard, labels, score, default, support=about_support),
         level=default.level,
         support=support,
     )
-    return head, score, warnings_about(heard, pairs, labels, truth, trials, score)
+    warnings = warnings_about(heard, pairs, labels, truth, trials, score)
+    too_few = (about_support,) if about_support.startswith(TOO_FEW) else ()
+    return head, score, (*warnings, *too_few)
 
 
 def check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> None:
@@ -489,7 +492,7 @@ def _n_known(heard: Sequence[HeardLesson]) -> int:
 
 
 def _card_of(
-    heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead, *, has_support: bool
+    heard: Sequence[HeardLesson], labels: Sequence[str], score: Score, default: GenreHead, *, support: str
 ) -> dict[str, Any]:
     """Write the card of a head: data, protocol, scores and the licence of what it reads."""
     recalls: dict[str, float | None] = dict.fromkeys(labels)
@@ -497,9 +500,6 @@ def _card_of(
         if score.classes.support[number]:
             recalls[label] = round(float(score.classes.recall[number]), _DIGITS)
 
-    support = "none: too few right answers out of fold to set a limit by"
-    if has_support:
-        support = f"limit of the distance at {RIGHT_ANSWERS_LOST:.0%} loss of right answers out of fold"
     licences = default.card["licences"]
     if default.bundle_name == DEFAULT_BUNDLE:  # of what the default head was taught on, nothing is in this one
         licences = {"MusiCNN weights": licences["MusiCNN weights"]}
