@@ -150,7 +150,7 @@ def test_the_border_of_pictures_is_found(tmp_path: Path, rng: np.random.Generato
     assert again.settings() == found.settings()
     assert again.settled([tmp_path / "nowhere.png"]) is again
     other = save(tmp_path / "other.png", framed(rng, (515, 389), (10, 9, 506, 379), border=255))
-    with pytest.raises(DataError, match=r"is 515 x 389 pixels\. 432 x 288"):
+    with pytest.raises(DataError, match=r"is 515 x 389 pixels\. Valid: 432 x 288"):
         found.compute_file(other)
 
 
