@@ -10,10 +10,9 @@ from typing import Any
 from _results_rows import FOLDER
 
 ELSEWHERE, LEAKS = FOLDER / "elsewhere.jsonl", FOLDER / "leaks.jsonl"
-_KEPT = (
-    *("name", "systems", "data", "leaky", "n_tracks", "accuracy", "shared_accuracy", "expected_calibration_error"),
-    *("unmapped", "dropped", "warnings"),
-)
+_KEPT = ("name", "systems", "data", "leaky", "n_tracks", "unmapped", "dropped", "warnings")
+_KEPT_OF_LABELS = ("accuracy", "shared_accuracy", "expected_calibration_error")
+_KEPT_OF_TAGS = ("task", "roc_auc", "pr_auc", "tags")
 
 _COLUMNS = (
     *("model", "tracks of", "all its labels, 95 %", "their labels alone, 95 %", "macro F1", "tracks"),
@@ -44,12 +43,16 @@ sound of GTZAN there are 100 tracks, of too few artists to keep them apart, and 
 def add_elsewhere(path: Path, commands: Sequence[str]) -> str:
     """Write the record of a report that `musicgenre evaluate --data` left as JSON; give its name."""
     report = json.loads(path.read_text(encoding="utf-8"))
+    if "learnt_from" not in report:
+        raise SystemExit(f"{path} is no report of 'musicgenre evaluate --data'")
     left_out = {likeness: len(names) for likeness, names in report["learnt_from"].items()}
-    record = {name: report[name] for name in _KEPT}
+    names_tags = "task" in report
+    kept = (*_KEPT, *(_KEPT_OF_TAGS if names_tags else _KEPT_OF_LABELS))
+    record = {name: report[name] for name in kept}
     record |= {
         "learnt_from": left_out,
-        "left_out": report["left_out"],
-        "macro_f1": report["macro"]["f1"],
+        "left_out": report["kinds_left_out" if names_tags else "left_out"],
+        "macro_f1": None if names_tags else report["macro"]["f1"],
         "commands": list(commands),
     }
     _write(ELSEWHERE, [*(one for one in _read(ELSEWHERE) if one["commands"] != record["commands"]), record])
@@ -95,14 +98,21 @@ def _elsewhere_cells(record: Mapping[str, Any]) -> list[str]:
         what = "" if likeness in record["left_out"] else " (kept)"
         learnt.append(f"{likeness} {n_tracks}{what}")
     if record["unmapped"]:
-        learnt.append(f"no label for {sum(record['unmapped'].values())} ({', '.join(record['unmapped'])})")
+        n_unmapped = sum(record["unmapped"].values())
+        without = f"{len(record['unmapped'])} tags" if "task" in record else n_unmapped  # a track has several tags
+        learnt.append(f"no label for {without} ({', '.join(record['unmapped'])})")
+    marked = "**LEAKY** " if record["leaky"] else ""
+    if "task" in record:
+        areas = f"ROC-AUC {_interval(record['roc_auc'])}, PR-AUC {_interval(record['pr_auc'])}"
+        what = f"{marked}{areas}, mean over {len(record['tags'])} tags"
+        return [record["name"], record["data"], what, "", "", str(record["n_tracks"]), "; ".join(learnt), ""]
 
     error, shared = record["expected_calibration_error"], record["shared_accuracy"]
     accuracy = _interval(record["accuracy"])
     return [
         record["name"],
         record["data"],
-        f"**LEAKY** {accuracy}" if record["leaky"] else f"**{accuracy}**",
+        f"{marked}{accuracy}" if marked else f"**{accuracy}**",
         "" if shared is None else _interval(shared),
         f"{record['macro_f1']:.3f}",
         str(record["n_tracks"]),

@@ -69,6 +69,13 @@ def test_a_cluster_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyP
             pass
 
 
+@pytest.mark.parametrize("host", ["..", "a" * 300])
+def test_a_name_that_no_host_can_have_is_told(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musicgenre.cluster.connect.require", lambda *_: None)
+    with pytest.raises(UsageError, match="there is no Ray cluster at"), connected(f"{host}:6379"):
+        pass
+
+
 def test_an_error_of_a_node_names_it() -> None:
     class FarError(Exception):
         cause = BundleError("there is no bundle 'x'", next_step="Copy it there")
@@ -88,6 +95,20 @@ def test_addresses_of_stores_are_told_from_paths() -> None:
     assert as_address(Path("mine/music")) == "mine/music"
     assert is_object("s3://bucket/x.wav")
     assert not is_object("C:/music") and not is_object("a:b/c") and not is_object("file:///x")
+
+
+@pytest.mark.parametrize("place", ["s3:", "s3://", "gs:/"])
+def test_a_kind_of_store_alone_is_no_place(place: str) -> None:
+    with pytest.raises(UsageError, match=r"names no place in a store.*BUCKET"):
+        as_address(Path(place))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/a/", "https://host/a.wav", "memory://a/"])
+def test_what_keeps_no_files_for_all_nodes_is_refused(address: str) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("fsspec")
+    with pytest.raises(UsageError, match="is in no store that keeps files for all nodes"):
+        gather_tracks([address], [], stdin=io.BytesIO())
 
 
 def test_tracks_are_those_of_paths_and_manifests(tmp_path: Path) -> None:
@@ -125,6 +146,7 @@ def test_a_busy_store_is_asked_again_and_that_is_told_once() -> None:
     ("error", "kind", "told"),
     [
         (BUSY, DataError, "gave no answer for 0 s .*503.* again with --resume"),
+        (ValueError("Empty path component in path b//x"), UsageError, "cannot be used"),
         (OSError("AWS Error ACCESS_DENIED during PutObject operation"), UsageError, "no permission for s3://b/x"),
         (PermissionError(13, "Permission denied"), UsageError, "no permission for s3://b/x"),
         (OSError("AWS Error NO_SUCH_BUCKET during X"), UsageError, "cannot be used .*NO_SUCH_BUCKET"),
@@ -242,6 +264,10 @@ def test_a_damaged_partition_or_record_is_told(tmp_path: Path) -> None:
         results(tmp_path, [], resume=True),
     ):
         pass
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pytest.importorskip("pyarrow").table({"x": [1]}), tmp_path / "part-000000.parquet")
+    with pytest.raises(DataError, match=r"is damaged .*path"), results(tmp_path, [], resume=True):
+        pass
     (tmp_path / RECORD_NAME).write_text("[1")
     with pytest.raises(DataError, match=f"{RECORD_NAME} is damaged"), results(tmp_path, [], resume=True):
         pass
@@ -254,6 +280,7 @@ def test_a_damaged_partition_or_record_is_told(tmp_path: Path) -> None:
         (["--threads", "2", "--output", "x"], "--threads has no meaning with --ray"),
         ([], "--ray needs --output"),
         (["--output", "x.csv"], "--output x.csv names a file"),
+        (["--output", "-"], "--output - names no place"),
         (["--output", "x", "--resume", "--overwrite"], "contradict each other"),
     ],
 )

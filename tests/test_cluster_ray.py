@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,10 @@ def test_answers_are_those_of_one_machine_to_the_bit(desk: Path, here: list[str]
     words = ["--model", "toy.onnx", "--output", output, "--jobs", str(workers), *here]
     done = run("classify", "music", *words, cwd=desk)
     assert done.returncode == 1, done.stderr
-    assert b"24 classified, 1 failed" in done.stderr
+    told = done.stderr.decode()
+    assert "24 classified, 1 failed" in told
+    counts = Counter(row["genre"] for row in lines_of(desk / "one.jsonl").values() if row["error"] is None)
+    assert all(f"{genre} {n}" in told.splitlines()[-1] for genre, n in counts.items()), "genres are counted"
     assert done.stderr.count(b"failed: music/torn.mp3 is not audio") == 1
     assert done.stdout == b"", "Ray says nothing among results"
 

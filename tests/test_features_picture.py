@@ -54,6 +54,31 @@ def test_palette_and_grey_files(tmp_path: Path) -> None:
         np.testing.assert_allclose(Picture(source="file", size=4).compute_file(tmp_path / name), -0.6, atol=1e-6)
 
 
+def test_transparent_places_are_white(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = np.zeros((40, 50, 4))  # without its transparency the border would be as black as some of the picture
+    pixels[5:35, 10:40] = rng.integers(0, 256, (30, 30, 4))
+    pixels[5:35, 10:40, 3] = 255
+    save(tmp_path / "a.png", pixels)
+    assert common_crop([tmp_path / "a.png"]) == ((10, 5, 40, 35), (50, 40))
+    clear = save(tmp_path / "clear.png", np.zeros((9, 9, 4)))
+    assert Picture(source="file", size=4).compute_file(clear).min() == 1.0
+    opaque = Picture(source="file", size=16, crop=[10, 5, 40, 35])
+    plain = save(tmp_path / "plain.png", pixels[..., :3])
+    assert np.array_equal(opaque.compute_file(tmp_path / "a.png"), opaque.compute_file(plain))
+
+
+def test_several_pictures_and_more_bits_are_refused(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((9, 9, 3), level, np.uint8)) for level in (0, 90, 250)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.full((9, 9), 30_000, np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    for name, message in (("moving.gif", "holds 3 pictures"), ("deep.png", "8 bits"), ("float.tiff", "8 bits")):
+        with pytest.raises(DataError, match=message):
+            Picture(source="file").compute_file(tmp_path / name)
+        with pytest.raises(DataError, match=message):
+            common_crop([tmp_path / name])
+
+
 @pytest.mark.real_data
 def test_a_real_picture(shared_data: Path) -> None:
     path = shared_data / "gtzan-spectrogram-png/blues/blues.00000.png"

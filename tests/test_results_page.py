@@ -72,6 +72,30 @@ def _runs(folder: Path) -> tuple[Path, Path]:
     return make_group(folder / "kfold", children), leaky
 
 
+def test_reports_on_other_tracks_of_labels_and_of_tags(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["_results_judged"], "ELSEWHERE", tmp_path / "elsewhere.jsonl")
+    area = {"value": 0.75, "low": 0.7, "high": 0.8}
+    both = {"name": "m", "systems": [], "data": "d.csv", "n_tracks": 9, "dropped": {}, "warnings": []}
+    both |= {"leaky": False, "unmapped": {"hum": 3, "hiss": 2}, "learnt_from": {"the same track": ["a", "b"]}}
+    tags = {"task": "multi_label", "roc_auc": area, "pr_auc": area, "tags": ["loud", "quiet"], "left_out": ["quiet"]}
+    tags |= {"kinds_left_out": ["the same track"]}
+    labels = {"accuracy": area, "shared_accuracy": None, "expected_calibration_error": None}
+    labels |= {"left_out": [], "macro": {"f1": 0.5}}
+    for kind in (tags, labels):
+        (tmp_path / "report.json").write_text(json.dumps(both | kind), encoding="utf-8")
+        assert results.main(["elsewhere", str(tmp_path / "report.json"), str(sorted(kind))]) == 0
+    (section, *_) = sys.modules["_results_judged"].sections()
+    areas = "ROC-AUC 0.750 [0.700, 0.800], PR-AUC 0.750 [0.700, 0.800], mean over 2 tags"
+    assert f"| m | d.csv | {areas} |  |  | 9 | the same track 2; no label for 2 tags (hum, hiss) |  |" in section
+    assert "| **0.750 [0.700, 0.800]** |  | 0.500 | 9 | the same track 2 (kept); no label for 5 (hum, " in section
+
+    (tmp_path / "report.json").write_text(json.dumps({"name": "m"}), encoding="utf-8")
+    with pytest.raises(SystemExit, match="no report of"):
+        results.main(["elsewhere", str(tmp_path / "report.json"), "x"])
+
+
 def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None:
     kfold, leaky = _runs(tmp_path / "runs")
     assert results.main(["add", str(kfold), "mini", "--command", "musicgenre train tiny --seeds 2"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def hear_with_ray(
     address, exclude, jobs, quiet
         The options of those names.
     """
+    from musicgenre.cli._table import counted_genres
     from musicgenre.cluster.connect import connected
     from musicgenre.cluster.hearing import hear_on_cluster
     from musicgenre.cluster.storage import as_address, gather_tracks
@@ -81,6 +83,8 @@ def hear_with_ray(
     output = where.output
     if output is None:
         raise UsageError("--ray needs --output", next_step="Add --output FOLDER, or s3://BUCKET/PREFIX")
+    if output == Path("-"):
+        raise UsageError("--output - names no place", next_step="Give it the name of a folder, or s3://BUCKET/PREFIX")
     place = as_address(output)
     if output.suffix.lower() in _OF_FILES and not output.is_dir():
         raise UsageError(
@@ -96,7 +100,11 @@ def hear_with_ray(
     if (card := getattr(hearing, "model_card", {})) and not quiet:
         say(f"{card['name']}: licence {card['licence'].partition(' (')[0]}. {card['notes']}")
 
+    genres: Counter[str] = Counter()
+
     def note(row: Mapping[str, Any]) -> None:
+        if row["error"] is None:
+            genres[str(row.get("genre") or "")] += 1
         for warning in row["warnings"] if hearing.command == "embed" and row["error"] is None else ():
             say(f"note: {row['path']}: {printable(warning)}")
 
@@ -128,7 +136,8 @@ def hear_with_ray(
             parts.append(f"{report.reused} done before")
         if failures:
             parts.append(f"{len(failures)} failed")
-        say(f"{', '.join(parts)}; in {printable(place)}")
+        named = counted_genres(genres)  # of what was heard now
+        say(f"{', '.join(parts)}; in {printable(place)}" + (f"\n{named}" if named else ""))
     raise typer.Exit(1 if failures else 0)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rich.cells import cell_len, set_cell_size
 from typer import colors
 
-from musicgenre._text import printable
+from musicgenre._text import printable, shortened
 from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out, say
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.listening.answer import UNSURE, Answer
@@ -26,6 +26,7 @@ _NARROWEST_BAR = 10
 _NAMES_SHARE = 0.5  # of what the columns of fixed width leave
 
 _N_CANDIDATES = 3
+_GENRES_COUNTED = 12  # named in a summary
 _UNCALIBRATED = "tag"  # in place of a probability, where a tag alone named the genre
 
 # What is drawn where standard output can hold it, and where it cannot.
@@ -337,3 +338,20 @@ def _first_cells(text: str, width: int) -> str:
 
 def _last_cells(text: str, width: int) -> str:
     return set_cell_size(text[::-1], width)[::-1]
+
+
+def counted_genres(genres: Mapping[str, int]) -> str:
+    """Name genres and their numbers of tracks in a line, the commonest first and `unsure` last.
+
+    Parameters
+    ----------
+    genres : mapping of str to int
+        The empty genre, that of a tagger's tracks, is not named.
+    """
+    by_count = sorted(genres.items(), key=lambda pair: (-pair[1], pair[0]))
+    counts = [f"{printable(genre)} {n}" for genre, n in by_count if genre not in ("", UNSURE)]
+    separator = "; " if any("," in count for count in counts) else ", "
+    named = [shortened(counts, _GENRES_COUNTED, separator=separator)] if counts else []
+    if genres.get(UNSURE):
+        named.append(f"{UNSURE} {genres[UNSURE]}")
+    return separator.join(named)

@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
-from musicgenre._text import printable, shortened
+from musicgenre._text import printable
 from musicgenre.cli._cluster import Partitioned, hear_with_ray, refuse_with_ray
 from musicgenre.cli._options import (
     CoverageOption,
@@ -37,7 +37,7 @@ from musicgenre.cli._options import (
     inputs_of,
 )
 from musicgenre.errors import UsageError
-from musicgenre.listening.answer import UNSURE, Answer
+from musicgenre.listening.answer import Answer
 
 if TYPE_CHECKING:
     from musicgenre._outputs import Input
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 _OUTPUT_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", "")  # of --output without --format; none means JSON lines
-_GENRES_COUNTED = 12  # named in the summary
 
 
 class OutputFormat(StrEnum):
@@ -302,13 +301,10 @@ class _Tally:
             parts.append(f"{self.n_warned} with a warning")
         summary = ", ".join(parts)
 
-        by_count = sorted(self.genres.items(), key=lambda pair: (-pair[1], pair[0]))
-        counts = [f"{printable(genre)} {n}" for genre, n in by_count if genre not in ("", UNSURE)]
-        separator = "; " if any("," in count for count in counts) else ", "
-        named = [shortened(counts, _GENRES_COUNTED, separator=separator)] if counts else []
-        if self.genres[UNSURE]:
-            named.append(f"{UNSURE} {self.genres[UNSURE]}")
-        return f"{summary}\n{separator.join(named)}" if named else summary
+        from musicgenre.cli._table import counted_genres
+
+        named = counted_genres(self.genres)
+        return f"{summary}\n{named}" if named else summary
 
 
 def _check_options(

@@ -307,6 +307,8 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from error
+    except UnicodeError as error:  # a name that no host can have
+        raise _unreachable(address, str(error)) from error
 
 
 def _unreachable(address: str, reason: str) -> UsageError:

@@ -140,8 +140,11 @@ class Partitions:
         from pyarrow import parquet
 
         try:
-            return parquet.ParquetFile(io.BytesIO(self.place.read(name))).read()
-        except (pyarrow.ArrowException, OSError) as error:
+            table = parquet.ParquetFile(io.BytesIO(self.place.read(name))).read()
+            for column in ("path", "size_bytes", "modified_ns"):
+                table[column]
+            return table
+        except (pyarrow.ArrowException, OSError, KeyError) as error:
             raise DataError(
                 f"{self.place.address}/{name} is damaged ({str(error).splitlines()[0]})",
                 next_step="Delete that file: its tracks are heard again with --resume",

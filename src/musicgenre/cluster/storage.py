@@ -34,7 +34,9 @@ ASKED_AGAIN_S = (1, 2, 4, 8, 15, 30, 60, 60, 60, 60, 60, 60, 60, 60)
 """Seconds to wait before a store that is busy is asked again: nine minutes in all."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")  # letters of drives on Windows are one alone
+_NO_PLACE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/*")  # a scheme, and nothing behind it
 _FILE = "file"
+_NO_STORES = ("http", "https", "memory", "data")  # that fsspec knows, and that take or keep no files for all nodes
 # How stores, and the libraries that speak to them, say that it may be otherwise in a moment.
 _BUSY = re.compile(
     r"\b(?:429|500|502|503|504)\b|SLOW_?DOWN|SlowDown|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|THROTTL"
@@ -55,7 +57,19 @@ def is_object(address: str) -> bool:
 
 
 def as_address(path: str | Path) -> str:
-    """Write an output as it was given, for `Path` folds the slashes of `s3://bucket`; `file://` becomes a path."""
+    """Write an output as it was given, for `Path` folds the slashes of `s3://bucket`; `file://` becomes a path.
+
+    Raises
+    ------
+    UsageError
+        It names a kind of store and nothing in it.
+    """
+    if _NO_PLACE.fullmatch(os.fspath(path)):
+        raise UsageError(
+            f"{printable(path)} names no place in a store",
+            valid="s3://BUCKET/PREFIX, or the path of a folder",
+            next_step="Add the bucket, or write a folder of that name as ./NAME/",
+        )
     text = _ADDRESS.sub(lambda found: f"{found[1]}://", os.fspath(path), count=1)
     if text.lower().startswith(f"{_FILE}://"):
         return url2pathname(urlparse(f"{_FILE}:///{text[len(_FILE) + 3 :].lstrip('/')}").path)
@@ -240,6 +254,8 @@ def asking(address: str, ask: Callable[[], Result], *, waits_s: Sequence[float] 
             return ask()
         except FileNotFoundError:
             raise
+        except ValueError as error:  # of pyarrow, for an address such as s3://bucket//name
+            raise UsageError(f"{address} cannot be used ({error})", next_step="Check the address") from error
         except OSError as error:
             reason = " ".join(str(error).split())[:_SHOWN_CHARACTERS]
             if isinstance(error, PermissionError) or _FORBIDDEN.search(reason):
@@ -292,19 +308,23 @@ def _fetch(address: str, copy: Path) -> FileState:
 def _filesystem(address: str) -> tuple[Any, str]:
     """Find who speaks to the store of an address, and what it is called there."""
     with needing("object storage", EXTRA):
-        from pyarrow import ArrowInvalid, fs
+        from pyarrow import fs
 
     scheme, _, inner = address.partition("://")
     if scheme == "s3":
         return asking(address, lambda: _s3(inner.partition("/")[0])), inner
-    try:
-        files, inner = asking(address, lambda: fs.FileSystem.from_uri(address))
-        return files, inner
-    except ArrowInvalid:
-        pass
+    known = asking(address, lambda: _by_pyarrow(address))
+    if known is not None:
+        return known
     with needing(f"the store {scheme}", EXTRA):
         import fsspec
 
+    if scheme.lower() in _NO_STORES:
+        raise UsageError(
+            f"{printable(address)} is in no store that keeps files for all nodes",
+            valid="A path, s3://, gs://, abfs://, or what an installed fsspec knows",
+            next_step="Download it into a folder or a store",
+        )
     try:
         return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme))), inner
     except (ValueError, ImportError) as error:
@@ -312,6 +332,17 @@ def _filesystem(address: str) -> tuple[Any, str]:
             f"{printable(address)} is in no store that is known ({error})",
             valid="A path, s3://, gs://, abfs://, or what an installed fsspec knows",
         ) from error
+
+
+def _by_pyarrow(address: str) -> tuple[Any, str] | None:
+    """Who speaks to the store by pyarrow alone, and the name there; None for a store that it does not know."""
+    from pyarrow import ArrowInvalid, fs
+
+    try:
+        files, inner = fs.FileSystem.from_uri(address)
+    except ArrowInvalid:
+        return None
+    return files, inner
 
 
 @lru_cache(maxsize=16)

@@ -13,9 +13,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from musicgenre._text import short_repr
+from musicgenre._yaml import parsed_yaml, read_yaml
 from musicgenre.errors import MusicgenreError, RecipeError, UsageError
 from musicgenre.features.registry import create_representation
 from musicgenre.models.registry import check_options, create_to_restore, model_entry
@@ -207,13 +206,13 @@ def _pairs_of(text: str) -> list[tuple[str, Any]]:
 
     path = Path(text)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise UsageError(
             f"the space {text!r} is neither key=values nor a file that can be read ({error.strerror or error})",
             valid=f"A YAML file of `key: values`, or key=values with values as {_GRAMMAR}",
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"the space {path} is no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not content:
         raise UsageError(f"the space {path} names no keys", valid="Lines `key: values`")
@@ -243,8 +242,8 @@ def _parameter(key: str, values: Any) -> Parameter:
     kinds: dict[str, Kind] = {"float": "float", "log": "log", "int": "int", "logint": "logint"}
     if not colon or word not in kinds:
         try:
-            read = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError as error:
+            read = parsed_yaml(f"[{values}]")
+        except ValueError as error:
             raise refused("which cannot be read") from error
         return _choice(tuple(_number_if_any(value) for value in read), refused)
 

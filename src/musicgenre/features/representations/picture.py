@@ -315,13 +315,27 @@ def _longest_stretch(belongs: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _opened(path: Path) -> Opened:
-    """Read a picture file as red, green and blue."""
+    """Read a picture file as red, green and blue; what is transparent is white, as on a page."""
     with needing("reading pictures", "plot"):
         from PIL import Image
 
     try:
         with Image.open(path) as opened:
-            return opened.convert("RGB")
+            n_pictures = getattr(opened, "n_frames", 1)
+            if n_pictures > 1:
+                raise DataError(f"{path} holds {n_pictures} pictures", valid="One picture a file")
+            if opened.mode.startswith(("I", "F")):  # Pillow would cut off what is beyond 255
+                raise DataError(
+                    f"{path} has more than 8 bits a colour (Pillow calls it {opened.mode})",
+                    valid="8 bits a colour, from black to white",
+                    next_step="Save it anew with 8 bits",
+                )
+
+            if not opened.has_transparency_data:
+                return opened.convert("RGB")
+            see_through = opened.convert("RGBA")
+            page = Image.new("RGBA", see_through.size, "white")
+            return Image.alpha_composite(page, see_through).convert("RGB")
     except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise DataError(f"{path} cannot be read as a picture ({error})", valid="PNG, JPEG, ...") from error
 
