@@ -67,6 +67,11 @@ def test_the_nearest_path_is_asked_for(tmp_path: Path) -> None:
         assert did_you_mean_path(tmp_path / wrong if wrong else "") == ""
 
 
+def test_a_link_to_nothing_is_not_what_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").symlink_to(tmp_path / "gone.wav")
+    assert did_you_mean_path(tmp_path / "song.wav") == ""
+
+
 def test_the_nearest_path_is_printable(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.wav")).touch()
     assert did_you_mean_path(tmp_path / "cafe.wav") == f"Did you mean '{tmp_path}/caf\\xe9.wav'? "

@@ -114,6 +114,21 @@ def test_a_space_that_cannot_be_searched_is_refused_before_the_first_trial(given
         checked(table_recipe(), given)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("training.batch_size: " + "[" * 3_000 + "]" * 3_000, "stand within each other"),
+        ("training.batch_size: [8, 16]\ntraining.batch_size: [32, 64]\n", "stands twice as a key"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=told):
+        read_space([str(tmp_path / "space.yaml")], load_recipe("mfcc-cnn"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_space(["training.batch_size=" + "[" * 3_000 + "]" * 3_000], load_recipe("mfcc-cnn"))
+
+
 def test_what_a_kind_of_model_does_not_read_is_no_space_for_it() -> None:
     svm = table_recipe(name="table-svm-30s", settings=SPLIT)
     with pytest.raises(UsageError, match="fitted in one go"):

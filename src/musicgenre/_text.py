@@ -115,6 +115,8 @@ def did_you_mean_path(path: str | os.PathLike[str]) -> str:
             missing = missing.parent
         with os.scandir(missing.parent) as entries:
             neighbours = [entry.name for entry in islice(entries, _N_NEIGHBOURS)]
+        if missing.name in neighbours:  # a link to nothing is there, and is what was meant
+            return ""
 
         near = nearest_name(missing.name, neighbours)
         if not near:
