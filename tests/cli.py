@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -16,8 +17,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import typer.main
 
 from tests.limits import GUARD_S
+
+# The parameters of all commands are read once, not at every call: it takes longer than a small command itself.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 COMMAND = Path(sys.executable).parent / ("musicgenre.exe" if os.name == "nt" else "musicgenre")
 HOLDING = (sys.executable, Path(__file__).with_name("holding.py"))

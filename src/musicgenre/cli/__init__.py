@@ -6,7 +6,6 @@ work is imported inside the commands.
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import signal
@@ -19,7 +18,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
-import typer.main
 
 from musicgenre import _debug
 from musicgenre._files import place_advice
@@ -200,7 +198,7 @@ def main() -> None:
     presses = _note_interrupts()
     try:
         with telling(say):
-            _whole_command()()
+            app()
     except MusicgenreError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
@@ -240,12 +238,6 @@ def main() -> None:
         begin_anew()
         # What is left is Python's own end, where Ctrl-C would leave a traceback of some package.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@functools.cache
-def _whole_command() -> Callable[[], Any]:
-    """Read the parameters of all commands, once a process: it takes longer than a small command itself."""
-    return typer.main.get_command(app)
 
 
 def _note_interrupts() -> list[int]:

@@ -316,8 +316,8 @@ def load_head(name_or_path: str | Path) -> GenreHead:
         known = (DEFAULT_HEAD, *list_taught(), *PUBLISHED, EFFNET)
         raise BundleError(
             f"there is no model {text!r}",
-            valid=f"{did_you_mean(text, known)}{', '.join(known)}, or the path of a bundle (.onnx) or head (.json)",
-            next_step="Teach one: musicgenre teach FOLDER --name NAME",
+            valid=f"{', '.join(known)}, or the path of a bundle (.onnx) or head (.json)",
+            next_step=f"{did_you_mean(text, known)}For one of your own: musicgenre teach FOLDER --name NAME",
         )
     return GenreHead.load(taught_path(text))
 
