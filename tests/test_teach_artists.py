@@ -210,6 +210,7 @@ def test_genres_that_cannot_be_told_apart_are_named() -> None:
 
 def test_what_a_score_means_for_new_artists() -> None:
     assert "expect as much for an artist it has never heard" in meaning_for_new_artists(12, 12)
+    assert meaning_for_new_artists(12, 12, ["folk", "soul"]).startswith("nothing of folk, soul could be tested")
     assert "of 4 of 12 tracks are known" in meaning_for_new_artists(4, 12)
     assert "expect less for an artist it has never heard" in meaning_for_new_artists(0, 12)
 

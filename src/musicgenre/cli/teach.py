@@ -156,7 +156,9 @@ def _print_report(taught: Taught) -> None:
         f"accuracy {score.accuracy:.3f} [{low:.3f}, {high:.3f}] on {score.n_tested} tracks in cross-validation"
         f" (always naming the most frequent genre: {score.majority:.3f})"
     )
-    typer.echo(meaning_for_new_artists(taught.n_known, sum(taught.counts.values())))
+    tested = zip(taught.head.labels, score.classes.support, strict=True)
+    untested = [label for label, n_tested in tested if not round(float(n_tested))]
+    typer.echo(meaning_for_new_artists(taught.n_known, sum(taught.counts.values()), untested))
     if taught.curve:
         typer.echo("tracks a genre, at most  accuracy")
     for point in taught.curve:

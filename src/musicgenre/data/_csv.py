@@ -152,7 +152,8 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row per 
             next_step=f"{did_you_mean_path(path)}Make one with: musicgenre data index FOLDER",
         ) from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        index_it = "Make a manifest of it: musicgenre data index FOLDER" if path.is_dir() else ""
+        raise DataError(f"{path} cannot be read: {error.strerror}", next_step=index_it) from error
 
     if data.startswith(_UTF16_MARKS):
         raise DataError(f"{path} is UTF-16 text", valid="UTF-8", next_step="Save it as 'CSV UTF-8'")

@@ -89,14 +89,19 @@ def answering(head: GenreHead, score: Score) -> str:
     return f"{told}; confidence is off by {score.calibration_error:.3f}"
 
 
-def meaning_for_new_artists(n_known: int, n_tracks: int) -> str:
+def meaning_for_new_artists(n_known: int, n_tracks: int, untested: Sequence[str] = ()) -> str:
     """Say what a score means for artists that the head has never heard.
 
     Parameters
     ----------
     n_known, n_tracks : int
         Tracks whose artist is known, and all.
+    untested : sequence of str
+        Genres of which no track could be tested.
     """
+    if untested:
+        names = ", ".join(untested)
+        return f"nothing of {names} could be tested: the score does not tell what is named {names} that is not"
     if n_known == n_tracks:
         return "artists are kept apart: expect as much for an artist it has never heard"
     if n_known:

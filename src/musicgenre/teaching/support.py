@@ -57,7 +57,7 @@ def taught_support(
     n_right = sum(int(is_right.sum()) for is_right in right) / max(1, len(right))
     lost = f"at {RIGHT_ANSWERS_LOST:.0%} loss of right answers out of fold"
     fewest = FEWEST_RIGHT if known is None else FEWEST_FOR_RATIO
-    too_few = f"{TOO_FEW} ({n_right:.0f}, where {fewest} are needed): it cannot tell music unlike yours"
+    too_few = f"{TOO_FEW} ({n_right:.3g}, where {fewest} are needed): it cannot tell music unlike yours"
     if known is not None:
         support, has_ratio = support_on_musicnn(known, segments, heard, labels, folds, right)
         if has_ratio:
