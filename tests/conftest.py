@@ -36,6 +36,21 @@ def processes_start_quickly() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journal and memory of a library, and the cache, are the test's own."""
+    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Seven files of a small library: three without a genre."""
+    from tests.small_library import make_library
+
+    return make_library(tmp_path / "music")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with the real data (MUSICGENRE_TEST_DATA or ../shared/data); skips where it is absent."""

@@ -19,20 +19,10 @@ from musicgenre.library.journal import Journal, journal_path
 from musicgenre.library.undo import undo
 from musicgenre.library.write import Left, Wanted, WriteOptions, Written, settle_open, write_files
 from tests.limits import GUARD_S
-from tests.small_library import Ear, applied, contents, genres, make_library, planned, taken_back
+from tests.small_library import Ear, applied, contents, genres, planned, taken_back
 from tests.tagged_files import MAKERS, tagged
 
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    """Seven files: three without a genre."""
-    return make_library(tmp_path / "music")
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def test_a_plan_touches_nothing_and_an_undo_gives_every_byte_back(music: Path) -> None:

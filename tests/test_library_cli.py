@@ -12,20 +12,10 @@ from musicgenre.filetags.music_file import read_tags
 from musicgenre.library.journal import Journal
 from musicgenre.library.plan import read_plan
 from tests.cli import run
-from tests.small_library import Ear, contents, genres, make_library, planned
+from tests.small_library import Ear, contents, genres, planned
 from tests.tagged_files import tagged
 
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    """Seven files: three without a genre."""
-    return make_library(tmp_path / "music")
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def test_two_applies_at_once(music: Path, tmp_path: Path) -> None:

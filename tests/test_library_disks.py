@@ -27,11 +27,7 @@ from musicgenre.library.write import Left, Wanted, WriteOptions, Written, write_
 from tests.small_library import Ear, contents, make_library
 from tests.tagged_files import tagged
 
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @contextmanager

@@ -21,20 +21,10 @@ from musicgenre.library.playlists import write_lists, write_table
 from musicgenre.library.write import Wanted, WriteOptions, Written, write_files
 from musicgenre.listening.answer import Answer
 from musicgenre.models.wide import NamedGenre
-from tests.small_library import Ear, applied, make_library, planned, taken_back
+from tests.small_library import Ear, applied, planned, taken_back
 from tests.tagged_files import tagged
 
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    """Seven files: three without a genre."""
-    return make_library(tmp_path / "music")
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @pytest.mark.parametrize(

@@ -24,19 +24,10 @@ from musicgenre.library.plan import PlanRow, append_rows, mend_last_line, read_p
 from musicgenre.library.watch import Arrivals, PlanThatGrows, all_below, take_in_once, watch
 from tests.cli import COMMAND, run
 from tests.limits import GUARD_S
-from tests.small_library import Ear, contents, make_library
+from tests.small_library import Ear, contents
 from tests.tagged_files import tagged
 
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICGENRE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    return make_library(tmp_path / "music")
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 class Desk:

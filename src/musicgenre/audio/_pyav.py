@@ -426,9 +426,6 @@ class PyavReader:
 
     def _close(self) -> None:
         self._container.close()
-        self._close_view()
-
-    def _close_view(self) -> None:
         if self._view is not None:
             self._view.close()
             self._view = None

@@ -145,7 +145,9 @@ class SoundfileReader:
     def seek(self, frame: int) -> None:
         """Go to a frame; beyond the end means to the end."""
         start = min(frame, self._frames)
-        landing = self._landing(start)
+        landing = start
+        if self._file.format == "OGG":
+            landing = max(0, min(start, self._frames - _OGG_LAST_PAGE_FRAMES))
         if not landing <= self.position <= start:
             self._jump(landing)
         while self.position < start and len(self.read(min(start - self.position, 1 << 16))):
@@ -163,11 +165,6 @@ class SoundfileReader:
             self._file = soundfile.SoundFile(self._target(self._source))
             self.position = 0
 
-    def _landing(self, frame: int) -> int:
-        if self._file.format == "OGG":
-            return max(0, min(frame, self._frames - _OGG_LAST_PAGE_FRAMES))
-        return frame
-
     def read(self, n_frames: int) -> Float32:
         """Give the next frames, shape (n, channels)."""
         n_frames = max(0, min(n_frames, self._frames - self.position))
@@ -178,9 +175,6 @@ class SoundfileReader:
     def close(self) -> None:
         """Close libsndfile's handle."""
         self._file.close()
-        self._close_view()
-
-    def _close_view(self) -> None:
         if self._view is not None:
             self._view.close()
 

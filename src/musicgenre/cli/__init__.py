@@ -50,10 +50,8 @@ from musicgenre.cli import (
     teach,
     train,
 )
-from musicgenre.cli._terminal import say, say_interrupted
+from musicgenre.cli._terminal import INTERRUPTED, say, say_interrupted
 from musicgenre.errors import MusicgenreError, UsageError
-
-_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
 # As --help shows them: what a listener needs, then how a model comes about, in the order of the work.
 _PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
@@ -212,7 +210,7 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if presses or isinstance(error, KeyboardInterrupt):  # a package in C may turn Ctrl-C into an error of its own
             say_interrupted("interrupted")
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
         if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
             raise MemoryError("no thread could be started") from error  # where memory or processes are limited
         if not isinstance(error, OSError):

@@ -14,7 +14,7 @@ import typer
 
 from musicgenre._parallel import usable_cores
 from musicgenre._text import printable
-from musicgenre.cli._terminal import counting, say, say_interrupted
+from musicgenre.cli._terminal import INTERRUPTED, counting, say, say_interrupted
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from musicgenre.search.trial import TrialRunner
     from musicgenre.training.fit import Hardware, Launch
 
-_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 _OF_FILES = (".csv", ".json", ".jsonl", ".ndjson", ".npz", ".parquet", ".tsv", ".txt")
 
 
@@ -125,7 +124,7 @@ def hear_with_ray(
             )
     except KeyboardInterrupt:
         say_interrupted(f"interrupted: what is in {printable(place)} is whole; go on with --resume")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
 
     failures = (*gathered.failures, *report.failures)
     for failure in failures:

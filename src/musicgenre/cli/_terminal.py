@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+INTERRUPTED = 130  # exit code: what shells report for a process that Ctrl-C ended
+
 _REDRAW_S = 0.1
 _NOTE_EVERY_S = 30.0
 _COLUMNS = 100  # where nobody tells

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from musicgenre.listening.classifier import Classifier
     from musicgenre.listening.results import FileFormat, Format, ResultFile
 
-_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 _OUTPUT_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", "")  # of --output without --format; none means JSON lines
 
 
@@ -151,7 +150,7 @@ def classify(
     """
     from musicgenre.audio import decoding_apart
     from musicgenre.cli._table import Table
-    from musicgenre.cli._terminal import counting, say, say_interrupted
+    from musicgenre.cli._terminal import INTERRUPTED, counting, say, say_interrupted
     from musicgenre.listening.batch import Failure, hear_many, plan_threads
     from musicgenre.listening.paths import gather_paths
 
@@ -206,7 +205,7 @@ def classify(
     except KeyboardInterrupt:
         hint = "" if output is None else f": {output} is valid so far; go on with --resume"
         say_interrupted(f"interrupted after {tally.n_done} of {len(missing)} tracks{hint}")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
 
     for failure in tally.failures:
         say(f"failed: {printable(failure.error)}")

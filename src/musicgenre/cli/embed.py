@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from musicgenre.embedding.embed import EmbedReport
     from musicgenre.listening.batch import Failure
 
-_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
-
 
 class SummaryFormat(StrEnum):
     """How the summary is printed."""
@@ -99,7 +97,7 @@ def embed(
     from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting
     from musicgenre._text import printable
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._terminal import counting, say_interrupted
+    from musicgenre.cli._terminal import INTERRUPTED, counting, say_interrupted
     from musicgenre.embedding.embed import Embedder, embed_tracks
     from musicgenre.embedding.file import check_output
     from musicgenre.listening.batch import plan_threads
@@ -141,7 +139,7 @@ def embed(
     except KeyboardInterrupt:
         hint = f": {output} is valid so far; go on with --resume" if output.exists() else ""
         say_interrupted(f"interrupted{hint}")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
 
     failures = (*wanted.failures, *report.failures)
     _tell_outcome(report, failures, quiet=quiet)

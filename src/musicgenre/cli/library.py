@@ -44,7 +44,6 @@ app = typer.Typer(
     help="Write genres into your music files, and take them back: plan, show, apply, undo.", no_args_is_help=True
 )
 _MOST_LISTED = 50  # failures
-_INTERRUPTED = 130  # what shells report for a process that Ctrl-C ended
 
 
 class PolicyName(Enum):
@@ -115,7 +114,7 @@ def plan(
     """
     from musicgenre._outputs import refuse_overwriting
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._terminal import counting_several, say_interrupted
+    from musicgenre.cli._terminal import INTERRUPTED, counting_several, say_interrupted
     from musicgenre.library.genre_map import GenreMap, read_map
     from musicgenre.library.journal import Journal
     from musicgenre.library.make_plan import PlanOptions, make_plan
@@ -168,7 +167,7 @@ def plan(
                 write_plan(rows, output, overwrite=resume or overwrite)
     except KeyboardInterrupt:
         say_interrupted("interrupted: what was heard is remembered; the same command goes on from there")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
 
     if show_it:
         _show_rows(rows, unsure=False)
@@ -232,7 +231,7 @@ def apply(
     A file that changed since the plan was made is left alone and named. Exit code: 0 all fine, 1 some files were left,
     2 misuse.
     """
-    from musicgenre.cli._terminal import counting, say, say_interrupted
+    from musicgenre.cli._terminal import INTERRUPTED, counting, say, say_interrupted
     from musicgenre.library.journal import Journal
     from musicgenre.library.plan import read_plan
     from musicgenre.library.write import Wanted, WriteOptions, Written, locked, settle_open, write_files
@@ -268,7 +267,7 @@ def apply(
         except KeyboardInterrupt:
             settle_open(journal)
             say_interrupted("interrupted: every file is as it was or as planned; the same command goes on")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     if not quiet and any(isinstance(outcome, Written) for outcome in outcomes):
         say("to take it back: musicgenre library undo --last")
     raise typer.Exit(_report(outcomes, "written"))
@@ -292,7 +291,7 @@ def undo(
     Where other tags were changed since, only the genre goes back; where the genre itself was changed, it stays.
     An undo is a run of its own and can be taken back.
     """
-    from musicgenre.cli._terminal import counting, say_interrupted
+    from musicgenre.cli._terminal import INTERRUPTED, counting, say_interrupted
     from musicgenre.library.journal import Journal
     from musicgenre.library.undo import undo as take_back
     from musicgenre.library.write import WriteOptions, locked, settle_open
@@ -329,7 +328,7 @@ def undo(
         except KeyboardInterrupt:
             settle_open(journal)
             say_interrupted("interrupted: every file is whole; the same command goes on")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     raise typer.Exit(_report(outcomes, "written again" if is_again else "given back"))
 
 
