@@ -68,6 +68,7 @@ from musicgenre.data.store import PartView  # noqa: E402
 from musicgenre.models.registry import create_model  # noqa: E402
 from musicgenre.runs.folder import RunFolder  # noqa: E402
 from musicgenre.training.batches import Examples, Shuffled  # noqa: E402
+from musicgenre.training.bookkeeper import Watch  # noqa: E402
 from musicgenre.training.datamodule import StoreDataModule  # noqa: E402
 from musicgenre.training.fit import Hardware, fit_network  # noqa: E402
 from musicgenre.training.inputs import Normalise  # noqa: E402
@@ -121,7 +122,12 @@ def ours(case: Case, parts: Parts, start: dict[str, torch.Tensor], folder: Path)
     run = RunFolder(folder)
     run.logs.mkdir(parents=True)
     data = StoreDataModule(parts, Normalise("none", len(case.shape)), settings)
-    fit_network(network, data, run, Hardware(), progress=lambda done, total: marks.append(time.process_time()))
+    watch = Watch(
+        epochs=lambda done, total: marks.append(time.process_time()),
+        batches=lambda done, total: None,
+        scores=lambda line: None,
+    )
+    fit_network(network, data, run, Hardware(), watch=watch)
     return run.read_metrics("train_loss"), np.diff(marks).tolist()
 
 

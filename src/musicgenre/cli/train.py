@@ -26,8 +26,20 @@ def train(
         Path | None, typer.Option("--output", help="The run folder; default runs/RECIPE, with a number if it exists.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with --output: finished runs are kept, others continued.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with --output: interrupted runs go on, finished ones are kept, or go on to "
+            "--set training.epochs=N where that is more than they have.",
+        ),
     ] = False,
+    keep_state: Annotated[
+        bool,
+        typer.Option(
+            "--keep-state/--no-keep-state",
+            help="Keep what a finished run needs to get more epochs; some three times the size of its weights.",
+        ),
+    ] = True,
     accelerator: Annotated[str, typer.Option("--accelerator", help="cpu, gpu, mps or auto.")] = "cpu",
     devices: Annotated[int, typer.Option("--devices", min=1, max=64, help="How many of them train together.")] = 1,
     precision: Annotated[str, typer.Option("--precision", help="32-true, bf16-mixed, 16-mixed ...")] = "32-true",
@@ -88,6 +100,7 @@ def train(
             seeds=seeds,
             folds=folds,
             resume=resume,
+            keep_state=keep_state,
             hardware=hardware,
             store=store,
             jobs=jobs or usable_cores(),
@@ -97,6 +110,14 @@ def train(
             launch=launch,
         )
 
+    skipped = _tell_results(folder)
+    typer.echo(folder)
+    raise typer.Exit(1 if skipped else 0)
+
+
+def _tell_results(folder: Path) -> dict[str, str]:
+    """Write the reports of what was trained and tell their headlines; return skipped tracks with the reason."""
+    from musicgenre.cli._options import report_line
     from musicgenre.evaluation.study import write_reports
     from musicgenre.runs.folder import read_description
 
@@ -112,6 +133,4 @@ def train(
             skipped[skip["track_id"]] = skip["reason"]
     for track_id, reason in skipped.items():
         report_line(f"failed: {track_id} was skipped: {reason}")
-
-    typer.echo(folder)
-    raise typer.Exit(1 if skipped else 0)
+    return skipped

@@ -398,7 +398,6 @@ def _common(
     for run in runs:
         if columns := run.curves():
             curves.append(Curve(run.curve_name, columns, run.best_epoch))
-
     return {
         "name": name,
         "recipe": first.recipe,
@@ -413,7 +412,22 @@ def _common(
         "n_folds": len({run.fold for run in runs}),
         "parameter_count": first.parameter_count,
         "curves": tuple(curves),
+        "continued": _continued_in_words(runs),
     }
+
+
+def _continued_in_words(runs: Sequence[Run]) -> tuple[str, ...]:
+    """How finished runs were given more epochs: what changed, and on which day; said once of all that were alike."""
+    told: Counter[str] = Counter()
+    for run in runs:
+        for entry in run.continued:
+            changes = ", ".join(f"{name} {before} to {now}" for name, (before, now) in entry["settings"].items())
+            told[
+                f"from epoch {entry['from_epoch']} to {entry['to_epoch']} on {entry['started'][:10]} ({changes})"
+            ] += 1
+    if len(runs) == 1:
+        return tuple(told)
+    return tuple(f"{n} of {len(runs)} runs, {words}" for words, n in told.items())
 
 
 def _manifests(runs: Sequence[Run]) -> list[Manifest]:

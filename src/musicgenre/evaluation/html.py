@@ -94,6 +94,7 @@ def _label_sections(report: LabelReport) -> list[str]:
         rows.append(("Parameters", f"{report.parameter_count:,d}"))
     if report.members:
         rows.append(("Members", ", ".join(report.members)))
+    rows += [("Continued", words) for words in report.continued]
 
     seeds = ""
     if len(report.seeds) > 1:

@@ -70,6 +70,8 @@ class Report(ABC):
         Parameters of the model.
     curves : tuple of Curve
         Learning curves, one entry per run.
+    continued : tuple of str
+        How runs were given more epochs after they were finished, in words.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Report(ABC):
     n_folds: int
     parameter_count: int | None
     curves: tuple[Curve, ...] = ()
+    continued: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -283,7 +286,7 @@ class LabelReport(Report):
             rows.append(("parameters", f"{self.parameter_count:,d}"))
         if self.members:
             rows.append(("members", ", ".join(self.members)))
-        return rows
+        return [*rows, *(("continued", words) for words in self.continued)]
 
     def tables(self) -> list[list[str]]:
         """Scores of the classes, and the confusion matrix, as lines."""
@@ -475,7 +478,7 @@ class TagReport(Report):
         rows.append((what, f"{decided.accuracy:.4f}; never naming any tag: {decided.zeros_accuracy:.4f}"))
         if self.parameter_count is not None:
             rows.append(("parameters", f"{self.parameter_count:,d}"))
-        return rows
+        return [*rows, *(("continued", words) for words in self.continued)]
 
     def tables(self) -> list[list[str]]:
         """Scores of the tags, as lines."""

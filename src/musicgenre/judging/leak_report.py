@@ -222,6 +222,7 @@ def leak_report(
                 seeds=seeds,
                 folds=n_folds,
                 resume=resume and (output / protocol).is_dir(),
+                keep_state=False,
                 jobs=jobs,
                 report=report,
                 progress=progress,

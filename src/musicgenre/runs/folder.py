@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from musicgenre._files import write_text_atomic, writing_result
 from musicgenre._json import pretty_json, read_versioned_json
 from musicgenre._locks import LOCK_NAME
-from musicgenre._text import did_you_mean_path, printable
+from musicgenre._text import did_you_mean_path, printable, short_repr
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError, UsageError
@@ -45,6 +45,9 @@ FORMAT_VERSION = 1
 """Newest format of run.json, group.json and study.json."""
 
 RUN_FILE, GROUP_FILE, STUDY_FILE = "run.json", "group.json", "study.json"
+
+CONTINUATION = "continuation"
+"""Folder in a finished run, in which more epochs are trained; it goes when they take their place."""
 
 METRICS = (
     "epoch",
@@ -118,7 +121,6 @@ class RunFolder:
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Mark the run as whole."""
         self.describe({**read_description(self.folder), **facts, "status": _FINISHED, "finished": timestamp()})
-        self.resume_state.unlink(missing_ok=True)  # last: who is stopped in between does not train all over again
 
     def stop(self, status: str, reason: str) -> None:
         """Mark the run as failed or interrupted."""
@@ -241,6 +243,11 @@ class Run:
     def best_epoch(self) -> int | None:
         """Number of the epoch, from 0, whose weights were kept; None where a single fit left none to choose."""
         return self.info["best_epoch"] if self.info.get("epochs", 0) > 1 else None
+
+    @property
+    def continued(self) -> tuple[Mapping[str, Any], ...]:
+        """How it was given more epochs after it was finished: `from_epoch`, `to_epoch` and so on, oldest first."""
+        return tuple(continuations_of(self.folder, self.info))
 
     @property
     def chose_weights(self) -> bool:
@@ -398,6 +405,22 @@ def read_description(folder: Path) -> dict[str, Any]:
             next_step=f"{near}Give the folder that 'musicgenre train' printed",
         )
     return _read(path)
+
+
+def continuations_of(folder: Path, info: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Entries of `continued` in a `run.json`, oldest first; see `musicgenre.training.continuing`.
+
+    Raises
+    ------
+    RunError
+        They are damaged.
+    """
+    entries = info.get("continued", [])
+    if not _are_continuations(entries):
+        raise RunError(
+            f"{folder / RUN_FILE} is damaged: it says continued={short_repr(entries)}", next_step=_TRAIN_AGAIN
+        )
+    return [dict(entry) for entry in entries]
 
 
 def write_group(folder: Path, children: Sequence[str], facts: Mapping[str, Any]) -> None:
@@ -581,6 +604,18 @@ def _are_skips(value: object) -> bool:
     )
 
 
+def _are_continuations(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, dict)
+        and _is_count(entry.get("from_epoch"))
+        and _is_count(entry.get("to_epoch"))
+        and isinstance(entry.get("started"), str)
+        and isinstance(entry.get("settings"), dict)
+        and all(isinstance(change, list) and len(change) == 2 for change in entry["settings"].values())
+        for entry in value
+    )
+
+
 def _is_ensemble(value: object) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("how"), str):
         return False
@@ -607,6 +642,7 @@ _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "parameters": (_is_count_or_none, "a whole number from 0 on, or null"),
     "task": (lambda value: value in ("single_label", "multi_label"), "single_label or multi_label"),
     "skipped": (_are_skips, "a list of tracks with their track_id"),
+    "continued": (_are_continuations, "a list of continuations, each with from_epoch, to_epoch, started and settings"),
     "ensemble": (_is_ensemble, "how, members with their folders, and numbers for weights"),
 }
 """What a key of `run.json` must hold, and the words for it."""

@@ -144,6 +144,7 @@ def run_trial(job: TrialJob, judge: Judge) -> TrialResult:
             output=job.folder,
             folds=job.folds if by_folds else 0,
             resume=job.folder.is_dir(),
+            keep_state=False,  # the winner is trained anew
             hardware=job.hardware,
             has_test=by_folds,
             progress=epoch_ended,

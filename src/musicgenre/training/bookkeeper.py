@@ -137,8 +137,9 @@ class Bookkeeper(L.Callback):
         if trainer.logger is not None:
             trainer.logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, epoch)
 
-        # last: a state to resume from must not know more than the files beside it
-        self._save_state(trainer)
+        # last: a state to resume from must not know more than the files beside it; with that of the end, more epochs
+        # can be added once the run is finished
+        self._save_state(trainer, is_last=trainer.should_stop or epoch + 1 >= self.settings.epochs)
         if self.watch is not None:
             self.watch.scores(self._in_words(row))
             self.watch.epochs(epoch + 1, self.settings.epochs)
@@ -177,10 +178,10 @@ class Bookkeeper(L.Callback):
             f"best {words_of(monitor)} {best:.3f} at {self.best_epoch + 1}"
         )
 
-    def _save_state(self, trainer: L.Trainer) -> None:
-        """Write the state to resume from, if the last one is old enough."""
+    def _save_state(self, trainer: L.Trainer, *, is_last: bool = False) -> None:
+        """Write the state to resume from, if the last one is old enough or no other comes."""
         # all processes gather what is saved and wait for each other there: the first one's clock decides for all
-        if not trainer.strategy.broadcast(time.monotonic() - self._saved >= RESUME_EVERY_S):
+        if not trainer.strategy.broadcast(is_last or time.monotonic() - self._saved >= RESUME_EVERY_S):
             return
 
         path = self.folder.resume_state

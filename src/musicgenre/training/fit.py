@@ -165,7 +165,7 @@ def fit_network(
     folder: RunFolder,
     hardware: Hardware,
     *,
-    resume: bool = False,
+    state: Path | None = None,
     watch: Watch | None = None,
     launch: Launch = train_here,
 ) -> dict[str, Any]:
@@ -181,8 +181,8 @@ def fit_network(
         Where curves, weights and the state to resume from go.
     hardware : Hardware
         Where it is trained.
-    resume : bool
-        Go on from the state that lies in the folder, if there is one.
+    state : Path, optional
+        What to go on from, if there is such a file.
     watch : Watch, optional
         Who is told how it goes.
     launch : callable
@@ -214,9 +214,8 @@ def fit_network(
             class_weights = balanced_weights(torch.from_numpy(train.labels), data.parts.n_classes)
         module = SingleLabelModule(network, settings, class_weights)
 
-    state = None
-    if resume and folder.resume_state.is_file():
-        state = folder.resume_state
+    if state is not None and not state.is_file():
+        state = None
     try:
         launch(Fitting(module, data, folder, hardware, state, watch))
     except torch.OutOfMemoryError as error:

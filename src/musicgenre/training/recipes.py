@@ -25,6 +25,9 @@ with needing("reading recipes", "train"):  # the light install has neither
 _MOST_GENERATIONS = 20
 _MOST_DOTS = 20  # in the key of a setting
 
+_ABSENT = object()
+"""Stands for a setting that a recipe does not have."""
+
 _WORDS = ("summary", "systems", "notes")
 """What a recipe says to people, and no training reads."""
 
@@ -293,16 +296,28 @@ class Recipe(_Section):
 
     def trains_like(self, text: str) -> bool:
         """Whether `as_yaml` once gave this text, but for words no training reads: summary, notes, row codes."""
+        return self.changes_since(text) == {}
+
+    def changes_since(self, text: str) -> dict[str, tuple[Any, Any]] | None:
+        """Settings that differ from those of which `as_yaml` once gave this text: dotted name to (before, now).
+
+        What is not there is None. Words that no training reads are passed over: a run must go on with `--resume` after
+        somebody has mended a summary. None where the text is no recipe.
+        """
         try:
             written = parsed_yaml(text)
         except ValueError:
-            return False
+            return None
         if not isinstance(written, dict):
-            return False
+            return None
 
-        # a run must go on with --resume after somebody has mended a summary
-        own = self.model_dump(mode="json", exclude={"name", *_WORDS})
-        return {key: value for key, value in written.items() if key not in _WORDS} == own
+        before = _settings_by_name(written)
+        now = _settings_by_name(self.model_dump(mode="json", exclude={"name"}))
+        changes = {}
+        for name in dict.fromkeys((*before, *now)):
+            if name.partition(".")[0] not in _WORDS and before.get(name, _ABSENT) != now.get(name, _ABSENT):
+                changes[name] = (before.get(name), now.get(name))
+        return changes
 
 
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), *, report: Report = lambda text: None) -> Recipe:
@@ -469,6 +484,17 @@ def _with_settings(plain: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -
             nested = {step: nested}
         changed = _merge(changed, nested)
     return changed
+
+
+def _settings_by_name(plain: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
+    """Single values of a recipe by their dotted names; an empty mapping has none."""
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            found |= _settings_by_name(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found
 
 
 def _recipe_error(error: ValidationError, name: str) -> RecipeError:

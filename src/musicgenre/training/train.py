@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from musicgenre._files import room_advice
+from musicgenre._files import room_advice, writing_to
 from musicgenre._locks import folder_lock
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
@@ -23,6 +23,7 @@ from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.runs.folder import RunFolder, check_output, output_folder, versions, write_group, write_study
 from musicgenre.training.bookkeeper import Watch, words_of
+from musicgenre.training.continuing import Continuation, check_changes, continuation_of, take_place
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, Launch, fit_classical, fit_network, probabilities, train_here
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
@@ -51,6 +52,7 @@ def train(
     seeds: int = 1,
     folds: int = 0,
     resume: bool = False,
+    keep_state: bool = True,
     hardware: Hardware | None = None,
     store: Path | None = None,
     jobs: int = 1,
@@ -78,7 +80,10 @@ def train(
     folds : int
         Folds of a cross-validation; 0: one split.
     resume : bool
-        Go on with what is in `output`: finished runs are kept, interrupted ones continued.
+        Go on with what is in `output`: interrupted runs go on, finished ones are kept, or get more epochs where the
+        recipe has more now; see `musicgenre.training.continuing`.
+    keep_state : bool
+        Whether a network's finished run keeps what it takes to give it more epochs: three times its weights with Adam.
     hardware : Hardware, optional
         One CPU by default.
     store : Path, optional
@@ -118,19 +123,23 @@ def train(
     chosen = check_request(
         recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, store=store, report=report
     )
-    # the command that repeats this, without the folders of this machine
-    path = data.path if isinstance(data, Manifest) else data
-    words = ["musicgenre", "train", chosen.name, "--data", PurePath(path).name if path else "MANIFEST"]
-    for override in overrides:
-        words += ["--set", override]
-    if seeds > 1:
-        words += ["--seeds", str(seeds)]
-    if folds:
-        words += ["--folds", str(folds)]
-
-    command, hardware = shlex.join(words), hardware or Hardware()
+    hardware = hardware or Hardware()
+    command = _command(chosen.name, data, overrides, seeds, folds)
     session = _Session(
-        command, seeds, folds, resume, hardware, store, jobs, has_test, report, progress, scores, on_run, launch
+        command,
+        seeds,
+        folds,
+        resume,
+        keep_state,
+        hardware,
+        store,
+        jobs,
+        has_test,
+        report,
+        progress,
+        scores,
+        on_run,
+        launch,
     )
     folder = output or Path("runs") / chosen.name
     try:
@@ -154,6 +163,7 @@ class _Session:
     seeds: int
     folds: int
     resume: bool
+    keep_state: bool
     hardware: Hardware
     store: Path | None
     jobs: int
@@ -232,21 +242,32 @@ class _Session:
         recipe = material.recipe.model_copy(update={"training": training})
         manifest, parts = material.round(fold)
 
+        going_on, work = None, folder
         if folder.status is not None:
-            _check_same(folder, recipe, manifest)
-            if folder.status == "finished":
-                folder.resume_state.unlink(missing_ok=True)  # a kill may have left it
-                self.report(f"{path} is finished already")
-                self.on_run(path)
+            with writing_to(path):
+                take_place(folder)  # of what a kill left half done
+            _check_tracks(folder, manifest)
+            if folder.status != "finished":
+                check_changes(folder, recipe)
+            elif (going_on := continuation_of(folder, recipe, self.report)) is None:
+                self._end(folder, f"{path} is finished already")
                 return
 
+        if going_on is not None:
+            work = going_on.folder
+            with writing_to(path):
+                going_on.begin()
+            self.report(
+                f"{path} goes on from epoch {going_on.from_epoch} to {going_on.epochs}; "
+                "until that has ended it stays as it is"
+            )
         try:
             # the caller's own random numbers go on afterwards as if nothing had been trained
             with torch.random.fork_rng(devices=self.hardware.generators()):
                 torch.manual_seed(recipe.training.seed)
-                self._fill_folder(folder, material, recipe, manifest, parts, fold)
+                self._fill_folder(work, material, recipe, manifest, parts, fold, going_on)
         except MusicgenreError as error:
-            folder.stop("failed", str(error))
+            work.stop("failed", str(error))
             raise
         except OSError as error:  # a full disk, most often: what was whole before still is
             problem = RunError(
@@ -254,13 +275,22 @@ class _Session:
                 next_step=f"{room_advice(error) or 'Mend that'}, then go on with --output {path} --resume",
             )
             with suppress(OSError):  # the reason may find no room either
-                folder.stop("failed", str(problem))
+                work.stop("failed", str(problem))
             raise problem from error
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning ends with SystemExit where it is interrupted
-            folder.stop("interrupted", type(error).__name__)
+            work.stop("interrupted", type(error).__name__)
             raise KeyboardInterrupt from error
-        self.report(f"wrote {path}")
-        self.on_run(path)
+
+        with writing_to(path):
+            take_place(folder)
+        self._end(folder, f"wrote {path}")
+
+    def _end(self, folder: RunFolder, told: str) -> None:
+        """Tell that a run is whole, and drop what only more epochs would need where that is not wanted."""
+        if not self.keep_state:  # last: who is stopped in between does not train all over again
+            folder.resume_state.unlink(missing_ok=True)
+        self.report(told)
+        self.on_run(folder.folder)
 
     def _fill_folder(
         self,
@@ -270,6 +300,7 @@ class _Session:
         manifest: Manifest,
         parts: Parts,
         fold: int | None,
+        going_on: Continuation | None,
     ) -> None:
         """Make the model, fit it, and write what it says of the validation and the test part."""
         shape = material.representation.shape()
@@ -283,6 +314,9 @@ class _Session:
 
         facts = _facts(material, recipe, parts, network, fold)
         facts |= {"hardware": asdict(self.hardware), "command": self.command}
+        state = folder.resume_state if self.resume else None
+        if going_on is not None:
+            facts, state = going_on.described(facts), going_on.state
         folder.begin(facts, recipe.as_yaml(), normalise.as_dict())
         write_manifest(manifest, folder.manifest)
 
@@ -310,9 +344,7 @@ class _Session:
                     batches=partial(self.progress, "  within the epoch"),
                     scores=self.scores,
                 )
-            found = fit_network(
-                network, data, folder, self.hardware, resume=self.resume, watch=watch, launch=self.launch
-            )
+            found = fit_network(network, data, folder, self.hardware, state=state, watch=watch, launch=self.launch)
             self.report(_end_in_words(folder, recipe, found))
 
         for name, part in (("validation", parts.validation), ("test", parts.test)):
@@ -320,7 +352,22 @@ class _Session:
                 continue
             scores = probabilities(network, normalise, part, device, facts["activation"])
             folder.write_predictions(name, part, scores)
+        if going_on is not None:
+            found = going_on.found(found)
         folder.finish(found)
+
+
+def _command(recipe: str, data: Manifest | Path | str, overrides: Sequence[str], seeds: int, folds: int) -> str:
+    """The command that repeats a training, without the folders of this machine."""
+    path = data.path if isinstance(data, Manifest) else data
+    words = ["musicgenre", "train", recipe, "--data", PurePath(path).name if path else "MANIFEST"]
+    for override in overrides:
+        words += ["--set", override]
+    if seeds > 1:
+        words += ["--seeds", str(seeds)]
+    if folds:
+        words += ["--folds", str(folds)]
+    return shlex.join(words)
 
 
 def _end_in_words(folder: RunFolder, recipe: Recipe, found: Mapping[str, Any]) -> str:
@@ -336,14 +383,8 @@ def _end_in_words(folder: RunFolder, recipe: Recipe, found: Mapping[str, Any]) -
     return f"{folder.folder.name}: {text}"
 
 
-def _check_same(folder: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
-    """Refuse to go on with a run that was begun with something else."""
-    if not folder.recipe.is_file() or not recipe.trains_like(folder.recipe.read_text(encoding="utf-8")):
-        raise RunError(
-            f"{folder.folder} was begun with another recipe or other settings",
-            next_step="Resume it with the same, or give another --output",
-        )
-
+def _check_tracks(folder: RunFolder, manifest: Manifest) -> None:
+    """Refuse to go on with a run that was begun with other tracks."""
     if not folder.manifest.is_file():  # stopped before it was written: nothing was trained yet
         return
     begun = {(track.track_id, track.split) for track in read_manifest(folder.manifest).tracks}

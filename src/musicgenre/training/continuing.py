@@ -1,0 +1,259 @@
+"""More epochs for a finished run: it goes on beside itself, and what comes of it takes its place when all is done.
+
+A finished run keeps the state that it ended with (`resume.ckpt`). A continuation trains in a run folder of its own
+within the run, `continuation/`: until that has ended, the finished run stays whole and is what all commands read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from musicgenre._files import replacing
+from musicgenre.errors import RunError, UsageError
+from musicgenre.models.registry import model_entry
+from musicgenre.runs.folder import (
+    CONTINUATION,
+    RUN_FILE,
+    RunFolder,
+    continuations_of,
+    open_run,
+    read_description,
+    timestamp,
+)
+from musicgenre.training.recipe_names import Report
+from musicgenre.training.recipes import Recipe
+
+_MAY_CHANGE = ("training.epochs", "training.patience")
+"""Settings that tell when a training ends and nothing else: no learning rate, and no draw, depends on them."""
+
+_GONE_ON_WITH = "of a finished run training.epochs and training.patience may change, and nothing else"
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A finished run that gets more epochs.
+
+    Attributes
+    ----------
+    run : RunFolder
+        The finished one.
+    changes : mapping of str to (Any, Any)
+        Settings that change, by their dotted names: before, and now.
+    from_epoch, epochs : int
+        How many epochs it has, and how many it shall have, these included.
+    """
+
+    run: RunFolder
+    changes: Mapping[str, tuple[Any, Any]]
+    from_epoch: int
+    epochs: int
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where it trains."""
+        return RunFolder(self.run.folder / CONTINUATION)
+
+    @property
+    def state(self) -> Path:
+        """What it goes on from: its own last state where it was interrupted, else the one that the run ended with."""
+        own = self.folder.resume_state
+        return own if own.is_file() else self.run.resume_state
+
+    def begin(self) -> None:
+        """Lay the best weights so far beside it: they stay the best where no later epoch is better."""
+        folder = self.folder
+        if folder.description.is_file():
+            return
+        folder.folder.mkdir(exist_ok=True)
+        with replacing(folder.weights) as temporary:
+            shutil.copyfile(self.run.weights, temporary)
+
+    def described(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What `run.json` says of it: the run as it was begun, and all its continuations.
+
+        Parameters
+        ----------
+        facts : mapping
+            What it would say of a training that begins now.
+        """
+        before, started = read_description(self.run.folder), timestamp()
+        if self.folder.description.is_file():  # it was interrupted
+            for begun in continuations_of(self.folder.folder, read_description(self.folder.folder))[-1:]:
+                started = begun["started"]
+        entry = {
+            "from_epoch": self.from_epoch,
+            "to_epoch": self.epochs,
+            "started": started,
+            "settings": {name: list(values) for name, values in self.changes.items()},
+            "versions": facts["versions"],
+            "hardware": facts["hardware"],
+        }
+        kept = {name: before[name] for name in ("versions", "hardware") if name in before}
+        return {**facts, **kept, "continued": [*before.get("continued", ()), entry]}
+
+    def found(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """What `run.json` says when it has ended.
+
+        Parameters
+        ----------
+        found : mapping
+            What the training found: `epochs` and so on, all epochs of the run counted.
+        """
+        continued = continuations_of(self.folder.folder, read_description(self.folder.folder))
+        continued[-1] |= {"to_epoch": found["epochs"], "finished": timestamp()}
+        return {**found, "continued": continued, "started": read_description(self.run.folder)["started"]}
+
+
+def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuation | None:
+    """Say how a finished run goes on with a recipe.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The finished one.
+    recipe : Recipe
+        What is asked for now.
+    report : callable
+        Takes a line where there is nothing to do, and yet something to say.
+
+    Returns
+    -------
+    Continuation or None
+        None where the run is what the recipe asks for.
+
+    Raises
+    ------
+    RunError
+        Other settings changed than those that may, or the run has kept no state to go on from.
+    UsageError
+        It has as many epochs already, another continuation of it is unfinished, or its model has no epochs.
+    """
+    path, goes_on = run.folder, RunFolder(run.folder / CONTINUATION)
+    changes = check_changes(run, recipe, _MAY_CHANGE)
+    if not changes:
+        if goes_on.description.is_file():
+            report(
+                f"{path} was to be continued, which is unfinished: {_options_of(goes_on)} goes on with that; "
+                f"to give it up, delete {goes_on.folder}"
+            )
+        return None
+
+    if goes_on.description.is_file() and not recipe.trains_like(goes_on.recipe.read_text(encoding="utf-8")):
+        raise UsageError(
+            f"another continuation of {path} is unfinished",
+            next_step=f"Go on with it by {_options_of(goes_on)}, or delete {goes_on.folder} to give it up",
+        )
+
+    if not model_entry(recipe.model.name).has_epochs:
+        raise UsageError(
+            f"the model of {path} is fitted in one go and has no epochs", next_step="Leave training.epochs out"
+        )
+    epochs, best = _epochs_of(path)
+    wanted, patience = recipe.training.epochs, recipe.training.patience
+    if wanted < epochs:
+        raise UsageError(
+            f"{path} has {epochs} epochs already, more than training.epochs={wanted}", valid=f"more than {epochs}"
+        )
+    if wanted == epochs:
+        report(f"{path} has all its {epochs} epochs; --set training.epochs= with more of them goes on")
+        return None
+    if patience is not None and epochs - best >= patience:
+        report(
+            f"{path} ended at epoch {epochs} by training.patience={patience} (best: {best}), and would with "
+            f"training.epochs={wanted} too; --set training.patience={epochs - best + patience} waits longer"
+        )
+        return None
+
+    going_on = Continuation(run, changes, epochs, wanted)
+    if not going_on.state.is_file():
+        raise RunError(
+            f"{path} has kept no state to go on from ({run.resume_state.name})",
+            valid="a run that was trained with this version, without --no-keep-state",
+            next_step=f"Train anew with the same command, another --output and without --resume: "
+            f"that gives all {wanted} epochs, and the run stays as it is",
+        )
+    return going_on
+
+
+def check_changes(run: RunFolder, recipe: Recipe, may_change: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
+    """Refuse to go on with a run that was begun with something else.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run.
+    recipe : Recipe
+        What is asked for now.
+    may_change : tuple of str
+        Dotted names of settings that may differ.
+
+    Returns
+    -------
+    dict of str to (Any, Any)
+        Those that do: before, and now.
+
+    Raises
+    ------
+    RunError
+        Another setting differs; it is named.
+    """
+    changes = None
+    if run.recipe.is_file():
+        changes = recipe.changes_since(run.recipe.read_text(encoding="utf-8"))
+    if changes is None:
+        raise RunError(
+            f"{run.folder} was begun with another recipe or other settings: {run.recipe.name} is missing or damaged",
+            next_step="Train anew, with another --output",
+        )
+
+    for name, (before, now) in changes.items():
+        if name in may_change:
+            continue
+        next_step = "Resume it with the same, or give another --output"
+        if name in _MAY_CHANGE:
+            next_step = f"Resume it with {name}={before}: once it is finished it can be given more epochs"
+        raise RunError(
+            f"{run.folder} was begun with another recipe or other settings: {name} was {before!r}, and is {now!r}",
+            valid=_GONE_ON_WITH if may_change else "",
+            next_step=next_step,
+        )
+    return changes
+
+
+def take_place(run: RunFolder) -> None:
+    """Let a continuation take the place of the run if it has ended: all of it, or what a kill left to do."""
+    done = RunFolder(run.folder / CONTINUATION)
+    if done.status != "finished":
+        return
+
+    # from here on until the end nobody takes the run for whole: its files are of two trainings
+    facts = read_description(done.folder)
+    del facts["format_version"]
+    run.describe({**facts, "status": "running"})
+    for path in sorted(done.folder.rglob("*")):
+        place = run.folder / path.relative_to(done.folder)
+        if path.is_file() and path.name != RUN_FILE:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+    run.describe(facts)
+    shutil.rmtree(done.folder)
+
+
+def _epochs_of(path: Path) -> tuple[int, int]:
+    """How many epochs a finished run has, and its best one, counted from 1."""
+    info = open_run(path).info
+    epochs, best = info.get("epochs"), info.get("best_epoch")
+    if epochs is None or best is None:
+        raise RunError(f"{path / RUN_FILE} is damaged: it does not tell its epochs", next_step="Train this run again")
+    return epochs, best + 1
+
+
+def _options_of(folder: RunFolder) -> str:
+    """The options that ask for a continuation that was begun."""
+    begun = continuations_of(folder.folder, read_description(folder.folder))
+    changed = begun[-1]["settings"].items() if begun else ()
+    return " ".join(f"--set {name}={'null' if now is None else now}" for name, (_, now) in changed)
