@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -69,6 +70,14 @@ MISUSE = {
     "train mfcc-cnn --data none.csv --resume": "nothing to resume",
     "train mfcc-cnn --data none.csv --set model.name=mffc-cnn": "Nearest: 'mfcc-cnn'",
     "train mfcc-cnn --data none.csv --set representation.name=mfc": "Nearest: 'mfcc'",
+    "train vggish-tagger --data labels.csv": "every track of the manifest has one label",
+    "train mfcc-cnn --data tags.csv --set data.labels=[]": "12 tracks of the manifest have tags and no label",
+    "train mfcc-cnn --data labels.csv --set data.labels=[jazz,polka]": "polka",
+    "train mfcc-cnn --data labels.csv --set data.labels=[] --set protocol.name=artist": "group",
+    "train mfcc-cnn --data labels.csv --set data.labels=[] --set protocol.name=artits": "Did you mean 'artist'?",
+    "train mfcc-cnn --data labels.csv --set data.labels=[] --folds 13": "13 folds",
+    "shard labels.csv --recipe vggish-tagger --output s": "every track of the manifest has one label",
+    "search vggish-tagger --data labels.csv": "every track of the manifest has one label",
     "models resnet35": "Nearest: resnet",
     "compare none none": "no run folder",
     "augment none.csv": "no file",
@@ -116,6 +125,9 @@ def misused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]
     """Exit code, words and heavy packages of every command of `MISUSE`."""
     command = [sys.executable, "-c", _MISUSING, json.dumps(list(MISUSE))]
     folder = tmp_path_factory.mktemp("misused")
+    rows = [f"{number}.wav,{('jazz', 'metal')[number % 2]}" for number in range(12)]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    (folder / "tags.csv").write_text("\n".join(["path,labels", *(f"{row};slow" for row in rows)]), encoding="utf-8")
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GUARD_S, cwd=folder)
     return {words: told for words, *told in map(json.loads, done.stdout.splitlines())}
 
@@ -125,6 +137,23 @@ def test_misuse_is_told_before_anything_heavy_is_loaded(words: str, misused: dic
     """Loading these takes seconds; that none is loaded is what keeps the answer quick."""
     code, said, loaded = misused[words]
     assert (code, loaded) == (2, []) and MISUSE[words] in str(said), said
+
+
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [
+        (("wav2vec2-finetune",), "transformers", "pretrained"),
+        (("wavlm-linear-probe",), "transformers", "pretrained"),
+        (("mfcc-cnn", "--set", "training.stream.active=4"), "pescador", "stream"),
+    ],
+)
+def test_an_absent_extra_is_told_before_the_tracks_are_looked_at(
+    words: tuple[str, ...], package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    done = run("train", *words, "--data", "none.csv")
+    assert done.returncode == 2 and f"musicgenre[{extra}]" in text(done.stderr)
 
 
 def test_recipes_lists_those_that_match_a_pattern() -> None:

@@ -80,11 +80,12 @@ def search(
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing, require
-    from musicgenre.training.request import check_request
+    from musicgenre.training.request import check_request, check_tracks
 
     check_ray_options(ray, ray_address)
     fresh = None if resume else output  # a study that is gone on with is looked at later
     checked = check_request(recipe, settings or [], data=data, output=fresh, report=report_line)
+    check_tracks(checked, data)
     require("searching", "search", "optuna", "plotly")
     with needing("searching", "search"):
         from musicgenre.search.default_space import default_space

@@ -36,7 +36,7 @@ def shard(
     from musicgenre.data.shards import write_shards
     from musicgenre.data.store import is_store, open_store
     from musicgenre.errors import UsageError, needing
-    from musicgenre.training.request import check_request
+    from musicgenre.training.request import check_request, check_tracks
 
     holds_features = is_store(source)
     if holds_features and (recipe is not None or settings):
@@ -55,6 +55,7 @@ def shard(
         else:
             # the store that the recipe would train from; a store by itself needs no training package
             wanted = check_request(recipe, settings or [], data=source, report=report_line)
+            check_tracks(wanted, source)
             with needing("recipes", "train"):
                 from musicgenre.training.material import gather_material
             material = gather_material(

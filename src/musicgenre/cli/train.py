@@ -64,7 +64,7 @@ def train(
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import watching_training
     from musicgenre.errors import needing
-    from musicgenre.training.request import check_request
+    from musicgenre.training.request import check_request, check_tracks
 
     check_ray_options(ray, ray_address)
     if ray:
@@ -80,6 +80,7 @@ def train(
         store=store,
         report=report_line,
     )
+    tracks = check_tracks(checked, data, folds=folds)
     with needing("training", "train"):
         from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
@@ -94,7 +95,7 @@ def train(
     ):
         folder = train_recipe(
             checked,
-            data,
+            tracks,
             output=output,
             overrides=settings or [],
             seeds=seeds,

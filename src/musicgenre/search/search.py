@@ -45,11 +45,10 @@ from musicgenre.training.material import (
     find_weights_first,
     gather_material,
     representation_of,
-    split_tracks,
 )
-from musicgenre.training.parts import LEAKY
 from musicgenre.training.recipe_names import Report
 from musicgenre.training.recipes import Recipe
+from musicgenre.training.tracks import LEAKY, split_tracks
 from musicgenre.training.train import train
 
 if TYPE_CHECKING:

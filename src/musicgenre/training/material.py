@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from musicgenre._files import cache_folder
 from musicgenre._json import json_sha256
 from musicgenre.augment.offline import augment
 from musicgenre.augment.waveform import get_chain
-from musicgenre.data.manifest import Manifest, read_manifest
+from musicgenre.data.manifest import Manifest
 from musicgenre.data.shards import open_shards
-from musicgenre.data.splits import SPLIT_BEFORE, VALIDATION_SHARE, protocol_of, split, take_fold, with_validation
+from musicgenre.data.splits import VALIDATION_SHARE, protocol_of, take_fold
 from musicgenre.data.store import Store
 from musicgenre.data.targets import Targets, tag_targets
-from musicgenre.errors import DataError, RecipeError, UsageError
+from musicgenre.errors import RecipeError, UsageError
 from musicgenre.features.base import Representation
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, representation_from_settings
 from musicgenre.features.representations.columns import missing_columns
 from musicgenre.models.registry import model_entry
-from musicgenre.training.parts import LEAKY, Parts, leaking_parts, parts_of
+from musicgenre.training.parts import Parts, leaking_parts, parts_of
 from musicgenre.training.recipe_names import Report
 from musicgenre.training.recipes import Recipe
+from musicgenre.training.tracks import LEAKY, check_task, leaky_options, split_tracks
 
 MANIFEST_SPLIT = "manifest"
 """Name of the protocol where a manifest brought a split that no protocol of ours made."""
@@ -89,7 +88,7 @@ class Material:
                     f"training.examples=stored does not go with the protocol {LEAKY}, which deals single segments",
                     valid="all or fresh",
                 )
-            return self.manifest, leaking_parts(self.store, seed, **_leaky_options(options))
+            return self.manifest, leaking_parts(self.store, seed, **leaky_options(options))
 
         manifest = self.manifest
         if fold is not None:
@@ -192,53 +191,6 @@ def gather_material(
     return replace(_material(recipe, manifest, features, representation, sound), has_test=has_test)
 
 
-def split_tracks(
-    recipe: Recipe, data: Manifest | Path, *, folds: int = 0, report: Report = lambda text: None
-) -> Manifest:
-    """Choose the tracks of a manifest and split them as the recipe says; no sound is read.
-
-    Parameters
-    ----------
-    recipe, data, folds, report
-        As `gather_material` takes them.
-
-    Returns
-    -------
-    Manifest
-        With a training, a validation and, unless the manifest has none, a test part; or with folds.
-
-    Raises
-    ------
-    DataError
-        The manifest does not fit the recipe's task, or cannot be split as asked.
-    """
-    manifest = data if isinstance(data, Manifest) else read_manifest(data)
-    check_task(recipe, manifest)
-    if recipe.data.labels and not recipe.is_tagging:
-        manifest = manifest.with_labels(recipe.data.labels)
-    left_out = set(recipe.data.exclude)
-    manifest = manifest.with_tracks(track for track in manifest.tracks if track.source_id not in left_out)
-
-    # where the split has no validation part, one is taken from training: the test part chooses nothing
-    manifest = whole = _with_split(recipe, manifest, folds)
-    if not folds:
-        share = float(recipe.protocol.options.get("validation_size", 0)) or VALIDATION_SHARE
-        manifest = with_validation(whole, validation_size=share, seed=recipe.protocol.seed)
-    if manifest is not whole:
-        n_taken = sum(track.split == "validation" for track in manifest.tracks)
-        n_left = sum(track.split == "train" and not track.augmented for track in manifest.tracks)
-        does = "are held out for it"  # a model that is fitted in one go has no weights to choose among
-        if model_entry(recipe.model.name).has_epochs:
-            does = "choose the weights (and thresholds)"
-        report(
-            f"the split has no validation part: {n_taken} of {n_taken + n_left} training tracks {does} and do not "
-            f"train; the column {SPLIT_BEFORE} marks them"
-        )
-    if not folds and recipe.protocol.name != LEAKY:
-        _check_training_labels(recipe, manifest)
-    return manifest
-
-
 def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> Material:
     """Open shards for a recipe; tracks, split, copies and features are what was written into them.
 
@@ -310,50 +262,6 @@ def material_of_shards(recipe: Recipe, where: Path | str, *, folds: int = 0) -> 
     return _material(recipe, shards.manifest, shards, representation_from_settings(shards.representation))
 
 
-def check_task(recipe: Recipe, manifest: Manifest) -> None:
-    """Hold the manifest against the recipe's task before anything is computed."""
-    if recipe.is_tagging:
-        tag_targets(manifest, recipe.data.targets, recipe.data.labels)
-        if recipe.data.targets == "labels" and all(track.labels == (track.label,) for track in manifest.tracks):
-            raise DataError(
-                "every track of the manifest has one label, and the recipe names any number of tags",
-                valid="A manifest whose column labels lists tags; see docs/tagging.md",
-                next_step="Choose a recipe with task: single_label, or list the tags",
-            )
-        return
-
-    tagged = [track.track_id for track in manifest.tracks if not track.label]
-    if tagged:
-        raise DataError(
-            f"{len(tagged)} tracks of the manifest have tags and no label ({tagged[0]} is one)",
-            valid="A recipe with task: multi_label, or a label on every row",
-            next_step="'musicgenre recipes' lists recipes; --set task=multi_label makes one of most",
-        )
-
-
-def _check_training_labels(recipe: Recipe, manifest: Manifest) -> None:
-    """Refuse a split whose training part lacks a label or tag, before hours of preparing; parts are checked again."""
-    training = {track.track_id for track in manifest.tracks if track.split == "train"}
-    if not training:  # which is told as such where the parts are made
-        return
-
-    kind = "label"
-    if recipe.is_tagging:
-        kind = "tag"
-        targets = tag_targets(manifest, recipe.data.targets, recipe.data.labels)
-        trains = np.array([track_id in training for track_id in targets.track_ids])
-        known = np.asarray(np.nansum(targets.table[trains], axis=0, dtype=np.float64))
-        absent = [tag for tag, degree in zip(targets.tags, known, strict=True) if not degree]
-    else:
-        present = {track.label for track in manifest.tracks if track.split == "train"}
-        absent = sorted({track.label for track in manifest.tracks if track.split} - present)
-    if absent:
-        raise DataError(
-            f"no track of the training part has the {kind} {', '.join(absent)}",
-            next_step="Split again, add tracks, or choose other labels with --set data.labels=[...]",
-        )
-
-
 def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
     """Make the recipe's representation; a manifest of ready columns or of pictures is read as such.
 
@@ -404,34 +312,6 @@ def _material(
     return Material(manifest, store, protocol, representation, recipe, sound, targets)
 
 
-def _with_split(recipe: Recipe, manifest: Manifest, folds: int) -> Manifest:
-    """Split the manifest as the recipe says, or into folds; what it brings along is kept."""
-    wanted = recipe.protocol
-    if wanted.name == LEAKY:
-        _leaky_options(wanted.options)  # wrong ones are refused now, not after hours of preparing
-        return split(manifest, LEAKY, seed=wanted.seed)
-
-    present = {track.fold for track in manifest.tracks if track.fold is not None}
-    if folds:
-        if present and len(present) != folds:
-            raise DataError(
-                f"the manifest has {len(present)} folds, not {folds}", next_step=f"Give --folds {len(present)}"
-            )
-        if present:
-            return manifest
-        name = "artist-kfold" if wanted.name in ("artist", "artist-kfold") else "kfold"
-        return split(manifest, name, seed=wanted.seed, folds=folds)
-
-    if any(track.split for track in manifest.tracks):
-        return manifest
-    if present:
-        raise DataError(
-            "the manifest has folds but no split",
-            next_step="Give --folds with their number, or split it: musicgenre data split",
-        )
-    return split(manifest, wanted.name, seed=wanted.seed, **wanted.options)
-
-
 def _with_copies(recipe: Recipe, manifest: Manifest, jobs: int, report: Report, progress: Progress | None) -> Manifest:
     """Add the augmented copies of the training tracks that the recipe asks for."""
     wanted, seed = recipe.augmentation.offline, recipe.protocol.seed
@@ -470,14 +350,6 @@ def _waveform_under(representation: Representation) -> Representation:
     return create_representation(
         "waveform", sample_rate_hz=representation.sample_rate_hz, segment_s=representation.segment_s
     )
-
-
-def _leaky_options(options: Mapping[str, Any]) -> dict[str, float]:
-    """The options of the protocol that deals single segments, others refused."""
-    unknown = sorted(set(options) - {"test_size"})
-    if unknown:
-        raise RecipeError(f"the protocol {LEAKY} takes no {unknown[0]!r}", valid="test_size")
-    return {name: float(value) for name, value in options.items()}
 
 
 def cache_place(kind: str, manifest: Manifest, settings: Sequence[Any]) -> Path:

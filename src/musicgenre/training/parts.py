@@ -16,9 +16,6 @@ from musicgenre.data.targets import Targets
 from musicgenre.errors import DataError
 from musicgenre.training.batches import one_a_track
 
-LEAKY = "segment-leaky"
-"""Name of the protocol that deals single segments."""
-
 LEAKY_WARNING = (
     "segment-leaky: segments of one track train and test, and the test part chooses the checkpoint. "
     "This only reproduces a published claim; it says nothing about new tracks"

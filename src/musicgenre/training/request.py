@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from musicgenre._outputs import refuse_input
 from musicgenre._text import unknown_name
-from musicgenre.data.manifest import read_manifest
+from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.shard_places import looks_like_shards
 from musicgenre.data.store import check_store_folder
 from musicgenre.errors import UsageError, require
@@ -16,6 +16,7 @@ from musicgenre.features.registry import list_representations
 from musicgenre.models.registry import names_in_files
 from musicgenre.runs.folder import RunFolder, check_output
 from musicgenre.training.recipe_names import Report, find_recipe
+from musicgenre.training.tracks import split_tracks
 
 if TYPE_CHECKING:
     from musicgenre.training.recipes import Recipe
@@ -57,7 +58,7 @@ def check_request(
     DataError
         There is no such manifest.
     MissingExtraError
-        The training packages are not installed.
+        The training packages are not installed, or those that this recipe needs beside them.
     """
     # by its name alone first, which needs no package at all
     if isinstance(recipe, (str, Path)):
@@ -73,6 +74,7 @@ def check_request(
             raise unknown_name("model", one.model.name, sorted(known))
         if one.representation.name not in list_representations():
             raise unknown_name("representation", one.representation.name, list_representations())
+        _check_extras(one)
 
     if seeds < 1 or folds < 0 or folds == 1:
         raise UsageError(f"seeds={seeds}, folds={folds}", valid="1 seed or more; 0 folds, or 2 and more")
@@ -89,3 +91,40 @@ def check_request(
     if data is not None and not looks_like_shards(data) and not Path(data).exists():
         read_manifest(Path(data))  # which says what to do about it
     return recipe
+
+
+def check_tracks(recipe: Recipe, data: Manifest | Path | str, *, folds: int = 0) -> Manifest | Path | str:
+    """Refuse what a manifest cannot give the recipe: labels or tags, groups, parts; nothing is computed or fetched.
+
+    Parameters
+    ----------
+    recipe, data, folds
+        As `musicgenre.training.train.train` takes them, the recipe checked.
+
+    Returns
+    -------
+    Manifest, Path or str
+        The manifest, so that it is read once; shards as they were given.
+
+    Raises
+    ------
+    DataError
+        The manifest cannot be read, does not fit the recipe's task, or cannot be split as asked.
+    UsageError
+        The protocol does not exist, or does not take its options.
+    """
+    if not isinstance(data, Manifest):
+        if looks_like_shards(data) or not Path(data).is_file():
+            return data
+        data = read_manifest(Path(data))
+    for one in recipe.variants().values() or [recipe]:
+        split_tracks(one, data, folds=folds)
+    return data
+
+
+def _check_extras(recipe: Recipe) -> None:
+    """Refuse a recipe that needs more packages than every training does, where they are not installed."""
+    if "transformer" in (recipe.representation.name, recipe.model.name):
+        require(f"the recipe {recipe.name}", "pretrained", "transformers")
+    if recipe.training.stream.active:
+        require("streaming", "stream", "pescador")

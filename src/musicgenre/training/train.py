@@ -30,7 +30,6 @@ from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformCh
 from musicgenre.training.material import (
     Material,
     Progress,
-    check_task,
     find_weights_first,
     gather_material,
     material_of_shards,
@@ -39,6 +38,7 @@ from musicgenre.training.parts import Parts, missing_tags
 from musicgenre.training.recipe_names import Report
 from musicgenre.training.recipes import Recipe
 from musicgenre.training.request import check_request
+from musicgenre.training.tracks import check_task
 
 _DOING = "training"
 
