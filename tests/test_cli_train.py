@@ -168,6 +168,12 @@ def test_recipes_lists_those_that_match_a_pattern() -> None:
     assert "--set changes one recipe" in text(run("recipes", "fusion*", "--set", "training.epochs=7").stderr)
 
 
+def test_a_pattern_that_matches_nothing_offers_the_nearest_names() -> None:
+    done = run("recipes", "mfcc*cn")
+    assert done.returncode == 2 and "Nearest: mfcc-cnn, mfcc-" in text(done.stderr)
+    assert "Nearest" not in text(run("recipes", "zzz*qq").stderr)
+
+
 def test_recipes_are_found_by_row_code_and_by_what_they_were_called() -> None:
     for code in ("E4", "e4"):
         lines = text(run("recipes", code).stdout).splitlines()

@@ -34,3 +34,17 @@ def test_a_message_is_one_line_that_leaves_the_terminal_as_it_is() -> None:
     error = UsageError("a\x1b[2J\nb\0", valid="\u202ec", next_step="Ä \udcff")
     assert str(error) == r"a\x1b[2J\nb\x00. Valid: \u202ec. Ä \udcff."
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("valid", "told"),
+    [
+        ("PNG, JPEG", "it is bad. Valid: PNG, JPEG."),
+        ("UTF-8", "it is bad. Valid: UTF-8."),
+        ("one of a, b", "it is bad. Valid: one of a, b."),
+        ("A file is never overwritten", "it is bad. A file is never overwritten."),
+        ("Nearest: 'a'", "it is bad. Nearest: 'a'."),
+    ],
+)
+def test_a_list_of_what_is_valid_is_introduced_and_a_sentence_is_not(valid: str, told: str) -> None:
+    assert str(UsageError("it is bad", valid=valid)) == told

@@ -128,16 +128,30 @@ def test_latex_writes_a_small_p_as_the_plain_font_can(tmp_path: Path) -> None:
     assert "$<$ 0.001" in text and "& <" not in text
 
 
+def test_latex_has_a_label_and_breaks_long_names(tmp_path: Path) -> None:
+    names = ("fusion-cnn2d-msd-segments-augmented", "mfcc-cnn")
+    text = rank([make_run(tmp_path / name, random_answers(3, right=0.7)) for name in names]).to_latex()
+    assert r"\label{tab:runs-by-accuracy}" in text or r"\label{tab:runs-by-track-level-accuracy}" in text
+    assert r"\shortstack[l]{fusion-cnn2d-msd-\\{}segments-augmented}" in text
+    scores, costs = (part.split(r"\bottomrule")[0] for part in text.split(r"\midrule")[1:])
+    assert "[" in scores and "mfcc-cnn" in costs and "[0" not in costs
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(three: list[Path], tmp_path: Path) -> None:
-    whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + rank(three).to_latex()
+def test_latex_compiles_and_fits_a_plain_article(tmp_path: Path) -> None:
+    runs = []
+    for number, name in enumerate(("fusion-cnn2d-msd-segments-augmented", "mel-cnn1d-baseline-eight-genres", "c")):
+        answers = random_answers(number, right=0.6)
+        runs.append(make_run(tmp_path / name, answers, recipe=name, best_epoch=140, epochs=200, parameters=12_345_678))
+    whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + rank(runs).to_latex()
     (tmp_path / "paper.tex").write_text(whole + "\\end{document}\n")
     done = subprocess.run(
         ["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, check=False, text=True
     )
     assert done.returncode == 0, done.stdout[-500:]
     assert (tmp_path / "paper.pdf").stat().st_size > 1000
+    assert "Overfull" not in done.stdout
 
 
 def test_command_writes_tables_and_figures(three: list[Path], tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ class MusicgenreError(Exception):
     problem : str
         What is wrong, with the bad value in it. One sentence, without the full stop.
     valid : str, optional
-        What would have been valid, without the full stop: a sentence, or a list or phrase in lower case, which the
-        message introduces with "Valid:".
+        What would have been valid, without the full stop: a sentence, or a list or phrase that begins in lower case or
+        with an abbreviation (PNG), which the message introduces with "Valid:".
     next_step : str, optional
         What to do now. One sentence, without the full stop.
     """
@@ -31,7 +31,8 @@ class MusicgenreError(Exception):
         self.problem = problem
         self.valid = valid
         self.next_step = next_step
-        if valid and not valid[0].isupper():
+        is_sentence = valid[:1].isupper() and not valid[1:2].isupper()
+        if valid and not is_sentence:
             valid = f"Valid: {valid}"
         super().__init__(". ".join(part.rstrip(".") for part in (problem, valid, next_step) if part) + ".")
 

@@ -10,6 +10,9 @@ import typer
 _ROW_CODE = re.compile(r"[A-Ea-e][0-9]{1,2}")
 """What a system of the reports is called in docs/codes.md: E3."""
 
+_WILDCARDS = re.compile(r"\*|\?|\[[^]]*\]?")
+_N_SHOWN = 5  # names that a message lists
+
 
 def recipes(
     name: Annotated[
@@ -29,8 +32,9 @@ def recipes(
     from fnmatch import fnmatchcase
     from functools import partial
 
+    from musicgenre._text import nearest_name, shortened
     from musicgenre.errors import UsageError
-    from musicgenre.training.recipe_names import former_names, recipe_lines
+    from musicgenre.training.recipe_names import former_names, list_recipes, recipe_lines
 
     report = partial(typer.echo, err=True)  # standard output holds the recipes alone
     is_code = name is not None and _ROW_CODE.fullmatch(name) and name not in former_names()  # e3 was a recipe, E3 not
@@ -57,8 +61,13 @@ def recipes(
         renamed = {new for old, new in former_names().items() if fnmatchcase(old, pattern)}
         found = [line for line in recipe_lines() if line.name in renamed or fnmatchcase(line.name, pattern)]
         if not found:
+            bare, names = _WILDCARDS.sub("", pattern), list_recipes()
+            near = [nearest_name(bare, names), *(one for one in names if one.startswith(_WILDCARDS.split(pattern)[0]))]
+            near = list(dict.fromkeys(filter(None, near))) if bare else []
             raise UsageError(
-                f"no recipe's name matches {pattern!r}", next_step="'musicgenre recipes' lists all of them"
+                f"no recipe's name matches {pattern!r}",
+                valid=f"Nearest: {shortened(near, _N_SHOWN)}" if near else "",
+                next_step="'musicgenre recipes' lists all of them",
             )
 
     rows = [(recipe.name, ", ".join(recipe.systems), recipe.summary) for recipe in found]

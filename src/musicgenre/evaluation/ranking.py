@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from musicgenre.runs.folder import Run, open_runs
 
 FEWEST_RUNS = 2
 
+_LATEX_NAME = 20  # characters of a name on one line
 _MEGABYTE = 1e6
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
@@ -206,29 +208,42 @@ class Ranking:
         return text + "".join("| " + " | ".join(cells) + " |\n" for cells in table)
 
     def to_latex(self) -> str:
-        r"""A table for LaTeX that needs `\usepackage{booktabs}`, the best score in bold, no empty column."""
+        r"""A table for LaTeX that needs `\usepackage{booktabs}`, the best score in bold, no empty column.
+
+        Scores stand above and costs below, so that a plain article has room for both.
+        """
         heads, rows = self.table()
         # an interval stands under its value, for the page is narrow
         cells = [[_stacked(cell.replace(" [", "\n[").split("\n")) for cell in row] for row in rows]
         cells[0][self._column] = rf"\textbf{{{cells[0][self._column]}}}"
-        kept = [column for column in range(len(heads)) if any(row[column] for row in rows)]
-        heads = [_stacked(heads[column].rsplit(" ", 1)) for column in kept]
-        cells = [[row[column] for column in kept] for row in cells]
+        for row, words in zip(cells, rows, strict=True):
+            row[0] = _stacked(_in_lines(words[0]), side="[l]")
+
+        kept = [column for column in range(1, len(heads)) if any(row[column] for row in rows)]
+        n_scores = heads.index("seeds")
+        halves = [column for column in kept if column < n_scores], [column for column in kept if column >= n_scores]
         notes = " ".join(f"{warning[0].upper()}{warning[1:]}." for warning in self.warnings)
         lines = [
-            "% needs \\usepackage{booktabs}; where the page is narrow, table* or \\resizebox helps",
+            "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"  \caption{{{_latex(' '.join(filter(None, (self.caption, notes))))}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
-            r"    \toprule",
-            "    " + " & ".join(heads) + r" \\",
-            r"    \midrule",
-            *("    " + " & ".join(row) + r" \\" for row in cells),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
+            rf"  \label{{tab:runs-by-{re.sub('[^a-z0-9]+', '-', self.measure.lower())}}}",
         ]
+        for half in halves:
+            columns = [0, *half]
+            lines += [
+                rf"  \begin{{tabular}}{{l{'r' * len(half)}}}",
+                r"    \toprule",
+                "    " + " & ".join(_stacked(heads[column].rsplit(" ", 1)) for column in columns) + r" \\",
+                r"    \midrule",
+                *("    " + " & ".join(row[column] for column in columns) + r" \\" for row in cells),
+                r"    \bottomrule",
+                r"  \end{tabular}",
+            ]
+            if half is halves[0]:
+                lines.append(r"  \par\medskip")
+        lines.append(r"\end{table}")
         return "\n".join(lines) + "\n"
 
     def as_dict(self) -> dict[str, Any]:
@@ -392,11 +407,23 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [printable("/".join(path.parts[-n_parts:])) for path in paths]
 
 
-def _stacked(parts: Sequence[str]) -> str:
-    """Words for LaTeX, each part under the one before."""
+def _in_lines(name: str) -> list[str]:
+    """Break a long name behind its hyphens, strokes and dots, for the page is narrow."""
+    lines = [""]
+    for piece in re.findall(r"[^-/_.]*[-/_.]|[^-/_.]+", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > _LATEX_NAME:
+            lines.append("")
+        lines[-1] += piece
+    return lines
+
+
+def _stacked(parts: Sequence[str], side: str = "") -> str:
+    """Words for LaTeX, each part under the one before; `side` as `shortstack` takes it."""
     if len(parts) == 1:
         return _latex(parts[0])
-    return r"\shortstack{" + r"\\{}".join(map(_latex, parts)) + "}"  # {}: a bracket behind \\ would be its option
+    return (
+        rf"\shortstack{side}{{" + r"\\{}".join(map(_latex, parts)) + "}"
+    )  # {}: a bracket behind \\ would be its option
 
 
 def _latex(text: str) -> str:

@@ -494,9 +494,9 @@ def _scores_of(run: Run) -> tuple[dict[str, Any], ...]:
         scores.append(
             {
                 "metric": name,
-                "value": round(found.value, 4),
-                "low": round(found.low, 4),
-                "high": round(found.high, 4),
+                "value": found.value,  # whole: rounded twice it would not be what the reports say
+                "low": found.low,
+                "high": found.high,
                 "interval": f"95 %, {found.method}",
                 "n_tracks": report.n_tracks,
                 "protocol": report.protocol,

@@ -276,6 +276,8 @@ def representation_of(recipe: Recipe, manifest: Manifest) -> Representation:
         return pictures.settled([track.path for track in manifest.tracks])
 
     representation = create_representation(name, **options)
+    if representation.reads == "file":
+        return representation.settled([track.path for track in manifest.tracks])
     columns = representation.columns
     if columns and representation.segment_s is None and not missing_columns(columns, manifest.extra_columns):
         return create_representation("columns", names=list(columns))

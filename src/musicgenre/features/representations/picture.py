@@ -337,7 +337,9 @@ def _opened(path: Path) -> Opened:
             page = Image.new("RGBA", see_through.size, "white")
             return Image.alpha_composite(page, see_through).convert("RGB")
     except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as a picture ({error})", valid="PNG, JPEG, ...") from error
+        raise DataError(
+            f"{path} cannot be read as a picture ({error})", valid="PNG, JPEG or another format of Pillow"
+        ) from error
 
 
 def coloured(height: Float32) -> Float32:
