@@ -14,7 +14,9 @@ from musicgenre.evaluation.html import render_html, render_ranking
 from musicgenre.evaluation.metrics import Estimate
 from musicgenre.evaluation.ranking import rank
 from musicgenre.judging.leak_report import LeakReport, LeakRow
+from musicgenre.search.report import render_search
 from tests.make_run import make_group, make_run, random_answers
+from tests.small_search import make_search
 from tests.tag_run import make_tag_run
 
 pytest.importorskip("playwright", reason="the extra browser is not installed")
@@ -52,6 +54,9 @@ _SCROLLS = """() => [...document.querySelectorAll('*')]
     .map(element => element.tagName + ' ' + element.scrollWidth + ' > ' + element.clientWidth)"""
 
 
+_IS_DRAWN = "[...document.querySelectorAll('.plotly-graph-div')].every(plot => plot.querySelector('text'))"
+
+
 def _with_curves(run: Path) -> Path:
     """Give a run learning curves of many epochs, the best of them in the middle."""
     random = np.random.default_rng(5)
@@ -68,7 +73,7 @@ def _with_curves(run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A page of every kind that `evaluate`, `compare` and `leak-report` write, with long names."""
+    """A page of every kind that `evaluate`, `compare`, `search` and `leak-report` write, with long names."""
     folder = tmp_path_factory.mktemp("pages")
     runs = []
     for number, name in enumerate(("fusion-cnn2d-msd-segments-augmented", "mel-cnn1d-baseline", "mfcc-gru", "c")):
@@ -92,6 +97,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "tags": render_html(evaluate(make_tag_run(folder / "tags"))),
         "compare": render_ranking(rank(runs)),
         "leak-report": LeakReport("fusion-cnn2d-msd-segments-augmented", "gtzan.csv", tuple(rows)).to_html(),
+        "search": render_search(make_search(folder / "search")),
     }
     places = {}
     for kind, page in written.items():
@@ -108,12 +114,15 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.mark.parametrize("kind", ["labels", "seeds", "tags", "compare", "leak-report"])
+@pytest.mark.parametrize("kind", ["labels", "seeds", "tags", "compare", "leak-report", "search"])
 def test_nothing_is_cut_or_behind_a_scroll_bar(browser: Browser, pages: dict[str, Path], kind: str) -> None:
     page = browser.new_page()
     page.goto(pages[kind].as_uri())
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
+        if kind == "search":  # which its script draws
+            page.reload()
+            page.wait_for_function(_IS_DRAWN)
         assert page.evaluate(_CUT) == [], f"cut at {width} px"
         if width == 1200:
             assert page.evaluate(_SCROLLS) == []

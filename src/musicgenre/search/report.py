@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,7 +19,13 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #eee; }
 .note { color: #666; }
+.wide { overflow-x: auto; } .reason { min-width: 12rem; }
 """
+
+_AXIS_PX = 160
+"""Width that an axis of the parallel coordinates needs for its numbers; on a narrower screen the plot scrolls."""
+
+_LABEL = 22  # characters on a line beside a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +200,29 @@ def render_search(folder: Path) -> str:
     plots = []
     n_whole = report.counts().get("complete", 0)
     if n_whole:
-        plots += [
-            ("History", visualization.plot_optimization_history(study, target_name=report.objective)),
-            ("Parallel coordinates", visualization.plot_parallel_coordinate(study, target_name=report.objective)),
-        ]
+        history = visualization.plot_optimization_history(study, target_name=report.objective)
+        parallel = visualization.plot_parallel_coordinate(study, target_name=report.objective)
+        keys = [report.objective, *sorted({key for trial in report.trials for key in trial.values})]
+        _name_axes(parallel, _ends_of(keys))
+        plots += [("History", history, 0), ("Parallel coordinates", parallel, _AXIS_PX * len(keys))]
     if report.importance:
-        plots.append(("Importance", visualization.plot_param_importances(study, evaluator=_evaluator())))
+        importance = visualization.plot_param_importances(study, evaluator=_evaluator())
+        names = {key: "<br>".join(_in_lines(key)) for key in report.importance}
+        importance.update_yaxes(title=None, tickvals=list(names), ticktext=list(names.values()))
+        plots.append(("Importance", importance, 0))
 
     title = escape(f"Search around {report.recipe}")
     sections = [f"<h1>{title}</h1>"]
     sections += [f"<p>{escape(line[0].upper() + line[1:])}.</p>" for line in report.verdict()]
-    for name, figure in plots:
-        drawn = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-        sections.append(f"<h2>{name}</h2>\n{drawn}")
+    for name, figure, width_px in plots:
+        legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
+        margin = {"l": 60, "r": 30, "t": 50, "b": 40}
+        figure.update_layout(title=None, legend=legend, margin=margin, autosize=True)
+        figure.update_xaxes(automargin=True)
+        figure.update_yaxes(automargin=True)
+        options = {"displaylogo": False, "responsive": True}
+        drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=options)
+        sections.append(f'<h2>{name}</h2>\n<div class="wide"><div style="min-width: {width_px}px">{drawn}</div></div>')
     if not plots:
         sections.append('<p class="note">No trial is finished yet: there is nothing to draw.</p>')
     sections.append(_table(report))
@@ -239,13 +255,50 @@ def _evaluator() -> Any:
 def _table(report: SearchReport) -> str:
     """All trials, the best first."""
     keys = sorted({key for trial in report.trials for key in trial.values})
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("trial", report.objective, *keys, ""))
+    head = ""
+    for name in ("trial", report.objective, *keys, ""):
+        breaking = escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")  # where the screen is narrow
+        head += f"<th>{breaking}</th>"
     rows = []
     for trial in report.trials:
         value = trial.state if trial.value is None else f"{trial.value:.4g}"
-        cells = [str(trial.number), value, *(_short(trial.values.get(key, "")) for key in keys), trial.reason]
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<h2>Trials</h2>\n<table><tr>{head}</tr>\n" + "\n".join(rows) + "\n</table>"
+        cells = [str(trial.number), value, *(_short(trial.values.get(key, "")) for key in keys)]
+        words = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        rows.append(f'<tr>{words}<td class="reason">{escape(trial.reason)}</td></tr>')
+    body = "\n".join(rows)
+    return f'<h2>Trials</h2>\n<div class="wide"><table><tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _name_axes(parallel: Any, names: Sequence[str]) -> None:
+    """Name the axes of parallel coordinates, whose names Optuna cuts off."""
+    if parallel.layout.xaxis.ticktext is not None:  # lines, as Optuna 5 draws them
+        parallel.update_xaxes(ticktext=names, side="top")
+        return
+    for axis, name in zip(parallel.data[0].dimensions, names, strict=True):
+        axis.label = name
+
+
+def _ends_of(keys: Sequence[str]) -> list[str]:
+    """The last words of dotted keys, as few as tell them apart."""
+    ends = []
+    for key in keys:
+        words = key.split(".")
+        n_words = 1
+        while sum(f".{other}".endswith("." + ".".join(words[-n_words:])) for other in keys) > 1:
+            n_words += 1
+        ends.append(".".join(words[-n_words:]))
+    return ends
+
+
+def _in_lines(key: str) -> list[str]:
+    """A dotted key in lines that are short, broken behind its dots."""
+    lines = [""]
+    for word in key.split("."):
+        if lines[-1] and len(lines[-1]) + len(word) > _LABEL:
+            lines.append("")
+        lines[-1] += f"{word}."
+    lines[-1] = lines[-1].removesuffix(".")
+    return lines
 
 
 def _short(value: Any) -> str:
