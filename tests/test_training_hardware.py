@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from musicgenre._parallel import free_cores
 from musicgenre.augment.online import create_spectrogram_augmentation, list_spectrogram_augmentations
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.rows import Normalisation
@@ -147,3 +150,35 @@ def test_two_processes_train_together(tmp_path: Path, table: Manifest) -> None:
     )
     assert len(curves(run)) == 8
     assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_training_takes_the_cores_that_are_free_and_goes_on_with_as_many(
+    tmp_path: Path, table: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musicgenre.training.train.usable_cores", lambda: 4)
+    monkeypatch.setattr("musicgenre.training.train.free_cores", lambda: 2)
+    run = train("table-mlp-standardised", table, output=tmp_path / "run", overrides=[*TABLE, "training.epochs=1"])
+    facts = read_description(run)
+    assert facts["threads"] == facts["hardware"]["threads"] == 2
+
+    monkeypatch.setattr("musicgenre.training.train.free_cores", lambda: 1)
+    more = [*TABLE, "training.epochs=2"]
+    train("table-mlp-standardised", table, output=run, overrides=more, resume=True)
+    assert read_description(run)["threads"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="the system tells no load")
+@pytest.mark.parametrize(("load", "free"), [(0.4, 4), (1.7, 3), (3.0, 1), (40.0, 1)])
+def test_free_cores_are_those_that_the_load_leaves(load: float, free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musicgenre._parallel.usable_cores", lambda: 4)
+    monkeypatch.setattr("musicgenre._parallel.os.getloadavg", lambda: (load, 0.0, 0.0))
+    assert free_cores() == free

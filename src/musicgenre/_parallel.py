@@ -35,6 +35,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def free_cores() -> int:
+    """Cores that other work leaves to this process, by the load of the last minute; one at least.
+
+    Where the system tells no load (Windows), all that it may run on.
+    """
+    busy = int(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1, usable_cores() - busy)
+
+
 def reading_threads() -> int:
     """Files to read at a time where the disk sets the pace: as many as there are cores, four at most."""
     return min(_MOST_READING_THREADS, usable_cores())

@@ -50,7 +50,9 @@ def train(
         int | None,
         typer.Option("--jobs", min=1, max=256, help="Processes that prepare; with --ray also those that train."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Default: as PyTorch.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=256, help="Default: the cores that are free.")
+    ] = None,
     ray: RayOption = False,
     ray_address: RayAddressOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,

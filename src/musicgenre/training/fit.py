@@ -61,7 +61,8 @@ class Hardware:
     precision : {"32-true", "bf16-mixed", "16-mixed"}
         As Lightning names it.
     threads : int or None
-        Threads of one training on the CPU; None: as PyTorch chooses, all cores mostly.
+        Threads of one training on the CPU; None: as PyTorch chooses. `musicgenre.training.train.train` takes the cores
+        that other work leaves free instead.
 
     Raises
     ------

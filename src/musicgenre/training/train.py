@@ -14,6 +14,7 @@ import torch
 
 from musicgenre._files import room_advice, writing_to
 from musicgenre._locks import folder_lock
+from musicgenre._parallel import free_cores, usable_cores
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
@@ -21,7 +22,16 @@ from musicgenre.models.cards import cards_in_use
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
-from musicgenre.runs.folder import RunFolder, check_output, output_folder, versions, write_group, write_study
+from musicgenre.runs.folder import (
+    RUN_FILE,
+    RunFolder,
+    check_output,
+    output_folder,
+    read_description,
+    versions,
+    write_group,
+    write_study,
+)
 from musicgenre.training.bookkeeper import Watch, words_of
 from musicgenre.training.continuing import Continuation, check_changes, continuation_of, take_place
 from musicgenre.training.datamodule import StoreDataModule
@@ -123,7 +133,7 @@ def train(
     chosen = check_request(
         recipe, overrides, seeds=seeds, folds=folds, output=output, resume=resume, store=store, report=report
     )
-    hardware = hardware or Hardware()
+    hardware = _with_threads(hardware or Hardware(), output if resume else None)
     command = _command(chosen.name, data, overrides, seeds, folds)
     session = _Session(
         command,
@@ -355,6 +365,25 @@ class _Session:
         if going_on is not None:
             found = going_on.found(found)
         folder.finish(found)
+
+
+def _with_threads(hardware: Hardware, begun: Path | None) -> Hardware:
+    """Settle the number of threads where none is asked for; what was begun goes on with its own, to the same bits.
+
+    Threads wait for each other at every step: beside other work, all cores are many times slower than one
+    (`benchmarks/training_threads.py`).
+    """
+    if hardware.threads is not None:
+        return hardware
+    threads = max(1, min(torch.get_num_threads(), free_cores()) // hardware.devices)
+    for path in sorted(begun.rglob(RUN_FILE)) if begun is not None else ():
+        before = read_description(path.parent)
+        noted = before.get("hardware")
+        recorded = before.get("threads", noted.get("threads") if isinstance(noted, dict) else None)
+        if type(recorded) is int and 0 < recorded <= usable_cores():
+            threads = recorded
+            break
+    return replace(hardware, threads=threads)
 
 
 def _command(recipe: str, data: Manifest | Path | str, overrides: Sequence[str], seeds: int, folds: int) -> str:
