@@ -92,7 +92,7 @@ class Continuation:
             "versions": facts["versions"],
             "hardware": facts["hardware"],
         }
-        kept = {name: before[name] for name in ("versions", "hardware") if name in before}
+        kept: dict[str, Any] = {name: before[name] for name in ("versions", "hardware") if name in before}
         return {**facts, **kept, "continued": [*before.get("continued", ()), entry]}
 
     def found(self, found: Mapping[str, Any]) -> dict[str, Any]:
