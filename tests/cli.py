@@ -44,21 +44,33 @@ def run(
 
     An error that is none of ours is no result, unless the command ``may_fail``.
     """
-    command = ["musicgenre", *(os.fsdecode(argument) for argument in arguments)]
+    words = [os.fsdecode(argument) for argument in arguments]
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
         files[0].write(stdin)
         files[0].seek(0)
         stack.enter_context(chdir(cwd or Path.cwd()))
-        stack.enter_context(_environment({**_PLAIN, **(env or {})}))
-        with _streams(files), _as_at_start(command):
-            code = _exit_code(_main())
+        code = run_on(files, words, env={**_PLAIN, **(env or {})})
         for file in files:
             file.seek(0)
-        done = subprocess.CompletedProcess(command, code, files[1].read(), files[2].read())
+        done = subprocess.CompletedProcess(["musicgenre", *words], code, files[1].read(), files[2].read())
     assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
     assert may_fail or b"internal error: " not in done.stderr, done.stderr.decode(errors="replace")
     return done
+
+
+def run_on(
+    streams: Sequence[IO[bytes]], words: Sequence[str], *, env: dict[str, str], without: Sequence[str] = ()
+) -> int:
+    """Run ``musicgenre`` in this process with these as its standard streams; its exit code.
+
+    ``env`` are variables that it has beside those of this process, ``without`` those that it has not.
+    """
+    command = ["musicgenre", *words]
+    with _environment(env), _streams(streams), _as_at_start(command):
+        for name in without:
+            os.environ.pop(name, None)
+        return _exit_code(_main())
 
 
 def run_process(*arguments: str | Path | bytes, env: dict[str, str] | None = None) -> Done:
@@ -119,7 +131,7 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _streams(files: list[IO[bytes]]) -> Iterator[None]:
+def _streams(files: Sequence[IO[bytes]]) -> Iterator[None]:
     """Make files the standard streams, also those that code in C writes to."""
     kept = [os.dup(number) for number in range(3)]
     with pytest.MonkeyPatch.context() as patch:

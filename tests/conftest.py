@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -91,3 +92,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3 * GUARD_S))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage what is loaded by now, packages and tests: it stays to the end."""
+    gc.collect()
+    gc.freeze()

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.limits import GUARD_S
+from tests.quick_processes import copies_of
 
 SOURCE = Path(__file__).with_suffix(".c")
+
+# What is slow to load among the packages that commands take, but ONNX Runtime: how that is loaded is what is watched.
+_LARGE = [
+    "pytest",
+    "numpy",
+    "av",
+    "soundfile",
+    "soxr",
+    "onnx",
+    "typer",
+    "rich.console",
+    "pydantic",
+    "yaml",
+    "torch",
+    "numba",
+]
+_LARGE += ["scipy.signal", "scipy.stats", "sklearn.linear_model", "sklearn.ensemble"]
 
 
 @dataclass(frozen=True)
@@ -54,34 +76,82 @@ def watching_library(folder: Path) -> Path:
 
 
 def watch(library: Path, home: Path, cwd: Path, *arguments: str | Path) -> Watched:
-    """Run Python with these arguments under the library, with a home folder of its own and a bare environment."""
-    temporary = home.with_name(f"{home.name}-temporary")
-    notes = home.with_name(f"{home.name}-outward.txt")
-    for folder in (home, temporary):
-        folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
-    environment = {
-        **kept,
-        "HOME": str(home),
-        "TMPDIR": str(temporary),
-        "LD_PRELOAD": str(library),
-        "NOTED_OUTWARD": str(notes),
-        "NO_COLOR": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, *map(os.fspath, arguments)],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=GUARD_S,
-        check=False,
-    )
+    """Run Python with these arguments under the library, with a home folder of its own and a bare environment.
 
-    files = []
-    for shown, folder in (("~", home), ("$TMPDIR", temporary)):
-        files += [f"{shown}/{path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()]
-    outward = notes.read_text().splitlines() if notes.exists() else []
-    return Watched(done.returncode, done.stdout.decode(errors="replace"), tuple(outward), tuple(sorted(files)))
+    It is a copy of a Python that loaded large packages under the library, and nothing of musicgenre: what loading them
+    tried and left is told with each.
+    """
+    here, of_all = _Surroundings(home), _Surroundings(library.parent / "loading")
+    output = home.with_name(f"{home.name}-output.txt")
+    words = [os.fspath(argument) for argument in arguments]
+    process = _copies(library).Process(target=_be_python, args=(words, cwd, here.variables(library), output))
+    process.start()
+    process.join(GUARD_S)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError(f"python {' '.join(words)} never ended")
+
+    said = output.read_bytes().decode(errors="replace") if output.exists() else ""
+    return Watched(process.exitcode, said, here.outward() + of_all.outward(), here.files() + of_all.files())
+
+
+class _Surroundings:
+    """Where a process has its home folder, its temporary files, and notes of what it tried."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._temporary = home.with_name(f"{home.name}-temporary")
+        self._notes = home.with_name(f"{home.name}-outward.txt")
+        for folder in (home, self._temporary):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def variables(self, library: Path) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
+        return {
+            **kept,
+            "HOME": str(self._home),
+            "TMPDIR": str(self._temporary),
+            "LD_PRELOAD": str(library),
+            "NOTED_OUTWARD": str(self._notes),
+            "NO_COLOR": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def outward(self) -> tuple[str, ...]:
+        return tuple(self._notes.read_text().splitlines()) if self._notes.exists() else ()
+
+    def files(self) -> tuple[str, ...]:
+        files = []
+        for shown, folder in (("~", self._home), ("$TMPDIR", self._temporary)):
+            files += [f"{shown}/{path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()]
+        return tuple(sorted(files))
+
+
+@functools.cache
+def _copies(library: Path) -> Any:
+    return copies_of(_LARGE, **_Surroundings(library.parent / "loading").variables(library))
+
+
+def _be_python(words: list[str], cwd: Path, variables: dict[str, str], output: Path) -> None:
+    """Become Python with these arguments. It runs in the copy."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(variables)
+    tempfile.tempdir = None  # what the process that was copied found
+    for number, path in ((0, os.devnull), (1, output), (2, output)):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - to the end of the process
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+
+    kind, what, *rest = words
+    sys.argv = [kind if kind == "-c" else what, *rest]
+    try:
+        if kind == "-c":
+            exec(what, {"__name__": "__main__"})
+        else:
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+    finally:
+        sys.stdout.flush()

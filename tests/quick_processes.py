@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import context
 from typing import Any
@@ -27,7 +27,7 @@ def quick_processes() -> Iterator[None]:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         yield
         return
-    quick = _context()
+    quick = copies_of(_LOADED)
 
     def get_context(method: str | None = None) -> Any:
         return quick if method == "spawn" else START_ANEW(method)
@@ -36,28 +36,35 @@ def quick_processes() -> Iterator[None]:
         yield
 
 
-def _context() -> context.BaseContext:
-    """What makes them."""
+def copies_of(packages: Sequence[str], **variables: str) -> Any:
+    """Give a context whose processes are copies of one that loaded packages, with these variables beside ours."""
     from multiprocessing import forkserver, popen_forkserver
 
     server = forkserver.ForkServer()  # of our own: `tests.fresh` has the one that all share
-    server.set_forkserver_preload(_LOADED)
-    server.ensure_running()
+    server.set_forkserver_preload(list(packages))
+    with patch.dict(os.environ, variables):
+        server.ensure_running()
 
     class Popen(popen_forkserver.Popen):
         def _launch(self, process_obj: Any) -> None:
             with patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
                 super()._launch(process_obj)
 
-    class QuickContext(context.ForkServerContext):
-        Process = _Process
+    def process(*arguments: Any, **options: Any) -> _Process:
+        made = _Process(*arguments, **options)
+        made._Popen = Popen  # type: ignore[method-assign,assignment]
+        return made
 
-    _Process._Popen = staticmethod(Popen)  # type: ignore[method-assign,assignment]
-    return QuickContext()
+    copies: Any = context.ForkServerContext()
+    copies.Process = process
+    return copies
 
 
 class _Process(context.ForkServerProcess):
     """A process that has the variables of the one that started it."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_Popen"}
 
     def start(self) -> None:
         self._variables = dict(os.environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import av
@@ -31,12 +32,20 @@ _PYAV_FORMATS = {
     ".vorbis.webm": ("webm", "vorbis", "fltp"),
 }
 _BLOCK = 1 << 16
+_KEPT_S = 10.0  # sounds up to this length are made once
 FORMATS = (*_SOUNDFILE_FORMATS, *_PYAV_FORMATS)
 LOSSLESS = (".wav", ".flac", ".aiff", ".au", ".alac.m4a", ".wv")
 
 
 def music(duration_s: float, rate_hz: int = 44100, channels: int = 2, seed: int = 7) -> np.ndarray:
     """Return tones, a sweep and soft noise: float32 (n, channels), peak near 0.5, different everywhere."""
+    if duration_s > _KEPT_S:
+        return _music.__wrapped__(duration_s, rate_hz, channels, seed)
+    return _music(duration_s, rate_hz, channels, seed).copy()
+
+
+@functools.lru_cache(maxsize=32)
+def _music(duration_s: float, rate_hz: int, channels: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
     top_hz = min(3000.0, rate_hz / 5)

@@ -137,3 +137,16 @@ def test_light_install_needs_no_training_package() -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n" + "\n".join(f"import {m}" for m in modules)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_file_alone_imports_lightning() -> None:
+    """So that nothing loads it before that file, which keeps away what it would load for nothing."""
+    importers = []
+    for path in FILES:
+        for node in ast.walk(tree_of(path)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            if any(name.split(".")[0] in ("lightning", "torchmetrics") for name in names):
+                importers.append(path.name)
+    assert set(importers) == {"_lightning.py"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,14 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 def original(name: str) -> np.ndarray:
-    return audio.from_array(music(DURATION_S, rate_of(name)), rate_of(name), RATE_HZ).waveform
+    return original_at(rate_of(name))
+
+
+@functools.cache
+def original_at(rate_hz: int) -> np.ndarray:
+    waveform = audio.from_array(music(DURATION_S, rate_hz), rate_hz, RATE_HZ).waveform
+    waveform.setflags(write=False)
+    return waveform
 
 
 def best_lag(heard: np.ndarray, truth: np.ndarray, reach: int = 1200) -> tuple[int, float]:

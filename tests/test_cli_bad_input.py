@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -31,6 +32,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     return write(tmp_path / "good.wav", music(2.0), 44_100)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """Five seconds of music in a format, encoded once."""
+    folder = tmp_path_factory.mktemp("whole")
+    return functools.cache(lambda suffix: write(folder / f"whole{suffix}", music(5.0)).read_bytes())
 
 
 def wav_bytes(samples: np.ndarray, rate_hz: int, *, bits: int, is_float: bool = False) -> bytes:
@@ -245,10 +253,11 @@ FAULTS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a"])
-def test_damaged_files_never_crash(toy: Path, good: Path, tmp_path: Path, fault: str, suffix: str) -> None:
-    whole = write(tmp_path / f"whole{suffix}", music(5.0))
+def test_damaged_files_never_crash(
+    toy: Path, good: Path, tmp_path: Path, whole: Callable[[str], bytes], fault: str, suffix: str
+) -> None:
     bad = tmp_path / f"damaged{suffix}"
-    bad.write_bytes(FAULTS[fault](whole.read_bytes()))
+    bad.write_bytes(FAULTS[fault](whole(suffix)))
     code, record, _ = check_one(toy, good, bad)
     assert code == (0 if record["error"] is None else 1)
     assert record["genre"] or "damaged" in record["error"]

@@ -16,7 +16,7 @@ from tests.cli import HOLDING, json_lines, run
 from tests.toy import RATE_HZ, save_toy
 
 if os.name == "posix":
-    from tests.terminal import run_in_terminal
+    from tests.terminal import run_in_terminal, run_process_in_terminal
 
 on_a_terminal = pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals of POSIX")
 
@@ -89,7 +89,7 @@ def test_ctrl_c_leaves_whole_rows_and_one_line(toy: Path, tmp_path: Path, width:
     def some_rows(lines: list[str]) -> bool:
         return len(lines) > 5 and any(BAR in line for line in lines)
 
-    seen = run_in_terminal(
+    seen = run_process_in_terminal(
         *("classify", tmp_path / "many", "--model", toy, "--coverage", "full"),
         width=width,
         press_ctrl_c=some_rows,
@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_whole_rows_and_one_line(toy: Path, tmp_path: Path, width:
 @on_a_terminal
 def test_rows_stay_on_standard_output_while_the_bar_is_drawn(toy: Path, music: Path, tmp_path: Path) -> None:
     with (tmp_path / "rows.tsv").open("wb") as file:
-        seen = run_in_terminal("classify", music, "--model", toy, width=80, stdout=file.fileno())
+        seen = run_in_terminal("classify", music, "--model", toy, width=80, stdout=file)
     lines = (tmp_path / "rows.tsv").read_text(encoding="utf-8").splitlines()
     assert lines[0].split("\t")[:3] == ["path", "genre", "confidence"] and len(lines) == 11
     assert [line.split("\t")[0] for line in lines[3:]] == [f"music/{ALBUM}/{name}" for name in NAMES]

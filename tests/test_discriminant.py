@@ -5,6 +5,7 @@ import pytest
 
 from musicgenre._numbers import softmax
 from musicgenre.errors import DataError
+from musicgenre.models import discriminant
 from musicgenre.models.discriminant import FitSettings, _fit_logistic, fit_discriminant, track_weights
 
 
@@ -47,6 +48,18 @@ def test_logistic_part_agrees_with_scikit_learn(rng: np.random.Generator) -> Non
     ours = _fit_logistic(features, labels, 3, weight, ridge)
     theirs = sklearn.LogisticRegression(C=1 / ridge, max_iter=5000, tol=1e-9).fit(features, labels, weight)
     np.testing.assert_allclose(softmax(ours.logits(features)), theirs.predict_proba(features), atol=2e-3)
+
+
+def test_a_fit_of_many_labels_that_lie_close_has_ended(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(240) % 12
+    features = rng.normal(size=(12, 11))[labels] + rng.normal(size=(240, 11))
+    fits = []
+    for n_steps in (discriminant._LOGISTIC_STEPS, 10_000):
+        monkeypatch.setattr(discriminant, "_LOGISTIC_STEPS", n_steps)
+        fits.append(_fit_logistic(features, labels, 12, np.ones(240), ridge=4.0))
+    np.testing.assert_array_equal(fits[0].weights, fits[1].weights)
 
 
 def test_weights_are_fair_to_labels_and_grow_slowly_in_groups() -> None:

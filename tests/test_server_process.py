@@ -28,7 +28,7 @@ from tests.toy import RATE_HZ, save_toy
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
-LONG_S = 900.0  # heard whole it takes some seconds
+LONG_S = 300.0  # heard whole it takes a second or more
 
 
 @pytest.fixture(scope="module")

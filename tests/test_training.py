@@ -17,6 +17,7 @@ from musicgenre.data.splits import split
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.runs.folder import METRICS, RunFolder, open_run, open_runs, read_description
 from musicgenre.runs.predictions import read_predictions
+from musicgenre.training import _lightning
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection
@@ -364,3 +365,14 @@ def test_online_augmentation_changes_the_training_alone_and_repeats(tmp_path: Pa
     ]
     assert losses(runs[0]) == losses(runs[1])
     assert losses(runs[0]) != losses(plain)
+
+
+def test_lightning_loads_no_package_that_it_merely_looks_for() -> None:
+    import torchmetrics.functional.text
+    from lightning_utilities.core.imports import RequirementCache
+
+    assert not hasattr(torchmetrics.functional.text, "bert_score"), "it loads transformers"
+    with _lightning._overlooking("scipy"):
+        assert not RequirementCache("scipy>=1.0") and not RequirementCache("scipy")
+        assert RequirementCache("numpy>=1.0")
+    assert RequirementCache("scipy>=1.0")

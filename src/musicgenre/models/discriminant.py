@@ -182,22 +182,26 @@ def _discriminants(
 def _fit_logistic(features: Float64, labels: Labels, n_labels: int, weight: Float64, ridge: float) -> Linear:
     """Minimise the weighted log loss plus ridge / 2 times the squared weights (bias free).
 
-    Each step minimises Boehning's quadratic bound on the loss, so that the loss falls at every step without a line
-    search, and the one matrix to solve stays the same.
+    Each step minimises Boehning's quadratic bound on the loss, so that no line search is needed and the one matrix to
+    solve stays the same. It is taken from a point further along the way of the last one (Nesterov 1983), which needs a
+    small part of the steps; where it leads back, the way begins anew (O'Donoghue and Candes 2015).
     """
     design = np.column_stack([features, np.ones(len(features))])
     targets = np.eye(n_labels)[labels]
-    penalty = np.full(design.shape[1], ridge)
+    penalty = np.full((design.shape[1], 1), ridge)
     penalty[-1] = _BIAS_RIDGE
-    solve = np.linalg.inv(0.5 * (design * weight[:, np.newaxis]).T @ design + np.diag(penalty))
+    solve = np.linalg.inv(0.5 * (design * weight[:, np.newaxis]).T @ design + np.diag(penalty[:, 0]))
 
-    coefficients = np.zeros((design.shape[1], n_labels))
+    coefficients = before = np.zeros((design.shape[1], n_labels))
+    n_onwards = 0  # steps since the way began
     for _ in range(_LOGISTIC_STEPS):
-        logits = design @ coefficients
-        misses = targets - softmax(logits)
-        slope = design.T @ (weight[:, np.newaxis] * misses) - penalty[:, np.newaxis] * coefficients
+        ahead = coefficients + n_onwards / (n_onwards + 3) * (coefficients - before)
+        misses = targets - softmax(design @ ahead)
+        slope = design.T @ (weight[:, np.newaxis] * misses) - penalty * ahead
         step = solve @ slope
-        coefficients += step
+
+        before, coefficients = coefficients, ahead + step
+        n_onwards = n_onwards + 1 if np.vdot(step, coefficients - before) >= 0 else 0
         if np.abs(step).max() < _STEP_TOLERANCE:
             break
 

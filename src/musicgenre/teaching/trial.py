@@ -18,6 +18,7 @@ Labels = NDArray[np.intp]
 N_FOLDS = 5
 CANDIDATES = tuple(FitSettings(shrinkage=shrinkage, ridge=10.0) for shrinkage in (0.1, 0.3, 0.6, 0.9))
 FALLBACK = CANDIDATES[2]
+_LOSS_DIGITS = 9  # losses that are equal to so many are equal
 _INNER_SEED = 1_000  # added to the seed for the folds inside a fold
 
 _NEAR = 0.12
@@ -92,7 +93,9 @@ def choose_settings(features: Float64, labels: Labels, groups: Labels, n_labels:
         # Each at its best temperature: calibration comes later, and makes up for that difference.
         temperature = fit_temperature(logits[tested], labels[tested])
         losses.append(log_loss(logits[tested] / temperature, labels[tested]))
-    return CANDIDATES[int(np.argmin(losses))]
+
+    # Of those that tell everything apart the first is taken, not the one that rounding made the least.
+    return CANDIDATES[int(np.argmin(np.round(losses, _LOSS_DIGITS)))]
 
 
 def near_pairs(features: Float64) -> list[tuple[int, int]]:

@@ -11,12 +11,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import torch
 
 from musicgenre._files import replacing
 from musicgenre.errors import RunError
 from musicgenre.runs.folder import RunFolder
+from musicgenre.training._lightning import L
 from musicgenre.training._memory import keep_freed_memory
 from musicgenre.training.checkpoint import write_safetensors
 from musicgenre.training.datamodule import StoreDataModule

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import lightning as L
-
 from musicgenre.data.rows import Change
 from musicgenre.data.shards import ShardSet
+from musicgenre.training._lightning import L
 from musicgenre.training.batches import Augment, Batch, Batches, Examples, Order, Shuffled
 from musicgenre.training.inputs import Normalise
 from musicgenre.training.parts import Parts

@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
@@ -23,6 +21,7 @@ from musicgenre.errors import RunError, UsageError
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network
 from musicgenre.runs.folder import RunFolder
+from musicgenre.training._lightning import L, TensorBoardLogger
 from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches
 from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, Watch, arrays_of, hush

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgenre.models.network import Network
+from musicgenre.training._lightning import L
 from musicgenre.training.batches import Batch
 from musicgenre.training.recipes import TrainingSection
 
