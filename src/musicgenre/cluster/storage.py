@@ -217,15 +217,34 @@ class Place:
 
         asking(self.address, write)
 
-    def remove(self, name: str) -> None:
-        """Delete a file."""
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of a name."""
+        if self.folder is not None:
+            return (self.folder / name).is_file()
+        from pyarrow.fs import FileType
+
+        files, inner = _filesystem(self.address)
+        (info,) = asking(self.address, lambda: files.get_file_info([f"{inner}/{name}"]))
+        return bool(info.type == FileType.File)
+
+    def times_s(self) -> dict[str, float]:
+        """Names of the objects directly in a prefix, and when each was written, by the clock of the store."""
+        from pyarrow.fs import FileSelector
+
+        files, inner = _filesystem(self.address)
+        selector = FileSelector(inner, allow_not_found=True)
+        found = asking(self.address, lambda: files.get_file_info(selector))
+        return {info.base_name: (info.mtime_ns or 0) / 1e9 for info in found}
+
+    def remove(self, name: str, *, waits_s: Sequence[float] = ASKED_AGAIN_S) -> None:
+        """Delete a file; a store that is busy is asked again after so many seconds each."""
         if self.folder is not None:
             with writing_result(self.folder):
                 (self.folder / name).unlink(missing_ok=True)
             return
         files, inner = _filesystem(self.address)
         with suppress(FileNotFoundError):
-            asking(self.address, lambda: files.delete_file(f"{inner}/{name}"))
+            asking(self.address, lambda: files.delete_file(f"{inner}/{name}"), waits_s=waits_s)
 
 
 def asking(address: str, ask: Callable[[], Result], *, waits_s: Sequence[float] = ASKED_AGAIN_S) -> Result:
