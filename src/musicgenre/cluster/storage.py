@@ -189,6 +189,8 @@ class Place:
         files, inner = _filesystem(self.address)
         selector = FileSelector(inner, allow_not_found=True)
         found = asking(self.address, lambda: files.get_file_info(selector))
+        if not found:
+            _refuse_missing_bucket(self.address)
         return sorted(f"{info.base_name}/" if info.type == FileType.Directory else info.base_name for info in found)
 
     def read(self, name: str) -> bytes:
@@ -305,6 +307,8 @@ def _tracks_below(address: str, exclude: Sequence[str]) -> list[str]:
     inner = inner.rstrip("/")
     selector = FileSelector(inner, recursive=True, allow_not_found=True)
     found = asking(address, lambda: files.get_file_info(selector))
+    if not found:
+        _refuse_missing_bucket(address)
     root = PurePosixPath(f"/{inner}")
     names = []
     for info in found:
@@ -312,6 +316,23 @@ def _tracks_below(address: str, exclude: Sequence[str]) -> list[str]:
             names.append(info.path)
     head = address[: len(address.rstrip("/")) - len(inner)]  # scheme, and what the file system leaves out of paths
     return [f"{head}{name}" for name in sorted(names)]
+
+
+def _refuse_missing_bucket(address: str) -> None:
+    """Tell a bucket that is not there from an empty prefix, where the store lets us look."""
+    from pyarrow.fs import FileType
+
+    files, inner = _filesystem(address)
+    bucket = inner.partition("/")[0]
+    try:
+        (info,) = asking(address, lambda: files.get_file_info([bucket]))
+    except UsageError:  # who may not look finds out when reading or writing
+        return
+    if info.type == FileType.NotFound:
+        raise UsageError(
+            f"{printable(address)} is in no bucket that is there: the store has no {printable(bucket)}",
+            next_step="Check the name; buckets are not made by musicgenre",
+        )
 
 
 def _fetch(address: str, copy: Path) -> FileState:
