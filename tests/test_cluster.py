@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from musicgenre._telling import telling
+from musicgenre.cli._cluster import attached
 from musicgenre.cli._options import check_ray_options
 from musicgenre.cluster.columns import AnswerColumns
-from musicgenre.cluster.connect import connected, naming_node, own_error
+from musicgenre.cluster.connect import Cluster, Node, _says_of_folder, connected, naming_node, own_error
 from musicgenre.cluster.partitions import RECORD_NAME, Partitions, opened_partitions
-from musicgenre.cluster.storage import as_address, asking, gather_tracks, is_object
+from musicgenre.cluster.storage import Place, as_address, asking, gather_tracks, is_object
 from musicgenre.embedding.file import EmbeddingSettings, TrackEmbeddings, read_embeddings, write_embeddings
 from musicgenre.errors import BundleError, DataError, MissingExtraError, UsageError
 from tests.cli import run
+from tests.limits import wait_until
+from tests.toy import save_toy, save_toy_ears
 
 without_ray = pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed here")
 
@@ -76,6 +84,34 @@ def test_a_name_that_no_host_can_have_is_told(host: str, monkeypatch: pytest.Mon
         pass
 
 
+@pytest.mark.parametrize("command", ["classify", "embed", "prepare", "search", "train"])
+def test_every_command_tells_that_there_is_no_cluster_in_a_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "127.0.0.1:1"  # where nobody listens
+    if command == "search":
+        pytest.importorskip("optuna", reason="searching needs the extra musicgenre[search]")
+    for module in ("cli._options", "cluster.connect"):
+        monkeypatch.setattr(f"musicgenre.{module}.require", lambda *_: None)
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "tracks.csv").write_text("path,label\na.wav,jazz\n")
+    save_toy_ears(tmp_path / "ears.onnx")
+    save_toy(tmp_path / "toy.onnx")
+    words = {
+        "classify": ["a.wav", "--model", "toy.onnx"],
+        "embed": ["a.wav", "--model", "ears.onnx"],
+        "prepare": ["tracks.csv", "--representation", "mfcc"],
+        "search": ["mfcc-cnn", "--data", "tracks.csv"],
+        "train": ["mfcc-cnn", "--data", "tracks.csv", "--jobs", "2"],
+    }[command]
+    done = run(command, *words, "--output", "out", "--ray", "--ray-address", address, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    line = done.stderr.decode().splitlines()[-1]
+    assert line.startswith("error: ") and address in line and "ray start --head" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_error_of_a_node_names_it() -> None:
     class FarError(Exception):
         cause = BundleError("there is no bundle 'x'", next_step="Copy it there")
@@ -86,6 +122,101 @@ def test_an_error_of_a_node_names_it() -> None:
     with pytest.raises(BundleError, match=told), naming_node("one (10.0.0.1)"):
         raise own
     assert own_error(ValueError("of others")) is None
+
+
+def nodes_of_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> Cluster:
+    """A cluster as Ray would describe it."""
+    nodes = []
+    for number, each in enumerate(resources):
+        where = {"NodeManagerHostname": f"host{number}", "NodeManagerAddress": f"10.0.0.{number}"}
+        nodes.append({"Alive": True, "NodeID": str(number), "Resources": each, **where})
+    nodes.append({"Alive": False, "NodeID": "dead", "Resources": {"CPU": 64.0, "GPU": 8.0}})
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
+    return Cluster("10.0.0.0:6379")
+
+
+def test_what_has_no_room_is_refused_where_ray_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = nodes_of_ray(monkeypatch, {"CPU": 3.0}, {"CPU": 2.0, "GPU": 1.0}, {"memory": 1.0})
+    cluster.check_room(5)
+    cluster.check_room(2, share=2)
+    cluster.check_room(1, "GPU")
+    with pytest.raises(UsageError, match=r"--jobs 6 need 6 CPUs, and the cluster has 5\. Take fewer --jobs"):
+        cluster.check_room(6)
+    told = r"--jobs 3 need 6 CPUs, and the cluster has 5, with 2 together on a node for 2 of them"
+    with pytest.raises(UsageError, match=told):
+        cluster.check_room(3, share=2)
+    with pytest.raises(UsageError, match=r"--jobs 2 need 2 GPUs, and the cluster has 1"):
+        cluster.check_room(2, "GPU")
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str]) -> Cluster:
+    """A cluster of two nodes; the second gives another answer than this machine."""
+    nodes = Node("0", "one (10.0.0.1)", 1), Node("1", "two (10.0.0.2)", 1)
+
+    def ask(_: Cluster, question: Callable[[], str]) -> dict[Node, str]:
+        return {nodes[0]: question(), nodes[1]: change(question())}
+
+    monkeypatch.setattr(Cluster, "ask_nodes", ask)
+    return Cluster("10.0.0.0:6379")
+
+
+def test_a_node_with_other_packages_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, lambda ours: ours).check_packages("numpy", "no-such-package")
+    cluster = answering(monkeypatch, lambda ours: re.sub(r"numpy [\d.]+", "numpy none", ours))
+    told = (
+        r"the node two \(10\.0\.0\.2\) has numpy none, pytest [\d.]+\. Valid: numpy [\d.]+, pytest [\d.]+, as here\."
+    )
+    with pytest.raises(UsageError, match=told):
+        cluster.check_packages("numpy", "pytest")
+
+
+def test_a_node_that_does_not_share_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, lambda ours: ours).check_shared(tmp_path, next_step="Share it")
+    cluster = answering(monkeypatch, lambda ours: _says_of_folder(str(tmp_path / "nothing")))
+    told = r"the node two \(10\.0\.0\.2\) does not see the folder .*one name.*\. Share it"
+    with pytest.raises(DataError, match=told):
+        cluster.check_shared(tmp_path, next_step="Share it")
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("musicgenre.cluster.connect.TemporaryFile", refuse)
+    with pytest.raises(DataError, match=r"cannot write \(Permission denied\) into the folder .*\. Share it"):
+        cluster.check_shared(tmp_path, next_step="Share it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ray_says_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def talking(address: str | None, *, n_cpus: int) -> Iterator[str]:
+        print("ray begins")  # noqa: T201 - as Ray does
+        yield f"{address} {n_cpus}"
+        print("(raylet) a worker died")  # noqa: T201
+
+    monkeypatch.setattr("musicgenre.cluster.connect.connected", talking)
+    with attached("10.0.0.0:6379", 2) as cluster:
+        assert str(cluster) == "10.0.0.0:6379 2"
+    print("a row")  # noqa: T201
+    told = capsys.readouterr()
+    assert told.out == "a row\n"
+    assert told.err == "ray begins\n(raylet) a worker died\n"
+
+
+def test_a_node_whose_disk_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from musicgenre.cluster.preparing import _rows_of
+    from musicgenre.data.cache import RowCache
+    from musicgenre.features.jobs import Cut, Job
+    from musicgenre.features.registry import create_representation
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("musicgenre.cluster.preparing.make_rows", full)
+    shared = create_representation("mfcc"), Cut(None, None, "float32"), RowCache(tmp_path)
+    with pytest.raises(DataError, match=r"the disk is full while writing into .*Free some space"):
+        _rows_of(ExitStack(), shared, [Job(tmp_path / "a.wav", None)])
 
 
 def test_addresses_of_stores_are_told_from_paths() -> None:
@@ -161,11 +292,72 @@ def test_what_a_store_will_not_do_is_told(error: OSError, kind: type[Exception],
         asking("s3://b/x", ask, waits_s=(0,))
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the bucket s3://bucket."""
+    fs = pytest.importorskip("pyarrow.fs")
+    (tmp_path / "bucket" / "out").mkdir(parents=True)
+    files = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(
+        "musicgenre.cluster.storage._filesystem", lambda address: (files, address.removeprefix("s3://"))
+    )
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "bucket" / "out"
+
+
+def test_a_bucket_that_is_not_there_is_told(store: Path) -> None:
+    told = r"s3://none/music/ is in no bucket that is there: the store has no none\."
+    with pytest.raises(UsageError, match=told):
+        gather_tracks(["s3://none/music/"], [], stdin=io.BytesIO())
+    with pytest.raises(UsageError, match="the store has no none"):
+        Place("s3://none/out").names()
+    assert Place("s3://bucket/other").names() == [], "a prefix need not be there"
+
+
+@pytest.mark.parametrize("operation", ["get_file_info", "open_output_stream"])
+def test_a_store_that_forbids_is_asked_once_and_ends_the_command(
+    operation: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from musicgenre.cluster import storage
+
+    files, _ = storage._filesystem("s3://bucket")
+    asked = []
+
+    class Forbidding:
+        def __getattr__(self, name: str) -> Any:
+            return self.forbid if name == operation else getattr(files, name)
+
+        def forbid(self, *_: object, **__: object) -> None:
+            asked.append(operation)
+            raise OSError("AWS Error INVALID_ACCESS_KEY_ID during X: The AWS Access Key Id does not exist")
+
+    monkeypatch.setattr(storage, "_filesystem", lambda address: (Forbidding(), address.removeprefix("s3://")))
+    monkeypatch.setattr("musicgenre.cli._options.require", lambda *_: None)
+    monkeypatch.setattr("musicgenre.cluster.connect.connected", lambda *_, **__: nullcontext(OneNode()))
+    if operation == "get_file_info":
+        words = ["s3://bucket/music/", "--output", "s3://bucket/out"]
+    else:
+        (tmp_path / "a.wav").touch()
+        words = [tmp_path / "a.wav", "--output", "s3://bucket/out"]
+    save_toy(tmp_path / "toy.onnx")
+    done = run("classify", *words, "--ray", "--model", tmp_path / "toy.onnx")
+    assert done.returncode == 2 and asked == [operation]
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("error: no permission for s3://bucket/") and "AWS_ACCESS_KEY_ID or a role" in line
+
+
+class OneNode:
+    """A cluster whose nodes are as this machine is."""
+
+    def check_nodes(self, *_: object) -> None:
+        """Nothing is wrong with them."""
+
+
 SETTINGS = {"model": "toy", "coverage": "full"}
 
 
 @contextmanager
-def results(folder: Path, wanted: Sequence[str], **options: Any) -> Iterator[Partitions]:
+def results(folder: Path | str, wanted: Sequence[str], **options: Any) -> Iterator[Partitions]:
     columns = AnswerColumns(names_tags=False, names_wide=False, has_card=False, timeline=False)
     how = {"command": "classify", "resume": False, "overwrite": False, "made_with": SETTINGS} | options
     made_with = how.pop("made_with")
@@ -253,6 +445,81 @@ def test_a_place_of_others_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(UsageError, match="is a file"), results(others / "holiday.jpg", []):
         pass
+
+
+def test_of_two_commands_in_a_folder_the_second_is_refused(tmp_path: Path) -> None:
+    with results(tmp_path / "out", []) as partitions:
+        partitions.add(row("a.wav"))
+        told = r"another 'musicgenre classify --ray' \(process \d+ on .* is writing into .*out"
+        with pytest.raises(DataError, match=told), results(tmp_path / "out", [], resume=True):
+            pass
+    assert held(tmp_path / "out") == [("a.wav", None)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_of_two_commands_in_a_store_the_second_is_refused(
+    elsewhere: bool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = r"another 'musicgenre classify --ray' \(process \d+ on .* since .*\) is writing into s3://bucket/out"
+    with results("s3://bucket/out", []) as partitions:
+        partitions.add(row("a.wav"))
+        if elsewhere:  # a machine of its own knows nothing of the locks of this one
+            monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "another"))
+        for options in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(DataError, match=told), results("s3://bucket/out", [], **options):
+                pass
+    assert held(store) == [("a.wav", None)]
+    with results("s3://bucket/out", [], resume=True) as partitions:
+        partitions.add(row("b.wav"))
+    assert held(store) == [("a.wav", None), ("b.wav", None)]
+    assert sorted(path.name for path in store.iterdir()) == [
+        *(RECORD_NAME, "part-000000.parquet", "part-000001.parquet")
+    ], "of the claims nothing is left"
+
+
+def test_a_command_that_was_killed_blocks_a_store_for_minutes_alone(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with results("s3://bucket/out", []) as partitions:
+        partitions.add(row("a.wav"))
+        (claim,) = store.glob(".writing-*")
+        memory = tmp_path / "cache" / "claims"
+        shutil.copytree(memory, tmp_path / "memory")
+        text = claim.read_bytes()
+
+    def as_after_a_kill() -> None:
+        shutil.rmtree(memory)
+        shutil.copytree(tmp_path / "memory", memory)
+        claim.write_bytes(text)
+
+    as_after_a_kill()
+    with results("s3://bucket/out", [], resume=True):
+        assert not claim.exists(), "the machine of the killed one knows it at once"
+    as_after_a_kill()
+    monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "another"))
+    with (
+        pytest.raises(DataError, match=r"for \d+ s more if it was killed"),
+        results("s3://bucket/out", [], resume=True),
+    ):
+        pass
+    os.utime(claim, (0, 0))
+    with results("s3://bucket/out", [], resume=True):
+        assert not claim.exists()
+    assert held(store) == [("a.wav", None)]
+
+
+def test_a_claim_is_put_anew_and_who_lost_it_writes_nothing_more(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musicgenre.cluster.claims._AGAIN_EVERY_S", 0.01)
+    with (
+        pytest.raises(DataError, match="another command has begun to write into s3://bucket/out"),
+        results("s3://bucket/out", []) as partitions,
+    ):
+        (claim,) = store.glob(".writing-*")
+        os.utime(claim, (0, 0))
+        wait_until(lambda: claim.stat().st_mtime > 0)
+        claim.unlink()  # as one that takes this one for dead does
+        partitions.add(row("a.wav"))
+    assert held(store) == [] and not claim.exists()
 
 
 def test_a_damaged_partition_or_record_is_told(tmp_path: Path) -> None:

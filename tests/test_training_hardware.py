@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,12 +22,13 @@ from musicgenre.errors import RunError, UsageError
 from musicgenre.models.registry import create_model, list_models, model_entry
 from musicgenre.runs.folder import RunFolder, read_description
 from musicgenre.training import _memory
-from musicgenre.training.bookkeeper import Bookkeeper
+from musicgenre.training.bookkeeper import Bookkeeper, Watch, watching_from_outside
 from musicgenre.training.fit import Hardware
 from musicgenre.training.inputs import Normalise
 from musicgenre.training.module import SingleLabelModule
 from musicgenre.training.recipes import TrainingSection
 from musicgenre.training.train import train
+from tests.limits import GUARD_S
 from tests.table_runs import TABLE, curves, table, weights
 
 __all__ = ["table"]
@@ -143,11 +145,38 @@ def test_a_failure_in_several_processes_is_told_as_in_one(tmp_path: Path, table:
     assert read_description(tmp_path / "run")["status"] == "failed"
 
 
+def test_a_training_in_other_processes_is_told_by_its_curves(tmp_path: Path) -> None:
+    folder, told = RunFolder(tmp_path), queue.SimpleQueue[Any]()
+    folder.logs.mkdir()
+    watch = Watch(lambda done, of: told.put((done, of)), lambda done, of: None, told.put)
+    rows = [{"epoch": 0.0, "train_loss": 2.0, "validation_loss": 1.5, "validation_accuracy": 0.25}]
+    folder.write_metrics(rows)
+    with watching_from_outside(folder, TrainingSection(epochs=3), watch):
+        rows.append({"epoch": 1.0, "train_loss": 1.0, "validation_loss": 0.5, "validation_accuracy": 0.75})
+        folder.write_metrics(rows)
+        words = "loss 1.000, validation loss 0.500, validation accuracy 0.750; best validation loss 0.500 at 2"
+        assert told.get(timeout=GUARD_S) == f"epoch 2: {words}"
+        assert told.get(timeout=GUARD_S) == (2, 3)
+        rows.append({"epoch": 2.0, "train_loss": 0.9, "validation_loss": 0.6, "validation_accuracy": 0.7})
+        folder.write_metrics(rows)
+    assert told.get_nowait().endswith("best validation loss 0.500 at 2"), "the last one is told when they end"
+    assert told.get_nowait() == (3, 3) and told.empty(), "what was there before is no news"
+
+
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path, table: Manifest) -> None:
+    told: list[str] = []
+    done: list[tuple[str, int, int]] = []
     run = train(
-        "table-mlp-standardised", table, output=tmp_path / "run", overrides=TABLE, hardware=Hardware(devices=2)
+        "table-mlp-standardised",
+        table,
+        output=tmp_path / "run",
+        overrides=TABLE,
+        hardware=Hardware(devices=2),
+        progress=lambda *how: done.append(how),
+        scores=told.append,
     )
+    assert told[-1].startswith("epoch 8: loss ") and done[-1] == ("training run", 8, 8)
     assert len(curves(run)) == 8
     assert float(curves(run)[-1]["train_loss"]) < float(curves(run)[0]["train_loss"])
 

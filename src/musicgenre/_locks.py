@@ -31,7 +31,7 @@ _held: set[int] = set()  # descriptors of this process
 
 
 @contextmanager
-def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
+def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0, known_as: str | None = None) -> Iterator[None]:
     """Hold `folder` for one process; the lock falls with the process, however it ends.
 
     Parameters
@@ -43,6 +43,8 @@ def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[No
     wait_s : float, optional
         For how long to ask again while another process holds it, `math.inf` for as long as it takes. After a second
         the person is told who is waited for.
+    known_as : str, optional
+        What the folder stands for, for the message.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def folder_lock(folder: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[No
         has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _holding(folder / LOCK_NAME, folder, doing, wait_s):
+    with _holding(folder / LOCK_NAME, folder, doing, wait_s, known_as):
         yield
 
 
@@ -87,19 +89,20 @@ def close_locked(descriptor: int) -> None:
 
 
 @contextmanager
-def _holding(lock: Path, what: Path, doing: str, wait_s: float) -> Iterator[None]:
+def _holding(lock: Path, what: Path, doing: str, wait_s: float, known_as: str | None = None) -> Iterator[None]:
     """Hold `what` by locking the file `lock`."""
+    name = known_as or what
     started = time.monotonic()
     is_told = False
     while (descriptor := _taken(lock, what)) is None:
         waited_s = time.monotonic() - started
         if waited_s >= wait_s:
             raise DataError(
-                f"another {doing} ({_holder(lock)}) is writing into {what}",
+                f"another {doing} ({_holder(lock)}) is writing into {name}",
                 next_step="Wait until it is done, or give another place with --output",
             )
         if waited_s >= _TELL_AFTER_S and not is_told:
-            tell(f"waiting for another {doing} ({_holder(lock)}) that is writing into {what}")
+            tell(f"waiting for another {doing} ({_holder(lock)}) that is writing into {name}")
             is_told = True
         time.sleep(_ASK_AGAIN_S)
 

@@ -18,6 +18,7 @@ from musicgenre.cli._terminal import INTERRUPTED, counting, say, say_interrupted
 from musicgenre.errors import UsageError
 
 if TYPE_CHECKING:
+    from musicgenre.cluster.connect import Cluster
     from musicgenre.cluster.hearing import Hearing
     from musicgenre.search.trial import TrialRunner
     from musicgenre.training.fit import Hardware, Launch
@@ -75,7 +76,6 @@ def hear_with_ray(
         The options of those names.
     """
     from musicgenre.cli._table import counted_genres
-    from musicgenre.cluster.connect import connected
     from musicgenre.cluster.hearing import hear_on_cluster
     from musicgenre.cluster.storage import as_address, gather_tracks
 
@@ -108,9 +108,7 @@ def hear_with_ray(
             say(f"note: {row['path']}: {printable(warning)}")
 
     try:
-        # as without --ray, more tracks at a time than this machine has cores are the person's own choice
-        n_cpus = max(jobs or 1, usable_cores())
-        with connected(address, n_cpus=n_cpus) as cluster, counting("listening", quiet=quiet) as progress:
+        with counting("listening", quiet=quiet) as progress, attached(address, at_least(jobs)) as cluster:
             report = hear_on_cluster(
                 cluster,
                 hearing,
@@ -141,7 +139,25 @@ def hear_with_ray(
 
 
 @contextmanager
-def running_trials(ray: bool, address: str | None, jobs: int) -> Iterator[TrialRunner]:
+def attached(address: str | None, n_cpus: int) -> Iterator[Cluster]:
+    """Attach to a cluster in the block, or start one of this machine with so many cores.
+
+    Ray writes what it has to say, such as the deaths of processes, on standard output, which holds the result alone:
+    here it goes to standard error.
+    """
+    from musicgenre.cluster.connect import connected
+
+    with redirect_stdout(sys.stderr), connected(address, n_cpus=n_cpus) as cluster:
+        yield cluster
+
+
+def at_least(jobs: int | None) -> int:
+    """Cores of a cluster of this machine: all, or more where so many jobs were asked for, as without `--ray`."""
+    return max(jobs or 1, usable_cores())
+
+
+@contextmanager
+def running_trials(ray: bool, address: str | None, hardware: Hardware, jobs: int) -> Iterator[TrialRunner]:
     """Give what runs the trials of a search: this machine, or with `--ray` a cluster."""
     from musicgenre.search.trial import run_trials_here
 
@@ -149,13 +165,12 @@ def running_trials(ray: bool, address: str | None, jobs: int) -> Iterator[TrialR
         yield run_trials_here
         return
 
-    from musicgenre.cluster.connect import connected
-
-    # Ray tells of processes that died on standard output, which holds the result alone
-    with connected(address, n_cpus=jobs) as cluster, redirect_stdout(sys.stderr):
+    with attached(address, jobs) as cluster:
         from musicgenre.cluster.trials import RayTrials
 
-        yield RayTrials(cluster, say)
+        trials = RayTrials(cluster, say)
+        trials.check_nodes(hardware, jobs)
+        yield trials
 
 
 def processes_together(jobs: int | None, devices: int) -> int:
@@ -183,10 +198,9 @@ def training_together(ray: bool, address: str | None, hardware: Hardware) -> Ite
         yield train_here
         return
 
-    from musicgenre.cluster.connect import connected
-
-    n_cpus = hardware.devices * (hardware.threads or 1)
-    with connected(address, n_cpus=n_cpus) as cluster, redirect_stdout(sys.stderr):
+    with attached(address, hardware.devices * (hardware.threads or 1)) as cluster:
         from musicgenre.cluster.training import RayTraining
 
-        yield RayTraining(cluster)
+        training = RayTraining(cluster)
+        training.check_nodes(hardware)
+        yield training

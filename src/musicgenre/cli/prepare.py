@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from musicgenre.cli._cluster import at_least, attached
 from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options, parse_settings, report_skipped
 
 # Written out, for help must come without importing them.
@@ -68,18 +69,20 @@ def prepare(
         options["segment_s"] = segment
     front_end = create_representation(representation, **options)
 
-    with ExitStack() as stack:
-        runner = None
-        if ray:
-            from musicgenre.cluster.connect import connected
-            from musicgenre.cluster.preparing import runner_on
+    tracks = read_manifest(manifest)
 
-            runner = runner_on(stack.enter_context(connected(ray_address)), n_actors=jobs)
-        else:
+    with ExitStack() as stack:
+        if not ray:  # whose workers each do so
             stack.enter_context(decoding_apart())
         advance = stack.enter_context(counting("preparing", quiet=quiet))
+        runner = None
+        if ray:
+            from musicgenre.cluster.preparing import runner_on
+
+            cluster = stack.enter_context(attached(ray_address, at_least(jobs)))
+            runner = runner_on(cluster, n_actors=jobs)
         done = preparation.prepare(
-            read_manifest(manifest),
+            tracks,
             front_end,
             folder,
             hop_s=hop,

@@ -115,10 +115,11 @@ def search(
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
+    hardware = Hardware(accelerator, 1, precision)
     with (
-        running_trials(ray, ray_address, jobs) as run_trials,
         decoding_apart(),
         counting_several(quiet=quiet) as advance,
+        running_trials(ray, ray_address, hardware, jobs) as run_trials,
     ):
         folder = search_space(
             checked,
@@ -127,7 +128,7 @@ def search(
             options,
             output=output,
             resume=resume,
-            hardware=Hardware(accelerator, 1, precision),
+            hardware=hardware,
             report=report_line,
             progress=advance,
             run_trials=run_trials,

@@ -91,9 +91,9 @@ def train(
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
     hardware = Hardware(accelerator, devices, precision, threads)
     with (
-        training_together(ray, ray_address, hardware) as launch,
         decoding_apart(),
         watching_training(quiet=quiet) as (advance, note),
+        training_together(ray, ray_address, hardware) as launch,
     ):
         folder = train_recipe(
             checked,

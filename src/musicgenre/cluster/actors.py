@@ -7,19 +7,17 @@ the items that the dead one had, and holds back while results are not taken.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
-import socket
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from musicgenre import _debug
 from musicgenre._parallel import one_thread_each
-from musicgenre.cluster.connect import EXTRA, Cluster, naming_node
+from musicgenre.cluster.connect import EXTRA, Cluster, enter_folder, naming_node, this_node
 from musicgenre.errors import DataError, MusicgenreError, UsageError, needing
 
 Item = TypeVar("Item")
@@ -142,8 +140,7 @@ class _Actor:
     """What Ray Data keeps in a process: loads once, then works on items."""
 
     def __init__(self, make: Callable[[], Callable[[list[Any]], list[Any]]], folder: str) -> None:
-        with suppress(OSError):  # a node without that folder finds no names that count from there
-            os.chdir(folder)
+        enter_folder(folder)
         self._for_life = ExitStack()
         self._for_life.enter_context(one_thread_each())
         # An error in here would be lost, and Ray try again: it is told in the place of the first results.
@@ -156,7 +153,7 @@ class _Actor:
         """Work on a few items; an error of ours comes back as their results."""
         items = [pickle.loads(item) for item in batch["item"]]
         try:
-            with naming_node(_this_node()):
+            with naming_node(this_node()):
                 results = self._work(items)
         except MusicgenreError as error:
             results = [error] * len(items)
@@ -170,10 +167,3 @@ def _raising(error: MusicgenreError) -> Callable[[list[Any]], list[Any]]:
         raise error
 
     return fail
-
-
-def _this_node() -> str:
-    """Name of the machine that this process runs on, as `Cluster.nodes` has it."""
-    import ray.util
-
-    return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"

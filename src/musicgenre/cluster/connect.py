@@ -11,19 +11,24 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import Any
 
 from musicgenre import _debug
-from musicgenre._files import temporary_folder
+from musicgenre._files import temporary_folder, writing_to
 from musicgenre._parallel import usable_cores
 from musicgenre._privacy import TELEMETRY_OFF
 from musicgenre._telling import tell
+from musicgenre._text import printable
 from musicgenre._version import __version__
-from musicgenre.errors import MissingExtraError, MusicgenreError, UsageError, require
+from musicgenre.errors import DataError, MissingExtraError, MusicgenreError, UsageError, require
 
 EXTRA = "cluster"
 OBJECT_STORE_BYTES = 256_000_000
@@ -34,6 +39,7 @@ _REACH_S = 10.0  # Ray itself would try for minutes
 _PORT = 6379  # of a cluster that `ray start --head` began
 _SHOWN_CHARACTERS = 300  # of what Ray says
 _HOW_TO_NAME = "HOST:PORT as 'ray start --head' prints it, or auto for the cluster that this machine is part of"
+_SAME_PACKAGES = "Install the same versions of them on every node: pip install -c constraints.txt"
 _ON_EACH_NODE = "Install the same versions of Python, ray and musicgenre on every node"
 
 
@@ -138,6 +144,77 @@ class Cluster:
                     next_step="Copy it there from this machine, or keep it in a folder that all nodes share",
                 )
 
+    def check_packages(self, *packages: str) -> None:
+        """Refuse nodes where packages that the work needs have other versions than here, or are missing.
+
+        Raises
+        ------
+        UsageError
+            A node has other versions of them.
+        """
+        question = partial(_versions_of, packages)
+        ours = question()
+        for node, theirs in self.ask_nodes(question).items():
+            if theirs != ours:
+                raise UsageError(
+                    f"the node {node.name} has {theirs}", valid=f"{ours}, as here", next_step=_SAME_PACKAGES
+                )
+
+    def check_room(self, n_processes: int, resource: str = "CPU", share: int = 1) -> None:
+        """Refuse more processes than have room, even if nothing else works there: Ray would wait for a new node.
+
+        Parameters
+        ----------
+        n_processes : int
+            Processes at a time, as `--jobs` says it.
+        resource : {"CPU", "GPU"}
+            What each of them needs.
+        share : int
+            How many of it, on one node.
+
+        Raises
+        ------
+        UsageError
+            They do not fit.
+        """
+        import ray
+
+        each_node = [int(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
+        room = sum(n // share for n in each_node)
+        if room >= n_processes:
+            return
+        wanted = f"--jobs {n_processes} need {n_processes * share} {resource}s"
+        together = "" if share == 1 else f", with {share} together on a node for {room} of them"
+        raise UsageError(
+            f"{wanted}, and the cluster has {sum(each_node)}{together}",
+            next_step="Take fewer --jobs, or add nodes",
+        )
+
+    def check_shared(self, folder: Path, *, next_step: str) -> None:
+        """Refuse a cluster with a node that does not see a folder of this machine, or may not write there.
+
+        Parameters
+        ----------
+        folder : Path
+            A folder of this machine that can be written to.
+        next_step : str
+            What to do about it.
+
+        Raises
+        ------
+        DataError
+            A node is without it, or this machine cannot write there.
+        """
+        folder = folder.absolute()
+        with writing_to(folder), NamedTemporaryFile(prefix=".seen-", dir=folder) as token:
+            for node, answer in self.ask_nodes(partial(_says_of_folder, token.name)).items():
+                if answer:
+                    raise DataError(
+                        f"the node {node.name} {answer} the folder {printable(folder)}",
+                        valid="A folder that all nodes share under one name, and may write to",
+                        next_step=next_step,
+                    )
+
     def _begin(self, function: Callable[[], Any], node: Node) -> Any:
         """Let a node call a function; the answer comes later."""
         import ray
@@ -234,6 +311,19 @@ def naming_node(name: str) -> Iterator[None]:
         raise type(error)(
             f"on the node {name}, {error.problem}", valid=error.valid, next_step=error.next_step
         ) from error
+
+
+def this_node() -> str:
+    """Name of the machine that this process of a cluster runs on, as `Cluster.nodes` has it."""
+    import ray.util
+
+    return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+
+
+def enter_folder(folder: str) -> None:
+    """Go to the folder in which the command was called, for names that count from there."""
+    with suppress(OSError):  # a node without that folder finds none of those names
+        os.chdir(folder)
 
 
 def own_error(error: BaseException) -> MusicgenreError | None:
@@ -346,6 +436,28 @@ def _asked_from(folder: str, function: Callable[[], Any]) -> Callable[[], Any]:
         return function()
 
     return answer
+
+
+def _versions_of(packages: Sequence[str]) -> str:
+    """Versions of packages where it is called, as `torch 2.13.0, lightning none`."""
+    parts = []
+    for package in packages:
+        try:
+            parts.append(f"{package} {version_of(package)}")
+        except PackageNotFoundError:
+            parts.append(f"{package} none")
+    return ", ".join(parts)
+
+
+def _says_of_folder(token: str) -> str:
+    """Say what is wrong with the folder of a file where it is called; empty where it can be written to."""
+    if not Path(token).exists():
+        return "does not see"
+    try:
+        TemporaryFile(dir=Path(token).parent).close()
+    except OSError as error:
+        return f"cannot write ({error.strerror}) into"
+    return ""
 
 
 def _version_question() -> Callable[[], str]:

@@ -10,8 +10,8 @@ import io
 import json
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from musicgenre._locks import folder_lock
 from musicgenre._outputs import RESUME_OR_REPLACE
 from musicgenre._text import printable, short_repr
 from musicgenre._version import __version__
+from musicgenre.cluster.claims import claimed
 from musicgenre.cluster.storage import Place, is_object
 from musicgenre.errors import DataError, UsageError
 
@@ -58,6 +59,8 @@ class Partitions:
         Where they are.
     columns : Columns
         How they are written.
+    check : callable
+        Called before anything is written: raises where it may not be any more.
 
     Attributes
     ----------
@@ -65,8 +68,9 @@ class Partitions:
         Paths of the tracks that were heard, as they were named.
     """
 
-    def __init__(self, place: Place, columns: Columns) -> None:
+    def __init__(self, place: Place, columns: Columns, check: Callable[[], None] = lambda: None) -> None:
         self.place = place
+        self._check = check
         self.done: set[str] = set()
         self._columns = columns
         self._rows: dict[bool, list[Row]] = {False: [], True: []}  # by whether they failed
@@ -91,6 +95,7 @@ class Partitions:
         for has_failed, rows in self._rows.items():
             if not rows:
                 continue
+            self._check()
             prefix = self._columns.failed_prefix if has_failed else "part-"
             encode = self._columns.encode_failed if has_failed else self._columns.encode
             self.place.write(f"{prefix}{self._next_number:06d}.parquet", encode(rows))
@@ -188,11 +193,10 @@ def opened_partitions(
     """
     place = Place(address)
     whole_record = {"command": command, "settings": dict(made_with)}
-    locking = nullcontext() if place.folder is None else folder_lock(place.folder, f"'musicgenre {command} --ray'")
     _refuse(place, whole_record, resume=resume, overwrite=overwrite)
-    with locking:
+    with _alone(place, f"'musicgenre {command} --ray'") as check:
         names = _refuse(place, whole_record, resume=resume, overwrite=overwrite)  # again, now alone
-        partitions = Partitions(place, columns)
+        partitions = Partitions(place, columns, check)
         if overwrite:
             for name in names:
                 if name != RECORD_NAME:  # which says whose they are until it is replaced
@@ -206,6 +210,17 @@ def opened_partitions(
             yield partitions
         finally:
             partitions.flush()
+
+
+@contextmanager
+def _alone(place: Place, doing: str) -> Iterator[Callable[[], None]]:
+    """Hold a place for one command; give what says, before anything is written, whether that still holds."""
+    if place.folder is None:
+        with claimed(place, doing) as check:
+            yield check
+    else:
+        with folder_lock(place.folder, doing):
+            yield lambda: None
 
 
 def parquet_bytes(table: Any) -> bytes:

@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from musicgenre._files import writing_to
 from musicgenre._json import json_sha256
-from musicgenre._text import printable
 from musicgenre.audio import decoding_apart
 from musicgenre.cluster.actors import in_actors
 from musicgenre.cluster.connect import Cluster
-from musicgenre.errors import DataError
 from musicgenre.features.base import Representation
 from musicgenre.features.jobs import Job, Outcome, Shared, make_rows, run_batched
 from musicgenre.features.prepare import Runner
@@ -60,7 +56,7 @@ def runner_on(cluster: Cluster, *, n_actors: int | None = None) -> Runner:
         representation, _, cache = shared
         question = partial(_settings_of, representation)
         cluster.check_nodes(question, question(), f"the representation {representation.name}")
-        _check_shared(cluster, cache.folder)
+        cluster.check_shared(cache.folder, next_step="Give it with --cache, or MUSICGENRE_CACHE on every node")
         there = [Job(file.path.absolute(), file.sha256) for file in files]
         placed = (representation, shared[1], type(cache)(cache.folder.absolute()))
         yield from in_actors(cluster, Rows(placed), there, n_actors=n_actors)
@@ -70,29 +66,14 @@ def runner_on(cluster: Cluster, *, n_actors: int | None = None) -> Runner:
 
 def _rows_of(_apart: ExitStack, shared: Shared, files: list[Job]) -> list[Outcome]:
     """Compute the rows of some files on one thread."""
-    if shared[0].hears_many:
-        found = dict(run_batched(shared, files, 1))
-        return [found[index] for index in range(len(files))]
-    return [make_rows(shared, file) for file in files]
+    representation, _, cache = shared
+    with writing_to(cache.folder):
+        if representation.hears_many:
+            found = dict(run_batched(shared, files, 1))
+            return [found[index] for index in range(len(files))]
+        return [make_rows(shared, file) for file in files]
 
 
 def _settings_of(representation: Representation) -> str:
     """Checksum of all that decides the rows, the weights of a network on this node among it."""
     return json_sha256(representation.settings())
-
-
-def _check_shared(cluster: Cluster, folder: Path) -> None:
-    """Refuse a cache that a node does not see: its rows would be lost."""
-    with writing_to(folder), NamedTemporaryFile(prefix=".seen-", dir=folder) as token:
-        for node, answer in cluster.ask_nodes(partial(_is_there, token.name)).items():
-            if answer != "yes":
-                raise DataError(
-                    f"the node {node.name} does not see the folder {printable(folder)}",
-                    valid="A folder that all nodes share, under one name",
-                    next_step="Give it with --cache, or MUSICGENRE_CACHE on every node",
-                )
-
-
-def _is_there(path: str) -> str:
-    """Tell whether this node sees a file."""
-    return "yes" if Path(path).exists() else "no"

@@ -189,6 +189,8 @@ class Place:
         files, inner = _filesystem(self.address)
         selector = FileSelector(inner, allow_not_found=True)
         found = asking(self.address, lambda: files.get_file_info(selector))
+        if not found:
+            _refuse_missing_bucket(self.address)
         return sorted(f"{info.base_name}/" if info.type == FileType.Directory else info.base_name for info in found)
 
     def read(self, name: str) -> bytes:
@@ -217,15 +219,34 @@ class Place:
 
         asking(self.address, write)
 
-    def remove(self, name: str) -> None:
-        """Delete a file."""
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of a name."""
+        if self.folder is not None:
+            return (self.folder / name).is_file()
+        from pyarrow.fs import FileType
+
+        files, inner = _filesystem(self.address)
+        (info,) = asking(self.address, lambda: files.get_file_info([f"{inner}/{name}"]))
+        return bool(info.type == FileType.File)
+
+    def times_s(self) -> dict[str, float]:
+        """Names of the objects directly in a prefix, and when each was written, by the clock of the store."""
+        from pyarrow.fs import FileSelector
+
+        files, inner = _filesystem(self.address)
+        selector = FileSelector(inner, allow_not_found=True)
+        found = asking(self.address, lambda: files.get_file_info(selector))
+        return {info.base_name: (info.mtime_ns or 0) / 1e9 for info in found}
+
+    def remove(self, name: str, *, waits_s: Sequence[float] = ASKED_AGAIN_S) -> None:
+        """Delete a file; a store that is busy is asked again after so many seconds each."""
         if self.folder is not None:
             with writing_result(self.folder):
                 (self.folder / name).unlink(missing_ok=True)
             return
         files, inner = _filesystem(self.address)
         with suppress(FileNotFoundError):
-            asking(self.address, lambda: files.delete_file(f"{inner}/{name}"))
+            asking(self.address, lambda: files.delete_file(f"{inner}/{name}"), waits_s=waits_s)
 
 
 def asking(address: str, ask: Callable[[], Result], *, waits_s: Sequence[float] = ASKED_AGAIN_S) -> Result:
@@ -286,6 +307,8 @@ def _tracks_below(address: str, exclude: Sequence[str]) -> list[str]:
     inner = inner.rstrip("/")
     selector = FileSelector(inner, recursive=True, allow_not_found=True)
     found = asking(address, lambda: files.get_file_info(selector))
+    if not found:
+        _refuse_missing_bucket(address)
     root = PurePosixPath(f"/{inner}")
     names = []
     for info in found:
@@ -293,6 +316,23 @@ def _tracks_below(address: str, exclude: Sequence[str]) -> list[str]:
             names.append(info.path)
     head = address[: len(address.rstrip("/")) - len(inner)]  # scheme, and what the file system leaves out of paths
     return [f"{head}{name}" for name in sorted(names)]
+
+
+def _refuse_missing_bucket(address: str) -> None:
+    """Tell a bucket that is not there from an empty prefix, where the store lets us look."""
+    from pyarrow.fs import FileType
+
+    files, inner = _filesystem(address)
+    bucket = inner.partition("/")[0]
+    try:
+        (info,) = asking(address, lambda: files.get_file_info([bucket]))
+    except UsageError:  # who may not look finds out when reading or writing
+        return
+    if info.type == FileType.NotFound:
+        raise UsageError(
+            f"{printable(address)} is in no bucket that is there: the store has no {printable(bucket)}",
+            next_step="Check the name; buckets are not made by musicgenre",
+        )
 
 
 def _fetch(address: str, copy: Path) -> FileState:

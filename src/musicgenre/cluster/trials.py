@@ -11,6 +11,7 @@ import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,18 +20,22 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from musicgenre._files import sha256_of
 from musicgenre._locks import folder_lock
 from musicgenre._parallel import one_thread_each
-from musicgenre.cluster.connect import Cluster
-from musicgenre.errors import RunError
+from musicgenre.cluster.connect import Cluster, enter_folder
+from musicgenre.data.manifest import read_manifest
+from musicgenre.errors import RunError, UsageError
 from musicgenre.search.trial import Judge, TrialJob, TrialResult, TrialSource, run_trial
+from musicgenre.training.fit import Hardware
+from musicgenre.training.material import find_weights_first
 from musicgenre.training.recipe_names import Report
+from musicgenre.training.recipes import Recipe
 
 MOST_LOSSES = 3
 """How often a trial may lose its process before it counts as failed."""
 
 _LEFT_BEHIND_S = 60.0  # how long a process of a command that was killed may still hold a trial's folder
+_TRACKS_ASKED = 100  # for which each node is asked; a folder that it does not see shows in a few
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours to handle
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no files for other programs
@@ -60,15 +65,20 @@ class RayTrials:
         Raises
         ------
         UsageError
-            A node does not see the study.
+            A node does not see all tracks, or there is no room for so many trials.
+        DataError
+            A node does not see the study, or may not write there.
+        BundleError
+            A node has no weights that the recipe begins with.
         RunError
             The cluster was lost.
         """
         first = source.next_job()
         if first is None:
             return
+        self.check_nodes(first.hardware, jobs)
         manifest = first.manifest.absolute()
-        self._cluster.check_nodes(partial(sha256_of, manifest), sha256_of(manifest), f"the study's {manifest}")
+        self._check_files(first.recipe, manifest)
 
         os.environ |= _TUNE_SETTINGS
         folder = manifest.parent / _TUNE
@@ -77,7 +87,7 @@ class RayTrials:
                 _Trial,
                 name=_TUNE,
                 storage_path=str(manifest.parent),
-                search_alg=_Draws(source, first),
+                search_alg=_Draws(source, first, str(Path.cwd())),
                 scheduler=_Judges(source),
                 callbacks=[_Ends(source, self._report)],
                 num_samples=-1,  # until there are no more
@@ -96,21 +106,44 @@ class RayTrials:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def check_nodes(self, hardware: Hardware, jobs: int) -> None:
+        """Refuse, before anything is prepared, what the cluster has no room for, and nodes with other packages."""
+        self._cluster.check_room(jobs, "GPU" if hardware.wants_gpu else "CPU")
+        self._cluster.check_packages("torch", "lightning", "scikit-learn")
+
+    def _check_files(self, recipe: Recipe, manifest: Path) -> None:
+        """Refuse a node on which every trial would fail, or hear less than the others."""
+        self._cluster.check_shared(
+            manifest.parent, next_step="Give an --output in a folder that all nodes share under the same path"
+        )
+        seen = partial(_tracks_seen, manifest)
+        here = seen()
+        for node, there in self._cluster.ask_nodes(seen).items():
+            if there != here:
+                raise UsageError(
+                    f"the node {node.name} sees {there} tracks of the manifest, and this machine {here}",
+                    valid="The same tracks under the same paths on every node",
+                    next_step="Keep them in a folder that all nodes share",
+                )
+        self._cluster.ask_nodes(partial(_find_weights, recipe))
+
 
 class _Draws(Searcher):  # type: ignore[misc]
     """Gives Tune the search's trials."""
 
-    def __init__(self, source: TrialSource, first: TrialJob) -> None:
+    def __init__(self, source: TrialSource, first: TrialJob, called_from: str) -> None:
         super().__init__()
         self._source = source
         self._first: TrialJob | None = first
+        self._called_from = called_from
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial, which Tune is to know by `trial_id`."""
         job, self._first = self._first or self._source.next_job(), None
         if job is None:
             return Searcher.FINISHED
-        return {"job": replace(job, manifest=job.manifest.absolute(), folder=job.folder.absolute())}
+        job = replace(job, manifest=job.manifest.absolute(), folder=job.folder.absolute())
+        return {"job": job, "called_from": self._called_from}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: `_Ends` knows the reason too."""
@@ -169,6 +202,7 @@ class _Trial(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take a trial."""
+        enter_folder(config["called_from"])
         self._job: TrialJob = config["job"]
         self._thread = ThreadPoolExecutor(1)
         self._end: Future[TrialResult] | None = None
@@ -212,3 +246,16 @@ def _run(job: TrialJob, judge: Judge) -> TrialResult:
             with folder_lock(job.folder, "training", wait_s=_LEFT_BEHIND_S):
                 pass
         return run_trial(job, judge)
+
+
+def _tracks_seen(manifest: Path) -> str:
+    """Count the tracks of a manifest that are there where it is called, of 100 at most: `36 of 36`."""
+    tracks = read_manifest(manifest).tracks
+    asked = tracks[:: -(-len(tracks) // _TRACKS_ASKED)]
+    return f"{sum(track.path.is_file() for track in asked)} of {len(asked)}"
+
+
+def _find_weights(recipe: Recipe) -> str:
+    """Find the weights that the recipe begins with where it is called, or fetch them."""
+    find_weights_first(recipe)
+    return "found"

@@ -141,8 +141,12 @@ class RunFolder:
 
     def read_metrics(self, name: str) -> list[float]:
         """Read one column of the learning curves."""
+        return [row[name] for row in self.read_epochs()]
+
+    def read_epochs(self) -> list[dict[str, float]]:
+        """Read the learning curves, one row an epoch, each with what was measured."""
         with self.metrics.open(encoding="utf-8", newline="") as stream:
-            return [float(row[name]) for row in csv.DictReader(stream)]
+            return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(stream)]
 
     def write_predictions(self, part: str, rows: PartView, scores: NDArray[np.floating[Any]]) -> None:
         """Write probabilities (n_rows, n_labels), one line per segment, with what is true of it."""

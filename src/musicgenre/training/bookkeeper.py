@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,8 @@ RESUME_EVERY_S = 10.0
 CHATTER = ("lightning.pytorch", "lightning.fabric")
 """Loggers that say more than a person wants to read."""
 
+_LOOK_EVERY_S = 0.5  # at the curves of other processes
+
 Count = Callable[[int, int], None]
 """Takes (done, all)."""
 
@@ -48,6 +52,53 @@ class Watch:
     epochs: Count
     batches: Count
     scores: Callable[[str], None]
+
+    def tell(self, rows: Sequence[Mapping[str, float]], settings: TrainingSection) -> None:
+        """Tell of the last of some epochs, given as rows of the learning curves."""
+        self.scores(_in_words(rows, settings))
+        self.epochs(len(rows), settings.epochs)
+
+
+@contextmanager
+def watching_from_outside(folder: RunFolder, settings: TrainingSection, watch: Watch | None) -> Iterator[None]:
+    """Tell of a training that other processes do in the block, by the learning curves that they write.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Where they write them, after every epoch.
+    settings : TrainingSection
+        The recipe's section.
+    watch : Watch or None
+        Who is told; of the batches within an epoch nothing is known here.
+    """
+    if watch is None:
+        yield
+        return
+
+    # a training that goes on finds curves already, which are no news
+    known = _state_of(folder.metrics)
+    has_ended = threading.Event()
+
+    def follow() -> None:
+        nonlocal known
+        while True:
+            is_last = has_ended.wait(_LOOK_EVERY_S)
+            state = _state_of(folder.metrics)
+            if state != known:
+                known = state
+                with suppress(OSError):  # a share that is out of reach for a moment: the next epoch is told
+                    watch.tell(folder.read_epochs(), settings)
+            if is_last:
+                return
+
+    thread = threading.Thread(target=follow, name="watching", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join()
 
 
 class Bookkeeper(L.Callback):
@@ -141,8 +192,7 @@ class Bookkeeper(L.Callback):
         # can be added once the run is finished
         self._save_state(trainer, is_last=trainer.should_stop or epoch + 1 >= self.settings.epochs)
         if self.watch is not None:
-            self.watch.scores(self._in_words(row))
-            self.watch.epochs(epoch + 1, self.settings.epochs)
+            self.watch.tell(self.rows, self.settings)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs to go on as if it had not stopped."""
@@ -165,19 +215,6 @@ class Bookkeeper(L.Callback):
         if gpu_states and len(gpu_states) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(gpu_states)
 
-    def _in_words(self, row: Mapping[str, float]) -> str:
-        """Losses, what is watched besides, and the best so far; epochs count from 1, as people do."""
-        monitor = self.settings.monitor
-        parts = [f"loss {row['train_loss']:.3f}", f"validation loss {row['validation_loss']:.3f}"]
-        for name in dict.fromkeys(("validation_accuracy", monitor)):
-            if name in row and name != "validation_loss":
-                parts.append(f"{words_of(name)} {row[name]:.3f}")
-        best = -self.best if self.settings.is_better_higher else self.best
-        return (
-            f"epoch {int(row['epoch']) + 1}: {', '.join(parts)}; "
-            f"best {words_of(monitor)} {best:.3f} at {self.best_epoch + 1}"
-        )
-
     def _save_state(self, trainer: L.Trainer, *, is_last: bool = False) -> None:
         """Write the state to resume from, if the last one is old enough or no other comes."""
         # all processes gather what is saved and wait for each other there: the first one's clock decides for all
@@ -188,6 +225,28 @@ class Bookkeeper(L.Callback):
         with replacing(path) if trainer.is_global_zero else nullcontext(path) as target:
             trainer.save_checkpoint(target)  # the first process alone writes
         self._saved = time.monotonic()
+
+
+def _in_words(rows: Sequence[Mapping[str, float]], settings: TrainingSection) -> str:
+    """Losses of the last epoch, what is watched besides, and the best so far; epochs count from 1, as people do."""
+    row, monitor = rows[-1], settings.monitor
+    parts = [f"loss {row['train_loss']:.3f}", f"validation loss {row['validation_loss']:.3f}"]
+    for name in dict.fromkeys(("validation_accuracy", monitor)):
+        if name in row and name != "validation_loss":
+            parts.append(f"{words_of(name)} {row[name]:.3f}")
+
+    watched = [earlier[monitor] for earlier in rows]
+    best = max(watched) if settings.is_better_higher else min(watched)
+    return f"epoch {len(rows)}: {', '.join(parts)}; best {words_of(monitor)} {best:.3f} at {watched.index(best) + 1}"
+
+
+def _state_of(path: Path) -> tuple[int, int] | None:
+    """Number and time of a file, which is replaced whenever it is written; None where it is not there yet."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns
 
 
 def words_of(column: str) -> str:

@@ -24,7 +24,7 @@ from musicgenre.runs.folder import RunFolder
 from musicgenre.training._lightning import L, TensorBoardLogger
 from musicgenre.training._memory import keeping_freed_memory
 from musicgenre.training.batches import Batches
-from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, Watch, arrays_of, hush
+from musicgenre.training.bookkeeper import CHATTER, Bookkeeper, Watch, arrays_of, hush, watching_from_outside
 from musicgenre.training.checkpoint import read_safetensors, write_safetensors
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.inputs import Normalise
@@ -130,6 +130,12 @@ class Fitting:
             # weights_only: PyTorch reads plain values and tensors from the state and refuses everything else
             trainer.fit(self.module, datamodule=self.data, ckpt_path=self.state, weights_only=True)
 
+    @contextmanager
+    def watched_from_outside(self) -> Iterator[Fitting]:
+        """Give what other processes can run, which cannot draw on this one's terminal; it is told here how they go."""
+        with watching_from_outside(self.folder, self.data.settings, self.watch):
+            yield replace(self, watch=None)
+
 
 Launch = Callable[[Fitting], None]
 """Trains in this process or in others, and returns when the weights lie in the folder."""
@@ -144,11 +150,13 @@ def train_here(fitting: Fitting) -> None:
         Another process of the training failed.
     """
     n_devices = fitting.hardware.devices
-    if n_devices > 1:
-        fitting = replace(fitting, watch=None)  # a spawned process cannot draw on this one's terminal
+    if n_devices == 1:
+        fitting.run(devices=1, strategy="auto")
+        return
     try:
         # spawned processes run this training alone, not the whole command once more
-        fitting.run(devices=n_devices, strategy="ddp_spawn" if n_devices > 1 else "auto")
+        with fitting.watched_from_outside() as unwatched:
+            unwatched.run(devices=n_devices, strategy="ddp_spawn")
     except ProcessRaisedException as error:
         # the text is a whole traceback of the other process, whose last line says what happened
         raise RunError(f"a process of the training failed: {str(error).strip().splitlines()[-1]}") from error
