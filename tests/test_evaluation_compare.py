@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from musicgenre.cli import app
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation.compare import compare, mcnemar, sign_flips
+from musicgenre.evaluation.compare import compare
+from musicgenre.evaluation.paired_tests import mcnemar, sign_flips
 from musicgenre.evaluation.study import Study, evaluate_study
 from musicgenre.runs.predictions import write_predictions
 from tests.make_run import make_group, make_predictions, make_run, random_answers

@@ -22,7 +22,7 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.metrics import Estimate, holm, p_in_words
 from musicgenre.evaluation.report import Report
 from musicgenre.models.pooling import Pooling
-from musicgenre.runs.folder import Run, open_runs
+from musicgenre.runs.folder import Run, names_of_runs, open_runs
 
 FEWEST_RUNS = 2
 
@@ -313,7 +313,7 @@ def rank(
     tested = {path: found.difference_in(chosen) for path, found in comparisons.items()}
     corrected = dict(zip(tested, holm([p_value for _, p_value in tested.values()]), strict=True))
 
-    names = dict(zip(paths, _short_names(paths), strict=True))
+    names = dict(zip(paths, names_of_runs(paths), strict=True))
     rows = []
     for path, report in zip(paths, reports, strict=True):
         difference, p_value = tested.get(path, (None, None))
@@ -382,14 +382,6 @@ def _cost_in_words(cost: Cost) -> list[str]:
         "" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.3g}",
         "" if cost.size_mb is None else f"{cost.size_mb:.3g}",
     ]
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Names of the folders, with as many of their parents as it takes to tell them apart."""
-    n_parts = 1
-    while len({path.parts[-n_parts:] for path in paths}) < len(paths):
-        n_parts += 1
-    return [printable("/".join(path.parts[-n_parts:])) for path in paths]
 
 
 def _stacked(parts: Sequence[str]) -> str:
