@@ -1,7 +1,7 @@
 """Compare two runs on the tracks that both were tested on: a difference counts only against the spread over tracks.
 
-The task of the runs decides what is compared, paired by track: accuracy and macro F1 of labels, or the areas under both
-curves of tags. Intervals come from a bootstrap; whether two runs differ is decided by a test (`paired_tests`).
+The task of the runs decides what is compared, paired by track: accuracy and macro F1 of labels, or the areas under
+both curves of tags. Intervals come from a bootstrap; whether two runs differ is decided by a test (`paired_tests`).
 """
 
 from __future__ import annotations
@@ -370,9 +370,7 @@ def _compare_labels(
 
 def _paired(measure: str, one: Float64, other: Float64, n_tracks: int, p_value: float) -> Difference:
     """Difference of two measures, (value, draws ...) each, where every draw took the same tracks for both."""
-    return Difference(
-        measure, float(one[0]), float(other[0]), centred_estimate(other - one, n_tracks), p_value
-    )
+    return Difference(measure, float(one[0]), float(other[0]), centred_estimate(other - one, n_tracks), p_value)
 
 
 def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]) -> TagComparison:

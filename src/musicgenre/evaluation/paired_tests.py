@@ -101,7 +101,7 @@ def areas_test(presence: Float64, first: Sequence[Float64], second: Sequence[Flo
             for tag in range(ranks.shape[1]):
                 total += areas(truth[:, tag], ranks[:, tag], of_second)
                 total -= areas(truth[:, tag], ranks[:, tag], of_first)
-        return total / (len(pairs) * presence.shape[1])
+        return np.asarray(total / (len(pairs) * presence.shape[1]))
 
     found = exchange_test(int(varying.sum()), difference, n_draws=_N_DRAWS_OF_AREAS, block=_BLOCK_OF_AREAS)
     return float(found[0]), float(found[1])

@@ -114,7 +114,7 @@ def open_judged(model: str, *, coverage: str | float | None = None) -> Judged:
     Parameters
     ----------
     model : str
-        Its name or path; a name that a folder of runs here has as well is refused.
+        Its name or path; a name that a folder of runs, or of versions, here has as well is refused.
     coverage : str, float or None
         Seconds of each track to hear, or `full`; a run always hears everything.
 
@@ -127,9 +127,11 @@ def open_judged(model: str, *, coverage: str | float | None = None) -> Judged:
     """
     path = Path(model)
     is_name = os.sep not in model and is_model_name(model)
-    if is_name and holds_runs(path):
+    if is_name and (holds_runs(path) or holds_versions(path)):
         raise _two_meanings(model)
-    if not path.is_dir() or is_name or holds_versions(path):
+    if holds_versions(path):
+        return JudgedListener(os.path.join(os.curdir, model), coverage)  # noqa: PTH118 - a Path would drop the dot
+    if is_name or not path.is_dir():
         return JudgedListener(model, coverage)
     if coverage is not None:
         raise UsageError("a run hears whole tracks, as in training", next_step="Leave --coverage out")
@@ -137,16 +139,19 @@ def open_judged(model: str, *, coverage: str | float | None = None) -> Judged:
 
 
 def _two_meanings(name: str) -> UsageError:
-    """Make the error for a name of a model that a folder of runs in the working folder has as well."""
+    """Make the error for a name of a model that a folder of ours in the working folder has as well."""
     folder = f"{os.curdir}{os.sep}{name}"
     if name == DEFAULT_HEAD:
-        model, way = "the model that comes with musicgenre", "for that model work in another folder, or rename this one"
+        model, way = (
+            "the model that comes with musicgenre",
+            "for that model work in another folder, or rename this one",
+        )
     elif name in list_taught():
         model, way = "a model that was taught here", f"{taught_path(name)} for that model"
     else:
         model, way = "a bundle", f"{bundle_path(name)} for the bundle"
     return UsageError(
-        f"{printable(name)} is both {model} and a folder of runs here",
+        f"{printable(name)} is both {model} and a folder here that holds runs or versions of a model",
         valid="a path, which means one thing",
         next_step=f"Give {printable(folder)} for the folder, or {way}",
     )
