@@ -5,14 +5,17 @@ Run: python scripts/nested_search.py table-svm-30s table.csv work --trials 10 --
 Artists are dealt to outer folds. For each, the recipe is trained on the other folds as it stands, and searched on them
 by cross-validation with artists apart; the winner is trained on the same tracks. Both are scored on the fold, and all
 folds together, so that every track is answered once, by a model and by settings that its artist had no part in.
+`work/searched.json` keeps what was found: `scripts/results.py searched` takes it into docs/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
+from musicgenre._files import write_text_atomic
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.data.splits import split, take_fold
 from musicgenre.evaluation.compare import compare
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--inner-folds", type=int, default=5)
+    parser.add_argument("--pruner", choices=("asha", "median", "none"), default="none")
     parser.add_argument("--space", action="append", default=[])
     parser.add_argument("--set", action="append", default=[], dest="settings")
     wishes = parser.parse_args()
@@ -43,7 +47,8 @@ def main() -> None:
     space = read_space(wishes.space, recipe) if wishes.space else default_space(recipe)
     dealt = split(read_manifest(wishes.data), "artist-kfold", seed=0, folds=wishes.folds)
     wishes.work.mkdir(parents=True, exist_ok=True)
-    winners = []
+    inner = {"folds": wishes.inner_folds, "seeds": 1, "pruner": wishes.pruner}
+    winners, settings = [], []
     for fold in range(wishes.folds):
         parts = take_fold(dealt, fold, validation_size=0.125)
         # the outer folds are settled: what is searched inside deals its own
@@ -54,18 +59,30 @@ def main() -> None:
         plain = wishes.work / "before" / f"fold-{fold}"
         train(recipe, data, output=plain, resume=plain.is_dir())
         study = wishes.work / "after" / f"fold-{fold}"
-        options = SearchOptions("cv.accuracy", trials=wishes.trials, folds=wishes.inner_folds, seeds=1, pruner="none")
+        options = SearchOptions("cv.accuracy", trials=wishes.trials, **inner)
         search(recipe, data, space, options, output=study, resume=study.is_dir(), report=print)
         winner = StudyFolder(study).read()["winner"]
         print(f"fold {fold}: {winner}", flush=True)
+        settings.append(winner)
         winners.append(f"fold-{fold}/{StudyFolder(study).winner(winner['trial']).name}")
 
     names = [f"fold-{fold}" for fold in range(wishes.folds)]
     write_group(wishes.work / "before", names, {"recipe": recipe.name, "seeds": 1, "folds": 0})
     write_group(wishes.work / "after", winners, {"recipe": recipe.name, "seeds": 1, "folds": 0})
-    for name in ("before", "after"):
-        print(f"{name}: {evaluate(wishes.work / name).short}")
-    print(compare(wishes.work / "before", wishes.work / "after").to_text())
+    before, after = evaluate(wishes.work / "before"), evaluate(wishes.work / "after")
+    difference = compare(wishes.work / "before", wishes.work / "after")
+    print(f"before: {before.short}\nafter: {after.short}\n{difference.to_text()}")
+    found = {
+        "recipe": recipe.name,
+        "data": wishes.data.name,
+        "folds": wishes.folds,
+        "inner": {"objective": "cv.accuracy", **inner, "trials": wishes.trials},
+        "winners": settings,
+        "before": before.as_dict(),
+        "after": after.as_dict(),
+        "difference": difference.as_dict(),
+    }
+    write_text_atomic(wishes.work / "searched.json", json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from _results_judged import add_elsewhere, add_leaks
+from _results_judged import add_elsewhere, add_leaks, add_searched
 from _results_page import interval, render
 from _results_rows import (
     FOLDER,
@@ -144,6 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leaks = actions.add_parser("leaks", help="write the record of a leak report")
     leaks.add_argument("report", type=Path, help="leak-report.json")
     leaks.add_argument("words", help="the command that made it")
+    searched = actions.add_parser("searched", help="write the record of a search in folds of artists")
+    searched.add_argument("report", type=Path, help="searched.json, which scripts/nested_search.py wrote")
+    searched.add_argument("words", help="the command that made it")
     actions.add_parser("missing", help="print the commands of rows without a record")
     make = actions.add_parser("make", help="train the rows without a record and write their records")
     make.add_argument("work", type=Path, help="folder for manifests and runs")
@@ -160,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if chosen.action == "leaks":
         print(f"wrote the record of {add_leaks(chosen.report, chosen.words)}")
+        return 0
+    if chosen.action == "searched":
+        print(f"wrote the record of {add_searched(chosen.report, chosen.words)}")
         return 0
     if chosen.action == "missing":
         measured = records_at_hand()

@@ -96,6 +96,24 @@ def test_reports_on_other_tracks_of_labels_and_of_tags(
         results.main(["elsewhere", str(tmp_path / "report.json"), "x"])
 
 
+def test_a_search_stands_before_and_after(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["_results_judged"], "SEARCHED", tmp_path / "searched.jsonl")
+    sides = {side: {"accuracy": {"value": v, "low": v - 0.1, "high": v + 0.1}, "n_tracks": 40, "labels": ["a"]}
+             for side, v in (("before", 0.5), ("after", 0.55))}  # fmt: skip
+    winners = [{"trial": 3, "values": {"rate": 0.1}, "best": best, "n_trials": 8} for best in (0.6, 0.7)]
+    difference = {"difference": 0.05, "low": -0.1, "high": 0.2, "p_value": 0.5, "test": "sign flips", "first": "x"}
+    found = {"recipe": "tiny", "data": "four.csv", "folds": 2, "inner": {"folds": 3}, "winners": winners, **sides}
+    (tmp_path / "searched.json").write_text(json.dumps({**found, "difference": difference}), encoding="utf-8")
+    for _ in range(2):  # a record that comes again takes the place of the first
+        assert results.main(["searched", str(tmp_path / "searched.json"), "python nested tiny"]) == 0
+    section = sys.modules["_results_judged"].sections()[-1]
+    cells = "| `tiny` | four.csv (40) | 2, 8 by 3 inner folds | 0.650 | **0.500 [0.400, 0.600]** | "
+    cells += "**0.550 [0.450, 0.650]** | +0.050 [-0.100, +0.200], p = 0.500 (sign flips) |"
+    assert section.count(cells) == 1 and "- `python nested tiny`" in section
+
+
 def test_rows_come_from_run_folders(results: ModuleType, tmp_path: Path) -> None:
     kfold, leaky = _runs(tmp_path / "runs")
     assert results.main(["add", str(kfold), "mini", "--command", "musicgenre train tiny --seeds 2"]) == 0
