@@ -139,6 +139,34 @@ def test_index_of_csv_table_and_pictures(folder: Path) -> None:
     assert len(read_manifest(folder / "d.csv")) == 1
 
 
+def test_a_table_of_features_and_a_table_of_artists_say_what_they_need(folder: Path) -> None:
+    table = folder / "features.csv"
+    table.write_text("filename,tempo,rms,label\nrock.00000.wav,1,2,rock\n")
+    with pytest.raises(DataError, match=r"no column 'path'.*holds the features of a track, add --table"):
+        run("index", table, "-o", folder / "a.csv")
+    artists = folder / "artists.csv"
+    artists.write_text("file,band\nrock.00000.wav,x\n")
+    with pytest.raises(
+        DataError, match=r"columns are file, band.*Call the columns .* track_id and artist_group"
+    ) as told:
+        run("index", folder / "music", "--artists", artists, "-o", folder / "a.csv")
+    assert "--path-column" not in str(told.value)
+
+
+def test_a_broken_file_is_left_out_of_an_index_with_its_reason(folder: Path) -> None:
+    rock = folder / "music" / "rock"
+    (rock / "rock.00001.wav").write_bytes(b"not music")
+    (rock / "rock.00002.wav").write_bytes((rock / "rock.00002.wav").read_bytes()[:20])
+    for more in ((), ("--no-checksums",)):
+        result = run("index", folder / "music", "-o", folder / "m.csv", "--overwrite", *more)
+        assert result.exit_code == 1 and len(read_manifest(folder / "m.csv")) == 28
+        assert "rock.00001.wav: cannot be heard: " in result.stderr and "left out: 2 in all" in result.stderr
+    for path in (folder / "music").rglob("*.wav"):
+        path.write_bytes(b"not music")
+    with pytest.raises(DataError, match=r"none of the 30 sound files can be heard: .*rock.*wav"):
+        run("index", folder / "music", "-o", folder / "m.csv", "--overwrite")
+
+
 def test_get_from_a_copy_prints_licence_and_names_missing_tracks(folder: Path) -> None:
     files = {f"genres/{path.parent.name}/{path.name}": path.read_bytes() for path in folder.rglob("*.wav")}
     copy = make_zip(folder / "copy.zip", files)

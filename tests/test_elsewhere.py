@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from musicgenre.bundle import read_card
+from musicgenre.bundle.store import bundle_path
 from musicgenre.cli import app
 from musicgenre.data.learnt import LearntFrom
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
@@ -22,13 +24,14 @@ from musicgenre.evaluation.html import render_html
 from musicgenre.evaluation.report import TagReport
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.judging.elsewhere import TagElsewhereReport, evaluate_elsewhere
-from musicgenre.judging.judged import learnt_by_default
+from musicgenre.judging.judged import JudgedListener, JudgedRuns, learnt_by_default, open_judged
 from musicgenre.judging.label_map import match_labels, read_label_map
 from musicgenre.runs.folder import open_run
 from musicgenre.training.train import train
 from tests.cli import run as run_command
 from tests.labelled_music import make_table
-from tests.toy import RATE_HZ, save_toy
+from tests.make_run import make_run, random_answers
+from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
 QUICK = ["protocol.options={test_size: 0.34, validation_size: 0.17}", "data.labels=[]"]
 
@@ -262,3 +265,67 @@ def test_an_exported_bundle_notes_what_it_learnt_from(tmp_path: Path) -> None:
     values = LearntFrom.of_names(["a"], [""], ["b"]).as_values()
     card = read_card(save_toy(tmp_path / "noted.onnx", learnt_from=values))
     assert dict(card.learnt_from) == values and card.format_version == 1
+
+
+def test_labels_that_no_track_has_count_in_no_macro_f1(tmp_path: Path, noises: Manifest) -> None:
+    """The toy says quiet of one loud track: two labels are said, one is true, and there is one macro F1."""
+    only_loud = noises.with_tracks(noises.tracks[:3] + tuple(replace(one, label="loud") for one in noises.tracks[3:4]))
+    report = evaluate_elsewhere(str(save_toy(tmp_path / "toy.onnx")), only_loud)
+    loud, quiet = report.classes
+    assert (report.accuracy.value, loud.f1, quiet.support) == (0.75, pytest.approx(6 / 7), 0)
+    assert report.macro_f1.value == report.macro.f1 == report.seeds[0].macro_f1 == loud.f1
+    assert report.macro_f1.low < loud.f1 < report.macro_f1.high
+
+
+def test_what_was_said_of_every_track_is_written_and_a_track_that_is_not_heard_is_an_exit_code_of_1(
+    tmp_path: Path, noises: Manifest
+) -> None:
+    toy = save_toy(tmp_path / "toy.onnx", unsure_threshold=0.9)
+    noises.tracks[5].path.write_bytes(b"no sound")
+    noises.tracks[4].path.unlink()
+    words = ["evaluate", toy, "--data", tmp_path / "sounds.csv", "--jobs", "1"]
+    done = run_command(*words, "--answers", tmp_path / "answers.csv")
+    said = done.stderr.decode()
+    assert done.returncode == 1 and "not heard (2)" in said and "t4: " in said and "t5: " in said
+    assert "not heard" in done.stdout.decode()
+
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["track_id"] for row in rows] == ["t0", "t1", "t2", "t3", "t4", "t5"], "speech is no label of the toy's"
+    assert rows[0] | {"confidence": "", "score_loud": "", "score_quiet": ""} == {
+        **{"track_id": "t0", "path": str(noises.tracks[0].path), "model": "0", "label": "loud", "answer": "loud"},
+        **{"confidence": "", "right": "yes", "unsure": "no", "reason": "", "score_loud": "", "score_quiet": ""},
+    }
+    assert float(rows[0]["confidence"]) == max(float(rows[0]["score_loud"]), float(rows[0]["score_quiet"]))
+    assert rows[4]["answer"] == rows[4]["score_loud"] == "" and rows[4]["reason"] and rows[5]["label"] == "quiet"
+
+    tagger = save_toy(tmp_path / "tagger.onnx", thresholds=(0.5, 0.5))
+    tagged = noises.with_tracks(replace(one, label="", labels=(one.label.lower(),)) for one in noises.tracks)
+    evaluate_elsewhere(str(tagger), tagged, answers_file=tmp_path / "tags.csv")
+    with (tmp_path / "tags.csv").open(encoding="utf-8", newline="") as stream:
+        said_of = [(row["label"], row["answer"]) for row in csv.DictReader(stream)]
+    assert said_of[2:4] == [("loud", "loud"), ("quiet", "quiet")]
+
+
+def test_a_name_that_a_model_and_a_folder_of_runs_have_is_refused_with_the_way_to_either(
+    tmp_path: Path, noises: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = bundle_path("mine")
+    bundle.parent.mkdir(parents=True)
+    save_toy_ears(bundle)
+    (tmp_path / "mine").mkdir()
+    assert isinstance(open_judged("mine"), JudgedListener), "a folder that holds anything else is not meant"
+
+    make_run(tmp_path / "mine", random_answers(1, 6))
+    with pytest.raises(UsageError, match=rf"is both a bundle and a folder here.*Give \./mine for .*{bundle}"):
+        open_judged("mine")
+    assert isinstance(open_judged("./mine"), JudgedRuns) and isinstance(open_judged("mine/"), JudgedRuns)
+    assert isinstance(open_judged(str(bundle)), JudgedListener)
+    refused = run_command("evaluate", "mine", "--data", "sounds.csv", cwd=tmp_path)
+    assert refused.returncode == 2 and b"./mine" in refused.stderr
+    assert run_command("evaluate", "mine", cwd=tmp_path).returncode == 0, "then a folder alone can be meant"
+
+    for command in (["evaluate", "default"], ["compare", "mine", "default"]):
+        refused = run_command(*command, cwd=tmp_path)
+        assert refused.returncode == 2 and b"evaluate default --data MANIFEST.csv" in refused.stderr

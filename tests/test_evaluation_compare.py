@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -13,11 +14,17 @@ from typer.testing import CliRunner
 
 from musicgenre.cli import app
 from musicgenre.errors import RunError, UsageError
-from musicgenre.evaluation.compare import compare, mcnemar, sign_flips
+from musicgenre.evaluation.compare import LabelComparison, compare
+from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.metrics import macro_f1
+from musicgenre.evaluation.paired_tests import areas_test, macro_f1_test, mcnemar, sign_flips
 from musicgenre.evaluation.study import Study, evaluate_study
-from musicgenre.runs.predictions import write_predictions
+from musicgenre.runs.predictions import Predictions, write_predictions
+from musicgenre.search.study import SearchFacts, winner_of
 from tests.make_run import make_group, make_predictions, make_run, random_answers
 from tests.tag_run import make_tag_predictions, make_tag_run
+
+LETTERS = tuple("abcdefghij")
 
 
 def _all(right: int, n: int) -> dict[str, tuple[str, list[str]]]:
@@ -182,3 +189,96 @@ def test_a_track_in_the_validation_parts_of_two_folds_answers_twice_and_never_to
         (tmp_path / name / "group.json").write_text(json.dumps(group_file), encoding="utf-8")
     tags = compare(tmp_path / "weak", tmp_path / "strong", part="validation")
     assert tags.n_tracks == 120 and tags.differences[0].difference.low > 0  # type: ignore[attr-defined]
+
+
+def _answers_of(random: np.random.Generator, n_tracks: int, n_labels: int, right: float) -> Predictions:
+    """Answers that are right with a probability, and else any label."""
+    truth = np.arange(n_tracks) % n_labels
+    said = np.where(random.random(n_tracks) < right, truth, random.integers(0, n_labels, n_tracks))
+    names = tuple(map(str, range(n_tracks)))
+    return Predictions(LETTERS[:n_labels], names, np.zeros(n_tracks), truth, np.eye(n_labels)[said])
+
+
+def test_of_models_that_are_equally_good_no_more_than_one_in_twenty_is_called_another_on_19_tracks() -> None:
+    """The bootstrap's p, twice the smaller share of draws on either side, called 17 % of such pairs different."""
+    random = np.random.default_rng(3)
+    n_rounds, n_called = 300, 0
+    for _ in range(n_rounds):
+        first, second = (_answers_of(random, 19, 10, 0.7) for _ in range(2))
+        n_called += macro_f1_test([first], [second], first.track_ids) < 0.05
+    assert 0.01 < n_called / n_rounds < 0.07, "within chance of 0.05, and not blind either"
+
+
+def test_the_test_of_macro_f1_tries_every_exchange_where_these_are_few() -> None:
+    random = np.random.default_rng(4)
+    seeds = [[_answers_of(random, 8, 3, right) for _ in range(n)] for right, n in ((0.3, 1), (0.9, 2))]
+    order = [2, 0, 1]  # the labels of a run stand in an order of its own
+    moved = seeds[1][1]
+    labels = tuple(moved.labels[place] for place in order)
+    truth = np.array([order.index(int(label)) for label in moved.truth])
+    turned = Predictions(labels, moved.track_ids, moved.starts_s, truth, moved.scores[:, order])
+
+    def difference(way: tuple[bool, ...]) -> float:
+        chosen = np.array(way)
+        total = 0.0
+        for second in seeds[1]:
+            first = seeds[0][0]
+            one = np.where(chosen, second.predicted, first.predicted)
+            other = np.where(chosen, first.predicted, second.predicted)
+            said = (macro_f1(first.truth, rows, 3, np.ones((1, 8)))[0] for rows in (other, one))
+            total += next(said) - next(said)
+        return total / 2
+
+    every_way = list(itertools.product([False, True], repeat=8))
+    observed = abs(difference((False,) * 8))
+    expected = np.mean([abs(difference(way)) >= observed - 1e-9 for way in every_way])
+    tracks = moved.track_ids
+    assert macro_f1_test(seeds[0], [seeds[1][0], turned], tracks) == pytest.approx(expected)
+    assert macro_f1_test([seeds[1][0], turned], seeds[0], tracks) == pytest.approx(expected)
+    assert macro_f1_test(seeds[0], seeds[0], tracks) == 1.0
+
+
+def test_the_test_of_areas_asks_for_ranks_alone_and_holds_its_level_on_few_tracks() -> None:
+    random = np.random.default_rng(5)
+    presence = (np.arange(12) % 3 == 0).astype(float)[:, None]
+    n_called = np.zeros(2)
+    for _ in range(30):
+        first, second = (presence + random.normal(size=(12, 1)) for _ in range(2))
+        p_values = areas_test(presence, [first], [second])
+        n_called += np.array(p_values) < 0.05
+    assert (n_called / 30 < 0.14).all()
+    assert areas_test(presence, [first], [np.exp(second)]) == areas_test(presence, [first], [second])
+    many = np.tile(presence, (3, 1)) + random.normal(scale=0.1, size=(36, 1))
+    assert max(areas_test(np.tile(presence, (3, 1)), [many], [-many])) < 0.01
+
+
+def test_where_p_and_a_narrow_interval_disagree_p_decides(tmp_path: Path) -> None:
+    """Five tracks right by the second alone: every draw has some of them, and one exchange in 16 is as extreme."""
+    answers = {f"t{k}": ("pop", ["jazz" if k < 5 else "pop"]) for k in range(19)}
+    better = {f"t{k}": ("pop", ["pop"]) for k in range(19)}
+    found = compare(make_run(tmp_path / "one", answers), make_run(tmp_path / "other", better))
+    assert isinstance(found, LabelComparison) and found.low > 0 and found.p_value == pytest.approx(1 / 16)
+    assert found.macro_f1.difference.low > 0 and found.macro_f1.p_value == pytest.approx(1 / 16)
+    text = found.to_text()
+    assert "the two differ" not in text and text.count("p decides") == 2
+
+
+def test_a_search_is_compared_by_its_winner_and_named_by_itself(tmp_path: Path) -> None:
+    runs = []
+    for name, right in (("svm", 50), ("forest", 80)):
+        make_group(tmp_path / name / "winner-0003", {"seed-0": {"test": _all(right, 100)}})
+        facts = dict.fromkeys(SearchFacts.__slots__, "") | {"winner": {"trial": 3, "test": "0.5"}}
+        (tmp_path / name / "search.json").write_text(json.dumps({"format_version": 1, **facts}), encoding="utf-8")
+        runs.append(tmp_path / name)
+
+    told = CliRunner().invoke(app, ["compare", *map(str, runs)])
+    assert told.exit_code == 0 and "forest/winner-0003 against svm/winner-0003" in told.output
+    told = CliRunner().invoke(app, ["compare", *map(str, [*runs, runs[0] / "winner-0003" / "seed-0"])])
+    assert "svm/winner-0003/seed-0" in told.output and "forest/winner-0003" in told.output
+    assert evaluate(runs[0] / "winner-0003").name == "svm/winner-0003"
+
+    with pytest.raises(RunError, match=r"holds a search.*winner-0003, its winner"):
+        compare(runs[0], runs[1])
+    (tmp_path / "svm" / "search.json").write_text(json.dumps({"format_version": 1, **facts, "winner": {}}))
+    with pytest.raises(RunError, match="no runs of a winner: it has not ended"):
+        winner_of(tmp_path / "svm")

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from musicgenre.cli import app
 from musicgenre.errors import DataError, UsageError
 from musicgenre.evaluation.calibration import Answered
 from musicgenre.models.head import GenreHead
@@ -286,3 +288,25 @@ def test_a_head_in_a_place_of_its_own_is_named_by_that_place(
     assert f"--model '{taught.path}'" in capsys.readouterr().out
     _print_report(dataclasses.replace(taught, path=taught_path("mine")))
     assert "--model mine" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("one_round")
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_a_model_that_is_unsure_of_everything_is_told_loudly_and_not_offered_for_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator, is_quiet: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from musicgenre.teaching import teach as teaching
+
+    head, score, _ = fitted(heard(rng, {"blues": 12, "jazz": 12}))
+    none_sure = dataclasses.replace(score, answered=Answered(1.01, 0, 0, 24))
+    taught = teaching.Taught(
+        head=head, path=tmp_path / "mine.json", counts={"blues": 12, "jazz": 12}, score=none_sure, warnings=(),
+        failures=(), seconds=1.0,
+    )  # fmt: skip
+    monkeypatch.setattr(teaching, "teach", lambda *_, **__: taught)
+    done = CliRunner().invoke(app, ["teach", str(tmp_path), "--name", "mine", *(["--quiet"] * is_quiet)])
+    assert done.exit_code == 0, "it is saved all the same"
+    assert "NOT OF USE YET" in done.stderr and "teach MORE --name mine --update" in done.stderr
+    assert f"--model {taught.path} --reject none" in done.stderr and "use it:" not in done.output
+    assert ("saved" in done.stdout) is not is_quiet

@@ -194,6 +194,11 @@ def is_bundle_name(name: str) -> bool:
         return False
 
 
+def is_model_name(name: str) -> bool:
+    """Tell whether a name is that of a model: the default, one that somebody taught here, or a bundle."""
+    return name == DEFAULT_HEAD or name in list_taught() or is_bundle_name(name)
+
+
 def ensure_bundle(name: str, *, allow_fetch: bool = False, report: Callable[[str], None] = lambda _: None) -> Path:
     """Give the path of a bundle that is there.
 

@@ -38,7 +38,9 @@ _PAIR = 2
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders or groups of seeds and folds.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more run folders, groups of seeds and folds, or searches.")
+    ],
     part: Annotated[Part, typer.Option("--part", help="Whose tracks.")] = Part.test,
     pooling: Annotated[
         Pooling | None, typer.Option("--pooling", help="How segments score together; default: as the recipe says.")
@@ -66,12 +68,15 @@ def compare(
 ) -> None:
     """Compare runs on the same tracks: scores, differences with 95 % intervals, paired tests, and what each cost.
 
-    Two runs are told in words, more as a table, the best first. With several tests p is corrected by Holm's rule.
+    Two runs are told in words, more as a table, the best first. With several tests p is corrected by Holm's rule. Of a
+    search its winner is meant.
     """
     from musicgenre._json import pretty_json
     from musicgenre._outputs import refuse_overwriting
     from musicgenre.runs.folder import files_of_runs
 
+    runs = [_runs_of(run) for run in runs]
+    against = None if against is None else _runs_of(against)
     kind = TableFormat.json if as_json else format_of(output_format, output, _BY_SUFFIX, TableFormat.text)
     inputs = [path for run in runs for path in files_of_runs(run)]
     if output is not None:
@@ -93,6 +98,15 @@ def compare(
     if figures is not None:
         _save_figures(ranking, figures, overwrite=overwrite)
     write_or_print(_render(ranking, kind), output, overwrite=overwrite)
+
+
+def _runs_of(given: Path) -> Path:
+    """The folder of runs that is meant: of a search its winner's; the name of a model is none."""
+    from musicgenre.cli.evaluate import refuse_model
+    from musicgenre.search.study import is_search, winner_of
+
+    refuse_model(str(given))
+    return winner_of(given) if is_search(given) else given
 
 
 def _render(ranking: Ranking, kind: TableFormat) -> str:

@@ -125,6 +125,8 @@ def index(
             found = indexing.index_folder(
                 source, labels=chosen, artists=groups, pictures=pictures, checksums=checksums, progress=progress
             )
+    with decoding_apart(), counting("looked at", quiet=quiet) as progress:
+        found = indexing.without_broken_sounds(found, progress)
 
     _write(found, output, overwrite=overwrite)
 

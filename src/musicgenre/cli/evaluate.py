@@ -46,13 +46,17 @@ class ReportFormat(StrEnum):
     html = "html"
 
 
+_SHOWN_LINES = 20
 _BY_SUFFIX = {".txt": ReportFormat.text, ".json": ReportFormat.json, ".html": ReportFormat.html}
 
 
 def evaluate(
     run: Annotated[
-        Path,
-        typer.Argument(help="Run, group of seeds and folds, study or search; with --data any model, or 'default'."),
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help="Run, group of seeds and folds, study or search; with --data any model, or 'default'.",
+        ),
     ],
     part: Annotated[
         Part | None,
@@ -78,6 +82,9 @@ def evaluate(
     coverage: Annotated[
         str | None, typer.Option("--coverage", help="With --data: seconds of each track to hear, or 'full'.")
     ] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="With --data: write what it said of every track here (.csv).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=256, help="With --data: tracks at a time.")] = None,
     output_format: Annotated[
         ReportFormat | None, typer.Option("--format", help="Default: text, or what --output's suffix says.")
@@ -85,41 +92,79 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the report here (.txt, .json or .html).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
     """Score a run with 95 % intervals, or any model on other labelled tracks than its own (--data).
 
-    Tracks that the model learnt from, and those of their artists, are named and left out.
+    Tracks that the model learnt from, and those of their artists, are named and left out. Exit code 1 if some could
+    not be heard.
     """
-    from musicgenre._outputs import refuse_overwriting
-    from musicgenre.runs.folder import files_of_runs, is_study
+    from musicgenre.runs.folder import SEARCH_FILE, is_study
 
     kind = format_of(output_format, output, _BY_SUFFIX, ReportFormat.text)
-    if output is not None:
-        inputs = [*files_of_runs(run), *(path for path in (run, data, labels_map) if path is not None)]
-        refuse_overwriting(output, overwrite=overwrite, inputs=inputs)
-
-    if (run / "search.json").is_file():
-        write_or_print(_search_report(run, kind, is_pooled=pooling is not None), output, overwrite=overwrite)
-        return
-
+    folder = Path(run)
+    _check_outputs(folder, data, labels_map, {"--output": output, "--answers": answers}, overwrite=overwrite)
     chosen: Literal["mean", "max", "vote"] | None = None if pooling is None else pooling.value
+    own_part = "test" if part is None else part.value
+
     if data is not None:
-        report = _elsewhere(str(run), data, part, chosen, labels_map, leave_out, coverage, jobs, quiet=quiet)
-    elif labels_map or leave_out or coverage is not None or jobs is not None:
+        report = _elsewhere(run, data, part, chosen, labels_map, leave_out, coverage, answers, jobs, quiet=quiet)
+    elif labels_map or leave_out or answers or coverage is not None or jobs is not None:
         raise UsageError(
-            "--labels-map, --leave-out, --coverage and --jobs are for other tracks than the run's own",
+            "--labels-map, --leave-out, --coverage, --answers and --jobs are for other tracks than the run's own",
             next_step="Name those with --data, or leave them out",
         )
-    elif is_study(run):
-        write_or_print(_study(run, kind, "test" if part is None else part.value, chosen), output, overwrite=overwrite)
+    elif (folder / SEARCH_FILE).is_file():
+        write_or_print(_search_report(folder, kind, is_pooled=pooling is not None), output, overwrite=overwrite)
+        return
+    elif is_study(folder):
+        write_or_print(_study(folder, kind, own_part, chosen), output, overwrite=overwrite)
         return
     else:
         from musicgenre.evaluation.evaluate import evaluate as evaluate_run
 
-        report = evaluate_run(run, part="test" if part is None else part.value, pooling=chosen)
+        refuse_model(run)
+        report = evaluate_run(folder, part=own_part, pooling=chosen)
 
+    _write(report, kind, output, overwrite=overwrite)
+    if data is not None and _tell_unheard(report, answers):
+        raise typer.Exit(1)
+
+
+def refuse_model(name: str) -> None:
+    """Refuse the name of a model where a run is wanted: a model keeps no predictions."""
+    from musicgenre._text import printable
+    from musicgenre.bundle.store import is_model_name
+    from musicgenre.runs.folder import holds_runs
+
+    if not holds_runs(Path(name)) and is_model_name(name):
+        raise UsageError(
+            f"{printable(name)} is a model and no folder of a run: it keeps no predictions to score",
+            valid="the folder that 'musicgenre train' printed",
+            next_step=f"Score the model on labelled tracks: musicgenre evaluate {name} --data MANIFEST.csv",
+        )
+
+
+def _check_outputs(
+    run: Path, data: Path | None, labels_map: Path | None, outputs: dict[str, Path | None], *, overwrite: bool
+) -> None:
+    """Refuse outputs that would replace anything unasked, each other, or what is read: the tracks of --data too."""
+    from musicgenre._outputs import refuse_overwriting, refuse_same_outputs
+    from musicgenre.data.manifest import read_manifest
+    from musicgenre.runs.folder import files_of_runs
+
+    given = [(option, path) for option, path in outputs.items() if path is not None]
+    refuse_same_outputs(given)
+    for option, path in given:
+        inputs = [*files_of_runs(run), *(read for read in (run, data, labels_map) if read is not None)]
+        if data is not None and path.exists():
+            inputs += [track.path for track in read_manifest(data).tracks]
+        refuse_overwriting(path, overwrite=overwrite, inputs=inputs, option=option)
+
+
+def _write(report: Report, kind: ReportFormat, output: Path | None, *, overwrite: bool) -> None:
+    """Print a report, or write it and print the headline and the warnings."""
     from musicgenre.evaluation.html import render_html
 
     render = {ReportFormat.text: report.to_text, ReportFormat.json: report.to_json}
@@ -128,6 +173,23 @@ def evaluate(
         typer.echo(f"{report.recipe}: {report.short} ({report.setting})")
         for warning in report.warnings:
             typer.echo(f"! {warning}.", err=True)
+
+
+def _tell_unheard(report: Report, answers: Path | None) -> bool:
+    """List the tracks that could not be heard, each with its reason; whether there are any."""
+    from musicgenre.cli._options import report_line
+    from musicgenre.judging.elsewhere import ElsewhereReport, TagElsewhereReport
+
+    assert isinstance(report, ElsewhereReport | TagElsewhereReport), "it is of other tracks"
+    if answers is not None:
+        report_line(f"wrote what it said of every track to {answers}")
+    if report.failures:
+        typer.echo(f"not heard ({len(report.failures)}), and counted for nothing:", err=True)
+    for track_id, reason in list(report.failures.items())[:_SHOWN_LINES]:
+        report_line(f"  {track_id}: {reason}")
+    if len(report.failures) > _SHOWN_LINES:
+        report_line(f"  and {len(report.failures) - _SHOWN_LINES} more (--answers lists all)")
+    return bool(report.failures)
 
 
 def _study(run: Path, kind: ReportFormat, part: str, pooling: Literal["mean", "max", "vote"] | None) -> str:
@@ -153,6 +215,7 @@ def _elsewhere(
     labels_map: Path | None,
     leave_out: LeaveOut | None,
     coverage: str | None,
+    answers: Path | None,
     jobs: int | None,
     *,
     quiet: bool,
@@ -174,6 +237,7 @@ def _elsewhere(
             pooling=pooling,
             leave_out="artists" if leave_out is None else leave_out.value,
             coverage=coverage,
+            answers_file=answers,
             jobs=jobs or usable_cores(),
             progress=advance,
         )

@@ -114,6 +114,8 @@ def teach(
     if not quiet:
         _list("look at this", list(taught.warnings))
         _print_report(taught)
+    if not taught.score.answered.n_answered:
+        _warn_of_no_answers(taught)
     raise typer.Exit(1 if taught.failures else 0)
 
 
@@ -144,9 +146,6 @@ def _list(title: str, lines: list[str]) -> None:
 
 def _print_report(taught: Taught) -> None:
     """Print how good the model is, genre by genre and as a whole."""
-    import shlex
-
-    from musicgenre.models.head import taught_path
     from musicgenre.teaching.advice import answering, meaning_for_new_artists
 
     score = taught.score
@@ -167,11 +166,33 @@ def _print_report(taught: Taught) -> None:
     typer.echo(answering(taught.head, score))
     typer.echo(f"saved {taught.path} after {taught.seconds:.0f} s")
 
-    # A head in a place of its own choosing is found by that place, not by its name.
-    model = taught.head.name
-    if taught.path != taught_path(model):
-        model = shlex.quote(str(taught.path))
-    typer.echo(f"use it: musicgenre classify FILE --model {model}")
+    if score.answered.n_answered:
+        typer.echo(f"use it: musicgenre classify FILE --model {_name_of(taught)}")
+
+
+def _name_of(taught: Taught) -> str:
+    """What --model takes: a head in a place of its own choosing is found by that place, not by its name."""
+    import shlex
+
+    from musicgenre.models.head import taught_path
+
+    name = taught.head.name
+    return name if taught.path == taught_path(name) else shlex.quote(str(taught.path))
+
+
+def _warn_of_no_answers(taught: Taught) -> None:
+    """Say of a model that is unsure of everything that it is of no use yet, and what helps; asked for quiet or not."""
+    from musicgenre.teaching.score import TARGET
+
+    model = _name_of(taught)
+    typer.echo(
+        f"NOT OF USE YET: this model will answer 'unsure' for every track, since at no confidence {TARGET:.0%} of its"
+        " answers were right.\n"
+        f"  Add tracks: musicgenre teach MORE --name {taught.head.name} --update\n"
+        "  or teach it fewer genres that differ more (join those that it takes for each other).\n"
+        f"  To see its guesses all the same: musicgenre classify FILE --model {model} --reject none",
+        err=True,
+    )
 
 
 def _print_genres(taught: Taught) -> None:

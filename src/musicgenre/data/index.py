@@ -11,11 +11,11 @@ from pathlib import Path
 from musicgenre._files import is_file, md5_of
 from musicgenre._parallel import in_threads, reading_threads
 from musicgenre._text import did_you_mean_path, printable, shortened
-from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files
+from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files, probe
 from musicgenre.data import _csv
 from musicgenre.data.labels import notes_on_similar, tidy_label
 from musicgenre.data.manifest import Manifest, Track, parse_tracks
-from musicgenre.errors import DataError
+from musicgenre.errors import AudioError, DataError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
@@ -23,6 +23,7 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _GENRE_ROOTS = ("genres", "genres_original", "images_original", "Data/genres_original")
 _TABLE_ID_SUFFIXES = (".wav", ".au", ".mp3", ".png")  # a table names the file that a row was computed from
 _SHOWN_FILES = 5
+_SHOWN_COLUMNS = 12
 _SEGMENT_ID_PARTS = 3  # blues.00000.4 is the fifth segment of blues.00000
 
 Progress = Callable[[int, int], None]  # (done, all)
@@ -144,7 +145,7 @@ def index_csv(
     if id_column:
         names[id_column] = "track_id"
 
-    rows = [_with_names(row, names) for row in _rows_with(path, list(names))]
+    rows = [_with_names(row, names) for row in _rows_with(path, list(names), may_be_table=True)]
     present: list[Track] = []
     skipped: list[LeftOut] = []
     for track in parse_tracks(path, rows):
@@ -201,7 +202,11 @@ def index_table(
 
 def read_artists(path: Path | str) -> dict[str, str]:
     """Read artist groups from a CSV with the columns track_id and artist_group (empty: not known)."""
-    rows = _rows_with(Path(path), ["track_id", "artist_group"])
+    rows = _rows_with(
+        Path(path),
+        ["track_id", "artist_group"],
+        next_step="Call the columns of a table of artists track_id and artist_group",
+    )
     return {row.cells["track_id"]: row.cells["artist_group"].strip() for row in rows}
 
 
@@ -268,6 +273,45 @@ def with_artists(manifest: Manifest, artists: Mapping[str, str]) -> Manifest:
         dataclasses.replace(track, group=artists.get(parent, ""))
         for track, parent in zip(manifest.tracks, parents, strict=True)
     )
+
+
+def without_broken_sounds(index: Index, progress: Progress | None = None) -> Index:
+    """Leave out the sound files that cannot be heard, as far as their beginning tells; pictures and tables stay.
+
+    Raises
+    ------
+    DataError
+        None is left.
+    """
+    kept: list[Track] = []
+    skipped = list(index.skipped)
+    problems = in_threads(_problem_of_sound, index.manifest.tracks, reading_threads())
+    for done, (track, problem) in enumerate(zip(index.manifest.tracks, problems, strict=True), 1):
+        if problem:
+            skipped.append((track.path, problem))
+        else:
+            kept.append(track)
+        if progress:
+            progress(done, len(index.manifest))
+
+    if not kept:
+        path, problem = skipped[-1]
+        raise DataError(
+            f"none of the {len(index.manifest)} sound files can be heard: {printable(path)} {problem}",
+            next_step="Look whether they play",
+        )
+    return dataclasses.replace(index, manifest=index.manifest.with_tracks(kept), skipped=tuple(skipped))
+
+
+def _problem_of_sound(track: Track) -> str:
+    """Why a sound file is none that can be heard; empty where it is, and of whatever else a track may be."""
+    if track.path.suffix.lower() not in AUDIO_SUFFIXES:
+        return ""
+    try:
+        probe(track.path)
+    except AudioError as error:
+        return f"cannot be heard: {error.problem}"
+    return ""
 
 
 def track_md5(track: Track) -> str | OSError:
@@ -437,14 +481,22 @@ def _finish(
     return Index(manifest, tuple(skipped), notes=tuple(notes_on_similar(manifest.counts())))
 
 
-def _rows_with(path: Path, columns: Sequence[str]) -> list[_csv.Row]:
-    """Read the rows of a CSV that must have these columns, with a cell in each (only the group may be empty)."""
+def _rows_with(
+    path: Path, columns: Sequence[str], *, next_step: str = "", may_be_table: bool = False
+) -> list[_csv.Row]:
+    """Read the rows of a CSV that must have these columns, with a cell in each (only the group may be empty).
+
+    Where some are missing, `next_step` is what to do; with `may_be_table` it is said how a table of features is read.
+    """
     header, rows, problems = _csv.read_rows(path)
     if missing := [name for name in columns if name not in header]:
+        named = next_step or "Name others with --path-column, --label-column or --id-column"
+        if may_be_table and columns[0] in missing:
+            named = f"If each row holds the features of a track, add --table. {named}"
         raise DataError(
             f"{path} has no column {' and no column '.join(map(repr, missing))}",
-            valid=f"Its columns are {', '.join(header)}",
-            next_step="Name others with --path-column, --label-column or --id-column",
+            valid=f"Its columns are {shortened(header, _SHOWN_COLUMNS)}",
+            next_step=named,
         )
 
     for row in rows:

@@ -1,12 +1,11 @@
 """Compare two runs on the tracks that both were tested on: a difference counts only against the spread over tracks.
 
-The task of the runs decides what is compared, paired by track: accuracy of labels, or the areas under both curves of
-tags.
+The task of the runs decides what is compared, paired by track: accuracy and macro F1 of labels, or the areas under
+both curves of tags. Intervals come from a bootstrap; whether two runs differ is decided by a test (`paired_tests`).
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._text import printable
 from musicgenre.errors import RunError
 from musicgenre.evaluation.evaluate import (
     TagAnswers,
@@ -31,20 +29,16 @@ from musicgenre.evaluation.evaluate import (
 from musicgenre.evaluation.metrics import (
     Estimate,
     Float64,
-    centred,
     centred_estimate,
     interval_of_ratio,
     nanmean,
     p_in_words,
 )
+from musicgenre.evaluation.paired_tests import LEVEL, areas_test, macro_f1_test, mcnemar, sign_flips
 from musicgenre.evaluation.protocols import is_leaky
 from musicgenre.models.pooling import Pooling
-from musicgenre.runs.folder import Run, open_runs
+from musicgenre.runs.folder import Run, names_of_runs, open_runs
 from musicgenre.runs.predictions import Predictions
-
-_N_FLIPS = 10_000  # p is told in steps of 0.0001
-_BLOCK = 500  # at a time: all flips of 10,000 tracks would take 800 MB
-_SEED = 20_001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +109,7 @@ class Difference:
     difference : Estimate
         Second minus first, with the 95 % interval of a paired, centred bootstrap over tracks.
     p_value : float
-        Twice the smaller share of draws on either side of no difference, as that bootstrap has it.
+        How often the difference is at least as large where what the two said of a track is exchanged by chance.
     """
 
     measure: str
@@ -132,8 +126,8 @@ class Difference:
             interval = ""
         return (
             f"  {self.measure}: {self.first:.3f} and {self.second:.3f}\n"
-            f"    difference {found.value:+.3f}{interval}, {p_in_words(self.p_value)}: "
-            f"{_verdict(found.low, found.high)}"
+            f"    difference {found.value:+.3f}{interval}, {p_in_words(self.p_value)} (exchanged answers): "
+            f"{_verdict(self.p_value, found.low, found.high)}"
         )
 
 
@@ -192,7 +186,7 @@ class LabelComparison(Comparison):
             f"  {self.second:<{width}}  {self.second_accuracy:.3f} track-level accuracy",
             f"  difference               {self.difference:+.3f} ({interval})",
             f"  only the first right     {self.only_first:g} tracks; only the second right {self.only_second:g}",
-            f"  {p_in_words(self.p_value)} ({self.test}): {_verdict(self.low, self.high)}",
+            f"  {p_in_words(self.p_value)} ({self.test}): {_verdict(self.p_value, self.low, self.high)}",
             self.macro_f1.to_text(),
         ]
         return "\n".join(lines) + "\n"
@@ -267,9 +261,10 @@ def compare(
     groups = [open_runs(Path(first)), open_runs(Path(second))]
     check_same_question(groups[0][0], groups[1][0])
 
+    names = names_of_runs([first, second])
     facts: dict[str, Any] = {
-        "first": printable(Path(first).resolve().name),
-        "second": printable(Path(second).resolve().name),
+        "first": names[0],
+        "second": names[1],
         "protocol": groups[0][0].protocol,
         "part": part,
     }
@@ -319,25 +314,6 @@ def check_same_question(
             )
 
 
-def mcnemar(differences: Float64) -> float:
-    """Exact two-sided McNemar test; `differences` holds -1, 0 or 1 a track."""
-    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-    n, fewer = wins + losses, min(wins, losses)
-    tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    return min(1.0, float(2 * tail / 2**n))  # integers: exact for any n
-
-
-def sign_flips(differences: Float64) -> float:
-    """Two-sided permutation test: each track's difference could as well have had the other sign."""
-    observed = abs(float(differences.sum()))
-    random = np.random.default_rng(_SEED)
-    extreme = 0
-    for _ in range(_N_FLIPS // _BLOCK):
-        signs = random.integers(0, 2, size=(_BLOCK, len(differences))) * 2 - 1
-        extreme += int((np.abs(signs @ differences) >= observed - 1e-9).sum())
-    return (1 + extreme) / (1 + _N_FLIPS)
-
-
 def _compare_labels(
     groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]
 ) -> LabelComparison:
@@ -371,6 +347,7 @@ def _compare_labels(
     differences = second - first
     low, high = interval_of_ratio(differences)
     f1 = [drawn_macro_f1(seeds, shared) for seeds in by_seed]
+    f1_test = macro_f1_test(by_seed[0], by_seed[1], shared)
     # in the validation parts of folds a track may be answered more than once
     single = n_seeds == [1, 1] and all(len(right[track_id]) == 1 for right in answers for track_id in shared)
     return LabelComparison(
@@ -387,18 +364,13 @@ def _compare_labels(
         test="McNemar, exact" if single else "sign flips over tracks",
         only_first=float(np.abs(differences[differences < 0]).sum()),
         only_second=float(differences[differences > 0].sum()),
-        macro_f1=_paired("macro F1", f1[0], f1[1], len(shared)),
+        macro_f1=_paired("macro F1", f1[0], f1[1], len(shared), f1_test),
     )
 
 
-def _paired(measure: str, one: Float64, other: Float64, n_tracks: int) -> Difference:
+def _paired(measure: str, one: Float64, other: Float64, n_tracks: int, p_value: float) -> Difference:
     """Difference of two measures, (value, draws ...) each, where every draw took the same tracks for both."""
-    draws = centred(other - one)
-    # 1 is added, since no number of draws shows that a difference is impossible
-    smaller = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p_value = min(1.0, 2 * (1 + smaller) / (1 + len(draws)))
-    found = centred_estimate(other - one, n_tracks)
-    return Difference(measure, float(one[0]), float(other[0]), found, p_value)
+    return Difference(measure, float(one[0]), float(other[0]), centred_estimate(other - one, n_tracks), p_value)
 
 
 def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]) -> TagComparison:
@@ -428,9 +400,11 @@ def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, fact
             f"the shared {part} tracks tell nothing about any tag", next_step=f"Compare on a larger {part} part"
         )
     differences = []
+    scores = [[seed.tracks.scores[:, measured] for seed in seeds] for seeds in paired]
+    p_values = areas_test(paired[0][0].presence[:, measured], scores[0], scores[1])
     for row, measure in enumerate(("mean ROC-AUC", "mean PR-AUC")):
-        one, other = (nanmean(areas[row][:, measured], 1) for areas in drawn)  # the value, then the draws
-        differences.append(_paired(measure, one, other, len(shared)))
+        one, other = (nanmean(figures[row][:, measured], 1) for figures in drawn)  # the value, then the draws
+        differences.append(_paired(measure, one, other, len(shared), p_values[row]))
 
     warnings = _warnings(facts, len(shared), len(known[0]), len(known[1]))
     if first.soft:
@@ -490,8 +464,12 @@ def _warnings(facts: dict[str, Any], n_shared: int, n_first: int, n_second: int)
     return tuple(found)
 
 
-def _verdict(low: float, high: float) -> str:
-    return "the two differ" if low > 0 or high < 0 else "no difference can be told from chance"
+def _verdict(p_value: float, low: float, high: float) -> str:
+    if p_value < LEVEL:
+        return "the two differ"
+    if low > 0 or high < 0:  # draws of few tracks vary too little
+        return "no difference can be told from chance (p decides: of so few tracks the interval is too narrow)"
+    return "no difference can be told from chance"
 
 
 def _in_few_words(difference: float, low: float, high: float, p_value: float) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicgenre._text import printable
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.targets import tag_targets
 from musicgenre.errors import RunError, UsageError
@@ -50,7 +49,7 @@ from musicgenre.evaluation.report import (
     TagScore,
 )
 from musicgenre.models.pooling import POOLINGS, Pooling
-from musicgenre.runs.folder import Run, open_runs
+from musicgenre.runs.folder import Run, names_of_runs, open_runs
 from musicgenre.runs.predictions import Predictions, TagPredictions, concatenate
 
 PARTS = ("test", "validation")
@@ -93,7 +92,7 @@ def evaluate(folder: str | Path, *, part: str = "test", pooling: Pooling | None 
     check_part(part)
     runs = open_runs(Path(folder))
     chosen = runs[0].pooling if pooling is None else pooling
-    name = printable(Path(folder).resolve().name)
+    name = names_of_runs([folder])[0]
     if runs[0].is_tagging:
         return _tag_report(name, runs, part, chosen)
     return _label_report(name, runs, part, chosen)
@@ -200,7 +199,9 @@ def drawn_areas(seeds: Sequence[TagAnswers], n_draws: int = N_DRAWS) -> Float64:
     return nanmean(found, 0)
 
 
-def drawn_macro_f1(seeds: Sequence[Predictions], track_ids: Sequence[str] = ()) -> Float64:
+def drawn_macro_f1(
+    seeds: Sequence[Predictions], track_ids: Sequence[str] = (), columns: Sequence[int] | None = None
+) -> Float64:
     """Macro F1 of tracks when they are drawn with replacement, mean over seeds.
 
     Parameters
@@ -209,6 +210,8 @@ def drawn_macro_f1(seeds: Sequence[Predictions], track_ids: Sequence[str] = ()) 
         One row a track, each.
     track_ids : sequence of str
         The tracks that count, in the order in which they are drawn; all by default.
+    columns : sequence of int, optional
+        The labels whose F1 counts; all by default.
 
     Returns
     -------
@@ -231,11 +234,13 @@ def drawn_macro_f1(seeds: Sequence[Predictions], track_ids: Sequence[str] = ()) 
     found = np.zeros(1 + N_DRAWS)
     for first, weights in blocks:
         for truth, predicted, n_labels, places in kept:
-            found[first : first + len(weights)] += macro_f1(truth, predicted, n_labels, weights[:, places])
+            found[first : first + len(weights)] += macro_f1(truth, predicted, n_labels, weights[:, places], columns)
     return found / len(kept)
 
 
-def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) -> dict[str, Any]:
+def label_figures(
+    seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling, *, only_true_labels: bool = False
+) -> dict[str, Any]:
     """Everything of a `LabelReport` that answers alone tell.
 
     Parameters
@@ -244,8 +249,14 @@ def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) 
         Answers to segments: of every seed the folds, each track in one of them.
     pooling : {"mean", "max", "vote"}
         How the segments of a track score together for the headline.
+    only_true_labels : bool
+        Whether all macro means go over the labels that some track has: of one that none has, nothing can be recalled.
     """
     labels = next(iter(seeds.values()))[0].labels
+    counted: list[int] | None = None
+    if only_true_labels:
+        truths = [rows.truth for folds in seeds.values() for rows in folds]
+        counted = np.unique(np.concatenate(truths)).tolist()
 
     # Each seed by itself: its folds together are one answer to every track.
     tracks, segments, scores, metrics, confusions, majorities = [], [], [], [], [], []
@@ -254,7 +265,7 @@ def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) 
         confusion = confusion_matrix(of_tracks.truth, of_tracks.predicted, len(labels))
         of_classes = class_metrics(confusion)
         segment_accuracy = estimate_accuracy([of_segments]).value
-        scores.append(SeedScore(seed, estimate_accuracy([of_tracks]), segment_accuracy, of_classes.macro()[2]))
+        scores.append(SeedScore(seed, estimate_accuracy([of_tracks]), segment_accuracy, of_classes.macro(counted)[2]))
         tracks.append(of_tracks)
         segments.append(of_segments)
         metrics.append(of_classes)
@@ -267,11 +278,11 @@ def label_figures(seeds: Mapping[int, Sequence[Predictions]], pooling: Pooling) 
     for label, column in zip(labels, columns.T.tolist(), strict=True):
         classes.append(ClassScore(label, *column))
     support = float(columns[3].sum())
-    macro = [*np.mean([own.macro() for own in metrics], axis=0).tolist(), support]
+    macro = [*np.mean([own.macro(counted) for own in metrics], axis=0).tolist(), support]
     weighted = [*np.mean([own.weighted() for own in metrics], axis=0).tolist(), support]
 
     accuracy = estimate_accuracy(tracks)
-    f1 = centred_estimate(drawn_macro_f1(tracks), accuracy.n_tracks)
+    f1 = centred_estimate(drawn_macro_f1(tracks, columns=counted), accuracy.n_tracks)
     if f1.low == f1.high:  # every track is right, or none: no draw of them varies
         low, high = min(f1.value, accuracy.low), max(f1.value, accuracy.high)
         f1 = replace(f1, low=low, high=high, method=f"{accuracy.method}, of accuracy")

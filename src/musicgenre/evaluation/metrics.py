@@ -75,9 +75,11 @@ class ClassMetrics:
     f1: Float64
     support: Float64
 
-    def macro(self) -> tuple[float, float, float]:
-        """Mean precision, recall and F1 over the labels, each label counting the same."""
-        return float(self.precision.mean()), float(self.recall.mean()), float(self.f1.mean())
+    def macro(self, columns: Sequence[int] | None = None) -> tuple[float, float, float]:
+        """Mean precision, recall and F1 over the labels (or those in `columns`), each label counting the same."""
+        chosen = slice(None) if columns is None else list(columns)
+        means = [float(of_labels[chosen].mean()) for of_labels in (self.precision, self.recall, self.f1)]
+        return means[0], means[1], means[2]
 
     def weighted(self) -> tuple[float, float, float]:
         """Mean precision, recall and F1 over the labels, each label counting by its support."""
@@ -168,7 +170,13 @@ def class_metrics(confusion: ArrayLike) -> ClassMetrics:
     )
 
 
-def macro_f1(truth: ArrayLike, predicted: ArrayLike, n_labels: int, weights: ArrayLike) -> Float64:
+def macro_f1(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    n_labels: int,
+    weights: ArrayLike,
+    columns: Sequence[int] | None = None,
+) -> Float64:
     """Mean F1 over the labels for every weighting of the rows.
 
     Parameters
@@ -179,6 +187,8 @@ def macro_f1(truth: ArrayLike, predicted: ArrayLike, n_labels: int, weights: Arr
         How many labels there are.
     weights : array_like, shape (n_draws, n)
         How often each row counts.
+    columns : sequence of int, optional
+        The labels whose F1 counts; all by default.
 
     Returns
     -------
@@ -189,7 +199,8 @@ def macro_f1(truth: ArrayLike, predicted: ArrayLike, n_labels: int, weights: Arr
     counts = np.asarray(weights, dtype=np.float64)
     is_true, is_said = (np.eye(n_labels)[labels] for labels in (truth, predicted))  # (n, n_labels) each
     hits = counts @ (is_true * is_said)
-    return np.asarray(_ratio(2 * hits, counts @ is_true + counts @ is_said).mean(axis=1))
+    of_labels = _ratio(2 * hits, counts @ is_true + counts @ is_said)
+    return np.asarray((of_labels if columns is None else of_labels[:, list(columns)]).mean(axis=1))
 
 
 def majority_share(truth: ArrayLike) -> float:

@@ -23,7 +23,7 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.metrics import Estimate, holm, p_in_words
 from musicgenre.evaluation.report import Report
 from musicgenre.models.pooling import Pooling
-from musicgenre.runs.folder import Run, open_runs
+from musicgenre.runs.folder import Run, names_of_runs, open_runs
 
 FEWEST_RUNS = 2
 
@@ -328,7 +328,7 @@ def rank(
     tested = {path: found.difference_in(chosen) for path, found in comparisons.items()}
     corrected = dict(zip(tested, holm([p_value for _, p_value in tested.values()]), strict=True))
 
-    names = dict(zip(paths, _short_names(paths), strict=True))
+    names = dict(zip(paths, names_of_runs(paths), strict=True))
     rows = []
     for path, report in zip(paths, reports, strict=True):
         difference, p_value = tested.get(path, (None, None))
@@ -399,14 +399,6 @@ def _cost_in_words(cost: Cost) -> list[str]:
     ]
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Names of the folders, with as many of their parents as it takes to tell them apart."""
-    n_parts = 1
-    while len({path.parts[-n_parts:] for path in paths}) < len(paths):
-        n_parts += 1
-    return [printable("/".join(path.parts[-n_parts:])) for path in paths]
-
-
 def _in_lines(name: str) -> list[str]:
     """Break a long name behind its hyphens, strokes and dots, for the page is narrow."""
     lines = [""]
@@ -421,9 +413,8 @@ def _stacked(parts: Sequence[str], side: str = "") -> str:
     """Words for LaTeX, each part under the one before; `side` as `shortstack` takes it."""
     if len(parts) == 1:
         return _latex(parts[0])
-    return (
-        rf"\shortstack{side}{{" + r"\\{}".join(map(_latex, parts)) + "}"
-    )  # {}: a bracket behind \\ would be its option
+    lines = r"\\{}".join(map(_latex, parts))  # {}: a bracket behind \\ would be its option
+    return rf"\shortstack{side}{{{lines}}}"
 
 
 def _latex(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from musicgenre._files import writing_result
 from musicgenre._text import printable, shortened
 from musicgenre.data.learnt import LearntFrom, Likeness
 from musicgenre.data.manifest import Manifest, Track, read_manifest
@@ -17,9 +18,10 @@ from musicgenre.errors import DataError, RunError
 from musicgenre.evaluation.calibration import Answered, calibration_error
 from musicgenre.evaluation.evaluate import TagAnswers, label_figures, tag_figures, track_level
 from musicgenre.evaluation.metrics import Estimate, Float64, estimate_accuracy
-from musicgenre.evaluation.report import ClassScore, LabelReport, TagReport, describe
+from musicgenre.evaluation.report import LabelReport, TagReport, describe
 from musicgenre.judging.judged import Answers, Judged, Progress, open_judged
 from musicgenre.judging.label_map import MatchedLabels, match_labels
+from musicgenre.judging.track_answers import write_track_answers
 from musicgenre.models.pooling import Pooling
 from musicgenre.runs.predictions import Predictions, TagPredictions
 
@@ -157,6 +159,7 @@ def evaluate_elsewhere(
     pooling: Pooling | None = None,
     leave_out: LeaveOut = "artists",
     coverage: str | float | None = None,
+    answers_file: Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> ElsewhereReport | TagElsewhereReport:
@@ -178,6 +181,8 @@ def evaluate_elsewhere(
         What of the model's own training is left out. With anything but `artists` the report says what is kept.
     coverage : str or float, optional
         Seconds of each track to hear, or `full`; of a run always everything.
+    answers_file : Path, optional
+        Where to write what was said of every track (`musicgenre.judging.track_answers`); what is there is replaced.
     jobs : int
         Tracks at a time.
     progress : callable, optional
@@ -241,9 +246,16 @@ def evaluate_elsewhere(
         "caveats": judged.caveats,
     }
     warnings = _warnings(judged, learnt, own, kept)
+    report: ElsewhereReport | TagElsewhereReport
+    of_tracks: Sequence[Predictions | TagAnswers]
     if have_tags:
-        return _tag_report(facts, answers, kept, matched, own, warnings)
-    return _label_report(facts, answers, kept, matched, own, warnings, are_tags=judged.are_tags)
+        report, of_tracks = _tag_report(facts, answers, kept, matched, own, warnings)
+    else:
+        report, of_tracks = _label_report(facts, answers, kept, matched, own, warnings, are_tags=judged.are_tags)
+    if answers_file is not None:
+        with writing_result(answers_file, "Choose another --answers"):
+            write_track_answers(answers_file, kept, of_tracks, [one.unsure for one in answers], report.failures)
+    return report
 
 
 def _label_report(
@@ -255,23 +267,24 @@ def _label_report(
     warnings: list[str],
     *,
     are_tags: bool,
-) -> ElsewhereReport:
-    """Answers to tracks that have one label each."""
+) -> tuple[ElsewhereReport, list[Predictions]]:
+    """The report on tracks that have one label each, and each model's answers to them."""
     truth_of = {track.track_id: matched.group_of[track.label] for track in kept}
     seeds = {}
     for number, own_answers in enumerate(answers):
         seeds[number] = [_judged_predictions(own_answers, truth_of, matched, are_tags=are_tags)]
-    pooling = facts["pooling"]
-    figures = label_figures(seeds, pooling)
+    figures = label_figures(seeds, facts["pooling"], only_true_labels=True)
+    of_tracks = [track_level(folds, facts["pooling"]) for folds in seeds.values()]
 
     if are_tags:
         warnings.append("the model names tags: the likeliest of those that stand for a label counts as its answer")
-    return ElsewhereReport(
-        **{**facts, **figures, "macro": _macro(figures["classes"])},
-        **_figures_of_tracks([track_level(folds, pooling) for folds in seeds.values()], answers, are_tags),
+    report = ElsewhereReport(
+        **{**facts, **figures},
+        **_figures_of_tracks(of_tracks, answers, are_tags),
         left_out=left_out,
         warnings=(*warnings, *_few(figures["n_tracks"])),
     )
+    return report, of_tracks
 
 
 def _tag_report(
@@ -281,8 +294,8 @@ def _tag_report(
     matched: MatchedLabels,
     left_out: tuple[Likeness, ...],
     warnings: list[str],
-) -> TagElsewhereReport:
-    """A tagger's answers to tracks that have any number of tags."""
+) -> tuple[TagElsewhereReport, list[TagAnswers]]:
+    """The report on tracks that have any number of tags, and each tagger's answers to them."""
     truth_of = {track.track_id: _presence(track, matched) for track in kept}
     seeds = []
     for own in answers:
@@ -310,13 +323,14 @@ def _tag_report(
             f"{facts['data']} tells nothing about the tags {shortened(matched.names, _SHOWN)}",
             valid="a tag that some of the tracks have, and others have not",
         ) from error
-    return TagElsewhereReport(
+    report = TagElsewhereReport(
         **facts,
         **figures,
         seeds=tuple(range(len(answers))),
         kinds_left_out=left_out,
         warnings=(*warnings, *_few(figures["n_tracks"])),
     )
+    return report, seeds
 
 
 def _presence(track: Track, matched: MatchedLabels) -> Float64:
@@ -399,14 +413,6 @@ def _judged_predictions(
     scores = matched.together(answers.scores, are_tags=are_tags)
     truth = np.array([truth_of[track_id] for track_id in answers.track_ids], dtype=np.intp)
     return Predictions(matched.names, answers.track_ids, answers.starts_s, truth, scores)
-
-
-def _macro(classes: Sequence[ClassScore]) -> ClassScore:
-    """Mean over the labels that tracks have: of one that none has, nothing can be recalled."""
-    there = [entry for entry in classes if entry.support > 0]
-    columns = np.array([[entry.precision, entry.recall, entry.f1] for entry in there])
-    precision, recall, f1 = columns.mean(axis=0).tolist()
-    return ClassScore("macro", precision, recall, f1, sum(entry.support for entry in there))
 
 
 def _figures_of_tracks(seeds: Sequence[Predictions], answers: Sequence[Answers], are_tags: bool) -> dict[str, Any]:

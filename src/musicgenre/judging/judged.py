@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from musicgenre import audio
 from musicgenre._text import printable
 from musicgenre.bundle.load import read_card
+from musicgenre.bundle.store import bundle_path, is_model_name
+from musicgenre.bundle.versions import current_bundle, holds_versions
 from musicgenre.data.learnt import LearntFrom
 from musicgenre.data.manifest import Manifest, Track
 from musicgenre.errors import DataError, RunError, UsageError, needing
@@ -29,9 +31,9 @@ from musicgenre.evaluation.protocols import learnt_tracks
 from musicgenre.listening.answer import Answer
 from musicgenre.listening.batch import hear_many, plan_threads
 from musicgenre.listening.classifier import Classifier
-from musicgenre.models.head import DEFAULT_HEAD, GenreHead, load_head, taught_path
+from musicgenre.models.head import DEFAULT_HEAD, GenreHead, list_taught, load_head, taught_path
 from musicgenre.models.pooling import Pooling, mixture_from_settings
-from musicgenre.runs.folder import GROUP_FILE, RUN_FILE, Run, open_run, open_runs
+from musicgenre.runs.folder import RUN_FILE, Run, holds_runs, names_of_runs, open_run, open_runs
 from musicgenre.runs.predictions import Predictions
 
 Float64 = NDArray[np.float64]
@@ -109,17 +111,50 @@ class Judged(Protocol):
 def open_judged(model: str, *, coverage: str | float | None = None) -> Judged:
     """Open a run, a group of runs, a bundle, a taught head, a published tagger or the default model.
 
+    Parameters
+    ----------
+    model : str
+        Its name or path; a name that a folder of runs, or of versions, here has as well is refused.
+    coverage : str, float or None
+        Seconds of each track to hear, or `full`; a run always hears everything.
+
     Raises
     ------
     RunError, BundleError
         It is none of these, or damaged.
+    UsageError
+        It means two things, or a run is to hear less.
     """
     path = Path(model)
-    if path.is_dir() or (path / RUN_FILE).is_file() or (path / GROUP_FILE).is_file():
-        if coverage is not None:
-            raise UsageError("a run hears whole tracks, as in training", next_step="Leave --coverage out")
-        return JudgedRuns(open_runs(path), printable(path.resolve().name))
-    return JudgedListener(model, coverage)
+    is_name = os.sep not in model and is_model_name(model)
+    if is_name and (holds_runs(path) or holds_versions(path)):
+        raise _two_meanings(model)
+    if holds_versions(path):
+        return JudgedListener(os.path.join(os.curdir, model), coverage)  # noqa: PTH118 - a Path would drop the dot
+    if is_name or not path.is_dir():
+        return JudgedListener(model, coverage)
+    if coverage is not None:
+        raise UsageError("a run hears whole tracks, as in training", next_step="Leave --coverage out")
+    return JudgedRuns(open_runs(path), names_of_runs([path])[0])
+
+
+def _two_meanings(name: str) -> UsageError:
+    """Make the error for a name of a model that a folder of ours in the working folder has as well."""
+    folder = f"{os.curdir}{os.sep}{name}"
+    if name == DEFAULT_HEAD:
+        model, way = (
+            "the model that comes with musicgenre",
+            "for that model work in another folder, or rename this one",
+        )
+    elif name in list_taught():
+        model, way = "a model that was taught here", f"{taught_path(name)} for that model"
+    else:
+        model, way = "a bundle", f"{bundle_path(name)} for the bundle"
+    return UsageError(
+        f"{printable(name)} is both {model} and a folder here that holds runs or versions of a model",
+        valid="a path, which means one thing",
+        next_step=f"Give {printable(folder)} for the folder, or {way}",
+    )
 
 
 class JudgedRuns:
@@ -232,8 +267,9 @@ def learnt_by_default() -> LearntFrom:
 
 def _learnt_by(model: str) -> LearntFrom | None:
     """What a bundle or head notes of its training; None where it notes nothing."""
-    if Path(model).suffix == ".onnx":
-        values = read_card(Path(model)).learnt_from
+    bundle = current_bundle(model) or Path(model)
+    if bundle.suffix == ".onnx":
+        values = read_card(bundle).learnt_from
         return LearntFrom.from_values(values, model) if values else None
     if model == DEFAULT_HEAD:
         return learnt_by_default()

@@ -45,6 +45,8 @@ FORMAT_VERSION = 1
 """Newest format of run.json, group.json and study.json."""
 
 RUN_FILE, GROUP_FILE, STUDY_FILE = "run.json", "group.json", "study.json"
+SEARCH_FILE = "search.json"
+"""What a search is described in (`musicgenre.search`); its trials and winners are runs within its folder."""
 
 CONTINUATION = "continuation"
 """Folder in a finished run, in which more epochs are trained; it goes when they take their place."""
@@ -75,6 +77,7 @@ _RUN_FILES = frozenset(
         *("recipe.yaml", "manifest.csv", "normalisation.json", "model.safetensors", "resume.ckpt"),
     }
 )
+_DEEPEST_IN_A_SEARCH = 3  # SEARCH/winner-0007/seed-0/fold-0
 _TRAIN_AGAIN = "Train this run again"
 _N_SHOWN = 80
 """So many characters of a wrong value stand in a message."""
@@ -358,6 +361,14 @@ def open_runs(folder: Path) -> tuple[Run, ...]:
             valid="a run, or a group of seeds and folds of one recipe",
             next_step="'musicgenre evaluate' takes a study; for anything else give the folder of one variant",
         )
+    if (folder / SEARCH_FILE).is_file():
+        winners = sorted(path.name for path in folder.glob("winner-*") if path.is_dir())
+        raise RunError(
+            f"{folder} holds a search",
+            valid="a run, or a group of seeds and folds of one recipe",
+            next_step="'musicgenre evaluate' and 'musicgenre compare' take a search; for anything else give "
+            + (f"{folder / winners[-1]}, its winner" if winners else "the folder of a run"),
+        )
     if not (folder / GROUP_FILE).is_file():
         return (open_run(folder),)
 
@@ -372,6 +383,32 @@ def open_runs(folder: Path) -> tuple[Run, ...]:
             )
     # a run without folds comes before fold 0
     return tuple(sorted(runs, key=lambda run: (run.seed, -1 if run.fold is None else run.fold)))
+
+
+def names_of_runs(folders: Sequence[str | Path]) -> list[str]:
+    """Name folders of runs as they are called, with as many of their parents as it takes to tell them apart.
+
+    What lies in a search bears its name too: the winners of all searches are called alike.
+    """
+    paths = [Path(folder).resolve() for folder in folders]
+    names = []
+    for path in paths:
+        n_parts = 1
+        for depth, place in enumerate(path.parents[:_DEEPEST_IN_A_SEARCH], start=2):
+            if (place / SEARCH_FILE).is_file():
+                n_parts = depth
+        names.append("/".join(path.parts[-n_parts:]))
+
+    n_parts = 1
+    while len(set(names)) < len(set(paths)):
+        n_parts += 1
+        names = ["/".join(path.parts[-n_parts:]) for path in paths]
+    return [printable(name) for name in names]
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether the folder holds a run, a group, a study or a search."""
+    return any((folder / name).is_file() for name in (RUN_FILE, GROUP_FILE, STUDY_FILE, SEARCH_FILE))
 
 
 def is_study(folder: Path) -> bool:

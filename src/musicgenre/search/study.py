@@ -14,7 +14,7 @@ from musicgenre._json import pretty_json, read_versioned_json
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import RunError, UsageError, needing
-from musicgenre.runs.folder import timestamp
+from musicgenre.runs.folder import SEARCH_FILE, timestamp
 
 if TYPE_CHECKING:
     import optuna
@@ -25,7 +25,6 @@ Objective = Literal["validation.accuracy", "validation.loss", "cv.accuracy"]
 OBJECTIVES = get_args(Objective)
 
 FORMAT_VERSION = 1
-SEARCH_FILE = "search.json"
 
 _STORAGE = "study.sqlite"
 _ANEW = "Search anew, with another --output"
@@ -194,6 +193,28 @@ def is_higher_better(objective: Objective) -> bool:
 def is_search(folder: Path) -> bool:
     """Whether the folder holds a search."""
     return (folder / SEARCH_FILE).is_file()
+
+
+def winner_of(folder: Path) -> Path:
+    """The folder of the winner's runs.
+
+    Raises
+    ------
+    RunError
+        The folder holds no search, or one whose winner was not trained.
+    """
+    files = StudyFolder(folder)
+    winner = files.read().get("winner", {})
+    if "test" not in winner:
+        why = "its winner was not trained (--seeds 0)" if winner else "it has not ended"
+        raise RunError(
+            f"the search in {folder} has no runs of a winner: {why}",
+            valid="a search that has trained its winner",
+            next_step="'musicgenre evaluate' tells of its trials"
+            if winner
+            else "Go on with it by 'musicgenre search --resume'",
+        )
+    return files.winner(int(winner["trial"]))
 
 
 def tracks_sha256(manifest: Manifest) -> str:

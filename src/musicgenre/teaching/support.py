@@ -57,17 +57,22 @@ def taught_support(
     n_right = sum(int(is_right.sum()) for is_right in right) / max(1, len(right))
     lost = f"at {RIGHT_ANSWERS_LOST:.0%} loss of right answers out of fold"
     fewest = FEWEST_RIGHT if known is None else FEWEST_FOR_RATIO
-    too_few = f"{TOO_FEW} ({n_right:.3g}, where {fewest} are needed): it cannot tell music unlike yours"
+    too_few = f"{TOO_FEW} ({n_right:.3g}, where {fewest} are needed)"
     if known is not None:
         support, has_ratio = support_on_musicnn(known, segments, heard, labels, folds, right)
         if has_ratio:
             return support, f"what is music: as the default model; of these genres: limit of the ratio {lost}"
-        return support, f"{too_few}, only what is no music"
+        return support, (
+            f"{too_few}: it cannot tell music of other genres from yours, only what is no music, or unlike all that"
+            " the default model knows ('unlike the training music')"
+        )
 
     fitted = support_of(segments, heard, folds, right, least_tags=0.0)
     if fitted is not None:
         return fitted, f"limit of the distance {lost}"
-    return replace(fit_support(segments), least_tags=0.0), f"{too_few}, nor speech; only what stands still"
+    return replace(
+        fit_support(segments), least_tags=0.0
+    ), f"{too_few}: it cannot tell other music or speech from yours, only what stands still"
 
 
 def support_of(
