@@ -95,7 +95,7 @@ def test_every_command_tells_that_there_is_no_cluster_in_a_line(
         monkeypatch.setattr(f"musicgenre.{module}.require", lambda *_: None)
     monkeypatch.setenv("MUSICGENRE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a.wav").touch()
-    (tmp_path / "tracks.csv").write_text("path,label\na.wav,jazz\n")
+    (tmp_path / "tracks.csv").write_text("path,label\n" + "".join(f"{n}.wav,{'ab'[n % 2]}\n" for n in range(8)))
     save_toy_ears(tmp_path / "ears.onnx")
     save_toy(tmp_path / "toy.onnx")
     words = {

@@ -14,6 +14,8 @@ from musicgenre.errors import UsageError
 from musicgenre.runs.folder import check_output
 
 from .cli import COMMAND
+from .sounds import music as music_of
+from .sounds import write
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
@@ -47,7 +49,7 @@ def test_a_limit_on_the_size_of_files_is_told_with_the_file_and_the_way_out(tmp_
     music = tmp_path / "music" / "rock"
     music.mkdir(parents=True)
     for number in range(40):
-        write_bytes_atomic(music / f"{number}.wav", b"not empty")
+        write(music / f"{number}.wav", music_of(0.05))
     out = tmp_path / "manifest.csv"
     command = f"ulimit -f 1; '{COMMAND}' data index '{music.parent}' --output '{out}' --quiet"  # blocks of 1 KiB
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)

@@ -245,7 +245,7 @@ def test_trials_are_runs_without_a_test_part_and_the_winner_is_tested_once(data:
     assert [row["value"] for row in plain["trials"] if row["value"] is not None] == sorted(values, reverse=True)
 
     page = (study / "report.html").read_text("utf-8")
-    assert "History" in page and "Parallel coordinates" in page and "model.options.dropout" in page
+    assert "History" in page and "Parallel coordinates" in page and "model.<wbr>options.<wbr>dropout" in page
     assert "Plotly.newPlot" in page and len(page) > 1_000_000, "the plotting script stands in the page"
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page), "and nothing is fetched"
     assert run("evaluate", "study", "--format", "html").stdout.decode().count("<h2>") == page.count("<h2>")

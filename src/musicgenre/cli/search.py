@@ -116,11 +116,8 @@ def search(
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
     hardware = Hardware(accelerator, 1, precision)
-    with (
-        decoding_apart(),
-        counting_several(quiet=quiet) as advance,
-        running_trials(ray, ray_address, hardware, jobs) as run_trials,
-    ):
+    trials_run = running_trials(ray, ray_address, hardware, jobs)
+    with decoding_apart(), counting_several(quiet=quiet) as advance, trials_run as run_trials:
         folder = search_space(
             checked,
             data,
