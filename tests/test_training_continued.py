@@ -72,6 +72,23 @@ def test_a_continued_run_equals_one_that_had_all_epochs_at_once(
     assert told == [f"{finished} is finished already"]
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_state_is_told_and_costs_nothing(table: Manifest, finished: Path, damage: str) -> None:
+    state = finished / "resume.ckpt"
+    whole = state.read_bytes()
+    middle = len(whole) // 2
+    state.write_bytes(whole[:middle] if damage == "cut" else whole[:middle] + bytes(64) + whole[middle + 64 :])
+    with pytest.raises(RunError, match=r"resume\.ckpt is damaged.*Delete it and repeat"):
+        train(MLP, table, output=finished, overrides=few(5), resume=True)
+    assert read_description(finished)["epochs"] == 3
+
+    state.write_bytes(whole)
+    told: list[str] = []
+    train(MLP, table, output=finished, overrides=few(5), resume=True, report=told.append)
+    assert read_description(finished)["epochs"] == 5
+    assert any(line.startswith("run: all 5 epochs") for line in told), "it is called by the run's own name"
+
+
 def test_reports_say_that_a_run_was_continued(table: Manifest, finished: Path) -> None:
     assert "continued" not in evaluate(finished).to_text()
     train(MLP, table, output=finished, overrides=few(5), resume=True)

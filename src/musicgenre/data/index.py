@@ -310,7 +310,7 @@ def _problem_of_sound(track: Track) -> str:
     try:
         probe(track.path)
     except AudioError as error:
-        return f"cannot be heard: {error.problem}"
+        return f"cannot be heard: {error.problem.removeprefix(f'{printable(track.path)} ')}"
     return ""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -204,7 +206,8 @@ def fit_network(
     Raises
     ------
     RunError
-        If the loss becomes no number, a GPU's memory is too small, or another process of the training fails.
+        If the loss becomes no number, a GPU's memory is too small, another process of the training fails, or the
+        state is damaged.
     """
     settings, train = data.settings, data.parts.train
 
@@ -224,6 +227,8 @@ def fit_network(
 
     if state is not None and not state.is_file():
         state = None
+    if state is not None:
+        _check_state(state)
     try:
         launch(Fitting(module, data, folder, hardware, state, watch))
     except torch.OutOfMemoryError as error:
@@ -241,6 +246,20 @@ def fit_network(
         "epochs": len(watched),
         "threads": hardware.threads or torch.get_num_threads(),
     }
+
+
+def _check_state(state: Path) -> None:
+    """Refuse a state that is no archive of PyTorch any more, or whose checksums say that bytes were changed."""
+    try:
+        with zipfile.ZipFile(state) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError):
+        broken = state.name
+    if broken:
+        raise RunError(
+            f"{state} is damaged: there is no going on from it",
+            next_step="Delete it and repeat the command, which then begins anew or says what is left to do",
+        )
 
 
 def fit_classical(

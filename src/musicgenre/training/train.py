@@ -23,6 +23,7 @@ from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import check_options, create_model
 from musicgenre.runs.folder import (
+    CONTINUATION,
     RUN_FILE,
     RunFolder,
     check_output,
@@ -409,7 +410,8 @@ def _end_in_words(folder: RunFolder, recipe: Recipe, found: Mapping[str, Any]) -
     text += f" ({words_of(settings.monitor)} {kept:.3f})"
     if best == epochs == settings.epochs > 1:
         text += ": the last was the best, and more training.epochs may do better"
-    return f"{folder.folder.name}: {text}"
+    run = folder.folder.parent if folder.folder.name == CONTINUATION else folder.folder
+    return f"{run.name}: {text}"
 
 
 def _check_tracks(folder: RunFolder, manifest: Manifest) -> None:
