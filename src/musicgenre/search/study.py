@@ -139,7 +139,7 @@ class StudyFolder:
             told = f"it was {before[name]}, and is {now[name]}" if name not in _LONG else "it differs"
             raise UsageError(
                 f"{self.folder} holds a search with another {what}: {told}",
-                valid="The same recipe, settings, space, data and version",
+                valid="the same recipe, settings, space, data and version",
                 next_step=f"Give what was given then, or: {_ANEW}",
             )
 
