@@ -200,7 +200,7 @@ def _answers_of(random: np.random.Generator, n_tracks: int, n_labels: int, right
 
 
 def test_of_models_that_are_equally_good_no_more_than_one_in_twenty_is_called_another_on_19_tracks() -> None:
-    """The bootstrap's p, twice the smaller share of draws on either side, called 17 % of such pairs different."""
+    """Twice the smaller share of a bootstrap's draws on either side of no difference did so far too often here."""
     random = np.random.default_rng(3)
     n_rounds, n_called = 300, 0
     for _ in range(n_rounds):

@@ -90,6 +90,19 @@ def in_threads(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def beside(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Do some work in a thread beside the block; it is given what is set when the block ends, and waited for."""
+    has_ended = threading.Event()
+    thread = threading.Thread(target=work, args=(has_ended,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join()
+
+
 def run_jobs(
     function: Callable[[Shared, Item], Result],
     shared: Shared,

@@ -15,10 +15,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
 
 from musicgenre._files import cache_folder, write_text_atomic, writing_to
 from musicgenre._locks import folder_lock
+from musicgenre._parallel import beside
 from musicgenre._text import printable
 from musicgenre.cluster.storage import Place
 from musicgenre.errors import DataError, MusicgenreError
@@ -70,7 +72,7 @@ def claimed(place: Place, doing: str) -> Iterator[Callable[[], None]]:
         place.write(mine, who.encode())
         try:
             _give_way(place, mine, dead)
-            with _put_anew(place, mine, who):
+            with beside(partial(_put_anew, place, mine, who), "claim"):
                 yield lambda: _check_still(place, mine)
         finally:
             if _is_removed(place, mine):
@@ -103,26 +105,14 @@ def _give_way(place: Place, mine: str, dead: str) -> None:
         )
 
 
-@contextmanager
-def _put_anew(place: Place, mine: str, who: str) -> Iterator[None]:
-    """Put the claim anew in the block, again and again."""
-    has_ended = threading.Event()
-
-    def put() -> None:
-        while not has_ended.wait(_AGAIN_EVERY_S):
-            try:
-                if place.has(mine):  # else another command has taken it for dead
-                    place.write(mine, who.encode())
-            except MusicgenreError:  # the next partition, which goes the same way, tells what is wrong
-                return
-
-    thread = threading.Thread(target=put, name="claim", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        has_ended.set()
-        thread.join()
+def _put_anew(place: Place, mine: str, who: str, has_ended: threading.Event) -> None:
+    """Put the claim anew, again and again, until the command has ended."""
+    while not has_ended.wait(_AGAIN_EVERY_S):
+        try:
+            if place.has(mine):  # else another command has taken it for dead
+                place.write(mine, who.encode())
+        except MusicgenreError:  # the next partition, which goes the same way, tells what is wrong
+            return
 
 
 def _check_still(place: Place, mine: str) -> None:

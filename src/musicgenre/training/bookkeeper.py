@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from musicgenre._files import replacing
+from musicgenre._parallel import beside
 from musicgenre.errors import RunError
 from musicgenre.runs.folder import RunFolder
 from musicgenre.training._lightning import L
@@ -78,9 +79,8 @@ def watching_from_outside(folder: RunFolder, settings: TrainingSection, watch: W
 
     # a training that goes on finds curves already, which are no news
     known = _state_of(folder.metrics)
-    has_ended = threading.Event()
 
-    def follow() -> None:
+    def follow(has_ended: threading.Event) -> None:
         nonlocal known
         while True:
             is_last = has_ended.wait(_LOOK_EVERY_S)
@@ -92,13 +92,8 @@ def watching_from_outside(folder: RunFolder, settings: TrainingSection, watch: W
             if is_last:
                 return
 
-    thread = threading.Thread(target=follow, name="watching", daemon=True)
-    thread.start()
-    try:
+    with beside(follow, "watching"):
         yield
-    finally:
-        has_ended.set()
-        thread.join()
 
 
 class Bookkeeper(L.Callback):
