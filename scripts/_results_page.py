@@ -278,7 +278,20 @@ def interval(estimate: Mapping[str, Any]) -> str:
 
 def _commands(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     measured = [(row, records[row.record_name]) for row in rows if row.record_name in records]
-    lines = ["How the manifests came about; `DATA` is the folder with the data sets:", ""]
+    lines = [
+        "How the manifests came about; `DATA` is a folder that you fill with the data sets:",
+        "",
+        "- `gtzan-mini/genres`: `musicgenre data get gtzan-mini`, or those 100 tracks of a copy of GTZAN",
+        "- `gtzan-tables/features_30_sec.csv`: the table of Kaggle's data set "
+        "andradaolteanu/gtzan-dataset-music-genre-classification",
+        "- `gtzan-tables/artists.csv`: `track_id,artist_group`, from Sturm's index of 2012 and GTZAN-Bind. Where you "
+        "have none leave `--artists` out: the splits of `track` and `kfold` are the same, those of `artist` need it",
+        "- `gtzan-spectrogram-png`: a folder of pictures per genre; `gtzan-musicnn-tags`: what "
+        "jordipons/sklearn-audio-transfer-learning publishes",
+        "",
+        "The manifests:",
+        "",
+    ]
     lines += dict.fromkeys(f"- `{row.source['manifest']}`: {_made(row.source)}" for row, _ in measured)
     lines += [
         "",

@@ -50,7 +50,7 @@ class Cost:
     parameter_count : int or None
         Parameters of the model.
     epochs, best_epoch : float or None
-        Epochs trained, and the one whose weights were kept, counted from 1.
+        Epochs trained, and the one whose weights were kept, counted from 1; None of a model that is fitted at once.
     seconds_per_epoch : float or None
         Wall-clock time.
     size_mb : float or None
@@ -226,18 +226,19 @@ class Ranking:
         lines = [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
-            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{6pt}",
             rf"  \caption{{{_latex(' '.join(filter(None, (self.caption, notes))))}}}",
             rf"  \label{{tab:runs-by-{re.sub('[^a-z0-9]+', '-', self.measure.lower())}}}",
         ]
         for half in halves:
             columns = [0, *half]
+            end = r" \\[3pt]" if half is halves[0] else r" \\"  # rows of two lines stand apart
             lines += [
                 rf"  \begin{{tabular}}{{l{'r' * len(half)}}}",
                 r"    \toprule",
                 "    " + " & ".join(_stacked(heads[column].rsplit(" ", 1)) for column in columns) + r" \\",
                 r"    \midrule",
-                *("    " + " & ".join(row[column] for column in columns) + r" \\" for row in cells),
+                *("    " + " & ".join(row[column] for column in columns) + end for row in cells),
                 r"    \bottomrule",
                 r"  \end{tabular}",
             ]
@@ -365,13 +366,17 @@ def _measure_of(report: Report, wanted: str | None) -> str:
 
 def _cost_of(runs: Sequence[Run], report: Report) -> Cost:
     """Means over seeds and folds of what the folders say."""
-    epochs = [run.info["epochs"] for run in runs if run.info.get("epochs")]
-    best = [run.info["best_epoch"] + 1 for run in runs if run.info.get("best_epoch") is not None]
-    seconds = []
+    epochs, best, seconds = [], [], []
     for run in runs:
         measured = [value for value in run.curves().get("seconds", []) if value is not None]
         if measured:
             seconds.append(float(np.median(measured)))  # the first epoch also warms up
+        if run.info.get("epochs") == 1 and not measured:  # a classical model is fitted at once
+            continue
+        if run.info.get("epochs"):
+            epochs.append(run.info["epochs"])
+        if run.info.get("best_epoch") is not None:
+            best.append(run.info["best_epoch"] + 1)
     sizes = [run.files.weights.stat().st_size for run in runs if run.files.weights.is_file()]
     return Cost(
         report.parameter_count,
@@ -418,4 +423,5 @@ def _stacked(parts: Sequence[str], side: str = "") -> str:
 
 
 def _latex(text: str) -> str:
+    text = re.sub(r"(?<!\w)-(?=\d)", "−", text)  # of a number; names keep their hyphens
     return "".join(_LATEX.get(character, character) for character in text)
