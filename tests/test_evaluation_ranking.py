@@ -127,6 +127,7 @@ def test_latex_writes_a_small_p_as_the_plain_font_can(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, answers) for name, answers in (("sure", sure), ("unsure", unsure))]
     text = rank(runs).to_latex()
     assert "$<$ 0.001" in text and "& <" not in text
+    assert "&lt;&nbsp;0.001" in render_ranking(rank(runs))
 
 
 def test_latex_has_a_label_and_breaks_long_names(tmp_path: Path) -> None:
@@ -153,6 +154,8 @@ def test_a_model_that_is_fitted_at_once_has_no_epochs_and_no_curves(tmp_path: Pa
     costs = {row.name: row.cost for row in found.rows}
     assert costs["svm"].epochs is None and costs["svm"].best_epoch is None and costs["net"].epochs == 2
     page = render_ranking(found)
+    assert "s an epoch" not in page + found.to_text() + found.to_markdown(), "no run says it"
+    assert "seconds_per_epoch" in found.to_csv(), "a table for programs always has the same columns"
     of_svm, of_net = page.split("<h2>svm</h2>")[1].split("<h2>net</h2>")
     assert ">Loss<" not in of_svm and ">Loss<" in of_net
     drawn = {path.name for path in save_figures(found, tmp_path / "figures")}

@@ -171,8 +171,9 @@ def _row(name: str, cells: Iterable[str], attributes: str = "") -> str:
 
 
 def _plain_cells(cells: Iterable[str]) -> str:
-    """Cells that wrap between a value and its interval, never inside of the interval."""
-    return "".join(f"<td>{escape(cell).replace(', ', ',&nbsp;')}</td>" for cell in cells)
+    """Cells that wrap between a value and its interval, never inside of the interval or behind a sign."""
+    kept = (escape(cell).replace(", ", ",&nbsp;").replace("&lt; ", "&lt;&nbsp;") for cell in cells)
+    return "".join(f"<td>{cell}</td>" for cell in kept)
 
 
 def _confusion(report: LabelReport) -> str:

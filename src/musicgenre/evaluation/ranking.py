@@ -135,7 +135,7 @@ class Ranking:
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Heads of the columns, and the cells of each row as words."""
+        """Heads of the columns, and the cells of each row as words; columns without any word are left out."""
         measures = [name for name, _ in self.rows[0].report.columns()]
         heads = [
             "run",
@@ -165,7 +165,9 @@ class Ranking:
                     *_cost_in_words(row.cost),
                 ]
             )
-        return heads, rows
+
+        kept = [column for column in range(len(heads)) if any(row[column] for row in rows)]
+        return [heads[column] for column in kept], [[row[column] for column in kept] for row in rows]
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
@@ -219,9 +221,8 @@ class Ranking:
         for row, words in zip(cells, rows, strict=True):
             row[0] = _stacked(_in_lines(words[0]), side="[l]")
 
-        kept = [column for column in range(1, len(heads)) if any(row[column] for row in rows)]
         n_scores = heads.index("seeds")
-        halves = [column for column in kept if column < n_scores], [column for column in kept if column >= n_scores]
+        halves = range(1, n_scores), range(n_scores, len(heads))
         notes = " ".join(f"{warning[0].upper()}{warning[1:]}." for warning in self.warnings)
         lines = [
             "% needs \\usepackage{booktabs}",
