@@ -207,7 +207,7 @@ def test_unsure_answers_and_parts(tmp_path: Path, noises: Manifest) -> None:
     toy = str(save_toy(tmp_path / "toy.onnx", unsure_threshold=0.99))
     report = evaluate_elsewhere(toy, split, part="test")
     assert report.n_tracks == 3 and report.answered is not None and report.answered.n_answered < 3
-    assert "where it is not unsure" in report.to_text()
+    assert "where it is not unsure" in report.to_text() and "--labels-map" in report.to_text()
     page = render_html(report)  # says as much as the text
     assert "What confidence is worth" in page
     for name, words in report.headline()[1:]:

@@ -104,6 +104,12 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(run, make_run(tmp_path / "e", {"t0": ("jazz", ["pop"])}))
 
 
+def test_a_folder_of_runs_is_told_with_the_runs_in_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "one", {"t0": ("pop", ["pop"])})
+    with pytest.raises(RunError, match=r"is no run folder.*runs.one"):
+        compare(run, tmp_path / "runs")
+
+
 def result_lines(study: Study) -> list[str]:
     """The table of a study, without what stands above and below it."""
     lines = study.to_text().splitlines()

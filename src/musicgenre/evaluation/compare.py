@@ -277,7 +277,7 @@ def check_same_question(
     whose: str = "the two runs",
     *,
     beside: Iterable[tuple[str, str, str]] = (),
-    next_step: str = "Train both on the same manifest",
+    next_step: str = "Train both on the same manifest, under one protocol",
 ) -> None:
     """Check that two runs stand under one protocol and answer one task with the same labels or tags.
 

@@ -374,7 +374,8 @@ def _tracks_told(
         if counts:
             named = [f"{label} ({n} tracks)" for label, n in counts.items()]
             total = f"{sum(counts.values())} tracks" if what == "labels" else f"{len(counts)} tags"
-            rows.append((title, f"{total}: {shortened(named, _SHOWN)}"))
+            told = f"{total}: {shortened(named, _SHOWN)}"
+            rows.append((title, told + ("; --labels-map can name what they are" if counts is report.unmapped else "")))
     if report.failures:
         rows.append(("not heard", f"{len(report.failures)} tracks: {shortened(list(report.failures), _SHOWN)}"))
     return rows
