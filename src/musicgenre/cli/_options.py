@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -144,6 +145,36 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             )
         settings[key] = value
     return settings
+
+
+def command_again(context: typer.Context, *, without: Collection[str] = (), added: Sequence[str] = ()) -> str:
+    """Write the command that is running as a person types it, by the options that were given.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of the command.
+    without : collection of str
+        Names of parameters that are left out.
+    added : sequence of str
+        Words behind it.
+    """
+    words = ["musicgenre", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in without or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        values = value if isinstance(value, list) else [value]
+        if parameter.param_type_name == "argument":
+            words += map(str, values)
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for one in values:
+                words += [parameter.opts[0], str(one)]
+    return shlex.join([*words, *added])
 
 
 def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[Input]:

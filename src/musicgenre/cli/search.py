@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgenre.cli._cluster import running_trials
 from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
+
+if TYPE_CHECKING:
+    from musicgenre.search.space import Parameter
 
 
 class SamplerName(StrEnum):
@@ -80,27 +84,14 @@ def search(
     from musicgenre.cli._options import report_line  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing, require
-    from musicgenre.training.request import check_request, check_tracks
+    from musicgenre.search.options import SearchOptions, check_search, tracks_to_search
+    from musicgenre.training.request import check_request
 
     check_ray_options(ray, ray_address)
     fresh = None if resume else output  # a study that is gone on with is looked at later
     checked = check_request(recipe, settings or [], data=data, output=fresh, report=report_line)
-    check_tracks(checked, data)
-    require("searching", "search", "optuna", "plotly")
-    with needing("searching", "search"):
-        from musicgenre.search.default_space import default_space
-        from musicgenre.search.report import render_search, report_search
-        from musicgenre.search.search import SearchOptions
-        from musicgenre.search.search import search as search_space
-        from musicgenre.search.space import read_space
-        from musicgenre.search.study import StudyFolder
-        from musicgenre.training.fit import Hardware
-
     if objective is None:
         objective = ObjectiveName.validation_loss if checked.is_tagging else ObjectiveName.validation_accuracy
-    space = read_space(spaces, checked) if spaces else default_space(checked)
-    if not spaces:
-        report_line("searched: " + "  ".join(f"{key}={values.as_text()}" for key, values in space.items()))
     options = SearchOptions(
         objective=objective.value,
         trials=trials,
@@ -112,6 +103,27 @@ def search(
         seed=seed,
         seeds=seeds,
     )
+    check_search(checked, data, options, output=output, resume=resume)
+    tracks_to_search(checked, data, options)
+    space: Mapping[str, Parameter] | None = None
+    if spaces:
+        from musicgenre.search.space import check_keys, read_space
+
+        space = read_space(spaces, checked)
+        check_keys(checked, space)
+    require("searching", "search", "optuna", "plotly")
+
+    # all that is known without them was told: what trains and searches takes seconds to load
+    with needing("searching", "search"):
+        from musicgenre.search.default_space import default_space
+        from musicgenre.search.report import render_search, report_search
+        from musicgenre.search.search import search as search_space
+        from musicgenre.search.study import StudyFolder
+        from musicgenre.training.fit import Hardware
+
+    if space is None:
+        space = default_space(checked)
+        report_line("searched: " + "  ".join(f"{key}={values.as_text()}" for key, values in space.items()))
 
     # a warning is a line like any other, without the place in the code
     warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")

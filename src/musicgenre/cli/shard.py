@@ -55,7 +55,7 @@ def shard(
         else:
             # the store that the recipe would train from; a store by itself needs no training package
             wanted = check_request(recipe, settings or [], data=source, report=report_line)
-            check_tracks(wanted, source)
+            check_tracks(wanted, source, has_test=False)
             with needing("recipes", "train"):
                 from musicgenre.training.material import gather_material
             material = gather_material(

@@ -13,6 +13,7 @@ from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_optio
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A name of 'musicgenre recipes', or a YAML file.")],
     data: Annotated[str, typer.Option("--data", help="The manifest, a CSV (see: musicgenre data index), or shards.")],
     settings: Annotated[
@@ -114,6 +115,8 @@ def train(
         )
 
     skipped = _tell_results(folder)
+    if keep_state:
+        _tell_more_epochs(folder, context, settings or [])
     typer.echo(folder)
     raise typer.Exit(1 if skipped else 0)
 
@@ -137,3 +140,24 @@ def _tell_results(folder: Path) -> dict[str, str]:
     for track_id, reason in skipped.items():
         report_line(f"failed: {track_id} was skipped: {reason}")
     return skipped
+
+
+def _tell_more_epochs(folder: Path, context: typer.Context, settings: list[str]) -> None:
+    """Tell the command that gives more epochs to runs that were still getting better when theirs were over."""
+    from musicgenre.cli._options import command_again, report_line
+    from musicgenre.runs.folder import read_description
+
+    n_epochs = []
+    for description in folder.rglob("run.json"):
+        facts = read_description(description.parent)
+        if facts["epochs"] == facts["best_epoch"] + 1 > 1:
+            n_epochs.append(facts["epochs"])
+    if not n_epochs:
+        return
+
+    changed = [setting for setting in settings if setting.partition("=")[0].strip() != "training.epochs"]
+    added = ["--output", str(folder), "--resume"]
+    for setting in [*changed, f"training.epochs={2 * max(n_epochs)}"]:
+        added += ["--set", setting]
+    again = command_again(context, without=("settings", "output", "resume"), added=added)
+    report_line(f"twice as many epochs, from the last on: {again}")

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from musicgenre._text import how_many
 from musicgenre.evaluation.metrics import Estimate, wilson_interval
 from musicgenre.evaluation.plots import COLOURS, heat_map, interval_chart, line_chart, stacked_bars
 from musicgenre.evaluation.ranking import Ranking
@@ -86,7 +87,7 @@ def html_page(title: str, sections: Sequence[str]) -> str:
 def _label_sections(report: LabelReport) -> list[str]:
     rows = [("Track-level accuracy, over seeds", report.spread)]
     if report.has_segments:
-        words = f"{describe(report.segment_accuracy)}; {report.n_segments} segments"
+        words = f"{describe(report.segment_accuracy)}; {how_many(report.n_segments, 'segment')}"
         rows.append(("Segment-level accuracy (not the headline)", words))
         rows += [(f"Segments by {name}", describe(entry)) for name, entry in report.accuracy_by_pooling.items()]
     rows.append(("Always the most frequent label", f"{report.majority_share:.3f}"))
