@@ -116,9 +116,7 @@ def search(
     # all that is known without them was told: what trains and searches takes seconds to load
     with needing("searching", "search"):
         from musicgenre.search.default_space import default_space
-        from musicgenre.search.report import render_search, report_search
         from musicgenre.search.search import search as search_space
-        from musicgenre.search.study import StudyFolder
         from musicgenre.training.fit import Hardware
 
     if space is None:
@@ -142,12 +140,19 @@ def search(
             progress=advance,
             run_trials=run_trials,
         )
+    _tell_found(folder, checked.name)
 
+
+def _tell_found(folder: Path, recipe: str) -> None:
+    """Write the page of a search, and tell what it found; the winner's recipe comes last."""
     from musicgenre._files import write_text_atomic
+    from musicgenre.cli._options import report_line
+    from musicgenre.search.report import render_search, report_search
+    from musicgenre.search.study import StudyFolder
 
     files = StudyFolder(folder)
     write_text_atomic(files.report, render_search(folder))
     for line in report_search(folder).verdict():
         report_line(line)
     report_line(f"the page of the search: {files.report}")
-    typer.echo(files.winner_recipe(checked.name))
+    typer.echo(files.winner_recipe(recipe))
