@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import shlex
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -190,6 +191,11 @@ def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[I
 def report_line(text: str) -> None:
     """Tell a line on standard error; what cannot be printed in it, of a track's name for one, is escaped."""
     typer.echo(printable(text), err=True)
+
+
+def report_warnings() -> None:
+    """Tell warnings from now on as lines like any other, without the place in the code."""
+    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
 
 
 def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:

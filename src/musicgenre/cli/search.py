@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -81,7 +80,7 @@ def search(
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import report_line  # standard output holds the result alone
+    from musicgenre.cli._options import report_line, report_warnings  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing, require
     from musicgenre.search.options import SearchOptions, check_search, tracks_to_search
@@ -123,8 +122,7 @@ def search(
         space = default_space(checked)
         report_line("searched: " + "  ".join(f"{key}={values.as_text()}" for key, values in space.items()))
 
-    # a warning is a line like any other, without the place in the code
-    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
+    report_warnings()
     hardware = Hardware(accelerator, 1, precision)
     trials_run = running_trials(ray, ray_address, hardware, jobs)
     with decoding_apart(), counting_several(quiet=quiet) as advance, trials_run as run_trials:

@@ -68,7 +68,7 @@ class Continuation:
         return RunFolder(self.run.folder / CONTINUATION)
 
     @property
-    def state(self) -> Path:
+    def resume_state(self) -> Path:
         """What it goes on from: its own last state where it was interrupted, else the one that the run ended with."""
         own = self.folder.resume_state
         return own if own.is_file() else self.run.resume_state
@@ -180,7 +180,7 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
         return None
 
     going_on = Continuation(run, changes, epochs, wanted)
-    if not going_on.state.is_file():
+    if not going_on.resume_state.is_file():
         raise RunError(
             f"{path} has kept no state to go on from ({run.resume_state.name})",
             valid="a run that was trained with this version, without --no-keep-state",

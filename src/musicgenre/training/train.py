@@ -271,6 +271,9 @@ class _Session:
             elif (going_on := continuation_of(folder, recipe, self.report)) is None:
                 self._end(folder, f"{path} is finished already")
                 return
+            if (going_on or folder).resume_state.is_file():
+                measured = parts.normalisation if recipe.representation.normalise == "standard" else None
+                check_features(folder, measured, self.hardware.precision)
 
         if going_on is not None:
             work = going_on.folder
@@ -336,10 +339,7 @@ class _Session:
         facts |= {"hardware": asdict(self.hardware), "command": self.command}
         state = folder.resume_state if self.resume else None
         if going_on is not None:
-            facts, state = going_on.described(facts), going_on.state
-        if state is not None and state.is_file():
-            begun = folder if going_on is None else going_on.run
-            check_features(begun, normalise.measured, self.hardware.precision)
+            facts, state = going_on.described(facts), going_on.resume_state
         folder.begin(facts, recipe.as_yaml(), normalise.as_dict())
         write_manifest(manifest, folder.manifest)
 
