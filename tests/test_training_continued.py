@@ -13,6 +13,7 @@ import pytest
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import MusicgenreError, RunError, UsageError
+from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
 from musicgenre.runs.folder import RunFolder, open_run, open_runs, read_description
@@ -291,6 +292,31 @@ def test_seeds_and_folds_are_continued_each(tmp_path: Path, table: Manifest) -> 
         assert same_weights(one.folder, other.folder) and losses(one.folder) == losses(other.folder)
     [words] = evaluate(group).continued
     assert words.startswith("3 of 4 runs, from epoch 2 to 4 on ")
+
+
+def test_a_group_goes_on_with_its_own_seeds_and_folds_or_more_seeds(tmp_path: Path, table: Manifest) -> None:
+    group = train(MLP, table, output=tmp_path / "group", overrides=few(1), seeds=2)
+    train(MLP, table, output=group, overrides=few(1), seeds=3, resume=True)
+    assert len(open_runs(group)) == 3
+    before = files_of(group)
+    for seeds, folds, lost in ((1, 0, "seed-0, seed-1, seed-2"), (2, 0, "seed-2"), (3, 2, "seed-0, seed-1, seed-2")):
+        with pytest.raises(RunError, match=rf"group holds {lost}, with which this command would not go on"):
+            train(MLP, table, output=group, overrides=few(1), seeds=seeds, folds=folds, resume=True)
+    assert files_of(group) == before
+
+    single = train(MLP, table, output=tmp_path / "single", overrides=few(1))
+    with pytest.raises(RunError, match=r"holds a single run, with which"):
+        train(MLP, table, output=single, overrides=few(1), seeds=2, resume=True)
+
+
+def test_what_was_not_trained_or_lost_its_weights_is_told(tmp_path: Path, table: Manifest, finished: Path) -> None:
+    other = train(MLP, table, output=tmp_path / "other", overrides=few(1, "training.seed=1"))
+    ensemble([finished, other], tmp_path / "both")
+    with pytest.raises(RunError, match=r"is an ensemble of runs .* Go on with its members"):
+        train(MLP, table, output=tmp_path / "both", overrides=few(5), resume=True)
+    (finished / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=r"is damaged: it has no model\.safetensors"):
+        train(MLP, table, output=finished, overrides=few(5), resume=True)
 
 
 def test_a_study_is_continued_variant_by_variant(tmp_path: Path, table: Manifest) -> None:

@@ -11,7 +11,7 @@ from musicgenre._parallel import in_threads, reading_threads
 from musicgenre._text import how_many, shortened
 from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
 from musicgenre.data.index import Progress, track_md5
-from musicgenre.data.labels import notes_on_similar
+from musicgenre.data.labels import notes_on_labels
 from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
@@ -173,7 +173,7 @@ def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
         if count < _FEW_TRACKS:
             yield f"{label!r} has {how_many(count, 'track')} only: its score will say little"
 
-    yield from notes_on_similar(counts)
+    yield from notes_on_labels(counts)
     if any(len(track.labels) != 1 for track in tracks):
         yield from _tag_warnings(tracks, counts)
     elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):

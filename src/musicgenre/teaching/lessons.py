@@ -19,7 +19,7 @@ from musicgenre._files import cache_folder, is_file, remove_stale, replacing, sh
 from musicgenre._npz import read_whole_npz
 from musicgenre._parallel import in_threads
 from musicgenre._text import how_many, printable
-from musicgenre.data.labels import notes_on_similar, tidy_label
+from musicgenre.data.labels import notes_on_labels, tidy_label
 from musicgenre.errors import AudioError, DataError
 from musicgenre.listening.answer import UNSURE
 
@@ -152,7 +152,7 @@ def gather_lessons(source: Path, *, fewest_labels: int = 2) -> tuple[tuple[Lesso
             valid="tracks of two genres or more",
             next_step="Put the tracks into one folder per genre, or name their genre in the column label",
         )
-    warnings += notes_on_similar(Counter(lesson.label for lesson in lessons))
+    warnings += notes_on_labels(Counter(lesson.label for lesson in lessons))
     return tuple(lessons), tuple(warnings)
 
 

@@ -7,7 +7,7 @@ within the run, `continuation/`: until that has ended, the finished run stays wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from musicgenre._files import replacing
 from musicgenre._json import parsed_json
-from musicgenre._text import how_many, printable
+from musicgenre._text import how_many, printable, shortened
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.rows import Normalisation
 from musicgenre.data.targets import TARGET_PREFIX
@@ -39,6 +39,8 @@ _MAY_CHANGE = ("training.epochs", "training.patience")
 
 _SAME = 1e-6
 """Of a deviation: mean and deviation of the same features differ by less on any machine."""
+
+_SHOWN = 3  # names of runs in a message
 
 _GONE_ON_WITH = "of a finished run training.epochs and training.patience may change, and nothing else"
 
@@ -162,6 +164,8 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
         raise UsageError(
             f"the model of {path} is fitted in one go and has no epochs", next_step="Leave training.epochs out"
         )
+    if not run.weights.is_file():
+        raise RunError(f"{path} is damaged: it has no {run.weights.name}", next_step="Train this run again")
     epochs, best = _epochs_of(path)
     wanted, patience = recipe.training.epochs, recipe.training.patience
     if wanted < epochs:
@@ -190,6 +194,35 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
     return going_on
 
 
+def check_group(folder: Path, children: Collection[str]) -> None:
+    """Refuse to go on in a folder whose runs are not among those that are asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one run, or of the runs of several seeds and folds.
+    children : collection of str
+        The runs that are asked for, by their folders within; an empty word is the folder itself.
+
+    Raises
+    ------
+    RunError
+        It holds another run, which would be left behind, and neither continued nor told of.
+    """
+    others = []
+    for description in sorted(folder.rglob(RUN_FILE)):
+        within = description.parent.relative_to(folder)
+        child = "" if within == Path() else within.as_posix()
+        if child not in children and CONTINUATION not in within.parts:
+            others.append(child or "a single run")
+    if others:
+        raise RunError(
+            f"{folder} holds {printable(shortened(others, _SHOWN))}, with which this command would not go on",
+            valid="the numbers of --seeds and --folds that it was begun with, or more seeds",
+            next_step="Resume it with those, or give another --output",
+        )
+
+
 def check_changes(run: RunFolder, recipe: Recipe, may_change: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
     """Refuse to go on with a run that was begun with something else.
 
@@ -212,6 +245,11 @@ def check_changes(run: RunFolder, recipe: Recipe, may_change: tuple[str, ...] = 
     RunError
         Another setting differs; it is named.
     """
+    if "ensemble" in read_description(run.folder):
+        raise RunError(
+            f"{run.folder} is an ensemble of runs and was not trained itself",
+            next_step="Go on with its members, then make it anew: musicgenre ensemble",
+        )
     changes = None
     if run.recipe.is_file():
         changes = recipe.changes_since(run.recipe.read_text(encoding="utf-8"))

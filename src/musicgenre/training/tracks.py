@@ -5,7 +5,7 @@ Nothing here needs the training packages, so that what a manifest alone tells is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LEAKY = "segment-leaky"
 """Name of the protocol that deals single segments."""
+
+EVERY_PART = "Train, validation and test each hold one track at least"
+SPLIT_AGAIN = "Split again (musicgenre data split, --validation-size, --test-size), or add tracks"
 
 
 def split_tracks(
@@ -77,15 +80,6 @@ def split_tracks(
     return manifest
 
 
-def no_rows_in(parts: Sequence[str]) -> DataError:
-    """Make the error for parts of a split that hold nothing."""
-    return DataError(
-        f"the split has no {' part and no '.join(parts)} part",
-        valid="Train, validation and test each hold one track at least",
-        next_step="Split again (musicgenre data split, --validation-size, --test-size), or add tracks",
-    )
-
-
 def check_task(recipe: Recipe, manifest: Manifest) -> None:
     """Hold the manifest against the recipe's task before anything is computed."""
     if recipe.is_tagging:
@@ -113,7 +107,9 @@ def _check_parts(manifest: Manifest, *, has_test: bool) -> None:
     needed = ("train", "validation", "test") if has_test else ("train", "validation")
     missing = [part for part in needed if part not in present]
     if missing:
-        raise no_rows_in(missing)
+        raise DataError(
+            f"the split has no {' part and no '.join(missing)} part", valid=EVERY_PART, next_step=SPLIT_AGAIN
+        )
 
 
 def _check_training_labels(recipe: Recipe, manifest: Manifest) -> None:

@@ -39,6 +39,7 @@ from musicgenre.training.continuing import (
     Continuation,
     check_changes,
     check_features,
+    check_group,
     check_tracks,
     continuation_of,
     take_place,
@@ -234,7 +235,7 @@ class _Session:
                 progress=self.progress,
             )
 
-        children = []
+        children: dict[str, tuple[int, int | None]] = {}  # seed and fold by the run's folder within
         folds: Sequence[int | None] = (None,)
         if self.folds:
             folds = material.folds
@@ -245,14 +246,16 @@ class _Session:
                     steps.append(f"seed-{number}")
                 if fold is not None:
                     steps.append(f"fold-{fold}")
-                child = "/".join(steps)
-                with folder_lock(folder / child, _DOING) if child else nullcontext():
-                    self.train_one(material, recipe.training.seed + number, fold, folder / child)
-                children.append(child)
+                children["/".join(steps)] = (recipe.training.seed + number, fold)
+
+        check_group(folder, children)
+        for child, (seed, fold) in children.items():
+            with folder_lock(folder / child, _DOING) if child else nullcontext():
+                self.train_one(material, seed, fold, folder / child)
 
         # a single training lies in the folder itself: that is a run, not a group
-        if children != [""]:
-            write_group(folder, children, {"recipe": recipe.name, "seeds": self.seeds, "folds": self.folds})
+        if list(children) != [""]:
+            write_group(folder, list(children), {"recipe": recipe.name, "seeds": self.seeds, "folds": self.folds})
 
     def train_one(self, material: Material, seed: int, fold: int | None, path: Path) -> None:
         """Train one seed on one fold, and leave a run folder that says how it ended."""
