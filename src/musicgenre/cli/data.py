@@ -314,10 +314,13 @@ def split(
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
     _echo_balance(done)
     parts = {track.split for track in done.tracks}
-    if "train" in parts and "validation" not in parts:
+    if "train" in parts and "test" not in parts:
+        typer.echo("note: no track tests, and 'musicgenre train' wants a test part", err=True)
+    elif "train" in parts and "validation" not in parts:
+        here = "; --validation-size 0.1 takes them here" if "validation_size" in chosen.options else ""
         typer.echo(
             f"note: no track validates: 'musicgenre train' takes {VALIDATION_SHARE:.1%} of the training tracks for "
-            "it, as it does with every such split; --validation-size 0.1 takes them here",
+            f"it, as it does with every such split{here}",
             err=True,
         )
     typer.echo(f"comparable with: {chosen.comparable}")
