@@ -134,7 +134,7 @@ def test_a_bundle_is_scored_on_tracks_it_never_heard(tmp_path: Path, noises: Man
     assert report.unmapped == {"speech": 2} and report.n_tracks == 3 and report.accuracy.value == 1.0
     assert report.expected_calibration_error is not None and sum(one.n_tracks for one in report.calibration) == 3
     text = report.to_text()
-    assert "1 tracks, left out: t0" in text and "speech (2 tracks)" in text and "confidence and what came" in text
+    assert "1 track, left out: t0" in text and "speech (2 tracks)" in text and "confidence and what came" in text
     assert "toy" in render_html(report) and json.loads(report.to_json())["unmapped"] == {"speech": 2}
     assert any("not calibrated" in warning for warning in report.warnings)
 
@@ -177,7 +177,7 @@ def test_a_tagger_is_scored_on_tracks_with_any_number_of_tags(tmp_path: Path, no
     assert report.decisions.accuracy == pytest.approx(9 / 13)
     assert report.decisions.zeros_accuracy == pytest.approx(9 / 13)
     text = report.to_text()
-    assert "on sounds.csv, 7 tracks" in text and "tags it has nothing for" in text and "1 tracks, left out: t0" in text
+    assert "on sounds.csv, 7 tracks" in text and "tags it has nothing for" in text and "1 track, left out: t0" in text
     assert "toy" in render_html(report) and json.loads(report.to_json())["task"] == "multi_label"
 
     one_label = str(save_toy(tmp_path / "toy.onnx"))

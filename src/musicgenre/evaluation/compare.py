@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from musicgenre._text import how_many
 from musicgenre.errors import RunError
 from musicgenre.evaluation.evaluate import (
     TagAnswers,
@@ -88,10 +89,11 @@ class Comparison(ABC):
 
     def _head(self, beside: str = "") -> list[str]:
         """Lines that say what is compared on what; `beside` is what counts beside tracks and seeds."""
+        n_tracks = how_many(self.n_tracks, "track")
         return [
             f"{self.second} against {self.first}",
-            f"  protocol {self.protocol}, {self.part} part, {self.n_tracks} tracks that both answered, {beside}"
-            f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds",
+            f"  protocol {self.protocol}, {self.part} part, {n_tracks} that both answered, {beside}"
+            f"{self.n_seeds[0]} and {how_many(self.n_seeds[1], 'seed')}",
             *(f"  ! {warning}." for warning in self.warnings),
         ]
 
@@ -224,7 +226,7 @@ class TagComparison(Comparison):
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
-        lines = self._head(f"{self.n_tags} tags, ")
+        lines = self._head(f"{how_many(self.n_tags, 'tag')}, ")
         lines += [entry.to_text() for entry in self.differences]
         return "\n".join(lines) + "\n"
 

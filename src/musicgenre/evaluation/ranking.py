@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from musicgenre._text import printable
+from musicgenre._text import how_many, printable
 from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import evaluate
@@ -126,12 +126,14 @@ class Ranking:
     def caption(self) -> str:
         """One sentence that says what the table shows."""
         tracks = sorted({row.report.n_tracks for row in self.rows})
-        n_tracks = f"{tracks[0]:,}" if len(tracks) == 1 else f"{tracks[0]:,} to {tracks[-1]:,}"
+        n_tracks = f"{tracks[0]:,} to {tracks[-1]:,} tracks"
+        if len(tracks) == 1:
+            n_tracks = how_many(tracks[0], "track")
         n_tests = len(self.rows) - 1
         correction = f", p corrected for {n_tests} tests (Holm)" if n_tests > 1 else ""
         return (
-            f"Runs by {self.measure} with 95 % intervals; protocol {self.protocol}, {self.part} part, {n_tracks} "
-            f"tracks. Differences from {self.against} are paired by track{correction}."
+            f"Runs by {self.measure} with 95 % intervals; protocol {self.protocol}, {self.part} part, "
+            f"{n_tracks}. Differences from {self.against} are paired by track{correction}."
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._json import pretty_json
+from musicgenre._text import how_many
 from musicgenre.evaluation.metrics import Estimate
 from musicgenre.models.pooling import Pooling
 from musicgenre.runs.predictions import n_top_tags
@@ -138,7 +139,7 @@ class Report(ABC):
         n_seeds = len(self.seed_numbers)
         seeds = f"{n_seeds} seeds ({listed})" if n_seeds > 1 else f"one seed ({listed})"
         folds = f", {self.n_folds} folds pooled" if self.n_folds > 1 else ""
-        return f"protocol {self.protocol}{leak}, {self.part} part, {self.n_tracks} tracks, {seeds}{folds}"
+        return f"protocol {self.protocol}{leak}, {self.part} part, {how_many(self.n_tracks, 'track')}, {seeds}{folds}"
 
     @property
     def has_segments(self) -> bool:
@@ -313,7 +314,7 @@ class LabelReport(Report):
                 rows.append((f"  {name}", describe(entry.accuracy)))
         rows.append(("macro F1", describe(self.macro_f1)))
         if self.has_segments:
-            segments = f"{describe(self.segment_accuracy)}; {self.n_segments} segments"
+            segments = f"{describe(self.segment_accuracy)}; {how_many(self.n_segments, 'segment')}"
             rows.append(("segment-level accuracy", segments))
             rows += [(f"segments by {name}", describe(entry)) for name, entry in self.accuracy_by_pooling.items()]
         rows.append(("always the same answer", f"{self.majority_share:.3f}"))
@@ -531,7 +532,7 @@ def describe(estimate: Estimate) -> str:
     """Write an estimate with its interval and what the interval is."""
     return (
         f"{estimate.value:.3f} (95 % interval {estimate.low:.3f} to {estimate.high:.3f}, {estimate.method}, "
-        f"{estimate.n_tracks} tracks)"
+        f"{how_many(estimate.n_tracks, 'track')})"
     )
 
 

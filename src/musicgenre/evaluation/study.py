@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgenre._files import write_text_atomic
+from musicgenre._text import how_many
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import PARTS, evaluate
 from musicgenre.evaluation.html import render_html
@@ -44,7 +45,7 @@ class Study:
     def to_text(self) -> str:
         """Plain text for the terminal."""
         first = self.reports[0]
-        lines = [f"{self.recipe}: {len(self.variants)} variants", f"  {first.setting}"]
+        lines = [f"{self.recipe}: {how_many(len(self.variants), 'variant')}", f"  {first.setting}"]
         lines += [f"  ! {warning}." for warning in first.warnings]
 
         heads = [f"{name + ', 95 %':<{_NARROWEST_COLUMN}}" for name, _ in first.columns()]
