@@ -199,12 +199,29 @@ def interval(estimate: Mapping[str, Any]) -> str:
 
 def _commands(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     measured = [(row, records[row.record_name]) for row in rows if row.record_name in records]
-    lines = ["How the manifests came about; `DATA` is the folder with the data sets:", ""]
+    lines = [
+        "How the manifests came about; `DATA` is a folder that you fill with the data sets:",
+        "",
+        "- `gtzan-mini/genres`: `musicgenre data get gtzan-mini`, or those 100 tracks of a copy of GTZAN",
+        "- `gtzan-tables/features_30_sec.csv`: the table of Kaggle's data set "
+        "andradaolteanu/gtzan-dataset-music-genre-classification",
+        "- `gtzan-tables/artists.csv`: `track_id,artist_group`, from Sturm's index of 2012 and GTZAN-Bind. Where you "
+        "have none leave `--artists` out: the splits of `track` and `kfold` are the same, those of `artist` need it",
+        "- `gtzan-spectrogram-png`: a folder of pictures per genre; `gtzan-musicnn-tags`: what "
+        "jordipons/sklearn-audio-transfer-learning publishes",
+        "",
+        "The manifests:",
+        "",
+    ]
     lines += dict.fromkeys(f"- `{row.source['manifest']}`: {_made(row.source)}" for row, _ in measured)
     lines += [
         "",
         "The run behind each row, with its test tracks and the day it ended. Where a key is set twice, the last value "
-        "counts; an ensemble names the run folders of its members, `RECIPE--MANIFEST--PROTOCOL`:",
+        "counts; an ensemble names the run folders of its members, `RECIPE--MANIFEST--PROTOCOL`. The figures come out "
+        "again to the last digit with the versions of `constraints.txt`, on a machine of the same kind, with the "
+        "threads that the row's training names (`--threads 1`). Networks whose training is not recorded were trained "
+        "with a number of threads that nobody noted and may come out otherwise: D6 gave a Pearson of 0.458 with one "
+        "thread, which is within the row's interval:",
         "",
     ]
     for row, record in measured:

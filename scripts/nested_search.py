@@ -22,7 +22,8 @@ from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.runs.folder import write_group
 from musicgenre.search.default_space import default_space
-from musicgenre.search.search import SearchOptions, search
+from musicgenre.search.options import SearchOptions
+from musicgenre.search.search import search
 from musicgenre.search.space import read_space
 from musicgenre.search.study import StudyFolder
 from musicgenre.training.recipes import load_recipe

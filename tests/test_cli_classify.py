@@ -169,7 +169,7 @@ def test_rows_of_files_that_are_gone_are_left_out_when_resumed(toy: Path, librar
     done = run(*words)
     assert (
         done.returncode == 0
-        and f"left out 1 rows of files that are gone; {out}.gone keeps them".encode() in done.stderr
+        and f"left out 1 row of files that are gone; {out}.gone keeps them".encode() in done.stderr
     )
     assert len(out.read_text().splitlines()) == n_lines - 1
     away.rename(first)

@@ -78,14 +78,33 @@ MISUSE = {
     "train mfcc-cnn --data labels.csv --set data.labels=[] --folds 13": "13 folds",
     "shard labels.csv --recipe vggish-tagger --output s": "every track of the manifest has one label",
     "search vggish-tagger --data labels.csv": "every track of the manifest has one label",
+    "train mfcc-cnn --data halves.csv --set data.labels=[]": "the split has no test part",
+    "train mfcc-cnn --data trains.csv --set data.labels=[]": "the split has no validation part and no test part",
+    "search mfcc-cnn --data halves.csv --set data.labels=[]": "no test part, on which the winner is scored",
+    "search mfcc-cnn --data labels.csv --set data.labels=[] --resume": "nothing to resume",
+    "search mfcc-cnn --data labels.csv --set data.labels=[] --space model.width=4": "leaves nothing to choose",
+    "search mfcc-cnn --data labels.csv --set data.labels=[] --space training.epoch=4,8": "unknown key",
+    "search mfcc-cnn --data labels.csv --set protocol.name=segment-leaky": "the test part chooses the checkpoint",
+    "leak-report e33 --data none.csv": "no recipe named 'e33'",
+    "leak-report mfcc-cnn --data none.csv": "no file",
+    "leak-report mfcc-cnn --data labels.csv --set protocol.name=track": "every one is tried",
+    "leak-report mel-cnn2d-tags --data labels.csv": "no single model with one label per track",
+    "leak-report mfcc-cnn --data tags.csv --set data.labels=[]": "no protocol can be had from these tracks: 12 tracks",
+    "leak-report mfcc-cnn --data labels.csv --set data.labels=[polka]": "polka",
     "models resnet35": "Nearest: resnet",
     "compare none none": "no run folder",
     "augment none.csv": "no file",
     "shard none.csv --recipe mfcc-cnn --output s": "no file",
     "prepare none.csv --representation mfcc": "no file",
+    "prepare labels.csv --representation mfc": "Nearest: 'mfcc'",
+    "prepare labels.csv --representation mfcc --set n_mfc=3": "n_mfcc",
     "show none.wav --output p.png": "does not exist",
     "show none.wav --output p.png --augment a4": "no augmentation chain",
     "evaluate none": "no run folder",
+    "evaluate none --data labels.csv": "no model 'none'",
+    "evaluate default --data none.csv": "no file",
+    "ensemble none other": "no run folder",
+    "pipeline none.yaml": "none.yaml",
     "export none": "no run folder",
 }
 """Commands that are misused, and what is said of it."""
@@ -101,6 +120,9 @@ _HEAVY = (
     "librosa",
     "matplotlib",
     "numba",
+    "onnx",
+    "optuna",
+    "plotly",
 )
 _MISUSING = f"""
 import io, json, sys
@@ -128,6 +150,9 @@ def misused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]
     rows = [f"{number}.wav,{('jazz', 'metal')[number % 2]}" for number in range(12)]
     (folder / "labels.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
     (folder / "tags.csv").write_text("\n".join(["path,labels", *(f"{row};slow" for row in rows)]), encoding="utf-8")
+    for name, parts in (("halves", ("train", "train", "validation")), ("trains", ("train",))):
+        split = [f"{row},{parts[number // 2 % len(parts)]}" for number, row in enumerate(rows)]
+        (folder / f"{name}.csv").write_text("\n".join(["path,label,split", *split]), encoding="utf-8")
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GUARD_S, cwd=folder)
     return {words: told for words, *told in map(json.loads, done.stdout.splitlines())}
 

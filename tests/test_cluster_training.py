@@ -23,7 +23,8 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.exporting.export import export_run
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.runs.folder import RunFolder
-from musicgenre.search.search import SearchOptions, search
+from musicgenre.search.options import SearchOptions
+from musicgenre.search.search import search
 from musicgenre.search.space import read_space
 from musicgenre.search.study import StudyFolder
 from musicgenre.search.trial import Judge, TrialJob, TrialResult, TrialRunner, TrialSource, run_trials_here

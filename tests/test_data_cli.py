@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from typer.testing import CliRunner, Result
 from musicgenre.cli import app
 from musicgenre.data.manifest import read_manifest
 from musicgenre.errors import DataError, MusicgenreError, UsageError
+from musicgenre.training.recipes import load_recipe
+from musicgenre.training.tracks import split_tracks
 from tests import cli
 from tests.sounds import music
 from tests.test_data_archives import make_zip
@@ -67,6 +70,17 @@ def test_a_split_that_can_be_trained_on_has_no_note(folder: Path) -> None:
     assert "no track validates" not in run("split", manifest, "--protocol", "kfold").stderr
     told = run("split", manifest, "--protocol", "track", "--validation-size", "0").stderr
     assert "no track validates: 'musicgenre train' takes 12.5% of the training tracks for it" in told
+    assert "--validation-size 0.1 takes them here" in told
+
+    # and so it does
+    trained = split_tracks(load_recipe("mfcc-cnn", ["data.labels=[]"]), manifest)
+    counts = Counter(track.split for track in trained.tracks)
+    assert counts["validation"] == round(0.125 * (counts["validation"] + counts["train"])) > 0
+
+    told = run("split", manifest, "--protocol", "track", "--test-size", "0").stderr
+    assert "no track tests, and 'musicgenre train' wants a test part" in told
+    with pytest.raises(DataError, match="the split has no test part"):
+        split_tracks(load_recipe("mfcc-cnn", ["data.labels=[]"]), manifest)
 
 
 def test_a_refused_split_leaves_the_manifest_alone(folder: Path) -> None:

@@ -145,6 +145,15 @@ def test_labels_that_differ_by_case_blanks_or_punctuation_are_named(tmp_path: Pa
     assert "Rock" not in note
 
 
+def test_a_word_for_nothing_known_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3", "b.mp3", "c.mp3", "folder/d.mp3")
+    csv = tmp_path / "mine.csv"
+    csv.write_text("path,label\na.mp3,NaN\nb.mp3,nan\nc.mp3,rock\nfolder,rock\n")
+    found = index_csv(csv)
+    assert "here it is a genre: 'NaN' (1), 'nan' (1)" in found.notes[0]
+    assert found.skipped == ((tmp_path / "folder", "is a folder"),)
+
+
 def test_words_of_other_scripts_are_not_taken_for_one_another() -> None:
     assert similar_labels(["\u0915\u093f", "\u0915\u0941", "!!!", "???", "rock", "C++", "c"]) == [("C++", "c")]
 

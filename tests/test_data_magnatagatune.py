@@ -139,7 +139,7 @@ def test_noise_is_an_error_or_a_table(tmp_path: Path, data: bytes) -> None:
         ("clip_id\tpop\trock\tmp3_path\n1\t0\t0\ta\n2\t0\t2\tb\n", r"line 3, column rock: '2' \(valid: 0 or 1\)"),
         ("clip_id\tpop\trock\tmp3_path\n1\t\tyes\ta\n", "2 bad cells.*column pop: ''.*column rock: 'yes'"),
         ("clip_id\tpop\tmp3_path\n1\t0\n2\t0\ta\tb\n", "line 2.*'2 cells' .valid: 3 cells.*line 3.*'4 cells'"),
-        ("clip_id\tpop\tmp3_path\n1,0,a.mp3\n", "line 2.*'1 cells'"),
+        ("clip_id\tpop\tmp3_path\n1,0,a.mp3\n", "line 2.*'1 cell'"),
         ("clip_id\tpop\tmp3_path\n1\t0\ta\n1\t1\tb\n", "line 3, column clip_id: '1'.*line 2 has it too"),
         ("clip_id\tpop\tmp3_path\n1\t0\ta\n2\t1\ta\n", "line 3, column mp3_path: 'a'.*line 2 has it too"),
         ("clip_id\tpop\tmp3_path\n\t0\ta\n", "line 2, column clip_id: ''"),
@@ -299,7 +299,7 @@ def test_clip_info_adds_titles_and_joins_songs(folder: Path) -> None:
 def test_bad_clip_info(tmp_path: Path) -> None:
     path = tmp_path / "clip_info_final.csv"
     path.write_text(_info([["2"] * 10, ["2"] * 10, ["", *["3"] * 9], ["4"]]))
-    with pytest.raises(DataError, match=r"(?s)3 bad cells: line 3, column clip_id: '2'.*line 4.*line 5.*'1 cells'"):
+    with pytest.raises(DataError, match=r"(?s)3 bad cells: line 3, column clip_id: '2'.*line 4.*line 5.*'1 cell'"):
         read_clip_info(path)
     path.write_text("clip_id\ttitle\n")
     with pytest.raises(DataError, match="has no column"):

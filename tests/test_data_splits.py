@@ -331,7 +331,7 @@ def test_segment_leaky_leaves_tracks_alone_and_splits_segments() -> None:
         ({"rock": 20, "pop": 1}, {}, r"no training track of pop \(has 1"),
         ({"rock": 20, "pop": 20}, {"test_size": 0.95}, "At most 36 of 40"),
         ({"rock": 20, "pop": 20}, {"test_size": 500}, "At most 36 of 40"),
-        ({"rock": 20, "pop": 20}, {"test_size": 1}, "test part of 1 tracks cannot hold all 2 labels"),
+        ({"rock": 20, "pop": 20}, {"test_size": 1}, "test part of 1 track cannot hold all 2 labels"),
         ({"rock": 20, "pop": 20}, {"train_size": 39}, "more than 40 tracks"),
         ({"rock": 20, "pop": 20}, {"test_per_class": 18}, "At most 2 of 40"),
     ],

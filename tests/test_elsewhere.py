@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_a_bundle_is_scored_on_tracks_it_never_heard(tmp_path: Path, noises: Man
     assert report.unmapped == {"speech": 2} and report.n_tracks == 3 and report.accuracy.value == 1.0
     assert report.expected_calibration_error is not None and sum(one.n_tracks for one in report.calibration) == 3
     text = report.to_text()
-    assert "1 tracks, left out: t0" in text and "speech (2 tracks)" in text and "confidence and what came" in text
+    assert "1 track, left out: t0" in text and "speech (2 tracks)" in text and "confidence and what came" in text
     assert "toy" in render_html(report) and json.loads(report.to_json())["unmapped"] == {"speech": 2}
     assert any("not calibrated" in warning for warning in report.warnings)
 
@@ -176,7 +177,7 @@ def test_a_tagger_is_scored_on_tracks_with_any_number_of_tags(tmp_path: Path, no
     assert report.decisions.accuracy == pytest.approx(9 / 13)
     assert report.decisions.zeros_accuracy == pytest.approx(9 / 13)
     text = report.to_text()
-    assert "on sounds.csv, 7 tracks" in text and "tags it has nothing for" in text and "1 tracks, left out: t0" in text
+    assert "on sounds.csv, 7 tracks" in text and "tags it has nothing for" in text and "1 track, left out: t0" in text
     assert "toy" in render_html(report) and json.loads(report.to_json())["task"] == "multi_label"
 
     one_label = str(save_toy(tmp_path / "toy.onnx"))
@@ -206,7 +207,11 @@ def test_unsure_answers_and_parts(tmp_path: Path, noises: Manifest) -> None:
     toy = str(save_toy(tmp_path / "toy.onnx", unsure_threshold=0.99))
     report = evaluate_elsewhere(toy, split, part="test")
     assert report.n_tracks == 3 and report.answered is not None and report.answered.n_answered < 3
-    assert "where it is not unsure" in report.to_text()
+    assert "where it is not unsure" in report.to_text() and "--labels-map" in report.to_text()
+    page = render_html(report)  # says as much as the text
+    assert "What confidence is worth" in page
+    for name, words in report.headline()[1:]:
+        assert name.strip() in page and escape(words) in page
     with pytest.raises(DataError, match="no track of the part 'validation'"):
         evaluate_elsewhere(toy, split, part="validation")
 
@@ -240,6 +245,18 @@ def test_a_run_is_scored_from_a_table_and_so_is_an_ensemble(tmp_path: Path) -> N
     soundfile.write(tmp_path / "a.wav", np.zeros(8_000), 8_000)
     with pytest.raises(UsageError, match="columns that these tracks do not have"):
         evaluate_elsewhere(str(runs[0]), Manifest(None, (Track("a", tmp_path / "a.wav", info["labels"][0]),)))
+
+
+def test_folds_that_answer_other_tracks_are_named_as_folds(tmp_path: Path) -> None:
+    """Each fold of one seed is a model here, and no seed of its own."""
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    overrides = ["data.labels=[]", "representation.name=columns"]
+    run = train("table-naive-bayes-30s", table, output=tmp_path / "folds", folds=2, overrides=overrides)
+    report = evaluate_elsewhere(str(run), table, leave_out="nothing")
+    text, page = report.to_text(), render_html(report)
+    for words in ("seed 0, fold 0", "seed 0, fold 1", "over models", "averaged over 2 models"):
+        assert words in text and words in page
+    assert "seed 1" not in text + page and "over seeds" not in text + page
 
 
 def test_the_command(tmp_path: Path, noises: Manifest) -> None:

@@ -178,7 +178,7 @@ def test_command_export_and_its_refusals(collection: Path, tmp_path: Path) -> No
     wanted = tmp_path / "out" / "mine.onnx"
     arguments = ["export", str(group / "fold-1"), "-o", str(wanted), "--check", str(track)]
     result = runner.invoke(app, arguments)
-    assert result.exit_code == 0 and "checked on 1 tracks, 1 segments" in result.output
+    assert result.exit_code == 0 and "checked on 1 track, 1 segment:" in result.output
     assert read_card(wanted).scores[0]["fold"] == 1
     with pytest.raises(UsageError, match="cannot be the name of a bundle"):
         export_run(group / "fold-1", tmp_path / "mine.bin")

@@ -10,6 +10,7 @@ import pytest
 from musicgenre._text import (
     did_you_mean,
     did_you_mean_path,
+    how_many,
     nearest_name,
     printable,
     short_repr,
@@ -34,6 +35,20 @@ from tests.toy import save_toy
 def test_names_become_printable(name: str | bytes, shown: str) -> None:
     assert printable(name) == shown and printable(name).isprintable()
     assert os.fsencode(printable(name))
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "said"),
+    [
+        (0, ("track",), "0 tracks"),
+        (1, ("track",), "1 track"),
+        (2, ("training track",), "2 training tracks"),
+        (1, ("class", "classes"), "1 class"),
+        (10, ("class", "classes"), "10 classes"),
+    ],
+)
+def test_one_thing_is_told_in_the_singular(number: int, words: tuple[str, ...], said: str) -> None:
+    assert how_many(number, *words) == said
 
 
 def test_long_lists_are_cut_short() -> None:

@@ -51,7 +51,7 @@ def test_a_folder_a_genre(folder: Path) -> None:
         ("c.flac", "ska"),
     ]
     assert any("'empty' holds no sound" in warning for warning in warnings)
-    assert any("1 files beside" in warning for warning in warnings)
+    assert any("1 file beside" in warning for warning in warnings)
 
 
 def test_a_manifest_with_groups_and_augmented_rows(folder: Path) -> None:

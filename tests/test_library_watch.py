@@ -225,7 +225,7 @@ class TestCommands:
         assert b"0 lines added" in run(*words).stderr
         (music / "new.mp3").write_bytes(tagged("mp3-bare"))
         done = run(*words, "--apply")
-        assert b"1 lines added" in done.stderr and b"(none) -> jazz  90%  written" in done.stdout
+        assert b"1 line added" in done.stderr and b"(none) -> jazz  90%  written" in done.stdout
         assert read_tags(music / "new.mp3").genres == ("jazz",) and read_tags(music / "c.m4a").genres == ()
 
     def test_nothing_is_written_into_what_nobody_saw(self, music: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_tags_that_a_part_cannot_measure_are_told(tmp_path: Path, tags: Manifest
     run = train(
         "table-mlp-tags", manifest, output=tmp_path / "run", overrides=["training.epochs=1"], report=told.append
     )
-    assert any(line.startswith("the test part tells nothing about 1 tags: loud") for line in told)
+    assert any(line.startswith("the test part tells nothing about 1 tag: loud") for line in told)
     assert evaluate(run).left_out == ("loud",)
 
 

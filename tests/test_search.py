@@ -23,7 +23,8 @@ from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.features.representations.table import COLUMNS
 from musicgenre.runs.folder import RunFolder
 from musicgenre.search.default_space import default_space
-from musicgenre.search.search import SearchOptions, search
+from musicgenre.search.options import SearchOptions
+from musicgenre.search.search import search
 from musicgenre.search.space import Parameter, check_space, read_space
 from musicgenre.search.study import SEARCH_FILE, StudyFolder
 from musicgenre.search.trial import TrialJob, TrialResult, run_trial

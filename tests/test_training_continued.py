@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,11 @@ import pytest
 
 from musicgenre.data.manifest import Manifest
 from musicgenre.errors import MusicgenreError, RunError, UsageError
+from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
 from musicgenre.runs.folder import RunFolder, open_run, open_runs, read_description
+from musicgenre.training.fit import Hardware
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.cli import run as command
@@ -193,6 +198,52 @@ def test_what_no_continuation_can_be_is_refused_by_name(
     assert files_of(finished) == before
 
 
+def relabelled(table: Manifest) -> Manifest:
+    """The first track has the label of the last."""
+    first, *others = table.tracks
+    return table.with_tracks([replace(first, label=others[-1].label, labels=others[-1].labels), *others])
+
+
+def measured_anew(table: Manifest) -> Manifest:
+    """The first track of every label has another tempo."""
+    seen: set[str] = set()
+    tracks = []
+    for track in table.tracks:
+        tracks.append(track if track.label in seen else track.with_columns(tempo="7.5"))
+        seen.add(track.label)
+    return table.with_tracks(tracks)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (relabelled, r"was begun with other data: .* had the label .*, and has .*manifest\.csv is what it was"),
+        (measured_anew, r"was begun with other features: mean and deviation .*normalisation\.json"),
+    ],
+)
+def test_data_that_changed_meanwhile_is_no_more_of_the_same(
+    table: Manifest, finished: Path, change: Callable[[Manifest], Manifest], message: str
+) -> None:
+    before, begun = files_of(finished), open_run(finished).manifest()
+    assert begun is not None
+    with pytest.raises(RunError, match=f"(?s){message}"):
+        train(MLP, change(begun), output=finished, overrides=few(5), resume=True)
+    assert files_of(finished) == before
+    train(MLP, table, output=finished, overrides=few(5), resume=True)
+    assert read_description(finished)["epochs"] == 5
+
+
+def test_another_precision_is_no_more_of_the_same(tmp_path: Path, table: Manifest) -> None:
+    half = Hardware(precision="bf16-mixed", threads=1)
+    run = train(MLP, table, output=tmp_path / "run", overrides=few(2), hardware=half)
+    with pytest.raises(RunError, match=r"begun with --precision bf16-mixed, and is to go on with 32-true"):
+        train(MLP, table, output=run, overrides=few(4), resume=True)
+
+    train(MLP, table, output=run, overrides=few(4), resume=True, hardware=half)
+    whole = train(MLP, table, output=tmp_path / "whole", overrides=few(4), hardware=half)
+    assert losses(run) == losses(whole) and same_weights(run, whole)
+
+
 def test_a_run_without_a_state_says_how_to_get_more_epochs(tmp_path: Path, table: Manifest) -> None:
     run = train(MLP, table, output=tmp_path / "run", overrides=few(2), keep_state=False)
     assert not (run / "resume.ckpt").exists()
@@ -243,6 +294,31 @@ def test_seeds_and_folds_are_continued_each(tmp_path: Path, table: Manifest) -> 
     assert words.startswith("3 of 4 runs, from epoch 2 to 4 on ")
 
 
+def test_a_group_goes_on_with_its_own_seeds_and_folds_or_more_seeds(tmp_path: Path, table: Manifest) -> None:
+    group = train(MLP, table, output=tmp_path / "group", overrides=few(1), seeds=2)
+    train(MLP, table, output=group, overrides=few(1), seeds=3, resume=True)
+    assert len(open_runs(group)) == 3
+    before = files_of(group)
+    for seeds, folds, lost in ((1, 0, "seed-0, seed-1, seed-2"), (2, 0, "seed-2"), (3, 2, "seed-0, seed-1, seed-2")):
+        with pytest.raises(RunError, match=rf"group holds {lost}, with which this command would not go on"):
+            train(MLP, table, output=group, overrides=few(1), seeds=seeds, folds=folds, resume=True)
+    assert files_of(group) == before
+
+    single = train(MLP, table, output=tmp_path / "single", overrides=few(1))
+    with pytest.raises(RunError, match=r"holds a single run, with which"):
+        train(MLP, table, output=single, overrides=few(1), seeds=2, resume=True)
+
+
+def test_what_was_not_trained_or_lost_its_weights_is_told(tmp_path: Path, table: Manifest, finished: Path) -> None:
+    other = train(MLP, table, output=tmp_path / "other", overrides=few(1, "training.seed=1"))
+    ensemble([finished, other], tmp_path / "both")
+    with pytest.raises(RunError, match=r"is an ensemble of runs .* Go on with its members"):
+        train(MLP, table, output=tmp_path / "both", overrides=few(5), resume=True)
+    (finished / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=r"is damaged: it has no model\.safetensors"):
+        train(MLP, table, output=finished, overrides=few(5), resume=True)
+
+
 def test_a_study_is_continued_variant_by_variant(tmp_path: Path, table: Manifest) -> None:
     recipe = tmp_path / "study.yaml"
     recipe.write_text(
@@ -263,8 +339,15 @@ def test_the_command_line_continues_and_can_do_without(tmp_path: Path, table: Ma
         assert done.returncode == 0, done.stderr
         return done.stderr.decode()
 
-    trained(epochs=2)
-    told = trained("--resume", "--no-keep-state", epochs=3)
-    assert "goes on from epoch 2 to 3" in told
-    assert not (tmp_path / "run" / "resume.ckpt").exists() and read_description(tmp_path / "run")["epochs"] == 3
+    # it was still getting better: the command that goes on is told, and is one
+    told = trained(epochs=2)
+    again = shlex.split(told[told.index("musicgenre train") :].splitlines()[0])
+    assert again[-2:] == ["--set", "training.epochs=4"] and again.count("--set") == len(TABLE)
+    assert f"--output {tmp_path / 'run'} --resume" in told
+    done = command(*again[1:])
+    assert done.returncode == 0 and b"goes on from epoch 2 to 4" in done.stderr, done.stderr
+
+    told = trained("--resume", "--no-keep-state", epochs=5)
+    assert "goes on from epoch 4 to 5" in told and "musicgenre train" not in told
+    assert not (tmp_path / "run" / "resume.ckpt").exists() and read_description(tmp_path / "run")["epochs"] == 5
     assert "Continued" in (tmp_path / "run" / "report.html").read_text("utf-8")

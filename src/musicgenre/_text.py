@@ -47,6 +47,11 @@ def shortened(names: Sequence[str], shown: int, *, separator: str = ", ") -> str
     return f"{text} and {n_left_out} more" if n_left_out > 0 else text
 
 
+def how_many(number: int, thing: str, things: str = "") -> str:
+    """Count things in words: `1 track`, `3 tracks`, `1 class`; ``things`` is a plural that has no s more."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
+
+
 def short_repr(value: object) -> str:
     """Return `repr(value)`, only its beginning where all of it would fill the screen."""
     try:

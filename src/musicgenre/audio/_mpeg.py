@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from musicgenre._text import how_many
 from musicgenre.audio._formats import CHUNK_BYTES
 from musicgenre.audio._input import Input, id3_bytes
 from musicgenre.audio._pyav import FrameQueue, set_log
@@ -308,5 +309,5 @@ class MpegReader:
         """Say what was damaged."""
         if self._n_damaged:
             after = f"damaged after {self._time_s(self._first_damaged):.1f} s"
-            self.notes.append(f"{after}: {self._n_damaged} packet{'s' * (self._n_damaged > 1)} left out")
+            self.notes.append(f"{after}: {how_many(self._n_damaged, 'packet')} left out")
             self._n_damaged = 0

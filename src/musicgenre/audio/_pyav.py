@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre import _debug
+from musicgenre._text import how_many
 from musicgenre.audio._formats import (
     holds_coded_sound,
     matroska_is_one,
@@ -420,7 +421,7 @@ class PyavReader:
         """Close libav's handles."""
         if self._damaged:
             after = f"damaged after {self._damaged_from_s:.1f} s"
-            self.notes.append(f"{after}: {self._damaged} packet{'s' * (self._damaged > 1)} left out")
+            self.notes.append(f"{after}: {how_many(self._damaged, 'packet')} left out")
             self._damaged = 0
         self._close()
 

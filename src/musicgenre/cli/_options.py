@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -146,6 +148,36 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def command_again(context: typer.Context, *, without: Collection[str] = (), added: Sequence[str] = ()) -> str:
+    """Write the command that is running as a person types it, by the options that were given.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of the command.
+    without : collection of str
+        Names of parameters that are left out.
+    added : sequence of str
+        Words behind it.
+    """
+    words = ["musicgenre", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in without or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        values = value if isinstance(value, list) else [value]
+        if parameter.param_type_name == "argument":
+            words += map(str, values)
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for one in values:
+                words += [parameter.opts[0], str(one)]
+    return shlex.join([*words, *added])
+
+
 def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[Input]:
     """List what a command that hears tracks reads: the tracks, the list on standard input, and the model's file."""
     inputs: list[Input] = [*words, *tracks]
@@ -159,6 +191,11 @@ def inputs_of(words: Sequence[str], tracks: Iterable[str], model: str) -> list[I
 def report_line(text: str) -> None:
     """Tell a line on standard error; what cannot be printed in it, of a track's name for one, is escaped."""
     typer.echo(printable(text), err=True)
+
+
+def report_warnings() -> None:
+    """Tell warnings from now on as lines like any other, without the place in the code."""
+    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
 
 
 def report_skipped(title: str, skipped: Sequence[Skipped]) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre._text import how_many
+
 
 def augment(
     manifest: Annotated[Path, typer.Argument(help="A manifest that is split; see: musicgenre data split.")],
@@ -52,5 +54,7 @@ def augment(
 
     report_skipped("Skipped", done.skipped)
     counts = f"{done.written} written, {done.reused} there before, {len(done.skipped)} skipped"
-    typer.echo(f"{folder / offline.MANIFEST_FILE}: {len(done.manifest)} rows ({counts}; {done.seconds:.1f} s)")
+    typer.echo(
+        f"{folder / offline.MANIFEST_FILE}: {how_many(len(done.manifest), 'row')} ({counts}; {done.seconds:.1f} s)"
+    )
     raise typer.Exit(1 if done.skipped else 0)

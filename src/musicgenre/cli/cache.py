@@ -74,7 +74,8 @@ def show(context: typer.Context) -> None:
         n_bytes = sum(entry.n_bytes for entry in entries)
         total += n_bytes
         n_files = sum(entry.n_files for entry in entries)
-        typer.echo(f"  {kind:<{width}}  {n_bytes / 1e6:10.1f} MB  {n_files:8,d} files  {words}")
+        files = "file " if n_files == 1 else "files"
+        typer.echo(f"  {kind:<{width}}  {n_bytes / 1e6:10.1f} MB  {n_files:8,d} {files}  {words}")
     typer.echo(f"  {'all':<{width}}  {total / 1e6:10.1f} MB")
 
 

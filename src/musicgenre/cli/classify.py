@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from musicgenre._outputs import RESUME_OR_REPLACE, refuse_overwriting, refuse_same_outputs
-from musicgenre._text import printable
+from musicgenre._text import how_many, printable
 from musicgenre.cli._cluster import Partitioned, hear_with_ray, refuse_with_ray
 from musicgenre.cli._options import (
     CoverageOption,
@@ -204,7 +204,7 @@ def classify(
                 update(tally.n_done, len(places))
     except KeyboardInterrupt:
         hint = "" if output is None else f": {output} is valid so far; go on with --resume"
-        say_interrupted(f"interrupted after {tally.n_done} of {len(missing)} tracks{hint}")
+        say_interrupted(f"interrupted after {tally.n_done} of {how_many(len(missing), 'track')}{hint}")
         raise typer.Exit(INTERRUPTED) from None
 
     for failure in tally.failures:
@@ -432,5 +432,5 @@ def _open_results(
         folders=folders,
     )
     if results.n_left_out:
-        say(f"left out {results.n_left_out} rows of files that are gone; {output}.gone keeps them")
+        say(f"left out {how_many(results.n_left_out, 'row')} of files that are gone; {output}.gone keeps them")
     return results

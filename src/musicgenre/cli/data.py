@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from musicgenre._outputs import refuse_input, refuse_overwriting
-from musicgenre._text import printable
+from musicgenre._text import how_many, printable
 from musicgenre.cli import _tag_lists as tag_lists
 from musicgenre.errors import UsageError
 
@@ -226,7 +226,8 @@ def validate(
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     kinds = ", ".join(f"{len(result.of_kind(kind))} {kind}" for kind in ("missing", "changed", "corrupt", "extra"))
-    typer.echo(f"{result.n_checked} tracks checked, {result.n_compared} against a checksum: {kinds}", err=True)
+    checked = how_many(result.n_checked, "track")
+    typer.echo(f"{checked} checked, {result.n_compared} against a checksum: {kinds}", err=True)
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -246,7 +247,7 @@ def targets(
     taught = with_teacher(before, answers)
     written = _write_manifest(taught, target, overwrite=overwrite or target == before.path)
     n_tags = sum(name.startswith(TARGET_PREFIX) for name in taught.extra_columns)
-    typer.echo(f"{printable(written)}: {len(taught)} tracks, soft targets of {n_tags} tags")
+    typer.echo(f"{printable(written)}: {how_many(len(taught), 'track')}, soft targets of {how_many(n_tags, 'tag')}")
 
 
 @app.command("split")
@@ -313,10 +314,13 @@ def split(
         typer.echo(f"WARNING: {chosen.summary} {chosen.comparable}", err=True)
     _echo_balance(done)
     parts = {track.split for track in done.tracks}
-    if "train" in parts and "validation" not in parts:
+    if "train" in parts and "test" not in parts:
+        typer.echo("note: no track tests, and 'musicgenre train' wants a test part", err=True)
+    elif "train" in parts and "validation" not in parts:
+        here = "; --validation-size 0.1 takes them here" if "validation_size" in chosen.options else ""
         typer.echo(
             f"note: no track validates: 'musicgenre train' takes {VALIDATION_SHARE:.1%} of the training tracks for "
-            "it, as it does with every such split; --validation-size 0.1 takes them here",
+            f"it, as it does with every such split{here}",
             err=True,
         )
     typer.echo(f"comparable with: {chosen.comparable}")
@@ -509,6 +513,6 @@ def _write(found: Index, output: Path, *, overwrite: bool, failed: bool = False)
         labels = sorted(labels, key=lambda label: -counts[label])[:_SHOWN_LABELS]
     named = ", ".join(f"{label} {counts[label]}" for label in labels)
     if more:
-        named += f" and {more} more labels"
-    typer.echo(f"{printable(written)}: {len(found.manifest)} tracks ({named})")
+        named += f" and {how_many(more, 'more label')}"
+    typer.echo(f"{printable(written)}: {how_many(len(found.manifest), 'track')} ({named})")
     raise typer.Exit(1 if found.skipped or failed else 0)

@@ -32,18 +32,16 @@ def leak_report(
 
     A protocol that the data cannot give is said so. The last line is the folder with the runs and leak-report.html.
     """
-    import warnings
-
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import report_line
+    from musicgenre.cli._options import report_line, report_warnings
     from musicgenre.cli._terminal import counting_several
     from musicgenre.judging.leak_report import leak_report as report_leaks
     from musicgenre.runs.folder import check_output, output_folder
 
     if output is not None:
         check_output(output, resume)
-    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
+    report_warnings()
     wanted = Path("runs") / f"leak-report-{Path(recipe).stem}"
     with output_folder(output, wanted) as folder, decoding_apart(), counting_several(quiet=quiet) as advance:
         found = report_leaks(

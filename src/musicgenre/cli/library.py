@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musicgenre._text import printable, shortened
+from musicgenre._text import how_many, printable, shortened
 from musicgenre.cli._library_options import (
     Coverage,
     Decade,
@@ -208,7 +208,7 @@ def review(
         print_out(
             f"{printable(', '.join(row.now))} <> {printable(', '.join(row.proposed))}{sure}  {printable(row.path)}"
         )
-    typer.echo(f"{len(differing)} of {len(rows)} tracks with a genre were heard otherwise")
+    typer.echo(f"{len(differing)} of {how_many(len(rows), 'track')} with a genre were heard otherwise")
 
 
 @app.command()
@@ -243,7 +243,7 @@ def apply(
         typer.echo("nothing to write: no row of the plan says so")
         return
     if not yes:
-        _ask(f"Write into {len(chosen)} files? `musicgenre library undo --last` takes it back.")
+        _ask(f"Write into {how_many(len(chosen), 'file')}? `musicgenre library undo --last` takes it back.")
 
     options = WriteOptions(keep_times=keep_times, break_links=break_links, upgrade_id3=id3v24)
     wanted = []
@@ -318,7 +318,8 @@ def undo(
         # of an undo that is taken back the genres stand in the files again: nobody shall think that they went
         is_again = _writes_again(journal, changes)
         if not yes:
-            _ask(f"Write {len(changes)} changes again?" if is_again else f"Take back {len(changes)} changes?")
+            n_changes = how_many(len(changes), "change")
+            _ask(f"Write {n_changes} again?" if is_again else f"Take back {n_changes}?")
         try:
             with counting("taking back", quiet=quiet) as update:
                 outcomes = []
@@ -368,7 +369,7 @@ def list_history(
             runs = journal.runs()
             for one in runs:
                 undone = f", {one.n_undone} taken back" if one.n_undone else ""
-                print_out(f"run {one.id}  {one.started}  {one.kind}  {one.n_files} files{undone}")
+                print_out(f"run {one.id}  {one.started}  {one.kind}  {how_many(one.n_files, 'file')}{undone}")
             if runs:
                 say(f"the journal takes {journal.size_bytes() / 1e6:.1f} MB")
             return
@@ -400,7 +401,7 @@ def prune(
     if not yes:
         _ask(f"Forget everything written before {before}? It cannot be taken back then.")
     with Journal() as journal:
-        typer.echo(f"forgot {journal.prune(before)} changes")
+        typer.echo(f"forgot {how_many(journal.prune(before), 'change')}")
 
 
 map_app = typer.Typer(help="From a model's labels to your own genres.", no_args_is_help=True)
@@ -537,7 +538,7 @@ def _summary(rows: Iterable[PlanRow]) -> str:
             stays[row.why] += 1
     counts = [f"{printable(name)} {n}" for name, n in genres.most_common()]
     n_written = sum(row.write for row in rows)
-    text = f"{n_written} of {len(rows)} files would change"
+    text = f"{n_written} of {how_many(len(rows), 'file')} would change"
     if counts:
         text += f": {shortened(counts, 20)}"
     if stays:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musicgenre._text import printable
+from musicgenre._text import how_many, printable
 from musicgenre.cli._library_options import (
     Coverage,
     Decade,
@@ -82,7 +82,8 @@ def watch(
     refuse_overwriting(output, overwrite=True, inputs=[*there, model, *filter(None, [map_file])])
     if apply and there and not output.exists():
         raise UsageError(
-            f"there is no plan {printable(output)}, and --apply would write into {len(there)} files that nobody saw",
+            f"there is no plan {printable(output)}, and --apply would write into {how_many(len(there), 'file')} "
+            "that nobody saw",
             next_step=f"First: musicgenre library plan {printable(folders[0])} -o {printable(output)}",
         )
     n_jobs, n_threads = plan_threads(jobs, threads, len(there) or 1)
@@ -120,10 +121,10 @@ def watch(
                 if not quiet:
                     _tell(row)
         except KeyboardInterrupt:
-            say_interrupted(f"ended; {n_added} lines added to {printable(output)}")
+            say_interrupted(f"ended; {how_many(n_added, 'line')} added to {printable(output)}")
             return
     if not quiet:
-        say(f"{n_added} lines added to {printable(output)}")
+        say(f"{how_many(n_added, 'line')} added to {printable(output)}")
 
 
 def _tell(row: PlanRow) -> None:

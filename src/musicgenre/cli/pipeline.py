@@ -16,10 +16,8 @@ def pipeline(
 
     The last line is the version that is served. Exit code: 0 deployed, 1 the model was refused, 2 misuse.
     """
-    import warnings
-
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import report_line
+    from musicgenre.cli._options import report_line, report_warnings
     from musicgenre.cli._terminal import watching_training
     from musicgenre.errors import needing, require
 
@@ -30,7 +28,7 @@ def pipeline(
         read_pipeline(file)  # what is wrong with it is told before torch is loaded, which takes seconds
         from musicgenre.pipeline.run import run_pipeline
 
-    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
+    report_warnings()
     with decoding_apart(), watching_training(quiet=quiet) as (advance, note):
         done = run_pipeline(file, report=report_line, progress=advance, scores=note)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from musicgenre._text import how_many
 from musicgenre.cli._cluster import at_least, attached
 from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options, parse_settings, report_skipped
 
@@ -97,7 +98,7 @@ def prepare(
     report_skipped("Prepared with a warning", done.warnings)
     report_skipped("Skipped", done.skipped)
 
-    counts = f"{done.n_tracks} tracks, {done.n_rows} rows in {done.folder}"
+    counts = f"{how_many(done.n_tracks, 'track')}, {how_many(done.n_rows, 'row')} in {done.folder}"
     work = f"{done.computed} computed, {done.reused} reused, {len(done.skipped)} skipped"
     if done.unused:
         work += f", {done.unused} outside the split"

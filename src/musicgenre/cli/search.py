@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musicgenre.cli._cluster import running_trials
 from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_options
+
+if TYPE_CHECKING:
+    from musicgenre.search.space import Parameter
 
 
 class SamplerName(StrEnum):
@@ -77,30 +80,17 @@ def search(
     The last line is the winner's recipe, a file that `train` takes. Exit code: 0 all fine, 2 misuse.
     """
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import report_line  # standard output holds the result alone
+    from musicgenre.cli._options import report_line, report_warnings  # standard output holds the result alone
     from musicgenre.cli._terminal import counting_several
     from musicgenre.errors import needing, require
-    from musicgenre.training.request import check_request, check_tracks
+    from musicgenre.search.options import SearchOptions, check_search, tracks_to_search
+    from musicgenre.training.request import check_request
 
     check_ray_options(ray, ray_address)
     fresh = None if resume else output  # a study that is gone on with is looked at later
     checked = check_request(recipe, settings or [], data=data, output=fresh, report=report_line)
-    check_tracks(checked, data)
-    require("searching", "search", "optuna", "plotly")
-    with needing("searching", "search"):
-        from musicgenre.search.default_space import default_space
-        from musicgenre.search.report import render_search, report_search
-        from musicgenre.search.search import SearchOptions
-        from musicgenre.search.search import search as search_space
-        from musicgenre.search.space import read_space
-        from musicgenre.search.study import StudyFolder
-        from musicgenre.training.fit import Hardware
-
     if objective is None:
         objective = ObjectiveName.validation_loss if checked.is_tagging else ObjectiveName.validation_accuracy
-    space = read_space(spaces, checked) if spaces else default_space(checked)
-    if not spaces:
-        report_line("searched: " + "  ".join(f"{key}={values.as_text()}" for key, values in space.items()))
     options = SearchOptions(
         objective=objective.value,
         trials=trials,
@@ -112,9 +102,27 @@ def search(
         seed=seed,
         seeds=seeds,
     )
+    check_search(checked, data, options, output=output, resume=resume)
+    tracks_to_search(checked, data, options)
+    space: Mapping[str, Parameter] | None = None
+    if spaces:
+        from musicgenre.search.space import check_keys, read_space
 
-    # a warning is a line like any other, without the place in the code
-    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
+        space = read_space(spaces, checked)
+        check_keys(checked, space)
+    require("searching", "search", "optuna", "plotly")
+
+    # all that is known without them was told: what trains and searches takes seconds to load
+    with needing("searching", "search"):
+        from musicgenre.search.default_space import default_space
+        from musicgenre.search.search import search as search_space
+        from musicgenre.training.fit import Hardware
+
+    if space is None:
+        space = default_space(checked)
+        report_line("searched: " + "  ".join(f"{key}={values.as_text()}" for key, values in space.items()))
+
+    report_warnings()
     hardware = Hardware(accelerator, 1, precision)
     trials_run = running_trials(ray, ray_address, hardware, jobs)
     with decoding_apart(), counting_several(quiet=quiet) as advance, trials_run as run_trials:
@@ -130,12 +138,19 @@ def search(
             progress=advance,
             run_trials=run_trials,
         )
+    _tell_found(folder, checked.name)
 
+
+def _tell_found(folder: Path, recipe: str) -> None:
+    """Write the page of a search, and tell what it found; the winner's recipe comes last."""
     from musicgenre._files import write_text_atomic
+    from musicgenre.cli._options import report_line
+    from musicgenre.search.report import render_search, report_search
+    from musicgenre.search.study import StudyFolder
 
     files = StudyFolder(folder)
     write_text_atomic(files.report, render_search(folder))
     for line in report_search(folder).verdict():
         report_line(line)
     report_line(f"the page of the search: {files.report}")
-    typer.echo(files.winner_recipe(checked.name))
+    typer.echo(files.winner_recipe(recipe))

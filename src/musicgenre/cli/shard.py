@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from musicgenre._text import how_many
+
 
 def shard(
     source: Annotated[Path, typer.Argument(help="A store (see: musicgenre prepare), or a manifest with --recipe.")],
@@ -55,7 +57,7 @@ def shard(
         else:
             # the store that the recipe would train from; a store by itself needs no training package
             wanted = check_request(recipe, settings or [], data=source, report=report_line)
-            check_tracks(wanted, source)
+            check_tracks(wanted, source, has_test=False)
             with needing("recipes", "train"):
                 from musicgenre.training.material import gather_material
             material = gather_material(
@@ -77,5 +79,5 @@ def shard(
             report_line(f"skipped {skip['track_id']}: {skip['reason']}")
     n_rows = sum(shard.n_rows for shard in shards)
     n_mb = sum(shard.n_bytes for shard in shards) / 2**20
-    typer.echo(f"{n_rows} rows in {len(shards)} shards, {n_mb:.1f} MiB, in {output}")
+    typer.echo(f"{how_many(n_rows, 'row')} in {how_many(len(shards), 'shard')}, {n_mb:.1f} MiB, in {output}")
     raise typer.Exit(1 if store.skipped else 0)

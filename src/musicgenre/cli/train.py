@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from musicgenre.cli._options import RayAddressOption, RayOption, check_ray_optio
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A name of 'musicgenre recipes', or a YAML file.")],
     data: Annotated[str, typer.Option("--data", help="The manifest, a CSV (see: musicgenre data index), or shards.")],
     settings: Annotated[
@@ -63,7 +63,7 @@ def train(
     """
     from musicgenre._parallel import usable_cores
     from musicgenre.audio import decoding_apart
-    from musicgenre.cli._options import report_line  # standard output holds the result alone
+    from musicgenre.cli._options import report_line, report_warnings  # standard output holds the result alone
     from musicgenre.cli._terminal import watching_training
     from musicgenre.errors import needing
     from musicgenre.training.request import check_request, check_tracks
@@ -87,8 +87,7 @@ def train(
         from musicgenre.training.fit import Hardware
         from musicgenre.training.train import train as train_recipe
 
-    # a warning is a line like any other, without the place in the code
-    warnings.showwarning = lambda message, *_, **__: report_line(f"warning: {message}")
+    report_warnings()
     hardware = Hardware(accelerator, devices, precision, threads)
     with (
         decoding_apart(),
@@ -113,13 +112,13 @@ def train(
             launch=launch,
         )
 
-    skipped = _tell_results(folder)
+    skipped = _tell_results(folder, context)
     typer.echo(folder)
     raise typer.Exit(1 if skipped else 0)
 
 
-def _tell_results(folder: Path) -> dict[str, str]:
-    """Write the reports of what was trained and tell their headlines; return skipped tracks with the reason."""
+def _tell_results(folder: Path, context: typer.Context) -> dict[str, str]:
+    """Write the reports of what was trained, and tell their headlines, skipped tracks and how to get more epochs."""
     from musicgenre.cli._options import report_line
     from musicgenre.evaluation.study import write_reports
     from musicgenre.runs.folder import read_description
@@ -136,4 +135,31 @@ def _tell_results(folder: Path) -> dict[str, str]:
             skipped[skip["track_id"]] = skip["reason"]
     for track_id, reason in skipped.items():
         report_line(f"failed: {track_id} was skipped: {reason}")
+    if context.params["keep_state"]:
+        _tell_more_epochs(folder, context)
     return skipped
+
+
+def _tell_more_epochs(folder: Path, context: typer.Context) -> None:
+    """Tell the command that gives more epochs to runs that were still getting better when theirs were over."""
+    from musicgenre.cli._options import command_again, report_line
+    from musicgenre.runs.folder import read_description
+
+    n_epochs = []
+    for description in folder.rglob("run.json"):
+        facts = read_description(description.parent)
+        if facts["epochs"] == facts["best_epoch"] + 1 > 1:
+            n_epochs.append(facts["epochs"])
+    if not n_epochs:
+        return
+
+    changed = [
+        setting
+        for setting in context.params["settings"] or []
+        if setting.partition("=")[0].strip() != "training.epochs"
+    ]
+    added = ["--output", str(folder), "--resume"]
+    for setting in [*changed, f"training.epochs={2 * max(n_epochs)}"]:
+        added += ["--set", setting]
+    again = command_again(context, without=("settings", "output", "resume"), added=added)
+    report_line(f"twice as many epochs, from the last on: {again}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from musicgenre._text import did_you_mean_path, shortened
+from musicgenre._text import did_you_mean_path, how_many, shortened
 from musicgenre.errors import DataError
 
 _SHOWN_PROBLEMS = 20
@@ -65,7 +65,8 @@ def read_rows(path: Path) -> tuple[list[str], list[Row], list[CellProblem]]:
     for line, cells in lines:
         # spreadsheets put empty cells behind a row; fewer cells, or filled ones there, are a mistake
         if len(cells) < len(names) or any(cells[len(names) :]):
-            problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{len(names)} cells, like the header"))
+            like_header = f"{how_many(len(names), 'cell')}, like the header"
+            problems.append(CellProblem(line, "(all)", how_many(len(cells), "cell"), like_header))
             continue
 
         row = Row(line, {})
@@ -123,9 +124,8 @@ def raise_problems(path: Path, problems: Sequence[CellProblem]) -> None:
     if not problems:
         return
     in_order = list(map(str, sorted(problems, key=attrgetter("line"))))
-    plural = "s" if len(problems) > 1 else ""
     first = shortened(in_order, _SHOWN_PROBLEMS, separator="; ")
-    raise DataError(f"{path} has {len(problems)} bad cell{plural}: {first}")
+    raise DataError(f"{path} has {how_many(len(problems), 'bad cell')}: {first}")
 
 
 def format_rows(rows: Iterable[Sequence[str]]) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from musicgenre._parallel import in_threads, reading_threads
-from musicgenre._text import shortened
+from musicgenre._text import how_many, shortened
 from musicgenre.data.durations import SHORT_TRACK_S, duration_s_of
 from musicgenre.data.index import Progress, track_md5
-from musicgenre.data.labels import notes_on_similar
+from musicgenre.data.labels import notes_on_labels
 from musicgenre.data.manifest import PARTS, Manifest, Track
 from musicgenre.data.sets.gtzan import known_duplicate
 
@@ -171,9 +171,9 @@ def _warnings(tracks: Sequence[Track]) -> Iterator[str]:
         yield f"there is one label only: {', '.join(counts) or 'none'}"
     for label, count in sorted(counts.items()):
         if count < _FEW_TRACKS:
-            yield f"{label!r} has {count} track{'s' * (count != 1)} only: its score will say little"
+            yield f"{label!r} has {how_many(count, 'track')} only: its score will say little"
 
-    yield from notes_on_similar(counts)
+    yield from notes_on_labels(counts)
     if any(len(track.labels) != 1 for track in tracks):
         yield from _tag_warnings(tracks, counts)
     elif counts and max(counts.values()) > _LOPSIDED * min(counts.values()):

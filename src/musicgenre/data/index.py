@@ -13,7 +13,7 @@ from musicgenre._parallel import in_threads, reading_threads
 from musicgenre._text import did_you_mean_path, printable, shortened
 from musicgenre.audio import AUDIO_SUFFIXES, find_audio_files, probe
 from musicgenre.data import _csv
-from musicgenre.data.labels import notes_on_similar, tidy_label
+from musicgenre.data.labels import notes_on_labels, tidy_label
 from musicgenre.data.manifest import Manifest, Track, parse_tracks
 from musicgenre.errors import AudioError, DataError
 
@@ -152,7 +152,7 @@ def index_csv(
         if is_file(track.path):
             present.append(track)
         else:
-            skipped.append((track.path, "there is no such file"))
+            skipped.append((track.path, "is a folder" if track.path.is_dir() else "there is no such file"))
     if not present:
         raise DataError(f"none of the files that {path} names exists", valid=f"Paths relative to {path.parent}")
 
@@ -478,7 +478,7 @@ def _finish(
 
     if artists is not None:
         manifest = with_artists(manifest, artists)
-    return Index(manifest, tuple(skipped), notes=tuple(notes_on_similar(manifest.counts())))
+    return Index(manifest, tuple(skipped), notes=tuple(notes_on_labels(manifest.counts())))
 
 
 def _rows_with(

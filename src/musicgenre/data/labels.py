@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from musicgenre._text import shortened
 
 _SHOWN_SPELLINGS = 6
+_ABSENT = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a"})  # as pandas, R and spreadsheets write it
 
 
 def tidy_label(name: str) -> str:
@@ -37,9 +38,15 @@ def similar_labels(labels: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(sorted(alike)) for _, alike in sorted(spellings.items()) if len(alike) > 1]
 
 
-def notes_on_similar(counts: Mapping[str, int]) -> list[str]:
-    """Say which labels differ only by case, blanks or punctuation, with their numbers of tracks."""
+def notes_on_labels(counts: Mapping[str, int]) -> list[str]:
+    """Say which labels differ only by case, blanks or punctuation and which are none, with their numbers of tracks."""
     notes = []
+    absent = [f"{label!r} ({counts[label]})" for label in sorted(counts) if label.casefold() in _ABSENT]
+    if absent:
+        notes.append(
+            f"tables have such a word where nothing is known, and here it is a genre: {', '.join(absent)}; take those "
+            "rows out, or choose the other labels with --labels"
+        )
     for alike in similar_labels(counts):
         named = [f"{label!r} ({counts[label]})" for label in alike]
         notes.append(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from musicgenre._text import how_many
 from musicgenre.errors import RunError
 from musicgenre.evaluation.evaluate import (
     TagAnswers,
@@ -71,8 +72,8 @@ class Comparison(ABC):
 
     @property
     @abstractmethod
-    def brief(self) -> tuple[str, str]:
-        """The measure to list comparisons by, empty where there is one alone, and its difference in few words."""
+    def brief(self) -> tuple[str, Estimate, float]:
+        """The measure to list comparisons by, empty where there is one alone, its difference and its p value."""
 
     @abstractmethod
     def difference_in(self, measure: str) -> tuple[Estimate, float]:
@@ -88,10 +89,11 @@ class Comparison(ABC):
 
     def _head(self, beside: str = "") -> list[str]:
         """Lines that say what is compared on what; `beside` is what counts beside tracks and seeds."""
+        n_tracks = how_many(self.n_tracks, "track")
         return [
             f"{self.second} against {self.first}",
-            f"  protocol {self.protocol}, {self.part} part, {self.n_tracks} tracks that both answered, {beside}"
-            f"{self.n_seeds[0]} and {self.n_seeds[1]} seeds",
+            f"  protocol {self.protocol}, {self.part} part, {n_tracks} that both answered, {beside}"
+            f"{self.n_seeds[0]} and {how_many(self.n_seeds[1], 'seed')}",
             *(f"  ! {warning}." for warning in self.warnings),
         ]
 
@@ -170,9 +172,9 @@ class LabelComparison(Comparison):
         return found, self.p_value
 
     @property
-    def brief(self) -> tuple[str, str]:
-        """No name, as there is one measure, and its difference in few words."""
-        return "", _in_few_words(self.difference, self.low, self.high, self.p_value)
+    def brief(self) -> tuple[str, Estimate, float]:
+        """No name, as accuracy is what everybody means, its difference and its p value."""
+        return "", *self.difference_in("accuracy")
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
@@ -208,12 +210,10 @@ class TagComparison(Comparison):
     differences: tuple[Difference, ...]
 
     @property
-    def brief(self) -> tuple[str, str]:
-        """PR-AUC, which tells more of rare tags, and its difference in few words."""
+    def brief(self) -> tuple[str, Estimate, float]:
+        """PR-AUC, which tells more of rare tags, its difference and its p value."""
         found = self.differences[1]
-        return "PR-AUC", _in_few_words(
-            found.difference.value, found.difference.low, found.difference.high, found.p_value
-        )
+        return "PR-AUC", found.difference, found.p_value
 
     def difference_in(self, measure: str) -> tuple[Estimate, float]:
         """Second minus first and its p value; `measure` is `mean ROC-AUC` or `mean PR-AUC`."""
@@ -226,7 +226,7 @@ class TagComparison(Comparison):
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
-        lines = self._head(f"{self.n_tags} tags, ")
+        lines = self._head(f"{how_many(self.n_tags, 'tag')}, ")
         lines += [entry.to_text() for entry in self.differences]
         return "\n".join(lines) + "\n"
 
@@ -279,7 +279,7 @@ def check_same_question(
     whose: str = "the two runs",
     *,
     beside: Iterable[tuple[str, str, str]] = (),
-    next_step: str = "Train both on the same manifest",
+    next_step: str = "Train both on the same manifest, under one protocol",
 ) -> None:
     """Check that two runs stand under one protocol and answer one task with the same labels or tags.
 
@@ -470,7 +470,3 @@ def _verdict(p_value: float, low: float, high: float) -> str:
     if low > 0 or high < 0:  # draws of few tracks vary too little
         return "no difference can be told from chance (p decides: of so few tracks the interval is too narrow)"
     return "no difference can be told from chance"
-
-
-def _in_few_words(difference: float, low: float, high: float, p_value: float) -> str:
-    return f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], {p_in_words(p_value)}"

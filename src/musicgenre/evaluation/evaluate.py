@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgenre._text import how_many
 from musicgenre.data.manifest import Manifest
 from musicgenre.data.targets import tag_targets
 from musicgenre.errors import RunError, UsageError
@@ -402,8 +403,7 @@ def _common(
         warnings.insert(0, "the validation part chose the checkpoint: this score is flattered")
     if worse := str(first.info.get("ensemble", {}).get("warning", "")):  # what making it found
         warnings.insert(0, worse)
-    if n_tracks < _FEW_TRACKS:
-        warnings.append(f"{n_tracks} tracks are few: differences within the interval mean nothing")
+    warnings += warnings_of_few(n_tracks)
 
     curves = []
     for run in runs:
@@ -425,6 +425,14 @@ def _common(
         "curves": tuple(curves),
         "continued": _continued_in_words(runs),
     }
+
+
+def warnings_of_few(n_tracks: int) -> list[str]:
+    """Say of a report on few tracks that it is one; nothing where they are many."""
+    if n_tracks >= _FEW_TRACKS:
+        return []
+    are_few = f"{how_many(n_tracks, 'track')} {'is' if n_tracks == 1 else 'are'} few"
+    return [f"{are_few}: differences within the interval mean nothing"]
 
 
 def _continued_in_words(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgenre._json import pretty_json
+from musicgenre._text import how_many
 from musicgenre.evaluation.metrics import Estimate
 from musicgenre.models.pooling import Pooling
 from musicgenre.runs.predictions import n_top_tags
@@ -42,6 +43,11 @@ class Curve:
     name: str
     columns: dict[str, list[float | None]]
     best_epoch: int | None = None
+
+    @property
+    def is_line(self) -> bool:
+        """Whether there are two epochs to draw a line between; a classical model is fitted at once."""
+        return any(len(values) > 1 for values in self.columns.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,6 +101,11 @@ class Report(ABC):
         """The seeds."""
 
     @property
+    def unit(self) -> str:
+        """What scores are averaged over, where there are several."""
+        return "seed"
+
+    @property
     @abstractmethod
     def short(self) -> str:
         """The headline in one line."""
@@ -128,7 +139,7 @@ class Report(ABC):
         n_seeds = len(self.seed_numbers)
         seeds = f"{n_seeds} seeds ({listed})" if n_seeds > 1 else f"one seed ({listed})"
         folds = f", {self.n_folds} folds pooled" if self.n_folds > 1 else ""
-        return f"protocol {self.protocol}{leak}, {self.part} part, {self.n_tracks} tracks, {seeds}{folds}"
+        return f"protocol {self.protocol}{leak}, {self.part} part, {how_many(self.n_tracks, 'track')}, {seeds}{folds}"
 
     @property
     def has_segments(self) -> bool:
@@ -197,6 +208,15 @@ class ClassScore:
     support: float
 
 
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Tracks of like confidence: how many, their mean confidence, and the share that was right."""
+
+    n_tracks: int
+    confidence: float
+    right: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelReport(Report):
     """Everything an evaluation of a run with one label per track found; what `Report` holds, and more.
@@ -252,6 +272,21 @@ class LabelReport(Report):
         return tuple(entry.seed for entry in self.seeds)
 
     @property
+    def names_of_scores(self) -> tuple[str, ...]:
+        """What each entry of `seeds` is called."""
+        return tuple(f"seed {entry.seed}" for entry in self.seeds)
+
+    @property
+    def confidence_groups(self) -> tuple[CalibrationBin, ...]:
+        """Groups of tracks of like confidence, the least confident first; none where they were not made."""
+        return ()
+
+    @property
+    def averaged(self) -> str:
+        """What tables hold means over, to stand behind their title; nothing for one seed."""
+        return f", averaged over {len(self.seeds)} {self.unit}s" if len(self.seeds) > 1 else ""
+
+    @property
     def short(self) -> str:
         """The headline in one line."""
         return f"track-level accuracy {self.accuracy}"
@@ -260,8 +295,8 @@ class LabelReport(Report):
     def spread(self) -> str:
         """Mean and standard deviation over seeds, or that there is one seed only."""
         if self.accuracy_sd is None:
-            return "one seed: no spread known"
-        return f"{self.accuracy.value:.3f} ± {self.accuracy_sd:.3f} (mean ± sd over {len(self.seeds)} seeds)"
+            return f"one {self.unit}: no spread known"
+        return f"{self.accuracy.value:.3f} ± {self.accuracy_sd:.3f} (mean ± sd over {len(self.seeds)} {self.unit}s)"
 
     def measures(self) -> tuple[tuple[str, Estimate], ...]:
         """Name and value of the headline, for the card of an exported model."""
@@ -273,12 +308,13 @@ class LabelReport(Report):
 
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the tables."""
-        rows = [("track-level accuracy", describe(self.accuracy)), ("over seeds", self.spread)]
+        rows = [("track-level accuracy", describe(self.accuracy)), (f"over {self.unit}s", self.spread)]
         if len(self.seeds) > 1:
-            rows += [(f"  seed {entry.seed}", describe(entry.accuracy)) for entry in self.seeds]
+            for name, entry in zip(self.names_of_scores, self.seeds, strict=True):
+                rows.append((f"  {name}", describe(entry.accuracy)))
         rows.append(("macro F1", describe(self.macro_f1)))
         if self.has_segments:
-            segments = f"{describe(self.segment_accuracy)}; {self.n_segments} segments"
+            segments = f"{describe(self.segment_accuracy)}; {how_many(self.n_segments, 'segment')}"
             rows.append(("segment-level accuracy", segments))
             rows += [(f"segments by {name}", describe(entry)) for name, entry in self.accuracy_by_pooling.items()]
         rows.append(("always the same answer", f"{self.majority_share:.3f}"))
@@ -300,9 +336,8 @@ class LabelReport(Report):
         width = max(len(label) for label in self.labels)
         cells = [[f"{value:.3g}" for value in row] for row in self.confusion.tolist()]
         column = max(5, *(len(cell) + 1 for row in cells for cell in row))
-        averaged = f", averaged over {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         heads = "".join(f"{label[: column - 1]:>{column}}" for label in self.labels)
-        confusion = [f"  confusion (rows: truth, columns: answers; tracks{averaged})", f"  {'':<{width}}{heads}"]
+        confusion = [f"  confusion (rows: truth, columns: answers; tracks{self.averaged})", f"  {'':<{width}}{heads}"]
         for label, row in zip(self.labels, cells, strict=True):
             confusion.append(f"  {label:<{width}}" + "".join(f"{cell:>{column}}" for cell in row))
 
@@ -464,7 +499,7 @@ class TagReport(Report):
             ]
 
         for name, area, sd in (("ROC", self.roc_auc, self.roc_auc_sd), ("PR", self.pr_auc, self.pr_auc_sd)):
-            spread = "" if sd is None else f"; ± {sd:.3f} (sd over {len(self.seeds)} seeds)"
+            spread = "" if sd is None else f"; ± {sd:.3f} (sd over {len(self.seeds)} {self.unit}s)"
             rows.append((f"mean {name}-AUC{against}", describe(area) + spread))
         rows.append(("a random order", f"ROC-AUC 0.500, PR-AUC {self.chance_pr_auc:.3f}"))
 
@@ -497,7 +532,7 @@ def describe(estimate: Estimate) -> str:
     """Write an estimate with its interval and what the interval is."""
     return (
         f"{estimate.value:.3f} (95 % interval {estimate.low:.3f} to {estimate.high:.3f}, {estimate.method}, "
-        f"{estimate.n_tracks} tracks)"
+        f"{how_many(estimate.n_tracks, 'track')})"
     )
 
 

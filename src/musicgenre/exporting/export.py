@@ -12,6 +12,7 @@ import numpy as np
 from musicgenre import audio
 from musicgenre._files import writing_result
 from musicgenre._outputs import refuse_overwriting
+from musicgenre._text import how_many
 from musicgenre.bundle.card import BundleCard
 from musicgenre.bundle.container import save_bundle
 from musicgenre.bundle.load import read_card
@@ -67,12 +68,14 @@ class Exported:
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
-        heard = f"{len(self.checked_on)} tracks" if self.checked_on else "noise (no track of the manifest is at hand)"
+        heard = "noise (no track of the manifest is at hand)"
+        if self.checked_on:
+            heard = how_many(len(self.checked_on), "track")
+        heard += f", {how_many(self.n_segments, 'segment')}"
         size_mb = self.path.stat().st_size / 1e6
         lines = [
             f"{self.path} ({size_mb:.1f} MB): {', '.join(self.card.labels)}",
-            f"  checked on {heard}, {self.n_segments} segments: probabilities within {self.largest_difference:.1e} "
-            "of the training-time model",
+            f"  checked on {heard}: probabilities within {self.largest_difference:.1e} of the training-time model",
             f"  heard whole at {', '.join(f'{length_s:g}' for length_s in self.by_length)} s: within "
             f"{max(self.by_length.values()):.1e} of the run's own answer",
         ]
@@ -82,7 +85,7 @@ class Exported:
             lines.append(
                 f"  {score['metric']} {score['value']:.3f} "
                 f"({score['interval']}: {score['low']:.3f} to {score['high']:.3f}), "
-                f"protocol {score['protocol']}{leak}, {score['n_tracks']} tracks, seed {score['seed']}"
+                f"protocol {score['protocol']}{leak}, {how_many(score['n_tracks'], 'track')}, seed {score['seed']}"
             )
 
         for weights in self.card.weights:

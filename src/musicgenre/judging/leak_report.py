@@ -6,17 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musicgenre._files import write_text_atomic
 from musicgenre._json import pretty_json
+from musicgenre._text import how_many
 from musicgenre.data.manifest import Manifest, read_manifest
-from musicgenre.errors import DataError, RecipeError, UsageError, needing
+from musicgenre.errors import DataError, MusicgenreError, RecipeError, UsageError, needing
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import html_page
 from musicgenre.evaluation.metrics import Estimate
 from musicgenre.evaluation.plots import interval_chart
 from musicgenre.evaluation.report import LabelReport
+from musicgenre.training.request import check_request, check_tracks
+
+if TYPE_CHECKING:
+    from musicgenre.training.recipes import Recipe
 
 PROTOCOLS = ("segment-leaky", "track", "artist", "fault-filtered")
 """From the one that leaks most to the one that leaks least."""
@@ -77,7 +82,7 @@ class LeakReport:
     @property
     def setting(self) -> str:
         """What the numbers stand on, in one line."""
-        return f"{self.recipe} on {self.data}, {self.n_seeds} seed{'s' * (self.n_seeds != 1)}"
+        return f"{self.recipe} on {self.data}, {how_many(self.n_seeds, 'seed')}"
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
@@ -188,34 +193,24 @@ def leak_report(
     DataError
         No protocol at all can be had.
     """
+    chosen, whole = _check_request(recipe, data, overrides, seeds, folds)
+    refused = _refusals(chosen, whole, folds)
     with needing("training", "train"):  # the light install has no torch
         from musicgenre.training.material import representation_of
-        from musicgenre.training.request import check_request
         from musicgenre.training.train import train
 
-    for override in overrides:
-        if override.startswith("protocol"):
-            raise UsageError(f"--set {override} asks for a protocol, and every one is tried", next_step="Leave it out")
-    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds)
-    if chosen.is_tagging or chosen.variants():
-        raise UsageError(
-            f"the recipe {chosen.name} is no single model with one label per track",
-            valid="a recipe with task: single_label and without variants",
-        )
-
-    manifest = data if isinstance(data, Manifest) else read_manifest(data)
-    bare = [replace(track, split="", fold=None) for track in manifest.tracks if not track.augmented]
-    whole = Manifest(manifest.path, tuple(bare))
     hears_whole = representation_of(chosen, whole).segment_s is None
     rows = []
     for protocol in PROTOCOLS:
         n_folds = folds if protocol in ("track", "artist") else 0
         report(f"== {protocol}")
         try:
-            _check_can_be_had(protocol, whole, hears_whole=hears_whole)
-            section = chosen.protocol.model_copy(update={"name": protocol, "options": {}})
+            if protocol == "segment-leaky" and hears_whole:  # which would train, and say nothing
+                raise DataError("the recipe reads whole tracks: there are no segments to deal")
+            if protocol in refused:
+                raise refused[protocol]
             folder = train(
-                chosen.model_copy(update={"protocol": section}),
+                _under(chosen, protocol),
                 whole,
                 output=output / protocol,
                 overrides=[*overrides, f"protocol.name={protocol}"],  # for the record
@@ -228,7 +223,7 @@ def leak_report(
                 progress=progress,
             )
         except (DataError, RecipeError) as error:
-            reason = f"{error.problem}".rstrip(".")
+            reason = _reason(error)
             report(f"{protocol} is not to be had: {reason}")
             rows.append(LeakRow(_named(protocol, n_folds), reason=reason))
             continue
@@ -238,19 +233,55 @@ def leak_report(
 
     if all(row.accuracy is None for row in rows):
         raise DataError(f"no protocol can be had from these tracks: {rows[0].reason}")
-    name = manifest.path.name if manifest.path else "tracks"
+    name = whole.path.name if whole.path else "tracks"
     made = LeakReport(chosen.name, name, tuple(rows), seeds)
     write_text_atomic(output / REPORT_FILE, pretty_json(made.as_dict()))
     write_text_atomic(output / PAGE_FILE, made.to_html())
     return made
 
 
-def _check_can_be_had(protocol: str, manifest: Manifest, *, hears_whole: bool) -> None:
-    """Refuse what would train and say nothing: segments of models of whole tracks, artists that nobody knows."""
-    if protocol == "segment-leaky" and hears_whole:
-        raise DataError("the recipe reads whole tracks: there are no segments to deal")
-    if protocol == "artist" and not any(track.group for track in manifest.tracks):
-        raise DataError("the manifest has no artists (column group)")
+def _check_request(
+    recipe: str | Path | Recipe, data: Manifest | Path, overrides: Sequence[str], seeds: int, folds: int
+) -> tuple[Recipe, Manifest]:
+    """Read recipe and tracks, these without a split, and refuse what no protocol can be had of."""
+    for override in overrides:
+        if override.startswith("protocol"):
+            raise UsageError(f"--set {override} asks for a protocol, and every one is tried", next_step="Leave it out")
+    chosen = check_request(recipe, overrides, seeds=seeds, folds=folds)
+    if chosen.is_tagging or chosen.variants():
+        raise UsageError(
+            f"the recipe {chosen.name} is no single model with one label per track",
+            valid="a recipe with task: single_label and without variants",
+        )
+
+    manifest = data if isinstance(data, Manifest) else read_manifest(data)
+    bare = [replace(track, split="", fold=None) for track in manifest.tracks if not track.augmented]
+    return chosen, Manifest(manifest.path, tuple(bare))
+
+
+def _refusals(recipe: Recipe, manifest: Manifest, folds: int) -> dict[str, DataError | RecipeError]:
+    """What the tracks alone say against a protocol, by its name; raised where they say something against all."""
+    refused: dict[str, DataError | RecipeError] = {}
+    for protocol in PROTOCOLS:
+        try:
+            if protocol == "artist" and not any(track.group for track in manifest.tracks):
+                raise DataError("the manifest has no artists (column group)")
+            check_tracks(_under(recipe, protocol), manifest, folds=folds if protocol in ("track", "artist") else 0)
+        except (DataError, RecipeError) as error:
+            refused[protocol] = error
+    if len(refused) == len(PROTOCOLS):
+        raise DataError(f"no protocol can be had from these tracks: {_reason(refused[PROTOCOLS[0]])}")
+    return refused
+
+
+def _under(recipe: Recipe, protocol: str) -> Recipe:
+    """The recipe with a protocol in its plainest form."""
+    section = recipe.protocol.model_copy(update={"name": protocol, "options": {}})
+    return recipe.model_copy(update={"protocol": section})
+
+
+def _reason(error: MusicgenreError) -> str:
+    return f"{error.problem}".rstrip(".")
 
 
 def _named(protocol: str, folds: int) -> str:

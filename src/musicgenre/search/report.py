@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musicgenre._text import how_many
 from musicgenre.errors import needing
 from musicgenre.search.study import StudyFolder, is_higher_better
 
@@ -98,7 +99,7 @@ class SearchReport:
         ]
         if "test" not in self.winner:
             return [*lines, "the test part was not looked at"]
-        lines.append(f"trained anew with {self.winner['seeds']} seeds: {self.winner['test']}")
+        lines.append(f"trained anew with {how_many(self.winner['seeds'], 'seed')}: {self.winner['test']}")
         if "test_accuracy" in self.winner:
             validation, test = self.winner["validation_accuracy"], self.winner["test_accuracy"]
             lines.append(f"accuracy of these runs: validation {validation:.3f}, test {test:.3f}")

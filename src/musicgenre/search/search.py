@@ -12,32 +12,24 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from musicgenre._files import write_text_atomic
 from musicgenre._locks import folder_lock
 from musicgenre._parallel import usable_cores
-from musicgenre._text import shortened
+from musicgenre._text import how_many, shortened
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
-from musicgenre.data.shard_places import looks_like_shards
 from musicgenre.data.splits import split
-from musicgenre.errors import DataError, RunError, UsageError, needing
+from musicgenre.errors import RunError, UsageError, needing
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.report import LabelReport
 from musicgenre.evaluation.study import write_reports
-from musicgenre.runs.folder import check_output, output_folder
+from musicgenre.runs.folder import output_folder
+from musicgenre.search.options import Pruner, SearchOptions, check_search, tracks_to_search
 from musicgenre.search.space import Parameter, Space, check_space, recipe_of
-from musicgenre.search.study import (
-    OBJECTIVES,
-    Objective,
-    SearchFacts,
-    StudyFolder,
-    is_higher_better,
-    is_search,
-    tracks_sha256,
-)
+from musicgenre.search.study import SearchFacts, StudyFolder, is_higher_better, is_search, tracks_sha256
 from musicgenre.search.trial import Judge, TrialJob, TrialResult, TrialRunner, accuracy_of, run_trials_here
 from musicgenre.training.fit import Hardware
 from musicgenre.training.material import (
@@ -48,56 +40,14 @@ from musicgenre.training.material import (
 )
 from musicgenre.training.recipe_names import Report
 from musicgenre.training.recipes import Recipe
-from musicgenre.training.tracks import LEAKY, split_tracks
 from musicgenre.training.train import train
 
 if TYPE_CHECKING:
     import optuna
 
-Sampler = Literal["tpe", "random", "grid"]
-"""How values are drawn: where good ones were, at random, or every combination."""
-
-Pruner = Literal["asha", "median", "none"]
-"""What ends trials early: asynchronous successive halving, the median of the others, or nothing."""
-
 _DOING = "searching"
 _MOST_GRID = 100_000
 _SEEDS_APART = 1_000_003  # trials of one search never share a draw's seed
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """How is searched.
-
-    Attributes
-    ----------
-    objective : {"validation.accuracy", "validation.loss", "cv.accuracy"}
-        What for.
-    trials : int
-        Of the whole study, those of earlier calls counted.
-    time_s : float or None
-        No trial begins later than this many seconds after the call.
-    jobs : int
-        Trials at a time, each in a process with one thread; 1: one after another, here.
-    sampler, pruner
-        See `Sampler` and `Pruner`.
-    folds : int
-        Of `cv.accuracy`.
-    seed : int
-        Of the draws.
-    seeds : int
-        Trainings of the winner, scored on the test part; 0: the test part is left alone.
-    """
-
-    objective: Objective = "validation.accuracy"
-    trials: int = 50
-    time_s: float | None = None
-    jobs: int = 1
-    sampler: Sampler = "tpe"
-    pruner: Pruner = "asha"
-    folds: int = 5
-    seed: int = 0
-    seeds: int = 3
 
 
 def search(
@@ -155,20 +105,11 @@ def search(
     with needing("searching", "search"):
         import optuna  # noqa: F401  said before anything is computed
     hardware = hardware or Hardware()
-    _check_options(recipe, data, options)
-    if resume and output is None:
-        raise UsageError("there is nothing to resume", next_step="Name the study's folder with --output")
-    if output is not None and not (resume and is_search(output)):
-        check_output(output, False if is_search(output) else None)
+    check_search(recipe, data, options, output=output, resume=resume)
 
     # the tracks are split once: all trials see the same parts, and none sees the test part
-    whole = split_tracks(recipe, Path(data), report=report)
+    whole = tracks_to_search(recipe, data, options, report=report)
     seen = _without_test(whole, recipe, options)
-    if options.seeds and not whole.part("test").tracks:
-        raise DataError(
-            "the manifest has no test part, on which the winner is scored",
-            next_step="Split it (musicgenre data split), or give --seeds 0 to search alone",
-        )
     find_weights_first(recipe)
     shape = representation_of(recipe, seen).shape()
     check_space(recipe, space, input_shape=shape, objective=options.objective)
@@ -420,7 +361,8 @@ class _Driver:
         if best is None:
             reasons = [str(trial.user_attrs.get("reason", "it was stopped")) for trial in ended]
             raise RunError(
-                f"none of {len(ended)} trials was finished" + (f": {shortened(reasons, 1)}" if reasons else ""),
+                f"none of {how_many(len(ended), 'trial')} was finished"
+                + (f": {shortened(reasons, 1)}" if reasons else ""),
                 next_step="Give more --trials or --time-s, or a space around settings that train",
             )
         values = {key: _value_of(parameter, best.params[key]) for key, parameter in self.space.items()}
@@ -467,29 +409,6 @@ class _Driver:
             validation = accuracy_of(folder, "validation")
             found |= {"test_accuracy": report.accuracy.value, "validation_accuracy": validation}
         return found
-
-
-def _check_options(recipe: Recipe, data: Path | str, options: SearchOptions) -> None:
-    """Refuse what cannot be searched, whatever is in the data."""
-    if recipe.variants():
-        raise UsageError(
-            f"{recipe.name} is a study of several recipes", next_step="Search around one: the recipe of a variant"
-        )
-    if looks_like_shards(data):
-        raise UsageError("shards cannot be searched on", next_step="Give the manifest")
-    if recipe.protocol.name == LEAKY:
-        raise UsageError(
-            f"under the protocol {LEAKY} the test part chooses the checkpoint: a search would choose by it too",
-            next_step="--set protocol.name=track, or artist where artists are known",
-        )
-    if options.objective not in OBJECTIVES:
-        raise UsageError(f"there is no objective {options.objective!r}", valid=", ".join(OBJECTIVES))
-    if recipe.is_tagging and options.objective != "validation.loss":
-        raise UsageError(f"tags have no accuracy, and {recipe.name} names tags", valid="--objective validation.loss")
-    if options.objective == "cv.accuracy" and options.folds < 2:
-        raise UsageError(f"{options.folds} folds", valid="2 or more")
-    if options.time_s is not None and not options.time_s > 0:
-        raise UsageError(f"{options.time_s:g} s leave no time", valid="Seconds above 0")
 
 
 def _without_test(whole: Manifest, recipe: Recipe, options: SearchOptions) -> Manifest:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -137,6 +138,29 @@ def read_space(given: Iterable[str], recipe: Recipe) -> dict[str, Parameter]:
     return space
 
 
+def check_keys(recipe: Recipe, space: Space) -> None:
+    """Hold every key and value against the recipe's types; no model is made.
+
+    Parameters
+    ----------
+    recipe, space
+        As `check_space` takes them.
+
+    Raises
+    ------
+    RecipeError, UsageError
+        There is no key, an unknown one (the nearest one is named), one that changes what is measured, or a value of
+        the wrong type.
+    """
+    if not space:
+        raise UsageError(f"there is nothing to search around {recipe.name}", next_step="Give --space key=values")
+    for key, parameter in space.items():
+        _refuse_other_questions(key)
+        for value in parameter.probes():
+            with _naming(key, value):
+                recipe.with_settings({key: value})
+
+
 def check_space(recipe: Recipe, space: Space, *, input_shape: Sequence[int], objective: str) -> None:
     """Hold every key and value against the recipe's types, the model and the representation, before the first trial.
 
@@ -157,22 +181,14 @@ def check_space(recipe: Recipe, space: Space, *, input_shape: Sequence[int], obj
         An unknown key (the nearest one is named), a value of the wrong type or that cannot be built, a key that
         changes nothing, or one that changes what is measured.
     """
-    if not space:
-        raise UsageError(f"there is nothing to search around {recipe.name}", next_step="Give --space key=values")
+    check_keys(recipe, space)
     is_classical = not model_entry(recipe.model.name).has_epochs
     for key, parameter in space.items():
-        _refuse_other_questions(key)
         recipes = []
         for value in parameter.probes():
-            try:
-                changed = recipe.with_settings({key: value})
+            changed = recipe.with_settings({key: value})
+            with _naming(key, value):
                 _refuse_unbuilt(key, changed, input_shape)
-            except MusicgenreError as error:
-                raise type(error)(
-                    f"the space has {key}={short_repr(value)}: {error.problem}",
-                    valid=error.valid,
-                    next_step=error.next_step,
-                ) from error
             recipes.append(changed)
         for one, other in combinations(recipes, 2):
             if one == other:
@@ -287,6 +303,17 @@ def _number_if_any(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+@contextmanager
+def _naming(key: str, value: Any) -> Iterator[None]:
+    """Say of an error which value of the space it comes of."""
+    try:
+        yield
+    except MusicgenreError as error:
+        raise type(error)(
+            f"the space has {key}={short_repr(value)}: {error.problem}", valid=error.valid, next_step=error.next_step
+        ) from error
 
 
 def _refuse_other_questions(key: str) -> None:

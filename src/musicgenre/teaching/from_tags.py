@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from musicgenre._text import printable, shortened
+from musicgenre._text import how_many, printable, shortened
 from musicgenre.data.labels import similar_labels, tidy_label
 from musicgenre.errors import DataError
 from musicgenre.listening.answer import UNSURE
@@ -67,9 +67,11 @@ def lessons_from_tags(
 
     warnings = []
     if len(labels) < len(files):
-        warnings.append(f"{len(files) - len(labels)} of {len(files)} files are left out: their tags name no genre")
+        n_files = how_many(len(files), "file")
+        warnings.append(f"{len(files) - len(labels)} of {n_files} are left out: their tags name no genre")
     if n_several:
-        warnings.append(f"{n_several} tracks have several genres: the first of them counts")
+        have = "has" if n_several == 1 else "have"
+        warnings.append(f"{how_many(n_several, 'track')} {have} several genres: the first of them counts")
     small = [f"{label} ({count})" for label, count in sorted(counts.items()) if count < FEWEST_TRACKS]
     if small:
         warnings.append(f"genres of fewer than {FEWEST_TRACKS} tracks are left out: {shortened(small, _SHOWN_GENRES)}")
@@ -77,7 +79,7 @@ def lessons_from_tags(
     kept = sorted(label for label, count in counts.items() if count >= FEWEST_TRACKS)
     if len(kept) < fewest_labels:
         raise DataError(
-            f"the tags in {printable(source)} name {len(kept)} genre{'s' * (len(kept) != 1)} of {FEWEST_TRACKS} tracks"
+            f"the tags in {printable(source)} name {how_many(len(kept), 'genre')} of {FEWEST_TRACKS} tracks"
             f" or more{': ' if kept else ''}{', '.join(kept)}",
             valid=f"{fewest_labels} or more",
             next_step=f"Too small: {shortened(small, _SHOWN_GENRES)}" if small else "Name a folder with more music",

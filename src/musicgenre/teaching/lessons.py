@@ -18,8 +18,8 @@ from musicgenre import audio
 from musicgenre._files import cache_folder, is_file, remove_stale, replacing, sha256_of
 from musicgenre._npz import read_whole_npz
 from musicgenre._parallel import in_threads
-from musicgenre._text import printable
-from musicgenre.data.labels import notes_on_similar, tidy_label
+from musicgenre._text import how_many, printable
+from musicgenre.data.labels import notes_on_labels, tidy_label
 from musicgenre.errors import AudioError, DataError
 from musicgenre.listening.answer import UNSURE
 
@@ -123,7 +123,8 @@ def gather_lessons(source: Path, *, fewest_labels: int = 2) -> tuple[tuple[Lesso
             elif is_file(path) and path.suffix.lower() in audio.AUDIO_SUFFIXES:
                 n_loose += 1
         if n_loose:
-            warnings.append(f"{n_loose} files beside the genre folders are left out: they have no genre")
+            are = "is left out: it has" if n_loose == 1 else "are left out: they have"
+            warnings.append(f"{how_many(n_loose, 'file')} beside the genre folders {are} no genre")
 
     elif source.suffix.lower() == ".csv":
         from musicgenre.data.manifest import read_manifest
@@ -151,7 +152,7 @@ def gather_lessons(source: Path, *, fewest_labels: int = 2) -> tuple[tuple[Lesso
             valid="tracks of two genres or more",
             next_step="Put the tracks into one folder per genre, or name their genre in the column label",
         )
-    warnings += notes_on_similar(Counter(lesson.label for lesson in lessons))
+    warnings += notes_on_labels(Counter(lesson.label for lesson in lessons))
     return tuple(lessons), tuple(warnings)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from musicgenre._text import printable
+from musicgenre._text import how_many, printable
 from musicgenre.audio import find_audio_files
 from musicgenre.errors import DataError
 from musicgenre.teaching.artists import (
@@ -96,7 +96,8 @@ class LessonSource:
         n_unknown = sum(not lesson.group for lesson in lessons)
         if n_unknown and NONE not in self.artists:
             lessons = tuple(replace(item, group=item.group or printable(item.path.parent)) for item in lessons)
-            warnings += (f"the artists of {n_unknown} tracks are not known: those of one folder count as one",)
+            of_tracks = how_many(n_unknown, "track")
+            warnings += (f"the artists of {of_tracks} are not known: those of one folder count as one",)
         return lessons, warnings
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from musicgenre._files import writing_result
 from musicgenre._locks import file_lock
 from musicgenre._outputs import refuse_overwriting
-from musicgenre._text import printable
+from musicgenre._text import how_many, printable
 from musicgenre.audio import MAX_DURATION_S, Level, choose_level, parse_level
 from musicgenre.audio.level import QUIETEST_DB
 from musicgenre.bundle.card import BundleCard
@@ -449,7 +449,7 @@ def check_labels(heard: Sequence[HeardLesson], reasons: Sequence[str] = ()) -> N
     n_labels = len(_tracks_by_label(heard))
     if n_labels < 2:
         raise DataError(
-            f"{len(heard)} tracks of {n_labels} genre{'s' * (n_labels != 1)} could be heard",
+            f"{how_many(len(heard), 'track')} of {how_many(n_labels, 'genre')} could be heard",
             valid="two genres or more",
             next_step=f"Look at what was left out, first of all: {reasons[0]}" if reasons else "Add tracks",
         )
@@ -508,7 +508,8 @@ def _card_of(
     if n_known:
         groups = "kept apart" if n_known == len(heard) else f"kept apart, known of {n_known} of {len(heard)} tracks"
     return {
-        "description": f"Taught by its owner on {len(heard)} tracks; reads mean embeddings of {default.bundle_name}.",
+        "description": f"Taught by its owner on {how_many(len(heard), 'track')}; "
+        f"reads mean embeddings of {default.bundle_name}.",
         "taught": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "tracks": _tracks_by_label(heard),
         "protocol": {

@@ -7,12 +7,19 @@ within the run, `continuation/`: until that has ended, the finished run stays wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from musicgenre._files import replacing
+from musicgenre._json import parsed_json
+from musicgenre._text import how_many, printable, shortened
+from musicgenre.data.manifest import Manifest, read_manifest
+from musicgenre.data.rows import Normalisation
+from musicgenre.data.targets import TARGET_PREFIX
 from musicgenre.errors import RunError, UsageError
 from musicgenre.models.registry import model_entry
 from musicgenre.runs.folder import (
@@ -29,6 +36,11 @@ from musicgenre.training.recipes import Recipe
 
 _MAY_CHANGE = ("training.epochs", "training.patience")
 """Settings that tell when a training ends and nothing else: no learning rate, and no draw, depends on them."""
+
+_SAME = 1e-6
+"""Of a deviation: mean and deviation of the same features differ by less on any machine."""
+
+_SHOWN = 3  # names of runs in a message
 
 _GONE_ON_WITH = "of a finished run training.epochs and training.patience may change, and nothing else"
 
@@ -58,7 +70,7 @@ class Continuation:
         return RunFolder(self.run.folder / CONTINUATION)
 
     @property
-    def state(self) -> Path:
+    def resume_state(self) -> Path:
         """What it goes on from: its own last state where it was interrupted, else the one that the run ended with."""
         own = self.folder.resume_state
         return own if own.is_file() else self.run.resume_state
@@ -152,14 +164,17 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
         raise UsageError(
             f"the model of {path} is fitted in one go and has no epochs", next_step="Leave training.epochs out"
         )
+    if not run.weights.is_file():
+        raise RunError(f"{path} is damaged: it has no {run.weights.name}", next_step="Train this run again")
     epochs, best = _epochs_of(path)
     wanted, patience = recipe.training.epochs, recipe.training.patience
     if wanted < epochs:
         raise UsageError(
-            f"{path} has {epochs} epochs already, more than training.epochs={wanted}", valid=f"more than {epochs}"
+            f"{path} has {how_many(epochs, 'epoch')} already, more than training.epochs={wanted}",
+            valid=f"more than {epochs}",
         )
     if wanted == epochs:
-        report(f"{path} has all its {epochs} epochs; --set training.epochs= with more of them goes on")
+        report(f"{path} has all its {how_many(epochs, 'epoch')}; --set training.epochs= with more of them goes on")
         return None
     if patience is not None and epochs - best >= patience:
         report(
@@ -169,7 +184,7 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
         return None
 
     going_on = Continuation(run, changes, epochs, wanted)
-    if not going_on.state.is_file():
+    if not going_on.resume_state.is_file():
         raise RunError(
             f"{path} has kept no state to go on from ({run.resume_state.name})",
             valid="a run that was trained with this version, without --no-keep-state",
@@ -177,6 +192,35 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
             f"that gives all {wanted} epochs, and the run stays as it is",
         )
     return going_on
+
+
+def check_group(folder: Path, children: Collection[str]) -> None:
+    """Refuse to go on in a folder whose runs are not among those that are asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one run, or of the runs of several seeds and folds.
+    children : collection of str
+        The runs that are asked for, by their folders within; an empty word is the folder itself.
+
+    Raises
+    ------
+    RunError
+        It holds another run, which would be left behind, and neither continued nor told of.
+    """
+    others = []
+    for description in sorted(folder.rglob(RUN_FILE)):
+        within = description.parent.relative_to(folder)
+        child = "" if within == Path() else within.as_posix()
+        if child not in children and CONTINUATION not in within.parts:
+            others.append(child or "a single run")
+    if others:
+        raise RunError(
+            f"{folder} holds {printable(shortened(others, _SHOWN))}, with which this command would not go on",
+            valid="the numbers of --seeds and --folds that it was begun with, or more seeds",
+            next_step="Resume it with those, or give another --output",
+        )
 
 
 def check_changes(run: RunFolder, recipe: Recipe, may_change: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
@@ -201,6 +245,11 @@ def check_changes(run: RunFolder, recipe: Recipe, may_change: tuple[str, ...] = 
     RunError
         Another setting differs; it is named.
     """
+    if "ensemble" in read_description(run.folder):
+        raise RunError(
+            f"{run.folder} is an ensemble of runs and was not trained itself",
+            next_step="Go on with its members, then make it anew: musicgenre ensemble",
+        )
     changes = None
     if run.recipe.is_file():
         changes = recipe.changes_since(run.recipe.read_text(encoding="utf-8"))
@@ -222,6 +271,86 @@ def check_changes(run: RunFolder, recipe: Recipe, may_change: tuple[str, ...] = 
             next_step=next_step,
         )
     return changes
+
+
+def check_tracks(run: RunFolder, manifest: Manifest) -> None:
+    """Refuse to go on with a run that was begun with other tracks, another split, other labels or other files.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run.
+    manifest : Manifest
+        The tracks of today.
+
+    Raises
+    ------
+    RunError
+        They differ; what differs is named.
+    """
+    if not run.manifest.is_file():  # stopped before it was written: nothing was trained yet
+        return
+    next_step = f"Resume it with the same manifest ({run.manifest} is what it was), or give another --output"
+    begun = {track.track_id: track for track in read_manifest(run.manifest).tracks}
+    if {(one.track_id, one.split) for one in begun.values()} != {(one.track_id, one.split) for one in manifest.tracks}:
+        raise RunError(f"{run.folder} was begun with other tracks or another split", next_step=next_step)
+
+    for track in manifest.tracks:
+        before, what = begun[track.track_id], ""
+        if before.labels != track.labels:
+            what = f"{track.track_id} had the label {';'.join(before.labels)}, and has {';'.join(track.labels)}"
+        for column in track.columns:
+            decides = column == "md5" or column.startswith(TARGET_PREFIX)
+            if decides and before.columns.get(column, track.columns[column]) != track.columns[column]:
+                what = f"the {column} of {track.track_id} is another"
+        if what:
+            raise RunError(f"{run.folder} was begun with other data: {printable(what)}", next_step=next_step)
+
+
+def check_features(run: RunFolder, normalisation: Normalisation | None, precision: str) -> None:
+    """Refuse to go on from a state that was trained on other features, or with other numbers.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run.
+    normalisation : Normalisation or None
+        Mean and deviation of today's training part, None where it has none; other features have other ones.
+    precision : str
+        That of today, as Lightning names it.
+
+    Raises
+    ------
+    RunError
+        They differ.
+    """
+    hardware = read_description(run.folder).get("hardware")
+    before = hardware.get("precision", precision) if isinstance(hardware, dict) else precision
+    if before != precision:
+        raise RunError(
+            f"{run.folder} was begun with --precision {before}, and is to go on with {precision}",
+            next_step=f"Give --precision {before}, or another --output",
+        )
+    if normalisation is None or not run.normalisation.is_file():
+        return
+
+    try:
+        noted = Normalisation.from_dict(parsed_json(run.normalisation.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.normalisation} is damaged ({error})", next_step="Train anew, with another --output"
+        ) from error
+    same = noted.mean.shape == normalisation.mean.shape
+    if same:
+        apart = np.maximum(np.abs(noted.mean - normalisation.mean), np.abs(noted.std - normalisation.std))
+        same = bool((apart <= _SAME * noted.std).all())
+    if not same:
+        raise RunError(
+            f"{run.folder} was begun with other features: mean and deviation of its training part "
+            f"({run.normalisation.name}) are not those of today",
+            valid="the same files, whose features are computed by the same version",
+            next_step="Train anew, with another --output",
+        )
 
 
 def take_place(run: RunFolder) -> None:

@@ -144,7 +144,7 @@ def gather_material(
         The representation does not go with online augmentation.
     """
     # copies come after the split, since only tracks that train are copied
-    manifest = split_tracks(recipe, data, folds=folds, report=report)
+    manifest = split_tracks(recipe, data, folds=folds, has_test=has_test, report=report)
     manifest = _with_copies(recipe, manifest, jobs, report, progress)
 
     section = recipe.representation

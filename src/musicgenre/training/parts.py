@@ -15,6 +15,7 @@ from musicgenre.data.store import PartView, Store
 from musicgenre.data.targets import Targets
 from musicgenre.errors import DataError
 from musicgenre.training.batches import one_a_track
+from musicgenre.training.tracks import EVERY_PART, SPLIT_AGAIN
 
 LEAKY_WARNING = (
     "segment-leaky: segments of one track train and test, and the test part chooses the checkpoint. "
@@ -122,11 +123,7 @@ def _measure_parts(store: Store, views: dict[str, PartView], *, has_test: bool =
     """Refuse parts that cannot train, and measure mean and deviation of the training part."""
     for name, part in views.items():
         if not len(part) and (has_test or name != "test"):
-            raise DataError(
-                f"the {name} part has no rows",
-                valid="Train, validation and test each hold one track at least",
-                next_step="Split again (musicgenre data split, --validation-size, --test-size), or add tracks",
-            )
+            raise DataError(f"the {name} part has no rows", valid=EVERY_PART, next_step=SPLIT_AGAIN)
 
     # a label without an example would only ever be learnt as absent, and the scores would not say why
     train = views["train"]

@@ -93,12 +93,14 @@ def check_request(
     return recipe
 
 
-def check_tracks(recipe: Recipe, data: Manifest | Path | str, *, folds: int = 0) -> Manifest | Path | str:
+def check_tracks(
+    recipe: Recipe, data: Manifest | Path | str, *, folds: int = 0, has_test: bool = True
+) -> Manifest | Path | str:
     """Refuse what a manifest cannot give the recipe: labels or tags, groups, parts; nothing is computed or fetched.
 
     Parameters
     ----------
-    recipe, data, folds
+    recipe, data, folds, has_test
         As `musicgenre.training.train.train` takes them, the recipe checked.
 
     Returns
@@ -109,7 +111,7 @@ def check_tracks(recipe: Recipe, data: Manifest | Path | str, *, folds: int = 0)
     Raises
     ------
     DataError
-        The manifest cannot be read, does not fit the recipe's task, or cannot be split as asked.
+        The manifest cannot be read, does not fit the recipe's task, cannot be split as asked, or lacks a part.
     UsageError
         The protocol does not exist, or does not take its options.
     """
@@ -118,7 +120,7 @@ def check_tracks(recipe: Recipe, data: Manifest | Path | str, *, folds: int = 0)
             return data
         data = read_manifest(Path(data))
     for one in recipe.variants().values() or [recipe]:
-        split_tracks(one, data, folds=folds)
+        split_tracks(one, data, folds=folds, has_test=has_test)
     return data
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from musicgenre._text import how_many
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.data.splits import SPLIT_BEFORE, VALIDATION_SHARE, split, with_validation
 from musicgenre.data.targets import tag_targets
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
 LEAKY = "segment-leaky"
 """Name of the protocol that deals single segments."""
 
+EVERY_PART = "Train, validation and test each hold one track at least"
+SPLIT_AGAIN = "Split again (musicgenre data split, --validation-size, --test-size), or add tracks"
 
-def split_tracks(recipe: Recipe, data: Manifest | Path, *, folds: int = 0, report: Report | None = None) -> Manifest:
+
+def split_tracks(
+    recipe: Recipe, data: Manifest | Path, *, folds: int = 0, has_test: bool = True, report: Report | None = None
+) -> Manifest:
     """Choose the tracks of a manifest and split them as the recipe says; no sound is read.
 
     Parameters
     ----------
-    recipe, data, folds
+    recipe, data, folds, has_test
         As `musicgenre.training.material.gather_material` takes them.
     report : callable, optional
         Takes a line where a validation part is taken from the training part.
@@ -37,12 +43,12 @@ def split_tracks(recipe: Recipe, data: Manifest | Path, *, folds: int = 0, repor
     Returns
     -------
     Manifest
-        With a training, a validation and, unless the manifest has none, a test part; or with folds.
+        With a training, a validation and, unless there need be none, a test part; or with folds.
 
     Raises
     ------
     DataError
-        The manifest does not fit the recipe's task, or cannot be split as asked.
+        The manifest does not fit the recipe's task, cannot be split as asked, or its split lacks a part.
     """
     manifest = data if isinstance(data, Manifest) else read_manifest(data)
     check_task(recipe, manifest)
@@ -69,6 +75,7 @@ def split_tracks(recipe: Recipe, data: Manifest | Path, *, folds: int = 0, repor
             f"train; the column {SPLIT_BEFORE} marks them"
         )
     if not folds and recipe.protocol.name != LEAKY:
+        _check_parts(manifest, has_test=has_test)
         _check_training_labels(recipe, manifest)
     return manifest
 
@@ -94,12 +101,20 @@ def check_task(recipe: Recipe, manifest: Manifest) -> None:
         )
 
 
+def _check_parts(manifest: Manifest, *, has_test: bool) -> None:
+    """Refuse a split without one of its parts; augmented tracks only train."""
+    present = {track.split for track in manifest.tracks if track.split == "train" or not track.augmented}
+    needed = ("train", "validation", "test") if has_test else ("train", "validation")
+    missing = [part for part in needed if part not in present]
+    if missing:
+        raise DataError(
+            f"the split has no {' part and no '.join(missing)} part", valid=EVERY_PART, next_step=SPLIT_AGAIN
+        )
+
+
 def _check_training_labels(recipe: Recipe, manifest: Manifest) -> None:
     """Refuse a split whose training part lacks a label or tag, before hours of preparing; parts are checked again."""
     training = {track.track_id for track in manifest.tracks if track.split == "train"}
-    if not training:  # which is told as such where the parts are made
-        return
-
     kind = "label"
     if recipe.is_tagging:
         kind = "tag"
@@ -128,7 +143,8 @@ def _with_split(recipe: Recipe, manifest: Manifest, folds: int) -> Manifest:
     if folds:
         if present and len(present) != folds:
             raise DataError(
-                f"the manifest has {len(present)} folds, not {folds}", next_step=f"Give --folds {len(present)}"
+                f"the manifest has {how_many(len(present), 'fold')}, not {folds}",
+                next_step=f"Give --folds {len(present)}",
             )
         if present:
             return manifest

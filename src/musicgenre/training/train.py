@@ -15,6 +15,7 @@ import torch
 from musicgenre._files import room_advice, writing_to
 from musicgenre._locks import folder_lock
 from musicgenre._parallel import free_cores, usable_cores
+from musicgenre._text import how_many
 from musicgenre.data.manifest import Manifest, read_manifest, write_manifest
 from musicgenre.data.shards import ShardSet, looks_like_shards
 from musicgenre.errors import MusicgenreError, RecipeError, RunError, UsageError
@@ -34,7 +35,15 @@ from musicgenre.runs.folder import (
     write_study,
 )
 from musicgenre.training.bookkeeper import Watch, words_of
-from musicgenre.training.continuing import Continuation, check_changes, continuation_of, take_place
+from musicgenre.training.continuing import (
+    Continuation,
+    check_changes,
+    check_features,
+    check_group,
+    check_tracks,
+    continuation_of,
+    take_place,
+)
 from musicgenre.training.datamodule import StoreDataModule
 from musicgenre.training.fit import Hardware, Launch, fit_classical, fit_network, probabilities, train_here
 from musicgenre.training.inputs import Normalise, SpectrogramAugment, WaveformChange
@@ -226,7 +235,7 @@ class _Session:
                 progress=self.progress,
             )
 
-        children = []
+        children: dict[str, tuple[int, int | None]] = {}  # seed and fold by the run's folder within
         folds: Sequence[int | None] = (None,)
         if self.folds:
             folds = material.folds
@@ -237,14 +246,16 @@ class _Session:
                     steps.append(f"seed-{number}")
                 if fold is not None:
                     steps.append(f"fold-{fold}")
-                child = "/".join(steps)
-                with folder_lock(folder / child, _DOING) if child else nullcontext():
-                    self.train_one(material, recipe.training.seed + number, fold, folder / child)
-                children.append(child)
+                children["/".join(steps)] = (recipe.training.seed + number, fold)
+
+        check_group(folder, children)
+        for child, (seed, fold) in children.items():
+            with folder_lock(folder / child, _DOING) if child else nullcontext():
+                self.train_one(material, seed, fold, folder / child)
 
         # a single training lies in the folder itself: that is a run, not a group
-        if children != [""]:
-            write_group(folder, children, {"recipe": recipe.name, "seeds": self.seeds, "folds": self.folds})
+        if list(children) != [""]:
+            write_group(folder, list(children), {"recipe": recipe.name, "seeds": self.seeds, "folds": self.folds})
 
     def train_one(self, material: Material, seed: int, fold: int | None, path: Path) -> None:
         """Train one seed on one fold, and leave a run folder that says how it ended."""
@@ -257,12 +268,15 @@ class _Session:
         if folder.status is not None:
             with writing_to(path):
                 take_place(folder)  # of what a kill left half done
-            _check_tracks(folder, manifest)
+            check_tracks(folder, manifest)
             if folder.status != "finished":
                 check_changes(folder, recipe)
             elif (going_on := continuation_of(folder, recipe, self.report)) is None:
                 self._end(folder, f"{path} is finished already")
                 return
+            if (going_on or folder).resume_state.is_file():
+                measured = parts.normalisation if recipe.representation.normalise == "standard" else None
+                check_features(folder, measured, self.hardware.precision)
 
         if going_on is not None:
             work = going_on.folder
@@ -321,13 +335,14 @@ class _Session:
         if recipe.is_tagging:
             for name, part in (("validation", parts.validation), ("test", parts.test)):
                 if len(part) and (missing := missing_tags(part)):
-                    self.report(f"the {name} part tells nothing about {len(missing)} tags: {', '.join(missing)}")
+                    n_missing = how_many(len(missing), "tag")
+                    self.report(f"the {name} part tells nothing about {n_missing}: {', '.join(missing)}")
 
         facts = _facts(material, recipe, parts, network, fold)
         facts |= {"hardware": asdict(self.hardware), "command": self.command}
         state = folder.resume_state if self.resume else None
         if going_on is not None:
-            facts, state = going_on.described(facts), going_on.state
+            facts, state = going_on.described(facts), going_on.resume_state
         folder.begin(facts, recipe.as_yaml(), normalise.as_dict())
         write_manifest(manifest, folder.manifest)
 
@@ -406,24 +421,12 @@ def _end_in_words(folder: RunFolder, recipe: Recipe, found: Mapping[str, Any]) -
     kept = folder.read_metrics(settings.monitor)[found["best_epoch"]]
     text = f"stopped at {epochs}, best {best}"
     if epochs >= settings.epochs:
-        text = f"all {epochs} epochs, best {best}"
+        text = f"all {how_many(epochs, 'epoch')}, best {best}"
     text += f" ({words_of(settings.monitor)} {kept:.3f})"
     if best == epochs == settings.epochs > 1:
         text += ": the last was the best, and more training.epochs may do better"
     run = folder.folder.parent if folder.folder.name == CONTINUATION else folder.folder
     return f"{run.name}: {text}"
-
-
-def _check_tracks(folder: RunFolder, manifest: Manifest) -> None:
-    """Refuse to go on with a run that was begun with other tracks."""
-    if not folder.manifest.is_file():  # stopped before it was written: nothing was trained yet
-        return
-    begun = {(track.track_id, track.split) for track in read_manifest(folder.manifest).tracks}
-    if begun != {(track.track_id, track.split) for track in manifest.tracks}:
-        raise RunError(
-            f"{folder.folder} was begun with other tracks or another split",
-            next_step="Resume it with the same manifest, or give another --output",
-        )
 
 
 def _check_model(network: Network, material: Material, recipe: Recipe) -> None:

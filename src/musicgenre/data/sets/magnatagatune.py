@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path, PurePosixPath
 
-from musicgenre._text import shortened
+from musicgenre._text import how_many, shortened
 from musicgenre.data import _csv
 from musicgenre.data._csv import CellProblem
 from musicgenre.data.index import Index, Progress, with_artists
@@ -159,7 +159,8 @@ def read_annotations(path: Path) -> Annotations:
     rows: list[Annotation] = []
     for line, cells in lines:
         if len(cells) != n:
-            problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{n} cells, like the header"))
+            like_header = f"{how_many(n, 'cell')}, like the header"
+            problems.append(CellProblem(line, "(all)", how_many(len(cells), "cell"), like_header))
             continue
         bits = cells[first:last] if stand_together else [cells[i] for i in places]
         if not _BITS.issuperset(bits):
@@ -196,7 +197,8 @@ def read_clip_info(path: Path) -> dict[str, dict[str, str]]:
     problems = []
     for line, cells in lines:
         if len(cells) != n:
-            problems.append(CellProblem(line, "(all)", f"{len(cells)} cells", f"{n} cells, like the header"))
+            like_header = f"{how_many(n, 'cell')}, like the header"
+            problems.append(CellProblem(line, "(all)", how_many(len(cells), "cell"), like_header))
         elif cells[id_at] in found or not cells[id_at]:
             problems.append(CellProblem(line, ID, cells[id_at], "an id that no other row has"))
         else:

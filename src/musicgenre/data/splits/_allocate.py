@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from musicgenre._text import how_many
 from musicgenre.data.manifest import Track
 from musicgenre.data.sets.gtzan import known_duplicate
 from musicgenre.errors import DataError, UsageError
@@ -246,7 +247,7 @@ def _shares(name: str, total: int, counts: Mapping[str, int], most: Mapping[str,
     """Share the tracks of a part among the labels, or say why it cannot have so many or so few."""
     if total < len(counts):
         raise DataError(
-            f"a {name} part of {total} tracks cannot hold all {len(counts)} labels",
+            f"a {name} part of {how_many(total, 'track')} cannot hold all {len(counts)} labels",
             valid=f"{len(counts)} tracks at least",
             next_step=f"Give a larger --{name}-size",
         )
@@ -254,7 +255,7 @@ def _shares(name: str, total: int, counts: Mapping[str, int], most: Mapping[str,
     shares = apportion(total, counts, most, seed, name)
     if sum(shares.values()) < total and all(n > 0 for n in most.values()):
         raise DataError(
-            f"a {name} part of {total} tracks leaves no track of some label for the other parts",
+            f"a {name} part of {how_many(total, 'track')} leaves no track of some label for the other parts",
             valid=f"At most {sum(most.values())} of {sum(counts.values())} tracks",
             next_step=f"Give a smaller --{name}-size",
         )
