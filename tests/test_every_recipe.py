@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,16 @@ import pytest
 from musicgenre import Classifier
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.exporting import export
 from musicgenre.exporting.export import export_run
+from musicgenre.features.published.vggish.network import network_of
 from musicgenre.runs.folder import open_run, read_description
 from musicgenre.training.recipe_names import list_recipes
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
+from tests.narrow import NARROW
 from tests.tiny_transformers import make_model
 
 SEGMENT_S = 3.0
@@ -33,7 +37,7 @@ SMALLER = {
     "waveform": [f"representation.options.segment_s={SEGMENT_S}"],
     "transformer": [f"representation.options.segment_s={SEGMENT_S}"],
 }
-# fresh weights, no download; narrow layers in place of those that make a VGG large
+# fresh weights, no download; narrow layers in place of those behind the convolutions that make a VGG large
 _FRESH = ["model.options.weights=none"]
 # three examples in place of the thirty of a bundle's row for whole tracks
 _VGGISH = ["representation.options.weights=none", "representation.options.n_examples=3"]
@@ -99,7 +103,7 @@ TWINS |= {
     "table-models-30s-both-parts", "musicnn-mlp-eight-genres-sgd", "musicnn-mlp-eight-genres-no-batch-norm",
 }  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
-# what they read is that of musicnn-tags-table-logistic-regression, whose file is held against its run at all lengths
+# what they read is that of musicnn-tags-table-logistic-regression
 AT_TWO_LENGTHS = {"musicnn-tags-table-random-forest", "musicnn-tags-table-svm"}
 FEW_STEPS = [
     "data.labels=[]",
@@ -107,6 +111,19 @@ FEW_STEPS = [
     "training.batch_size=4",
     "protocol.options={test_size: 0.34, validation_size: 0.17}",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Networks of a published size are narrow here, and files are held against their runs on shorter tracks."""
+    with pytest.MonkeyPatch.context() as patch:
+        for narrow in NARROW.values():
+            narrow(patch)
+        patch.setattr(export, "_SEGMENTS_S", (4.0, 7.0))
+        patch.setattr(export, "_WHOLE_TRACKS_S", (15.0, 35.0))
+        network_of.cache_clear()
+        yield
+    network_of.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +185,7 @@ def test_recipe_from_wav_to_answer(
 ) -> None:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(shared_cache))
     if name in AT_TWO_LENGTHS:
-        monkeypatch.setattr("musicgenre.exporting.export._WHOLE_TRACKS_S", (5.0, 20.0))
+        monkeypatch.setattr(export, "_WHOLE_TRACKS_S", ())
     data = manifest_for(name, collection)
     output = train(name, data, output=tmp_path / "run", overrides=reduced(name))
     runs = runs_in(output)
