@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import soundfile
 
 from tests.cli import classify_json, run
+from tests.fresh import run_python
 from tests.limits import GUARD_S
 from tests.sounds import FORMATS, music, write
 from tests.toy import save_toy
@@ -119,7 +119,7 @@ def test_no_permission_as_root_gives_up_its_rights(toy: Path, good: Path, tmp_pa
         "try:\n    classifier.classify(sys.argv[3])\n"
         "except AudioError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, toy, good, bad], capture_output=True, text=True, check=False)
+    done = run_python(code, toy, good, bad)
     assert done.returncode == 0 and "permission" in done.stdout.lower() and "secret.wav" in done.stdout, done.stderr
 
 

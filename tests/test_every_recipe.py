@@ -112,15 +112,15 @@ FEW_STEPS = [
     "protocol.options={test_size: 0.34, validation_size: 0.17}",
 ]
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 
 @pytest.fixture(scope="module", autouse=True)
-def small() -> Iterator[None]:
-    """Networks of a published size are narrow here, and files are held against their runs on shorter tracks."""
+def few_channels() -> Iterator[None]:
+    """Let networks of a published size have few channels."""
     with pytest.MonkeyPatch.context() as patch:
         for narrow in NARROW.values():
             narrow(patch)
-        patch.setattr(export, "_SEGMENTS_S", (4.0, 7.0))
-        patch.setattr(export, "_WHOLE_TRACKS_S", (15.0, 35.0))
         network_of.cache_clear()
         yield
     network_of.cache_clear()
