@@ -105,7 +105,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(3 * GUARD_S))
 
 
+def pytest_collection() -> None:
+    """Load packages and tests without looking for garbage among them: they stay to the end."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Spare the collector of garbage what is loaded by now, packages and tests: it stays to the end."""
+    """Spare the collector what is loaded by now, and let it work again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
