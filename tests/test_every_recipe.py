@@ -22,15 +22,16 @@ from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
 from tests.narrow import NARROW
 from tests.tiny_transformers import make_model
 
-SEGMENT_S = 3.0
-_SMALL_MEL = "{name: melspectrogram, preset: %s, segment_s: 3.0, n_mels: 32}"
+SEGMENT_S = 2.0
+"""Length of a segment, where a recipe has any, and of every track."""
+_SMALL_MEL = f"{{name: melspectrogram, preset: %s, segment_s: {SEGMENT_S}, n_mels: 32}}"
 _EMBEDDING = "{name: musicnn, weights: none, whole_track: true}"
 SMALLER = {
     "melspectrogram": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.n_mels=32"],
     "picture": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.size=64"],
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [],
-    "mfcc": [],
+    "mfcc": [f"representation.options.segment_s={SEGMENT_S}"],
     "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "discogs-effnet": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "vggish": [],
@@ -39,8 +40,8 @@ SMALLER = {
 }
 # fresh weights, no download; narrow layers in place of those behind the convolutions that make a VGG large
 _FRESH = ["model.options.weights=none"]
-# three examples in place of the thirty of a bundle's row for whole tracks
-_VGGISH = ["representation.options.weights=none", "representation.options.n_examples=3"]
+# two examples in place of the thirty of a bundle's row for whole tracks
+_VGGISH = ["representation.options.weights=none", "representation.options.n_examples=2"]
 PRETRAINED = {
     "mel-resnet34-segments-augmented": [*_FRESH, "model.options.size=32"],
     "mel-imagenet-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
@@ -72,7 +73,7 @@ _B9 = [f"representation.options.parts=[{_SMALL_MEL % 'b1'}, {_EMBEDDING}]", "mod
 JOINED = {
     "fusion-cnn-table": [
         "representation.options.parts=[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, "
-        "segment_s: 3.0}, {name: table}]"
+        f"segment_s: {SEGMENT_S}}}, {{name: table}}]"
     ],
     "fusion-cnn-table-msd": [
         f"representation.options.parts=[{_SMALL_MEL % 'a5'}, {{name: table}}, {_EMBEDDING}]",
@@ -128,8 +129,8 @@ def few_channels() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Manifest of eighteen tracks of three seconds."""
-    return make_collection(tmp_path_factory.mktemp("music"))
+    """Manifest of eighteen tracks."""
+    return make_collection(tmp_path_factory.mktemp("music"), duration_s=SEGMENT_S)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def manifest_for(name: str, collection: Path) -> Path:
         return collection
     path = collection.parent / f"{recipe.data.targets}.csv"
     if not path.is_file():
-        tagged = read_manifest(make_tagged(collection.parent))
+        tagged = read_manifest(make_tagged(collection.parent, duration_s=SEGMENT_S))
         if recipe.data.targets == "columns":
             soft = [
                 {f"target:{tag}": "0.8" if tag in track.labels else "0.1" for tag in TAGS} for track in tagged.tracks
