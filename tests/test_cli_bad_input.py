@@ -132,12 +132,12 @@ def test_a_pipe_on_disk_does_not_block(toy: Path, good: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg", ".m4a"])
 def test_truncated_files_use_what_decodes_and_say_so(toy: Path, good: Path, tmp_path: Path, suffix: str) -> None:
-    whole = write(tmp_path / f"whole{suffix}", music(20.0))
+    whole = write(tmp_path / f"whole{suffix}", music(10.0))
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     code, record, _ = check_one(toy, good, cut)
     if record["error"] is None:
-        assert code == 0 and record["genre"] in ("loud", "quiet") and record["duration_s"] < 20
+        assert code == 0 and record["genre"] in ("loud", "quiet") and record["duration_s"] < 10
     else:  # an M4A keeps its index at its end: nothing decodes without it
         assert suffix == ".m4a" and code == 1 and "cut.m4a" in record["error"]
 
