@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 FILES ?= examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
+# Some machines are told to keep no bytecode: each process that the tests start would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-slow pipeline lint types docs-check wheel-check setup-run setup-test setup-pipeline bench clean
 
 run: setup-run

@@ -81,6 +81,17 @@ def default_bundle_cache() -> Path:
     return cache_folder()
 
 
+@pytest.fixture(scope="module")
+def checked_on_short_tracks() -> Iterator[None]:
+    """Hold what is exported against its run on tracks that are shorter than usual, yet longer than a segment."""
+    from musicgenre.exporting import export
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_SEGMENTS_S", (4.0, 7.0))
+        patch.setattr(export, "_WHOLE_TRACKS_S", (15.0, 35.0))
+        yield
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the features of a test to itself."""

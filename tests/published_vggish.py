@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,11 @@ SHAPES: dict[str, tuple[int, ...]] = {
 """Layers and the shapes of their weights; each has a bias too."""
 
 
-def write_network(path: Path) -> dict[str, torch.Tensor]:
-    """Write a small file with the published names and shapes: one number a tensor, stretched to its shape."""
+def write_network(path: Path, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> dict[str, torch.Tensor]:
+    """Write a small file with the published names and these shapes: one number a tensor, stretched to its shape."""
     generator = torch.Generator().manual_seed(9)
     values: dict[str, torch.Tensor] = {}
-    for layer, shape in SHAPES.items():
+    for layer, shape in shapes.items():
         size = float(np.prod(shape[1:])) ** -0.5
         values[f"{layer}.weight"] = (torch.rand(1, generator=generator) * size).expand(shape)
         values[f"{layer}.bias"] = torch.rand(1, generator=generator).expand(shape[0])

@@ -17,8 +17,8 @@ from unittest.mock import patch
 START_ANEW = multiprocessing.get_context
 """`multiprocessing.get_context` as it is, for tests of the start itself."""
 
-# What decoding workers import; loading it starts no threads.
-_LOADED = ["pytest", "numpy", "av", "soundfile", "soxr", "musicgenre.audio.workers"]
+# What decoding workers import, and what every command does; loading it starts no threads.
+_LOADED = ["pytest", "numpy", "av", "soundfile", "soxr", "typer", "rich.console", "musicgenre.audio.workers"]
 
 
 @contextmanager

@@ -31,6 +31,13 @@ _PYAV_FORMATS = {
     ".webm": ("webm", "libopus", "s16"),
     ".vorbis.webm": ("webm", "vorbis", "fltp"),
 }
+# What makes encoders quick (Vorbis: what lets it work at all); how well it sounds is no matter here.
+_QUICK = {
+    "libmp3lame": {"compression_level": "9"},
+    "libopus": {"compression_level": "0"},
+    "aac": {"aac_coder": "fast"},
+    "vorbis": {"strict": "experimental"},
+}
 _BLOCK = 1 << 16
 _KEPT_S = 10.0  # sounds up to this length are made once
 FORMATS = (*_SOUNDFILE_FORMATS, *_PYAV_FORMATS)
@@ -85,7 +92,7 @@ def write_as(
     channels = {1: "mono", 2: "stereo"}[samples.shape[1]]
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=channels, format=layout)
-        stream.codec_context.options = (options or {}) | ({"strict": "experimental"} if codec == "vorbis" else {})
+        stream.codec_context.options = _QUICK.get(codec, {}) | (options or {})
         stream.bit_rate = 128_000
         stream.open()
         step = stream.frame_size or 4096

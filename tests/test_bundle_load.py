@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +20,7 @@ from musicgenre.bundle import BundleCard, load_bundle, load_ensemble, open_bundl
 from musicgenre.bundle.container import CARD_KEY, seal
 from musicgenre.errors import BundleError, MissingExtraError, UsageError
 from musicgenre.features.registry import create_representation
+from tests.fresh import run_python
 from tests.toy import save_toy, save_toy_ears
 
 N_SAMPLES = 80
@@ -220,5 +219,5 @@ def test_an_open_bundle_is_not_read_again(path: Path, rng: np.random.Generator) 
 
 def test_opening_a_bundle_needs_no_onnx() -> None:
     code = "import sys; sys.modules['onnx'] = None; import musicgenre.embedding.similar, musicgenre.teaching.teach"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr

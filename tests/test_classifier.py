@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from musicgenre.bundle import load_bundle
 from musicgenre.errors import UsageError
 from musicgenre.listening.listeners import HeadListener
 from musicgenre.models.head import GenreHead
-from tests.limits import GUARD_S
+from tests.fresh import run_python
 from tests.toy import RATE_HZ, save_toy
 
 
@@ -187,8 +185,7 @@ def test_a_classifier_that_was_used_works_in_a_forked_process(toy: Path, track: 
         "    os._exit(0 if classifier.classify(sys.argv[2]).scores == expected else 3)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(toy), str(track)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False)
+    done = run_python(code, toy, track)
     assert done.returncode == 0, done.stderr
 
 

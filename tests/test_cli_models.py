@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from musicgenre.models.registry import list_models, names_in_files
 from tests.cli import run
+from tests.fresh import run_python
 
 
 def test_lists_models_and_cards() -> None:
@@ -60,7 +59,7 @@ def test_the_cards_need_neither_torch_nor_scikit_learn() -> None:
         "from musicgenre.cli import main\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert "msd-musicnn" in done.stdout and "vgg19/imagenet" in done.stdout
     assert "no models here" in done.stderr and "musicgenre[train]" in done.stderr

@@ -13,6 +13,7 @@ import soundfile
 
 from musicgenre.training.recipe_names import list_recipes
 from tests.cli import run
+from tests.fresh import run_python
 from tests.labelled_music import make_collection, make_table
 from tests.limits import GUARD_S
 
@@ -51,8 +52,7 @@ def test_the_light_install_lists_recipes_and_knows_wrong_names() -> None:
             f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); sys.argv = {['musicgenre', *words]!r};"
             "from musicgenre.cli import main; main()"
         )
-        command = [sys.executable, "-c", program]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S)
+        return run_python(program)
 
     assert run_light("recipes").stdout == text(run("recipes").stdout)
     assert run_light("recipes", "E4").stdout == text(run("recipes", "E4").stdout)
@@ -300,7 +300,7 @@ def test_train_in_the_light_install_names_what_to_install() -> None:
         "sys.argv = ['musicgenre', 'train', 'mfcc-cnn', '--data', 'm.csv'];"
         "from musicgenre.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=GUARD_S)
+    done = run_python(program)
     assert done.returncode == 2
-    assert text(done.stderr).startswith("error: training needs packages that are not installed")
-    assert "musicgenre[train]" in text(done.stderr)
+    assert done.stderr.startswith("error: training needs packages that are not installed")
+    assert "musicgenre[train]" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def real(shared_data: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
     for name in ("val_gt_mtt.tsv", "test_gt_mtt.tsv"):
         for line in (lists / name).read_text("utf-8").splitlines():
             clip_id, vector = line.split("\t")
-            tags[clip_id] = {tag for tag, bit in zip(TOP_50, ast.literal_eval(vector), strict=True) if bit}
+            tags[clip_id] = {tag for tag, bit in zip(TOP_50, json.loads(vector), strict=True) if bit}
     return paths, tags
 
 

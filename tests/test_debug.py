@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from musicgenre.augment import show
 from tests.cli import run
-from tests.limits import GUARD_S
+from tests.fresh import run_python
 
 FROM_C = b"[mp3 @ 0x5581] Header missing\n"
 
@@ -71,8 +69,6 @@ def test_a_crash_at_a_single_track_names_it_where_native_libraries_are_silent(tm
         "show._beginning = lambda path, duration_s: os.kill(os.getpid(), signal.SIGSEGV)\n"
         "sys.argv = ['musicgenre', 'show', 'a song.m4a', '--output', 'a.png']; main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=GUARD_S, check=False
-    )
+    done = run_python(code, cwd=tmp_path)
     assert done.returncode == -signal.SIGSEGV
     assert 'File "while hearing a song.m4a"' in done.stderr

@@ -61,6 +61,8 @@ from tests.published_effnet import (
 from tests.small_shards import served
 from tests.toy import save_toy
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 RATE_HZ = 16_000
 ESSENTIA = Path(__file__).parent / "data" / "essentia.npz"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,14 @@ from musicgenre.embedding.file import read_embeddings
 from musicgenre.embedding.similar import SimilarityIndex, similar
 from musicgenre.errors import BundleError, MusicgenreError, UsageError
 from musicgenre.features.base import TrackSound
+from musicgenre.features.published.vggish.network import VGGish, network_of
 from musicgenre.features.registry import create_representation
 from musicgenre.listening import hearing
 from musicgenre.models.cards import list_cards
 from musicgenre.models.registry import list_models
 from tests.cli import run
+from tests.fresh import run_python
+from tests.narrow import narrow_vggish
 from tests.published_vggish import write_network, write_pca
 from tests.tiny_transformers import FAMILIES, make_model
 from tests.toy import save_toy_ears
@@ -35,13 +37,26 @@ FLOAT16 = {"rtol": 1e-3, "atol": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One tiny transformer of every family, and files like the published ones of VGGish."""
+def narrow() -> Iterator[None]:
+    """Let VGGish have few channels."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_vggish(patch)
+        network_of.cache_clear()
+        yield
+    network_of.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def models(narrow: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One tiny transformer of every family, and files like the published ones of VGGish, of few channels."""
     folder = tmp_path_factory.mktemp("models")
     made = {family: make_model(folder, family) for family in FAMILIES}
-    values = write_network(folder / "network.pth")
+    with torch.device("meta"):
+        layers = {name: tuple(value.shape) for name, value in VGGish().state_dict().items()}
+    shapes = {name.removesuffix(".weight"): shape for name, shape in layers.items() if name.endswith(".weight")}
+    values = write_network(folder / "network.pth", shapes)
     last = torch.randn(128, 4096, generator=torch.Generator().manual_seed(1))
-    values["embeddings.4.weight"] = 1e-12 * last  # what comes out fits float16
+    values["embeddings.4.weight"] = 1e-9 * last  # what comes out fits float16
     torch.save(values, folder / "network.pth")
     write_pca(folder / "pca.npz")
     return made | {"vggish": folder / "network.pth", "pca": folder / "pca.npz"}
@@ -294,7 +309,7 @@ def test_the_light_install_names_the_extra(
         "from musicgenre.cli import main\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     if extra:
         assert done.returncode == 2 and f"pip install -c constraints.txt 'musicgenre[{extra}]'" in done.stderr
     else:

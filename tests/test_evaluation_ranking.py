@@ -184,7 +184,8 @@ def test_command_writes_tables_and_figures(three: list[Path], tmp_path: Path) ->
     told = run("compare", *folders)
     assert told.returncode == 0 and "p corrected for 2 tests" in told.stdout.decode()
     table = tmp_path / "table.tex"
-    assert run("compare", *folders, "-o", str(table), "--figures", str(tmp_path / "figures")).returncode == 0
+    figures = ("--figures", str(tmp_path / "figures"))
+    assert run("compare", *folders[:2], "-o", str(table), *figures).returncode == 0
     assert r"\toprule" in table.read_text()
 
     drawn = sorted(path.name for path in (tmp_path / "figures").iterdir())
@@ -193,7 +194,7 @@ def test_command_writes_tables_and_figures(three: list[Path], tmp_path: Path) ->
         assert f"{name}.svg" in drawn and f"{name}.pdf" in drawn
         ElementTree.parse(tmp_path / "figures" / f"{name}.svg")
         assert (tmp_path / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    again = run("compare", *folders, "--figures", str(tmp_path / "figures"))
+    again = run("compare", *folders[:2], *figures)
     assert again.returncode != 0 and "exists already" in again.stderr.decode()
     wrong = run("compare", *folders, "-o", str(tmp_path / "table.docx"))
     assert wrong.returncode != 0 and ".tex" in wrong.stderr.decode()
@@ -205,7 +206,7 @@ def test_taggers_are_ranked_by_their_areas(tmp_path: Path) -> None:
     assert found.measure == "mean PR-AUC"
     values = [row.score("mean PR-AUC").value for row in found.rows]
     assert values == sorted(values, reverse=True)
-    done = run("compare", *map(str, runs), "--figures", str(tmp_path / "drawn"))
+    done = run("compare", *map(str, runs[:2]), "--figures", str(tmp_path / "drawn"))
     assert done.returncode == 0, done.stderr
     for name in ("one-roc.svg", "two-precision-recall.pdf"):
         assert (tmp_path / "drawn" / name).is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,34 +10,38 @@ import pytest
 from musicgenre import Classifier
 from musicgenre.data.manifest import read_manifest, write_manifest
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.exporting import export
 from musicgenre.exporting.export import export_run
+from musicgenre.features.published.vggish.network import network_of
 from musicgenre.runs.folder import open_run, read_description
 from musicgenre.training.recipe_names import list_recipes
 from musicgenre.training.recipes import load_recipe
 from musicgenre.training.train import train
 from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
+from tests.narrow import NARROW
 from tests.tiny_transformers import make_model
 
-SEGMENT_S = 3.0
-_SMALL_MEL = "{name: melspectrogram, preset: %s, segment_s: 3.0, n_mels: 32}"
+SEGMENT_S = 2.0
+"""Length of a segment, where a recipe has any, and of every track."""
+_SMALL_MEL = f"{{name: melspectrogram, preset: %s, segment_s: {SEGMENT_S}, n_mels: 32}}"
 _EMBEDDING = "{name: musicnn, weights: none, whole_track: true}"
 SMALLER = {
     "melspectrogram": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.n_mels=32"],
     "picture": [f"representation.options.segment_s={SEGMENT_S}", "representation.options.size=64"],
     "table": [f"representation.options.segment_s={SEGMENT_S}"],
     "joined": [],
-    "mfcc": [],
+    "mfcc": [f"representation.options.segment_s={SEGMENT_S}"],
     "musicnn": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "discogs-effnet": ["representation.options.weights=none", f"representation.options.segment_s={SEGMENT_S}"],
     "vggish": [],
     "waveform": [f"representation.options.segment_s={SEGMENT_S}"],
     "transformer": [f"representation.options.segment_s={SEGMENT_S}"],
 }
-# fresh weights, no download; narrow layers in place of those that make a VGG large
+# fresh weights, no download; narrow layers in place of those behind the convolutions that make a VGG large
 _FRESH = ["model.options.weights=none"]
-# three examples in place of the thirty of a bundle's row for whole tracks
-_VGGISH = ["representation.options.weights=none", "representation.options.n_examples=3"]
+# two examples in place of the thirty of a bundle's row for whole tracks
+_VGGISH = ["representation.options.weights=none", "representation.options.n_examples=2"]
 PRETRAINED = {
     "mel-resnet34-segments-augmented": [*_FRESH, "model.options.size=32"],
     "mel-imagenet-depth-study": [*_FRESH, "model.options.size=32", "model.options.hidden=[16]"],
@@ -68,7 +73,7 @@ _B9 = [f"representation.options.parts=[{_SMALL_MEL % 'b1'}, {_EMBEDDING}]", "mod
 JOINED = {
     "fusion-cnn-table": [
         "representation.options.parts=[{name: melspectrogram, preset: a5, sample_rate_hz: 22050, hop_length: 2205, "
-        "segment_s: 3.0}, {name: table}]"
+        f"segment_s: {SEGMENT_S}}}, {{name: table}}]"
     ],
     "fusion-cnn-table-msd": [
         f"representation.options.parts=[{_SMALL_MEL % 'a5'}, {{name: table}}, {_EMBEDDING}]",
@@ -99,7 +104,7 @@ TWINS |= {
     "table-models-30s-both-parts", "musicnn-mlp-eight-genres-sgd", "musicnn-mlp-eight-genres-no-batch-norm",
 }  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE | TWINS else name for name in list_recipes()]
-# what they read is that of musicnn-tags-table-logistic-regression, whose file is held against its run at all lengths
+# what they read is that of musicnn-tags-table-logistic-regression
 AT_TWO_LENGTHS = {"musicnn-tags-table-random-forest", "musicnn-tags-table-svm"}
 FEW_STEPS = [
     "data.labels=[]",
@@ -108,11 +113,24 @@ FEW_STEPS = [
     "protocol.options={test_size: 0.34, validation_size: 0.17}",
 ]
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_channels() -> Iterator[None]:
+    """Let networks of a published size have few channels."""
+    with pytest.MonkeyPatch.context() as patch:
+        for narrow in NARROW.values():
+            narrow(patch)
+        network_of.cache_clear()
+        yield
+    network_of.cache_clear()
+
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Manifest of eighteen tracks of three seconds."""
-    return make_collection(tmp_path_factory.mktemp("music"))
+    """Manifest of eighteen tracks."""
+    return make_collection(tmp_path_factory.mktemp("music"), duration_s=SEGMENT_S)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +163,7 @@ def manifest_for(name: str, collection: Path) -> Path:
         return collection
     path = collection.parent / f"{recipe.data.targets}.csv"
     if not path.is_file():
-        tagged = read_manifest(make_tagged(collection.parent))
+        tagged = read_manifest(make_tagged(collection.parent, duration_s=SEGMENT_S))
         if recipe.data.targets == "columns":
             soft = [
                 {f"target:{tag}": "0.8" if tag in track.labels else "0.1" for tag in TAGS} for track in tagged.tracks
@@ -168,7 +186,7 @@ def test_recipe_from_wav_to_answer(
 ) -> None:
     monkeypatch.setenv("MUSICGENRE_CACHE", str(shared_cache))
     if name in AT_TWO_LENGTHS:
-        monkeypatch.setattr("musicgenre.exporting.export._WHOLE_TRACKS_S", (5.0, 20.0))
+        monkeypatch.setattr(export, "_WHOLE_TRACKS_S", ())
     data = manifest_for(name, collection)
     output = train(name, data, output=tmp_path / "run", overrides=reduced(name))
     runs = runs_in(output)

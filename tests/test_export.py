@@ -34,6 +34,8 @@ from tests.labelled_music import LABELS, make_collection
 from tests.make_run import make_run, random_answers
 from tests.published_weights import publish, random_variables
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 FRONT_ENDS = {
     "melspectrogram-a5": ("melspectrogram", {"preset": "a5", "segment_s": 2.0}),
     "melspectrogram-b1": ("melspectrogram", {"preset": "b1", "segment_s": 1.0}),

@@ -25,6 +25,8 @@ from musicgenre.training.train import train
 from tests.labelled_music import LABELS, make_collection
 from tests.test_bundle_load import CARD, N_SAMPLES, tiny_model
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 SPLIT = ["protocol.options={test_size: 0.34, validation_size: 0.17}", "data.labels=[]"]
 RECIPES = {
     "short": ("mfcc-cnn", "training.epochs=2", "representation.options.segment_s=0.5", "representation.hop_s=0.25"),

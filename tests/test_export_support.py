@@ -27,6 +27,8 @@ from tests.cli import run
 from tests.labelled_music import make_collection
 from tests.toy import RATE_HZ, save_toy
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 SPLIT = ["protocol.options={test_size: 0.17, validation_size: 0.4}", "data.labels=[]", "training.epochs=3"]
 SHORT_SEGMENTS = ("representation.options.segment_s=0.5", "representation.hop_s=0.5")
 

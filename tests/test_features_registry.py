@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from musicgenre.features import registry
 from musicgenre.features.base import Float32, Representation, TrackSound
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, list_representations, representation_from_settings
+from tests.fresh import run_python
 from tests.sounds import music, write
 from tests.tiny_transformers import make_model
 
@@ -201,7 +200,8 @@ def test_a_representation_is_what_registers_itself(tmp_path: Path) -> None:
         "except UsageError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
     listed, problem = done.stdout.splitlines()
     assert listed == " ".join(sorted([*NAMES, "plain", "seven_bands"])) + " (7, 301)"
     assert problem.startswith("there is no representation named 'shared_tables'")
@@ -220,8 +220,8 @@ def test_without_numba_the_extra_is_named() -> None:
         "    except MissingExtraError as error:\n"
         "        print(error.extra)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["features"] * 4
+    done = run_python(code)
+    assert (done.returncode, done.stdout.split()) == (0, ["features"] * 4), done.stderr
 
 
 @pytest.mark.parametrize("cell", ["1_0", "1e39", "-1e39", "nan", "0,5", "", "9" * 5000])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from musicgenre.data.manifest import read_manifest
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.prepare import prepare
 from musicgenre.features.registry import create_representation, representation_from_settings
+from tests.fresh import run_python
 from tests.labelled_music import make_collection
 from tests.tiny_transformers import LAYERS, WIDTH, make_model
 
@@ -101,5 +100,5 @@ def test_without_the_packages_the_extra_is_named(hidden: str, model: Path) -> No
         f"try: create_representation('transformer', model={str(model)!r})\n"
         "except MissingExtraError as error: print(error.extra)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["pretrained"]
+    done = run_python(code)
+    assert (done.returncode, done.stdout.split()) == (0, ["pretrained"]), done.stderr

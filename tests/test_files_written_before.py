@@ -23,6 +23,8 @@ from musicgenre.bundle import read_card
 from musicgenre.data.store import open_store
 from tests.cli import run
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 BEFORE = Path(__file__).parent / "data" / "before"
 ANSWERS: dict[str, Any] = json.loads((BEFORE / "answers.json").read_text(encoding="utf-8"))
 

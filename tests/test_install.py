@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from musicgenre import _install
 from musicgenre._install import install_advice
 from musicgenre.errors import MissingExtraError, require
+from tests.fresh import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "musicgenre"
@@ -127,5 +126,5 @@ def test_commands_tell_a_missing_extra_before_they_look_for_tracks(
         f"import sys; sys.modules[{hidden!r}] = None; sys.argv = {['musicgenre', *words]!r};"
         "from musicgenre.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = run_python(program, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and "musicgenre[" in done.stderr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,11 +10,11 @@ import pytest
 import torch
 
 from musicgenre.errors import UsageError
-from musicgenre.features.published.vggish import network as published_vggish
-from musicgenre.models import registry, resnet, squeezenet, vgg
+from musicgenre.models import registry
 from musicgenre.models.classical import ClassicalModel
 from musicgenre.models.network import Network, count_parameters
 from musicgenre.models.registry import create_model, list_models, model_entry, register
+from tests.narrow import NARROW
 
 MODELS = list_models()
 NETWORKS = [name for name in MODELS if model_entry(name).family != "classical"]
@@ -45,45 +43,6 @@ MOST_PARAMETERS = 1_000_000
 """Of a network that the ordinary run trains; a larger one needs an entry in `NARROW` or smaller tiny options."""
 
 
-def narrow_vgg(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(vgg, "_CHANNELS", (32,) * len(vgg._CHANNELS))
-
-
-def narrow_resnet(patch: pytest.MonkeyPatch) -> None:
-    full = resnet.ResNet.__init__
-
-    def init(self: resnet.ResNet, variant: resnet.Variant) -> None:
-        if variant.groups == 1:
-            full(self, replace(variant, group_width=variant.group_width // 8))
-        else:
-            full(self, replace(variant, groups=variant.groups // 16, group_width=variant.group_width // 2))
-
-    patch.setattr(resnet, "_STEM_CHANNELS", resnet._STEM_CHANNELS // 8)
-    patch.setattr(resnet.ResNet, "__init__", init)
-
-
-def narrow_squeezenet(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(squeezenet, "_WIDTH", squeezenet._WIDTH // 2)
-    for name, ((channels, kernel), plan) in squeezenet.VARIANTS.items():
-        patch.setitem(squeezenet.VARIANTS, name, ((channels // 2, kernel), divided(plan, 2)))
-
-
-def narrow_vggish(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(published_vggish, "_PLAN", divided(published_vggish._PLAN, 8))
-    patch.setattr(published_vggish, "_MAP_CHANNELS", published_vggish._MAP_CHANNELS // 8)
-
-
-def divided(plan: tuple[int | str, ...], by: int) -> tuple[int | str, ...]:
-    return tuple(step // by if isinstance(step, int) else step for step in plan)
-
-
-# Families without an option for their width: every layer and block stays, with fewer channels.
-NARROW: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "vgg": narrow_vgg,
-    "resnet": narrow_resnet,
-    "squeezenet": narrow_squeezenet,
-    "vggish": narrow_vggish,
-}
 # Deep batch-norms and a ReLU behind the last layer need a map of more than one cell.
 OVER_FIT_SHAPES = {"resnet": (3, 64, 64), "squeezenet": (3, 64, 64)}
 # Without batch-norm, units die at the usual rate.
@@ -95,13 +54,26 @@ def examples(shape: tuple[int, ...], count: int = 8, classes: int = 4) -> tuple[
     return torch.randn(count, *shape, generator=generator), torch.arange(count) % classes
 
 
-def made(name: str, classes: int = 4) -> Network:
+def narrow_network(name: str, patch: pytest.MonkeyPatch, shape: tuple[int, ...] | None = None) -> Network:
+    """The registered network as it is tried here: all of its layers, few channels, no dropout where it is deep."""
+    entry = model_entry(name)
+    options: dict[str, Any] = dict(entry.tiny_options)
+    if entry.family in NARROW:
+        NARROW[entry.family](patch)
+        if "dropout" in entry.options:
+            options["dropout"] = 0.0
+
+    return create_model(name, shape or OVER_FIT_SHAPES.get(entry.family, entry.tiny_shape), 4, **options)
+
+
+def made(name: str, patch: pytest.MonkeyPatch) -> Network:
     shape = model_entry(name).tiny_shape
-    options = {**model_entry(name).tiny_options, **({"n_neighbours": 1} if name == "knn" else {})}
-    model = create_model(name, shape, classes, **options)
-    if isinstance(model, ClassicalModel):
-        x, y = examples(shape, 40, classes)
-        model.fit(x.numpy(), y.numpy())
+    if name in NETWORKS:
+        return narrow_network(name, patch, shape).eval()
+    model = create_model(name, shape, 4, **({"n_neighbours": 1} if name == "knn" else {}))
+    assert isinstance(model, ClassicalModel)
+    x, y = examples(shape, 40)
+    model.fit(x.numpy(), y.numpy())
     return model.eval()
 
 
@@ -113,8 +85,8 @@ def test_every_model_of_the_reports_is_listed() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_contract(name: str) -> None:
-    model = made(name)
+def test_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(name, monkeypatch)
     x, _ = examples(model.input_shape, 3)
     with torch.no_grad():
         logits = model(x)
@@ -131,25 +103,13 @@ def test_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_reset_head_keeps_the_body(name: str) -> None:
-    model = made(name)
+def test_reset_head_keeps_the_body(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(name, monkeypatch)
     x, _ = examples(model.input_shape, 2)
     before = model.forward_features(x)
     model.reset_head(7)
     assert model(x).shape == (2, 7)
     torch.testing.assert_close(model.forward_features(x), before)
-
-
-def narrow_network(name: str, patch: pytest.MonkeyPatch) -> Network:
-    """The registered network as it is trained here: all of its layers, few channels, no dropout where it is deep."""
-    entry = model_entry(name)
-    options: dict[str, Any] = dict(entry.tiny_options)
-    if entry.family in NARROW:
-        NARROW[entry.family](patch)
-        if "dropout" in entry.options:
-            options["dropout"] = 0.0
-
-    return create_model(name, OVER_FIT_SHAPES.get(entry.family, entry.tiny_shape), 4, **options)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -27,6 +27,8 @@ from musicgenre.training.trained import load_trained
 from tests.labelled_music import LABELS, make_collection
 from tests.tiny_transformers import FAMILIES, LAYERS, RATES_HZ, make_model
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 SEGMENT_S = 1.0
 
 

@@ -20,6 +20,7 @@ from musicgenre.models.registry import create_model, create_to_restore
 from musicgenre.models.tagger import POOLINGS, MomentNorm, TaggingNetwork, limit_for
 from musicgenre.training.module import MultiLabelModule
 from musicgenre.training.recipes import load_recipe
+from tests.narrow import narrow_vggish
 from tests.published_vggish import SHAPES, write_network
 
 AUTO = [pooling for pooling in POOLINGS if pooling != "average"]
@@ -219,7 +220,8 @@ def test_examples_that_are_too_small_are_refused() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["average", pytest.param("auto-plain", marks=pytest.mark.slow)])
-def test_over_fits_a_few_examples(pooling: str) -> None:
+def test_over_fits_a_few_examples(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_vggish(monkeypatch)
     torch.manual_seed(0)
     made = tagger((1, 32, 16), dropout=0.0, pooling=pooling).train()
     x, y = torch.randn(8, 1, 32, 16), torch.arange(8) % 4
@@ -236,7 +238,8 @@ def test_over_fits_a_few_examples(pooling: str) -> None:
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_the_graph_hears_sound_as_the_network_does(pooling: str) -> None:
+def test_the_graph_hears_sound_as_the_network_does(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_vggish(monkeypatch)
     torch.manual_seed(0)
     representation = Vggish(output="examples", n_examples=2)
     made = tagger(representation.shape(), tags=6, pooling=pooling)

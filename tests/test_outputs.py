@@ -25,6 +25,8 @@ from tests.small_store import make_store
 from tests.sounds import music, write
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 # What every parameter that takes a path is: an input, a file or a folder that is written, a file that grows by whole
 # lines, or a folder of ours, where what is added has names of its own.
 PATHS = {

@@ -31,6 +31,8 @@ from tests.labelled_music import make_collection
 from tests.make_run import make_run
 from tests.toy import save_toy
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 STEPS = ["index", "split", "overfit", "train", "evaluate", "gate", "export", "install", "smoke"]
 FILE = """
 recipe: mfcc-mlp

@@ -27,29 +27,35 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def recipes() -> dict[str, Recipe]:
+    """All of the package, by name."""
+    return {name: load_recipe(name) for name in list_recipes()}
+
+
 @pytest.mark.parametrize("name", list_recipes())
-def test_every_recipe_is_whole(name: str) -> None:
-    recipe = load_recipe(name)
+def test_every_recipe_is_whole(name: str, recipes: dict[str, Recipe]) -> None:
+    recipe = recipes[name]
     assert recipe.systems
     assert recipe.summary[0].isupper() or recipe.summary.startswith("E")
     check_options(recipe.model.name, recipe.model.options)
 
 
-def test_every_system_has_a_recipe() -> None:
-    covered = {system for name in list_recipes() for system in load_recipe(name).systems}
+def test_every_system_has_a_recipe(recipes: dict[str, Recipe]) -> None:
+    covered = {system for recipe in recipes.values() for system in recipe.systems}
     assert covered >= ISSUE_ROWS
 
 
-def test_softmax_in_loss_is_never_the_default() -> None:
-    assert {name for name in list_recipes() if load_recipe(name).training.softmax_in_loss} == {
+def test_softmax_in_loss_is_never_the_default(recipes: dict[str, Recipe]) -> None:
+    assert {name for name, recipe in recipes.items() if recipe.training.softmax_in_loss} == {
         "table-mlp-softmax-in-loss", "picture-cnn-softmax-in-loss", "wav2vec2-finetune-softmax-in-loss",
         "mfcc-mlp-leaky", "mfcc-cnn-softmax-in-loss", "mfcc-gru-leaky", "mfcc-lstm-leaky",
     }  # fmt: skip
 
 
-def test_only_leaky_recipes_leak() -> None:
-    leaky = {name for name in list_recipes() if load_recipe(name).protocol.name == "segment-leaky"}
-    assert leaky == {name for name in list_recipes() if name.endswith("-leaky")}
+def test_only_leaky_recipes_leak(recipes: dict[str, Recipe]) -> None:
+    leaky = {name for name, recipe in recipes.items() if recipe.protocol.name == "segment-leaky"}
+    assert leaky == {name for name in recipes if name.endswith("-leaky")}
     assert len(leaky) == 4
 
 

@@ -21,6 +21,7 @@ import pytest
 from musicgenre.server.run import _listener
 from musicgenre.server.settings import Settings
 from tests.cli import run
+from tests.fresh import run_python
 from tests.limits import GUARD_S, wait_until
 from tests.serving import running_server
 from tests.sounds import music, write
@@ -251,5 +252,5 @@ def test_nothing_of_the_server_is_loaded_unless_it_serves() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
     hidden = "import sys; sys.modules['fastapi'] = None\nfrom musicgenre.__main__ import main\n"
     hidden += "sys.argv = ['musicgenre', 'serve', '--check']\nmain()"
-    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, check=False)
-    assert done.returncode == 2 and b"'musicgenre[serve]'" in done.stderr
+    done = run_python(hidden)
+    assert done.returncode == 2 and "'musicgenre[serve]'" in done.stderr

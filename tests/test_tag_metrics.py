@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from musicgenre.evaluation.metrics import areas, best_threshold, correlation, decide
+from musicgenre.evaluation.metrics import areas, best_threshold, centred_estimate, correlation, decide
 
 _ROWS = st.lists(
     st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.integers(0, 8), st.integers(0, 3)), min_size=1, max_size=40
@@ -33,6 +33,13 @@ def test_areas_are_those_of_scikit_learn(rows: list[tuple[float, int, int]]) -> 
         assert found_roc == pytest.approx(roc_auc_score(*drawn, sample_weight=weight[known]))
         assert found_average == pytest.approx(average_precision_score(*drawn, sample_weight=weight[known]))
     assert (areas(truth, scores)[0][0] == roc[0]) or np.isnan(roc[0])
+
+
+def test_the_interval_of_an_area_ends_at_0_and_that_of_a_difference_at_minus_1() -> None:
+    value_and_draws = np.array([0.1, 0.0, 0.0, 0.0, 0.6])  # centred on 0.1 they reach below 0
+    area = centred_estimate(value_and_draws, 6)
+    assert (area.value, area.low) == (0.1, 0.0) and area.high == pytest.approx(0.5, abs=0.1)
+    assert centred_estimate(value_and_draws, 6, least=-1.0).low == pytest.approx(-0.05)
 
 
 @given(rows=_ROWS)

@@ -28,6 +28,8 @@ from tests.labelled_music import TAGS, make_tagged
 from tests.tag_run import make_tag_predictions, make_tag_run
 from tests.toy import RATE_HZ, save_toy, save_toy_ears
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 RUNNER = CliRunner()
 
 

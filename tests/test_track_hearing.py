@@ -27,6 +27,8 @@ from musicgenre.training.train import train
 from tests.labelled_music import LABELS, TAGS, make_collection, make_tagged
 from tests.sounds import music, write
 
+pytestmark = pytest.mark.usefixtures("checked_on_short_tracks")
+
 RATE_HZ = 16_000
 SETTINGS = [
     "data.labels=[]",

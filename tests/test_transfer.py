@@ -246,8 +246,9 @@ def test_a_pca_of_no_numbers_is_refused(tmp_path: Path, value: float) -> None:
         torch.zeros(2, 2, dtype=torch.complex64),
         torch.zeros(2, 2, device="meta"),
         torch.full((2, 2), torch.nan),
+        torch.tensor([[torch.inf, 0.0], [0.0, -torch.inf]]),
     ],
-    ids=["sparse", "complex", "without values", "no numbers"],
+    ids=["sparse", "complex", "without values", "no numbers", "not finite"],
 )
 def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
     path = tmp_path / "weights.pth"
@@ -257,3 +258,9 @@ def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, odd: torch.Tens
     torch.save({"weight": torch.zeros(2, 2, dtype=torch.int64), "bias": torch.zeros(2)}, path)
     with pytest.raises(BundleError, match=r"other numbers: weight torch.int64"):
         load_strictly(torch.nn.Linear(2, 2), path, valid="a layer")
+
+
+def test_finite_numbers_whose_sum_runs_over_are_weights(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": torch.full((2, 2), 3e38), "bias": torch.zeros(2)}, path)
+    assert float(read_weights(path)["weight"].sum()) == np.inf

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.cli import run
+from tests.fresh import run_python
 from tests.labelled_music import LABELS, make_collection
-from tests.limits import GUARD_S
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -20,8 +18,7 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(encoding="utf-
 def run_block(language: str, block: str, folder: Path) -> str:
     """Run one block as a reader would, in the folder; a command that fails, fails the test."""
     if language == "python":
-        command = [sys.executable, "-c", block]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=GUARD_S, check=False)
+        done = run_python(block, cwd=folder)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         return done.stdout
     said = ""

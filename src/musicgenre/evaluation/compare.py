@@ -370,7 +370,8 @@ def _compare_labels(
 
 def _paired(measure: str, one: Float64, other: Float64, n_tracks: int, p_value: float) -> Difference:
     """Difference of two measures, (value, draws ...) each, where every draw took the same tracks for both."""
-    return Difference(measure, float(one[0]), float(other[0]), centred_estimate(other - one, n_tracks), p_value)
+    difference = centred_estimate(other - one, n_tracks, least=-1.0)
+    return Difference(measure, float(one[0]), float(other[0]), difference, p_value)
 
 
 def _compare_tags(groups: Sequence[Sequence[Run]], pooling: Pooling | None, facts: dict[str, Any]) -> TagComparison:

@@ -556,7 +556,7 @@ def _agreement(seeds: Sequence[TagAnswers]) -> Agreement:
         mean_absolute_error=_over_tracks(error),
         baseline_error=float(np.nanmean(baseline)),
         improvement=_over_tracks(baseline - error),
-        pearson=centred_estimate(np.mean(correlations, axis=0), n_tracks),
+        pearson=centred_estimate(np.mean(correlations, axis=0), n_tracks, least=-1.0),
     )
 
 

@@ -312,9 +312,9 @@ def centred(values: Float64) -> Float64:
     return np.asarray(draws - draws.mean() + values[0]) if draws.size else values[:1]
 
 
-def centred_estimate(values: Float64, n_tracks: int) -> Estimate:
-    """Make an estimate within -1..1 of (value, draws ...)."""
-    low, high = np.clip(np.quantile(centred(values), _QUANTILES_95), -1.0, 1.0)
+def centred_estimate(values: Float64, n_tracks: int, *, least: float = 0.0) -> Estimate:
+    """Make an estimate of (value, draws ...), within `least`..1: -1 for differences and correlations."""
+    low, high = np.clip(np.quantile(centred(values), _QUANTILES_95), least, 1.0)
     return Estimate(float(values[0]), float(low), float(high), CENTRED, n_tracks)
 
 
