@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from _results_findings import section as findings_section
 from _results_judged import sections as judged_sections
 from _results_reject import section as reject_section
 from _results_rows import FOLDER, Row
@@ -45,7 +45,7 @@ def render(content: Mapping[str, Any], rows: Sequence[Row], records: Mapping[str
         parts.append(_table(own, records, tags=section.get("task") == "multi_label"))
     parts += judged_sections()
     is_open = {row.record_name for row in rows if row.still_open}
-    parts.append(_findings(content.get("finding", ()), records, is_open))
+    parts.append(findings_section(content.get("finding", ()), records, is_open))
     parts.append(_still_open(rows, records))
     parts.append("## Commands\n\n" + _commands(rows, records))
     return "\n".join(parts)
@@ -164,85 +164,6 @@ def _span(numbers: Sequence[int]) -> str:
     return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
 
 
-def _findings(
-    findings: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]], is_open: Collection[str]
-) -> str:
-    """Whether what a report found was found here: most are the difference of two rows, with an interval.
-
-    Rows in `is_open` are to be trained again: what they tell is no verdict yet.
-    """
-    lines = [
-        "## Did the reports' findings hold?",
-        "",
-        "Ours is the difference in accuracy of two rows of this page, with the 95 % interval of independent shares "
-        "(Newcombe 1998, from their own intervals); the rows share their tracks, so it is rather too wide than too "
-        "narrow. A finding **held** where the whole interval is on its side, **failed** where it is on the other; "
-        "else these few tracks do not tell. A confusion held where it is the most frequent one here too. **So far** "
-        "is what rows tell that are to be trained again: what was unequal stands under what is still open. What "
-        "cannot be judged says why. The last column says what else should have been equal and was not.",
-        "",
-        "| finding | report | ours, 95 % interval | verdict | rows compared | beware |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for entry in findings:
-        names: tuple[str, ...] = ()
-        if "unjudged" in entry:
-            ours, verdict = "", f"not judged: {entry['unjudged']}"
-        elif "confusion_of" in entry:
-            ours, verdict, names = _largest_confusion(entry, records)
-        else:
-            ours, verdict, names = _held_against(entry, records)
-        if verdict != "open" and not is_open.isdisjoint(names):
-            verdict = f"so far: {verdict.strip('*')}"
-        compared = " against ".join(f"`{name}`" for name in names)
-        cells = (entry["finding"], entry["report"], ours, verdict, compared, entry.get("beware", ""))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _held_against(
-    entry: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
-) -> tuple[str, str, tuple[str, ...]]:
-    """The difference between the row that should be better and the other, the verdict, and both names."""
-    names = (entry["better"], entry["worse"])
-    if not all(name in records for name in names):
-        return "not measured", "open", names
-    value, low, high = _difference(*(records[name]["accuracy"] for name in names))
-    verdict = "not told"
-    if low > 0 or high < 0:
-        verdict = "**held**" if low > 0 else "**failed**"
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", verdict, names
-
-
-def _largest_confusion(
-    entry: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
-) -> tuple[str, str, tuple[str, ...]]:
-    """Whether one label is taken for another more often than any other pair of a row's confusion matrix."""
-    name = entry["confusion_of"]
-    if name not in records:
-        return "not measured", "open", (name,)
-    labels, counts = records[name]["labels"], records[name]["confusion"]
-    wrong: dict[tuple[str, str], float] = {}
-    for truth, row in zip(labels, counts, strict=True):
-        wrong |= {(truth, answer): n for answer, n in zip(labels, row, strict=True) if answer != truth}
-
-    asked = (entry["truth"], entry["answer"])
-    n_tracks = sum(counts[labels.index(asked[0])])
-    ours = f"{asked[0]} taken for {asked[1]}: {wrong[asked]:g} of {n_tracks:g} tracks"
-    most = max(wrong.values())
-    largest = [f"{truth} for {answer}" for (truth, answer), n in wrong.items() if n == most]
-    verdict = "**held**" if wrong[asked] == most else "not told"
-    return f"{ours}; most: {', '.join(largest)} ({most:g})", verdict, (name,)
-
-
-def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float, float]:
-    """First minus second with Newcombe's interval, from the interval of each."""
-    value = first["value"] - second["value"]
-    below = math.hypot(first["value"] - first["low"], second["high"] - second["value"])
-    above = math.hypot(first["high"] - first["value"], second["value"] - second["low"])
-    return value, max(-1.0, value - below), min(1.0, value + above)
-
-
 def _still_open(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     """What is not measured yet, and what is to be measured again, by reason."""
     reasons: dict[str, list[Row]] = {}
@@ -278,12 +199,29 @@ def interval(estimate: Mapping[str, Any]) -> str:
 
 def _commands(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     measured = [(row, records[row.record_name]) for row in rows if row.record_name in records]
-    lines = ["How the manifests came about; `DATA` is the folder with the data sets:", ""]
+    lines = [
+        "How the manifests came about; `DATA` is a folder that you fill with the data sets:",
+        "",
+        "- `gtzan-mini/genres`: `musicgenre data get gtzan-mini`, or those 100 tracks of a copy of GTZAN",
+        "- `gtzan-tables/features_30_sec.csv`: the table of Kaggle's data set "
+        "andradaolteanu/gtzan-dataset-music-genre-classification",
+        "- `gtzan-tables/artists.csv`: `track_id,artist_group`, from Sturm's index of 2012 and GTZAN-Bind. Where you "
+        "have none leave `--artists` out: the splits of `track` and `kfold` are the same, those of `artist` need it",
+        "- `gtzan-spectrogram-png`: a folder of pictures per genre; `gtzan-musicnn-tags`: what "
+        "jordipons/sklearn-audio-transfer-learning publishes",
+        "",
+        "The manifests:",
+        "",
+    ]
     lines += dict.fromkeys(f"- `{row.source['manifest']}`: {_made(row.source)}" for row, _ in measured)
     lines += [
         "",
         "The run behind each row, with its test tracks and the day it ended. Where a key is set twice, the last value "
-        "counts; an ensemble names the run folders of its members, `RECIPE--MANIFEST--PROTOCOL`:",
+        "counts; an ensemble names the run folders of its members, `RECIPE--MANIFEST--PROTOCOL`. The figures come out "
+        "again to the last digit with the versions of `constraints.txt`, on a machine of the same kind, with the "
+        "threads that the row's training names (`--threads 1`). Networks whose training is not recorded were trained "
+        "with a number of threads that nobody noted and may come out otherwise: D6 gave a Pearson of 0.458 with one "
+        "thread, which is within the row's interval:",
         "",
     ]
     for row, record in measured:

@@ -7,6 +7,8 @@ Run: python scripts/results.py                      writes the page from docs/re
      python scripts/results.py elsewhere REPORT COMMAND ...
                                                     writes the record of a report of 'musicgenre evaluate --data'
      python scripts/results.py leaks REPORT COMMAND writes the record of a leak-report.json
+     python scripts/results.py paired WORK          holds rows that findings name against each other track by track,
+                                                    where their runs lie in the folder WORK of 'make'
      python scripts/results.py missing              prints the commands that would make the missing records
      python scripts/results.py make WORK --source FOLDER [--only REGEX] [--jobs N] [--extra="--accelerator gpu"]
                                                     runs them and those that are open in the folder WORK, one thread
@@ -25,6 +27,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from _results_findings import add_paired
 from _results_judged import add_elsewhere, add_leaks, add_searched
 from _results_page import interval, render
 from _results_rows import (
@@ -147,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     searched = actions.add_parser("searched", help="write the record of a search in folds of artists")
     searched.add_argument("report", type=Path, help="searched.json, which scripts/nested_search.py wrote")
     searched.add_argument("words", help="the command that made it")
+    paired = actions.add_parser("paired", help="compare the runs that findings name, track by track")
+    paired.add_argument("work", type=Path, help="the folder that 'make' trained in")
     actions.add_parser("missing", help="print the commands of rows without a record")
     make = actions.add_parser("make", help="train the rows without a record and write their records")
     make.add_argument("work", type=Path, help="folder for manifests and runs")
@@ -166,6 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if chosen.action == "searched":
         print(f"wrote the record of {add_searched(chosen.report, chosen.words)}")
+        return 0
+    if chosen.action == "paired":
+        compared = add_paired(content.get("finding", ()), rows, records_at_hand(), chosen.work)
+        print("\n".join(compared))
         return 0
     if chosen.action == "missing":
         measured = records_at_hand()

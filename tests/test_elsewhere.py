@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,11 @@ def test_unsure_answers_and_parts(tmp_path: Path, noises: Manifest) -> None:
     toy = str(save_toy(tmp_path / "toy.onnx", unsure_threshold=0.99))
     report = evaluate_elsewhere(toy, split, part="test")
     assert report.n_tracks == 3 and report.answered is not None and report.answered.n_answered < 3
-    assert "where it is not unsure" in report.to_text()
+    assert "where it is not unsure" in report.to_text() and "--labels-map" in report.to_text()
+    page = render_html(report)  # says as much as the text
+    assert "What confidence is worth" in page
+    for name, words in report.headline()[1:]:
+        assert name.strip() in page and escape(words) in page
     with pytest.raises(DataError, match="no track of the part 'validation'"):
         evaluate_elsewhere(toy, split, part="validation")
 
@@ -244,6 +249,18 @@ def test_a_run_is_scored_from_a_table_and_so_is_an_ensemble(tmp_path: Path) -> N
     soundfile.write(tmp_path / "a.wav", np.zeros(8_000), 8_000)
     with pytest.raises(UsageError, match="columns that these tracks do not have"):
         evaluate_elsewhere(str(runs[0]), Manifest(None, (Track("a", tmp_path / "a.wav", info["labels"][0]),)))
+
+
+def test_folds_that_answer_other_tracks_are_named_as_folds(tmp_path: Path) -> None:
+    """Each fold of one seed is a model here, and no seed of its own."""
+    table = make_table(tmp_path / "table.csv", COLUMNS)
+    overrides = ["data.labels=[]", "representation.name=columns"]
+    run = train("table-naive-bayes-30s", table, output=tmp_path / "folds", folds=2, overrides=overrides)
+    report = evaluate_elsewhere(str(run), table, leave_out="nothing")
+    text, page = report.to_text(), render_html(report)
+    for words in ("seed 0, fold 0", "seed 0, fold 1", "over models", "averaged over 2 models"):
+        assert words in text and words in page
+    assert "seed 1" not in text + page and "over seeds" not in text + page
 
 
 def test_the_command(tmp_path: Path, noises: Manifest) -> None:

@@ -16,8 +16,9 @@ from musicgenre.cli import app
 from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation.compare import LabelComparison, compare
 from musicgenre.evaluation.evaluate import evaluate
-from musicgenre.evaluation.metrics import macro_f1
+from musicgenre.evaluation.metrics import macro_f1, p_in_words
 from musicgenre.evaluation.paired_tests import areas_test, macro_f1_test, mcnemar, sign_flips
+from musicgenre.evaluation.ranking import rank
 from musicgenre.evaluation.study import Study, evaluate_study
 from musicgenre.runs.predictions import Predictions, write_predictions
 from musicgenre.search.study import SearchFacts, winner_of
@@ -103,6 +104,12 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(run, make_run(tmp_path / "e", {"t0": ("jazz", ["pop"])}))
 
 
+def test_a_folder_of_runs_is_told_with_the_runs_in_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "one", {"t0": ("pop", ["pop"])})
+    with pytest.raises(RunError, match=r"is no run folder.*runs.one"):
+        compare(run, tmp_path / "runs")
+
+
 def result_lines(study: Study) -> list[str]:
     """The table of a study, without what stands above and below it."""
     lines = study.to_text().splitlines()
@@ -120,7 +127,11 @@ def test_a_study_holds_every_variant_against_the_first(tmp_path: Path) -> None:
     assert study.variants == ("none", "noise", "shift")
     assert [round(found.difference, 2) for found in study.differences] == [0.3, 0.01]
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path)])
-    assert result.exit_code == 0 and "2 tests at once" in result.output and "+0.300" in result.output
+    assert result.exit_code == 0 and "p corrected for 2 tests (Holm)" in result.output and "+0.300" in result.output
+    ranked = rank([tmp_path / name for name in study.variants])  # what the study's page shows
+    for row in ranked.rows:
+        if row.corrected_p_value is not None:
+            assert p_in_words(row.corrected_p_value) in study.to_text().split(f"  {row.name} ")[1].splitlines()[0]
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path), "--format", "json"])
     assert set(json.loads(result.output)["variants"]) == set(study.variants)
     heading, *rows = result_lines(study)

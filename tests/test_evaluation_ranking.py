@@ -19,6 +19,7 @@ from sklearn.metrics import f1_score
 from musicgenre.errors import RunError, UsageError
 from musicgenre.evaluation.compare import compare
 from musicgenre.evaluation.evaluate import evaluate
+from musicgenre.evaluation.figures import save_figures
 from musicgenre.evaluation.html import render_ranking
 from musicgenre.evaluation.metrics import holm, macro_f1, p_in_words
 from musicgenre.evaluation.ranking import WRITERS, Ranking, rank
@@ -126,6 +127,7 @@ def test_latex_writes_a_small_p_as_the_plain_font_can(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, answers) for name, answers in (("sure", sure), ("unsure", unsure))]
     text = rank(runs).to_latex()
     assert "$<$ 0.001" in text and "& <" not in text
+    assert "&lt;&nbsp;0.001" in render_ranking(rank(runs))
 
 
 def test_latex_has_a_label_and_breaks_long_names(tmp_path: Path) -> None:
@@ -135,6 +137,29 @@ def test_latex_has_a_label_and_breaks_long_names(tmp_path: Path) -> None:
     assert r"\shortstack[l]{fusion-cnn2d-msd-\\{}segments-augmented}" in text
     scores, costs = (part.split(r"\bottomrule")[0] for part in text.split(r"\midrule")[1:])
     assert "[" in scores and "mfcc-cnn" in costs and "[0" not in costs
+
+
+def test_latex_writes_minus_signs_and_keeps_the_hyphens_of_names(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, random_answers(4, right=right)) for name, right in (("a-3s", 0.9), ("b", 0.4))]
+    text = rank(runs).to_latex()
+    assert "a-3s" in text and "$-$0." in text and " -0." not in text and "[-0" not in text
+
+
+def test_a_model_that_is_fitted_at_once_has_no_epochs_and_no_curves(tmp_path: Path) -> None:
+    svm = make_run(tmp_path / "svm", random_answers(1, right=0.9), epochs=1, best_epoch=0)
+    (svm / "logs" / "metrics.csv").write_text(
+        "epoch,train_loss,validation_loss,seconds\n0,0.4,1.0,\n", encoding="utf-8"
+    )
+    found = rank([svm, make_run(tmp_path / "net", random_answers(2, right=0.5), epochs=2, best_epoch=1)])
+    costs = {row.name: row.cost for row in found.rows}
+    assert costs["svm"].epochs is None and costs["svm"].best_epoch is None and costs["net"].epochs == 2
+    page = render_ranking(found)
+    assert "s an epoch" not in page + found.to_text() + found.to_markdown(), "no run says it"
+    assert "seconds_per_epoch" in found.to_csv(), "a table for programs always has the same columns"
+    of_svm, of_net = page.split("<h2>svm</h2>")[1].split("<h2>net</h2>")
+    assert ">Loss<" not in of_svm and ">Loss<" in of_net
+    drawn = {path.name for path in save_figures(found, tmp_path / "figures")}
+    assert "net-curves.pdf" in drawn and "svm-curves.pdf" not in drawn and "svm-confusion.pdf" in drawn
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folder / "seeds",
         {f"seed-{s}": {"test": random_answers(s, labels=GENRES), "labels": GENRES, "seed": s} for s in range(3)},
     )
+    two = ("a", "b")
+    pair = {f"seed-{s}": {"test": random_answers(s, labels=two), "labels": two, "seed": s} for s in range(3)}
     accuracy = Estimate(0.731, 0.702, 0.769, "bootstrap over tracks", 200)
     rows = [LeakRow(name, accuracy, accuracy, 200) for name in ("segment-leaky", "track", "artist")]
     rows.append(
@@ -94,6 +96,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     written = {
         "labels": render_html(evaluate(runs[0])),
         "seeds": render_html(evaluate(seeds)),
+        "two labels": render_html(evaluate(make_group(folder / "pair", pair))),
         "tags": render_html(evaluate(make_tag_run(folder / "tags"))),
         "compare": render_ranking(rank(runs)),
         "leak-report": LeakReport("fusion-cnn2d-msd-segments-augmented", "gtzan.csv", tuple(rows)).to_html(),
@@ -114,7 +117,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.mark.parametrize("kind", ["labels", "seeds", "tags", "compare", "leak-report", "search"])
+@pytest.mark.parametrize("kind", ["labels", "seeds", "two labels", "tags", "compare", "leak-report", "search"])
 def test_nothing_is_cut_or_behind_a_scroll_bar(browser: Browser, pages: dict[str, Path], kind: str) -> None:
     page = browser.new_page()
     page.goto(pages[kind].as_uri())

@@ -55,7 +55,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     folder.mkdir(parents=True)
     (folder / "rows.toml").write_text(ROWS, encoding="utf-8")
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    for part in (module, sys.modules["_results_rows"], sys.modules["_results_page"]):
+    for part in (module, *(sys.modules[f"_results_{name}"] for name in ("rows", "page", "findings"))):
         monkeypatch.setattr(part, "FOLDER", folder)
     monkeypatch.setattr(module, "PAGE", tmp_path / "docs" / "results.md")
     return module
@@ -163,6 +163,50 @@ def test_findings_and_what_is_open_stand_on_the_page(results: ModuleType, tmp_pa
     assert f"| {verdict} |" in lines["| a for b"] and "| so far: " in lines["| leaks flatter"]
     better, worse = (found[name]["accuracy"] for name in ("tiny--mini--segment-leaky", "tiny--mini--kfold-3"))
     assert f"{better['value'] - worse['value']:+.3f} [" in lines["| leaks flatter"]
+
+
+def test_runs_at_hand_are_held_against_each_other_track_by_track(
+    results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = ROWS[ROWS.index("[[row]]") :].replace(', "segment-leaky"', "").replace("folds = 3\n", "")
+    head = ROWS[: ROWS.index("[[row]]")]
+    others = [row.replace('"tiny"', f'"other.{name}"') for name in ("right", "lucky")]
+    finding = '[[finding]]\nfinding = "{0}"\nreport = "ours"\nbetter = "other.{0}--mini--kfold"\n'
+    finding += 'worse = "tiny--mini--kfold"\n'
+    findings = [finding.format(name) for name in ("right", "lucky", "absent")]
+    (results.FOLDER / "rows.toml").write_text("".join([head, row, *others, *findings]), encoding="utf-8")
+    answers = random_answers(1, n_tracks=30, n_segments=1, right=0.2)
+    right = {track: (truth, [truth] * len(said)) for track, (truth, said) in answers.items()}
+    work = tmp_path / "work"
+    for recipe, said in (("tiny", answers), ("other.right", right), ("other.lucky", answers)):
+        study, _, variant = recipe.partition(".")
+        folder = work / f"{study}--mini--kfold" / variant
+        parts = {
+            f"fold-{k}": {"test": dict(list(said.items())[k::5]), "fold": k, "protocol": "kfold"} for k in range(5)
+        }
+        make_group(folder, {name: {**part, "recipe": recipe} for name, part in parts.items()})
+        assert results.main(["add", str(folder), "mini"]) == 0
+
+    capsys.readouterr()
+    assert results.main(["paired", str(work)]) == 0 and results.main([]) == 0
+    against = "against tiny--mini--kfold"
+    assert capsys.readouterr().out.startswith(
+        f"other.right--mini--kfold {against}\nother.lucky--mini--kfold {against}\n"
+    )
+    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    lines = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    assert ", p < 0.001, of 2 tests | **held** |" in lines["| right"]
+    assert "+0.000 [+0.000, +0.000], p = 1.000, of 2 tests | not told |" in lines["| lucky"]
+    assert "not measured | open" in lines["| absent"]
+
+    # a row that was made anew is no longer the one that was compared
+    records = results.records_at_hand()
+    records["other.right--mini--kfold"]["accuracy"]["value"] -= 0.1
+    results.write_records(records)
+    assert results.main([]) == 0
+    again = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    line = next(line for line in again.splitlines() if line.startswith("| right"))
+    assert " p " not in line and "**held**" in line
 
 
 def test_what_is_open_is_trained_again_and_what_has_most_value_first(

@@ -28,7 +28,7 @@ def export(
             " answers of any sound that it is confident of.",
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Export a run to a bundle: one ONNX file that 'musicgenre classify --model FILE' takes at once."""
     from musicgenre._parallel import usable_cores

@@ -72,8 +72,8 @@ class Comparison(ABC):
 
     @property
     @abstractmethod
-    def brief(self) -> tuple[str, str]:
-        """The measure to list comparisons by, empty where there is one alone, and its difference in few words."""
+    def brief(self) -> tuple[str, Estimate, float]:
+        """The measure to list comparisons by, empty where there is one alone, its difference and its p value."""
 
     @abstractmethod
     def difference_in(self, measure: str) -> tuple[Estimate, float]:
@@ -172,9 +172,9 @@ class LabelComparison(Comparison):
         return found, self.p_value
 
     @property
-    def brief(self) -> tuple[str, str]:
-        """No name, as there is one measure, and its difference in few words."""
-        return "", _in_few_words(self.difference, self.low, self.high, self.p_value)
+    def brief(self) -> tuple[str, Estimate, float]:
+        """No name, as accuracy is what everybody means, its difference and its p value."""
+        return "", *self.difference_in("accuracy")
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
@@ -211,12 +211,10 @@ class TagComparison(Comparison):
     differences: tuple[Difference, ...]
 
     @property
-    def brief(self) -> tuple[str, str]:
-        """PR-AUC, which tells more of rare tags, and its difference in few words."""
+    def brief(self) -> tuple[str, Estimate, float]:
+        """PR-AUC, which tells more of rare tags, its difference and its p value."""
         found = self.differences[1]
-        return "PR-AUC", _in_few_words(
-            found.difference.value, found.difference.low, found.difference.high, found.p_value
-        )
+        return "PR-AUC", found.difference, found.p_value
 
     def difference_in(self, measure: str) -> tuple[Estimate, float]:
         """Second minus first and its p value; `measure` is `mean ROC-AUC` or `mean PR-AUC`."""
@@ -282,7 +280,7 @@ def check_same_question(
     whose: str = "the two runs",
     *,
     beside: Iterable[tuple[str, str, str]] = (),
-    next_step: str = "Train both on the same manifest",
+    next_step: str = "Train both on the same manifest, under one protocol",
 ) -> None:
     """Check that two runs stand under one protocol and answer one task with the same labels or tags.
 
@@ -473,7 +471,3 @@ def _verdict(p_value: float, low: float, high: float) -> str:
     if low > 0 or high < 0:  # draws of few tracks vary too little
         return "no difference can be told from chance (p decides: of so few tracks the interval is too narrow)"
     return "no difference can be told from chance"
-
-
-def _in_few_words(difference: float, low: float, high: float, p_value: float) -> str:
-    return f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], {p_in_words(p_value)}"

@@ -20,7 +20,7 @@ from musicgenre._text import printable
 from musicgenre.errors import require
 from musicgenre.evaluation.evaluate import runs_by_seed, segments_of, tag_answers, track_level
 from musicgenre.evaluation.metrics import Float64
-from musicgenre.evaluation.plots import COLOURS
+from musicgenre.evaluation.plots import COLOURS, epoch_ticks
 from musicgenre.evaluation.ranking import RankedRun, Ranking
 from musicgenre.evaluation.report import LabelReport, Report, TagReport
 from musicgenre.models.pooling import Pooling
@@ -94,7 +94,7 @@ def _drawings(ranking: Ranking) -> Iterator[Drawing]:
     yield Drawing("scores", _scores(ranking))
     for row in ranking.rows:
         name, report = _file_name(row.name), row.report
-        if any(curve.columns for curve in report.curves):
+        if any(curve.is_line for curve in report.curves):
             yield Drawing(f"{name}-curves", _curves(row))
 
         runs = open_runs(row.folder)
@@ -142,7 +142,7 @@ def _scores(ranking: Ranking) -> Figure:
         axes.plot([found.low, found.high], [place, place], color=COLOURS[0], linewidth=2)
         axes.plot([found.value], [place], "o", color=COLOURS[0])
     axes.set_yticks(range(len(ranking.rows)), [row.name for row in ranking.rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(ranking.rows) - 0.5, -0.5)  # half a row above the first and below the last
     axes.set_xlabel(f"{ranking.measure}, 95 % intervals")
     axes.grid(axis="x", color="#dddddd")
     return figure
@@ -171,6 +171,10 @@ def _curves(row: RankedRun) -> Figure:
                 best = curve.best_epoch
                 if best is not None and name.startswith("validation_") and best < len(values):
                     axes.plot([best + 1], [values[best]], "o", color=colour, markerfacecolor="none")
+        last = max(len(values) for curve in row.report.curves for values in curve.columns.values()) - 1
+        axes.set_xticks([1 + epoch for epoch in epoch_ticks(last)])
+        if min(value for name in group for value in _values(row.report, name)) >= 0:
+            axes.set_ylim(bottom=0)  # half of a height is half of the value
         axes.legend(fontsize="small", frameon=False)
         axes.grid(color="#eeeeee")
         axes.set_xlabel("epoch (ring: the best, whose weights are kept)")
@@ -220,7 +224,9 @@ def _reliability(confidences: Float64, hits: Float64) -> Figure:
         own = bins == number
         if own.any():
             area = 12 + 300 * own.mean()
-            axes.scatter([confidences[own].mean()], [hits[own].mean()], s=area, color=COLOURS[0], alpha=0.8)
+            axes.scatter(
+                [confidences[own].mean()], [hits[own].mean()], s=area, color=COLOURS[0], alpha=0.8, clip_on=False
+            )
     axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", linewidth=1)
     axes.set_title("Reliability (area: share of tracks)")
     return figure

@@ -7,7 +7,6 @@ from html import escape
 
 import numpy as np
 
-from musicgenre._text import how_many
 from musicgenre.evaluation.metrics import Estimate, wilson_interval
 from musicgenre.evaluation.plots import COLOURS, heat_map, interval_chart, line_chart, stacked_bars
 from musicgenre.evaluation.ranking import Ranking
@@ -85,29 +84,21 @@ def html_page(title: str, sections: Sequence[str]) -> str:
 
 
 def _label_sections(report: LabelReport) -> list[str]:
-    rows = [("Track-level accuracy, over seeds", report.spread)]
-    if report.has_segments:
-        words = f"{describe(report.segment_accuracy)}; {how_many(report.n_segments, 'segment')}"
-        rows.append(("Segment-level accuracy (not the headline)", words))
-        rows += [(f"Segments by {name}", describe(entry)) for name, entry in report.accuracy_by_pooling.items()]
-    rows.append(("Always the most frequent label", f"{report.majority_share:.3f}"))
-    if report.parameter_count is not None:
-        rows.append(("Parameters", f"{report.parameter_count:,d}"))
-    if report.members:
-        rows.append(("Members", ", ".join(report.members)))
-    rows += [("Continued", words) for words in report.continued]
+    _, *rows = report.headline()
+    rows = [(name, words) for name, words in rows if not name.startswith(" ")]  # single seeds are drawn below
 
     seeds = ""
     if len(report.seeds) > 1:
-        named = [(f"seed {entry.seed}", entry.accuracy) for entry in report.seeds]
+        named = [(name, entry.accuracy) for name, entry in zip(report.names_of_scores, report.seeds, strict=True)]
         seeds = _intervals("Track-level accuracy with 95 % intervals", [*named, ("mean", report.accuracy)])
 
     balance = stacked_bars("Rows of the manifest by label and part", report.balance, report.labels)
     return [
         _headline(report, f"Track-level accuracy {describe(report.accuracy)}", rows),
-        _section("Seeds", seeds),
+        _section(f"{report.unit.capitalize()}s", seeds),
         _section("Per class", _class_table(report)),
         _section("Confusion matrix", _confusion(report)),
+        _section("What confidence is worth", _reliability(report)),
         _section("Learning curves", _curves(report, (_LOSS, _ACCURACY, _F1))),
         _section("Class balance", balance),
     ]
@@ -180,13 +171,13 @@ def _row(name: str, cells: Iterable[str], attributes: str = "") -> str:
 
 
 def _plain_cells(cells: Iterable[str]) -> str:
-    """Cells that wrap between a value and its interval, never inside of the interval."""
-    return "".join(f"<td>{escape(cell).replace(', ', ',&nbsp;')}</td>" for cell in cells)
+    """Cells that wrap between a value and its interval, never inside of the interval or behind a sign."""
+    kept = (escape(cell).replace(", ", ",&nbsp;").replace("&lt; ", "&lt;&nbsp;") for cell in cells)
+    return "".join(f"<td>{cell}</td>" for cell in kept)
 
 
 def _confusion(report: LabelReport) -> str:
-    averaged = f", averaged over {len(report.seeds)} seeds" if len(report.seeds) > 1 else ""
-    drawn = heat_map(f"Tracks: truth in rows, answers in columns{averaged}", report.labels, report.confusion)
+    drawn = heat_map(f"Tracks: truth in rows, answers in columns{report.averaged}", report.labels, report.confusion)
 
     note = "No track was taken for another label."
     # what a reader would look for in the picture
@@ -197,6 +188,16 @@ def _confusion(report: LabelReport) -> str:
         of_all = f"{wrong[row, column]:.3g} of {report.confusion[row].sum():g}"
         note = f"Largest confusion: {true} taken for {answered}, {of_all}."
     return drawn + f'<p class="note">{escape(note)}</p>'
+
+
+def _reliability(report: LabelReport) -> str:
+    """Groups of tracks of like confidence: what was claimed, and what was right; nothing where none were made."""
+    rows = []
+    for found in report.confidence_groups:
+        low, high = wilson_interval(found.right * found.n_tracks, found.n_tracks)
+        cells = (f"{found.confidence:.3f}", f"{found.right:.3f}", f"{low:.2f} to {high:.2f}")
+        rows.append(_row(str(found.n_tracks), cells))
+    return _table(("tracks", "confidence", "right", "95 %"), rows) if rows else ""
 
 
 def _best_first(mean: Estimate, by_tag: Sequence[tuple[str, Estimate | None]]) -> str:
@@ -212,6 +213,8 @@ def _intervals(title: str, rows: Iterable[tuple[str, Estimate]]) -> str:
 
 def _curves(report: Report, plots: Iterable[_Plot]) -> str:
     """Learning curves of all runs, those of one column in one colour; the legend says how many runs they are."""
+    if not any(curve.is_line for curve in report.curves):
+        return ""
     runs = f" ({len(report.curves)} runs)" if len(report.curves) > 1 else ""
     kept = sorted({curve.best_epoch + 1 for curve in report.curves if curve.best_epoch is not None})
     mark_name = "best epochs"

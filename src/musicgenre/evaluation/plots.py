@@ -76,7 +76,7 @@ def line_chart(
         parts.append(_text(left - 6, y + 4, f"{tick:.3g}", anchor="end"))
     parts.append(f'<line x1="{left}" x2="{left}" y1="{top}" y2="{bottom}" stroke="{_GREY}"/>')
     parts.append(f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{_GREY}"/>')
-    for epoch in _epoch_ticks(last):
+    for epoch in epoch_ticks(last):
         x = place(epoch, low)[0]
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" stroke="{_GREY}"/>')
         parts.append(_text(x, bottom + 16, str(epoch + 1), anchor="middle"))  # people count epochs from 1
@@ -105,7 +105,7 @@ def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> 
     side = cell * len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
 
-    parts = [_text(8, 18, title, weight="bold"), _text(left + side, 18, "answer", anchor="end", fill=_GREY)]
+    parts = [_text(8, 18, title, weight="bold")]
     for column, label in enumerate(labels):
         x = left + cell * (column + 0.6)
         rotated = f'<g transform="translate({x:.0f},{top - 6}) rotate(-45)">{_text(0, 0, label)}</g>'
@@ -128,7 +128,8 @@ def heat_map(title: str, labels: Sequence[str], matrix: NDArray[np.float64]) -> 
             if value:
                 ink = "#ffffff" if share > _DARK_FROM else "#222222"
                 parts.append(_text(x + cell / 2, y + cell * 0.6, f"{value:.3g}", anchor="middle", fill=ink))
-    return _svg(left + side + 0.7 * _label_width(labels), top + side + 12, title, parts)
+    width = max(left + side + 0.7 * _label_width(labels), _label_width([title]))  # of few labels the title is wider
+    return _svg(width, top + side + 12, title, parts)
 
 
 def stacked_bars(title: str, balance: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> str:
@@ -178,6 +179,13 @@ def interval_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) 
     return _svg(left + length + 170, bottom + 26, title, parts)
 
 
+def epoch_ticks(last: int) -> list[int]:
+    """Epochs, from 0, to name on an axis that ends with `last`: the first, round numbers as people count, the last."""
+    step = max(1, round(_ticks(0.0, last + 1.0)[1]))
+    rounds = [number - 1 for number in range(step, last + 1, step) if last + 1 - number >= step / 2]
+    return sorted({0, *rounds, last})
+
+
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     inside = "\n".join(parts)
     return (
@@ -216,13 +224,6 @@ def _unbroken(line: Sequence[float | None]) -> list[list[tuple[int, float]]]:
         else:
             runs[-1].append((epoch, value))
     return [run for run in runs if run]
-
-
-def _epoch_ticks(last: int) -> list[int]:
-    """Epochs, from 0, to name on an axis that ends with `last`: the first, round numbers as people count, the last."""
-    step = max(1, round(_ticks(0.0, last + 1.0)[1]))
-    rounds = [number - 1 for number in range(step, last + 1, step) if last + 1 - number >= step / 2]
-    return sorted({0, *rounds, last})
 
 
 def _ticks(low: float, high: float) -> list[float]:

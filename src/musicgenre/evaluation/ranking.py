@@ -50,7 +50,7 @@ class Cost:
     parameter_count : int or None
         Parameters of the model.
     epochs, best_epoch : float or None
-        Epochs trained, and the one whose weights were kept, counted from 1.
+        Epochs trained, and the one whose weights were kept, counted from 1; None of a model that is fitted at once.
     seconds_per_epoch : float or None
         Wall-clock time.
     size_mb : float or None
@@ -137,7 +137,7 @@ class Ranking:
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Heads of the columns, and the cells of each row as words."""
+        """Heads of the columns, and the cells of each row as words; columns without any word are left out."""
         measures = [name for name, _ in self.rows[0].report.columns()]
         heads = [
             "run",
@@ -167,7 +167,9 @@ class Ranking:
                     *_cost_in_words(row.cost),
                 ]
             )
-        return heads, rows
+
+        kept = [column for column in range(len(heads)) if any(row[column] for row in rows)]
+        return [heads[column] for column in kept], [[row[column] for column in kept] for row in rows]
 
     def to_text(self) -> str:
         """Plain text for the terminal."""
@@ -221,25 +223,25 @@ class Ranking:
         for row, words in zip(cells, rows, strict=True):
             row[0] = _stacked(_in_lines(words[0]), side="[l]")
 
-        kept = [column for column in range(1, len(heads)) if any(row[column] for row in rows)]
         n_scores = heads.index("seeds")
-        halves = [column for column in kept if column < n_scores], [column for column in kept if column >= n_scores]
+        halves = range(1, n_scores), range(n_scores, len(heads))
         notes = " ".join(f"{warning[0].upper()}{warning[1:]}." for warning in self.warnings)
         lines = [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
-            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{6pt}",
             rf"  \caption{{{_latex(' '.join(filter(None, (self.caption, notes))))}}}",
             rf"  \label{{tab:runs-by-{re.sub('[^a-z0-9]+', '-', self.measure.lower())}}}",
         ]
         for half in halves:
             columns = [0, *half]
+            end = r" \\[3pt]" if half is halves[0] else r" \\"  # rows of two lines stand apart
             lines += [
                 rf"  \begin{{tabular}}{{l{'r' * len(half)}}}",
                 r"    \toprule",
                 "    " + " & ".join(_stacked(heads[column].rsplit(" ", 1)) for column in columns) + r" \\",
                 r"    \midrule",
-                *("    " + " & ".join(row[column] for column in columns) + r" \\" for row in cells),
+                *("    " + " & ".join(row[column] for column in columns) + end for row in cells),
                 r"    \bottomrule",
                 r"  \end{tabular}",
             ]
@@ -367,13 +369,17 @@ def _measure_of(report: Report, wanted: str | None) -> str:
 
 def _cost_of(runs: Sequence[Run], report: Report) -> Cost:
     """Means over seeds and folds of what the folders say."""
-    epochs = [run.info["epochs"] for run in runs if run.info.get("epochs")]
-    best = [run.info["best_epoch"] + 1 for run in runs if run.info.get("best_epoch") is not None]
-    seconds = []
+    epochs, best, seconds = [], [], []
     for run in runs:
         measured = [value for value in run.curves().get("seconds", []) if value is not None]
         if measured:
             seconds.append(float(np.median(measured)))  # the first epoch also warms up
+        if run.info.get("epochs") == 1 and not measured:  # a classical model is fitted at once
+            continue
+        if run.info.get("epochs"):
+            epochs.append(run.info["epochs"])
+        if run.info.get("best_epoch") is not None:
+            best.append(run.info["best_epoch"] + 1)
     sizes = [run.files.weights.stat().st_size for run in runs if run.files.weights.is_file()]
     return Cost(
         report.parameter_count,
@@ -420,4 +426,5 @@ def _stacked(parts: Sequence[str], side: str = "") -> str:
 
 
 def _latex(text: str) -> str:
+    text = re.sub(r"(?<!\w)-(?=\d)", "−", text)  # of a number; names keep their hyphens
     return "".join(_LATEX.get(character, character) for character in text)

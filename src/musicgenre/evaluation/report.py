@@ -44,6 +44,11 @@ class Curve:
     columns: dict[str, list[float | None]]
     best_epoch: int | None = None
 
+    @property
+    def is_line(self) -> bool:
+        """Whether there are two epochs to draw a line between; a classical model is fitted at once."""
+        return any(len(values) > 1 for values in self.columns.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report(ABC):
@@ -94,6 +99,11 @@ class Report(ABC):
     @abstractmethod
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds."""
+
+    @property
+    def unit(self) -> str:
+        """What scores are averaged over, where there are several."""
+        return "seed"
 
     @property
     @abstractmethod
@@ -198,6 +208,15 @@ class ClassScore:
     support: float
 
 
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Tracks of like confidence: how many, their mean confidence, and the share that was right."""
+
+    n_tracks: int
+    confidence: float
+    right: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelReport(Report):
     """Everything an evaluation of a run with one label per track found; what `Report` holds, and more.
@@ -253,6 +272,21 @@ class LabelReport(Report):
         return tuple(entry.seed for entry in self.seeds)
 
     @property
+    def names_of_scores(self) -> tuple[str, ...]:
+        """What each entry of `seeds` is called."""
+        return tuple(f"seed {entry.seed}" for entry in self.seeds)
+
+    @property
+    def confidence_groups(self) -> tuple[CalibrationBin, ...]:
+        """Groups of tracks of like confidence, the least confident first; none where they were not made."""
+        return ()
+
+    @property
+    def averaged(self) -> str:
+        """What tables hold means over, to stand behind their title; nothing for one seed."""
+        return f", averaged over {len(self.seeds)} {self.unit}s" if len(self.seeds) > 1 else ""
+
+    @property
     def short(self) -> str:
         """The headline in one line."""
         return f"track-level accuracy {self.accuracy}"
@@ -261,8 +295,8 @@ class LabelReport(Report):
     def spread(self) -> str:
         """Mean and standard deviation over seeds, or that there is one seed only."""
         if self.accuracy_sd is None:
-            return "one seed: no spread known"
-        return f"{self.accuracy.value:.3f} ± {self.accuracy_sd:.3f} (mean ± sd over {len(self.seeds)} seeds)"
+            return f"one {self.unit}: no spread known"
+        return f"{self.accuracy.value:.3f} ± {self.accuracy_sd:.3f} (mean ± sd over {len(self.seeds)} {self.unit}s)"
 
     def measures(self) -> tuple[tuple[str, Estimate], ...]:
         """Name and value of the headline, for the card of an exported model."""
@@ -274,9 +308,10 @@ class LabelReport(Report):
 
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the tables."""
-        rows = [("track-level accuracy", describe(self.accuracy)), ("over seeds", self.spread)]
+        rows = [("track-level accuracy", describe(self.accuracy)), (f"over {self.unit}s", self.spread)]
         if len(self.seeds) > 1:
-            rows += [(f"  seed {entry.seed}", describe(entry.accuracy)) for entry in self.seeds]
+            for name, entry in zip(self.names_of_scores, self.seeds, strict=True):
+                rows.append((f"  {name}", describe(entry.accuracy)))
         rows.append(("macro F1", describe(self.macro_f1)))
         if self.has_segments:
             segments = f"{describe(self.segment_accuracy)}; {how_many(self.n_segments, 'segment')}"
@@ -301,9 +336,8 @@ class LabelReport(Report):
         width = max(len(label) for label in self.labels)
         cells = [[f"{value:.3g}" for value in row] for row in self.confusion.tolist()]
         column = max(5, *(len(cell) + 1 for row in cells for cell in row))
-        averaged = f", averaged over {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         heads = "".join(f"{label[: column - 1]:>{column}}" for label in self.labels)
-        confusion = [f"  confusion (rows: truth, columns: answers; tracks{averaged})", f"  {'':<{width}}{heads}"]
+        confusion = [f"  confusion (rows: truth, columns: answers; tracks{self.averaged})", f"  {'':<{width}}{heads}"]
         for label, row in zip(self.labels, cells, strict=True):
             confusion.append(f"  {label:<{width}}" + "".join(f"{cell:>{column}}" for cell in row))
 
@@ -465,7 +499,7 @@ class TagReport(Report):
             ]
 
         for name, area, sd in (("ROC", self.roc_auc, self.roc_auc_sd), ("PR", self.pr_auc, self.pr_auc_sd)):
-            spread = "" if sd is None else f"; ± {sd:.3f} (sd over {len(self.seeds)} seeds)"
+            spread = "" if sd is None else f"; ± {sd:.3f} (sd over {len(self.seeds)} {self.unit}s)"
             rows.append((f"mean {name}-AUC{against}", describe(area) + spread))
         rows.append(("a random order", f"ROC-AUC 0.500, PR-AUC {self.chance_pr_auc:.3f}"))
 

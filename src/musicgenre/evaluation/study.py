@@ -11,6 +11,7 @@ from musicgenre._text import how_many
 from musicgenre.evaluation.compare import Comparison, compare
 from musicgenre.evaluation.evaluate import PARTS, evaluate
 from musicgenre.evaluation.html import render_html
+from musicgenre.evaluation.metrics import holm, p_in_words
 from musicgenre.evaluation.report import Report, TagReport
 from musicgenre.models.pooling import Pooling
 from musicgenre.runs.folder import is_study, open_runs, open_study
@@ -53,8 +54,12 @@ class Study:
         width = max(len("variant"), *(len(name) for name in self.variants))
         lines.append("  ".join([f"  {'variant':<{width}}", *heads, against]))
 
-        # the first variant is what all others are held against
-        words = ["", *(difference.brief[1] for difference in self.differences)]
+        # The first variant is what all others are held against; of several tests p is corrected for their number.
+        words = [""]
+        corrected = holm([comparison.brief[2] for comparison in self.differences])
+        for comparison, p_value in zip(self.differences, corrected, strict=True):
+            found = comparison.brief[1]
+            words.append(f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p_in_words(p_value)}")
         for name, report, difference in zip(self.variants, self.reports, words, strict=True):
             cells = []
             for head, (_, found) in zip(heads, report.columns(), strict=True):
@@ -62,9 +67,7 @@ class Study:
             lines.append("  ".join([f"  {name:<{width}}", *cells, difference]).rstrip())
 
         if len(self.differences) > 1:
-            lines.append(
-                f"  {len(self.differences)} tests at once: a p below 0.05 is to be expected by chance now and then."
-            )
+            lines.append(f"  p corrected for {len(self.differences)} tests (Holm)")
         return "\n".join(lines) + "\n"
 
     def as_dict(self) -> dict[str, Any]:

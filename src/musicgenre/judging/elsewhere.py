@@ -18,7 +18,7 @@ from musicgenre.errors import DataError, RunError
 from musicgenre.evaluation.calibration import Answered, calibration_error
 from musicgenre.evaluation.evaluate import TagAnswers, label_figures, tag_figures, track_level, warnings_of_few
 from musicgenre.evaluation.metrics import Estimate, Float64, estimate_accuracy
-from musicgenre.evaluation.report import LabelReport, TagReport, describe
+from musicgenre.evaluation.report import CalibrationBin, LabelReport, TagReport, describe
 from musicgenre.judging.judged import Answers, Judged, Progress, open_judged
 from musicgenre.judging.label_map import MatchedLabels, match_labels
 from musicgenre.judging.track_answers import write_track_answers
@@ -32,15 +32,6 @@ _LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
 _THRESHOLD = 0.5  # of a tagger that has none of its own
 _N_BINS = 10
 _SHOWN = 6  # names of tracks or labels in a line
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
-    """Tracks of like confidence: how many, their mean confidence, and the share that was right."""
-
-    n_tracks: int
-    confidence: float
-    right: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +58,10 @@ class ElsewhereReport(LabelReport):
         Mean gap between confidence and accuracy, over bins of equal numbers of tracks; None of a tagger.
     calibration : tuple of CalibrationBin
         Those bins, the least confident first.
+    models : tuple of str
+        Names of the models, one for each entry of `seeds`; seed and fold of the runs of a group.
+    caveats : tuple of str
+        What holds of all answers of the model.
     """
 
     data: str
@@ -80,6 +75,7 @@ class ElsewhereReport(LabelReport):
     expected_calibration_error: float | None
     calibration: tuple[CalibrationBin, ...] = ()
     n_models: int = 1
+    models: tuple[str, ...] = ()
     caveats: tuple[str, ...] = field(default=())
 
     @property
@@ -88,11 +84,19 @@ class ElsewhereReport(LabelReport):
         return _setting(self)
 
     @property
-    def spread(self) -> str:
-        """Mean and standard deviation over models, or that there is one only."""
-        if self.accuracy_sd is None:
-            return "one model: no spread known"
-        return f"{self.accuracy.value:.3f} ± {self.accuracy_sd:.3f} (mean ± sd over {self.n_models} models)"
+    def unit(self) -> str:
+        """What scores are averaged over, where there are several."""
+        return "model"
+
+    @property
+    def names_of_scores(self) -> tuple[str, ...]:
+        """What each entry of `seeds` is called: each is a model's, of a fold too."""
+        return self.models
+
+    @property
+    def confidence_groups(self) -> tuple[CalibrationBin, ...]:
+        """Groups of tracks of like confidence, the least confident first."""
+        return self.calibration
 
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the tables."""
@@ -122,7 +126,7 @@ class TagElsewhereReport(TagReport):
 
     Parameters
     ----------
-    data, learnt_from, failures, n_models, caveats
+    data, learnt_from, failures, n_models, models, caveats
         As `ElsewhereReport` has them.
     kinds_left_out : tuple of str
         Its `left_out`, which of a tagger are tags.
@@ -137,12 +141,18 @@ class TagElsewhereReport(TagReport):
     dropped: dict[str, int]
     failures: dict[str, str]
     n_models: int = 1
+    models: tuple[str, ...] = ()
     caveats: tuple[str, ...] = field(default=())
 
     @property
     def setting(self) -> str:
         """Say in one line what the numbers stand on."""
         return _setting(self)
+
+    @property
+    def unit(self) -> str:
+        """What scores are averaged over, where there are several."""
+        return "model"
 
     def headline(self) -> list[tuple[str, str]]:
         """Name and words of every figure above the tables."""
@@ -242,6 +252,7 @@ def evaluate_elsewhere(
         "dropped": dict(matched.dropped),
         "failures": {track_id: reason for one in answers for track_id, reason in one.failures.items()},
         "n_models": len(answers),
+        "models": judged.models,
         "caveats": judged.caveats,
     }
     warnings = _warnings(judged, learnt, own, kept)
@@ -363,7 +374,8 @@ def _tracks_told(
         if counts:
             named = [f"{label} ({how_many(n, 'track')})" for label, n in counts.items()]
             total = how_many(sum(counts.values()), "track") if what == "labels" else how_many(len(counts), "tag")
-            rows.append((title, f"{total}: {shortened(named, _SHOWN)}"))
+            told = f"{total}: {shortened(named, _SHOWN)}"
+            rows.append((title, told + ("; --labels-map can name what they are" if counts is report.unmapped else "")))
     if report.failures:
         n_tracks = how_many(len(report.failures), "track")
         rows.append(("not heard", f"{n_tracks}: {shortened(list(report.failures), _SHOWN)}"))

@@ -92,6 +92,8 @@ class Judged(Protocol):
         What holds of all its answers.
     parameter_count : int or None
         Parameters of the model.
+    models : tuple of str
+        Names of the models that answer, in the order of their answers; of one alone its name.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Judged(Protocol):
     learnt_from: LearntFrom | None
     caveats: tuple[str, ...]
     parameter_count: int | None
+    models: tuple[str, ...]
 
     def answer(self, tracks: Sequence[Track], *, jobs: int, progress: Progress | None) -> list[Answers]:
         """Answer every track: one entry a model, where there are several of a group."""
@@ -174,6 +177,7 @@ class JudgedRuns:
         self.systems, self.labels, self.are_tags = first.systems, first.labels, first.is_tagging
         self.pooling, self.parameter_count = first.pooling, first.parameter_count
         self.caveats: tuple[str, ...] = ()
+        self.models = tuple(run.curve_name for run in runs)
 
         # what chose the weights was learnt from too; the test part alone was not
         self.learnt_from: LearntFrom | None = None
@@ -220,6 +224,7 @@ class JudgedListener:
         self.pooling: Pooling = "mean"
         self.caveats = self._classifier.caveats
         self.parameter_count: int | None = None
+        self.models: tuple[str, ...] = (self.name,)
         self.learnt_from = _learnt_by(model)
 
     def answer(self, tracks: Sequence[Track], *, jobs: int, progress: Progress | None) -> list[Answers]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from musicgenre._files import write_text_atomic, writing_result
 from musicgenre._json import pretty_json, read_versioned_json
 from musicgenre._locks import LOCK_NAME
-from musicgenre._text import did_you_mean_path, printable, short_repr
+from musicgenre._text import did_you_mean_path, printable, short_repr, shortened
 from musicgenre._version import __version__
 from musicgenre.data.manifest import Manifest, read_manifest
 from musicgenre.errors import RunError, UsageError
@@ -441,8 +441,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / RUN_FILE
     if not path.is_file():
         near = "" if folder.exists() else did_you_mean_path(folder)
+        inside = sorted(printable(found) for found in folder.glob("*") if holds_runs(found))
         raise RunError(
             f"{folder} is no run folder: it has no {RUN_FILE}",
+            valid=f"runs, as those in it: {shortened(inside, 4)}" if inside else "",
             next_step=f"{near}Give the folder that 'musicgenre train' printed",
         )
     return _read(path)
