@@ -289,8 +289,8 @@ def test_clip_info_adds_titles_and_joins_songs(folder: Path) -> None:
     assert [track.group for track in found.manifest.tracks] == ["ann-first", "ann-first", "ann-best_of", "bob-only"]
     assert len({track.columns["parent"] for track in found.manifest.tracks}) == 1, "one original file is one song"
     assert found.notes[1:] == (
-        "1 clips are not in clip_info_final.csv: 10",
-        "1 clips have another file in clip_info_final.csv: 6",
+        "1 clip is not in clip_info_final.csv: 10",
+        "1 clip has another file in clip_info_final.csv: 6",
     )
     with pytest.raises(UsageError, match="'label' is no group"):
         index_magnatagatune(folder, tags="all", group="label")

@@ -18,7 +18,7 @@ from musicgenre.bundle.store import bundle_path
 from musicgenre.cli import app
 from musicgenre.data.learnt import LearntFrom
 from musicgenre.data.manifest import Manifest, Track, read_manifest, write_manifest
-from musicgenre.errors import DataError, UsageError
+from musicgenre.errors import DataError, RunError, UsageError
 from musicgenre.evaluation.ensemble import ensemble
 from musicgenre.evaluation.evaluate import evaluate
 from musicgenre.evaluation.html import render_html
@@ -236,6 +236,10 @@ def test_a_run_is_scored_from_a_table_and_so_is_an_ensemble(tmp_path: Path) -> N
     both = ensemble(runs, tmp_path / "both").folder
     found = evaluate_elsewhere(str(both), other)
     assert found.n_tracks == len(table) and "artists of its training are not known" in " ".join(found.warnings)
+    info = json.loads((runs[1] / "run.json").read_text(encoding="utf-8"))
+    (runs[1] / "run.json").write_text(json.dumps({**info, "finished": "2999-01-01T00:00:00+00:00"}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"was trained or continued after that was made.* Make the ensemble again"):
+        evaluate_elsewhere(str(both), other)
     with pytest.raises(UsageError, match="hears sound"):
         evaluate_elsewhere(str(save_toy(tmp_path / "toy.onnx", labels=found.labels[:2])), other)
 

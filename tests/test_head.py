@@ -192,7 +192,10 @@ def test_the_default_head_names_the_tracks_it_learned_from(shared_data: Path) ->
     assert np.mean(right) > 0.85
 
 
-def test_a_name_nearly_right_is_asked_about() -> None:
+def test_a_name_nearly_right_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(BundleError, match=r"run is a folder\..* becomes such a file by: musicgenre export .*run"):
+        load_head(tmp_path / "run")
     with pytest.raises(BundleError, match=r"there is no model 'defualt'.* Did you mean 'default'"):
         load_head("defualt")
     with pytest.raises(BundleError, match="Did you mean 'discogs-effnet'"):

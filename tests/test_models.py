@@ -148,6 +148,8 @@ def test_over_fits_eight_examples(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert count_parameters(network) <= MOST_PARAMETERS, f"give {name} smaller tiny_options or its family in NARROW"
 
     family = model_entry(name).family
+    if family == "squeezenet":  # a class whose ReLU behind the last layer begins at 0 for all examples never learns
+        torch.nn.init.ones_(list(network.parameters())[-1])
     steps = 100 if family in NARROW else 60
     assert train_to_perfection(network, steps, OVER_FIT_RATES.get(family, 3e-3)) == 1.0
 

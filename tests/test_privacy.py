@@ -92,6 +92,7 @@ JOBS: dict[str, tuple[str, ...]] = {
         FEATURES,
         CONTENT,
         STORES,
+        FONTS,
     ),
     "compare one other": (),
     "ensemble one other --output both": (),

@@ -319,6 +319,12 @@ def test_what_was_not_trained_or_lost_its_weights_is_told(tmp_path: Path, table:
         train(MLP, table, output=finished, overrides=few(5), resume=True)
 
 
+def test_a_run_of_a_search_stays_what_the_search_tells(table: Manifest, finished: Path) -> None:
+    (finished.parent / "search.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"belongs to the search in .* Train the recipe that it found anew"):
+        train(MLP, table, output=finished, overrides=few(5), resume=True)
+
+
 def test_a_study_is_continued_variant_by_variant(tmp_path: Path, table: Manifest) -> None:
     recipe = tmp_path / "study.yaml"
     recipe.write_text(

@@ -145,12 +145,13 @@ def _tell_more_epochs(folder: Path, context: typer.Context) -> None:
     from musicgenre.cli._options import command_again, report_line
     from musicgenre.runs.folder import read_description
 
-    n_epochs = []
+    n_epochs = 0
+    is_rising = False
     for description in folder.rglob("run.json"):
         facts = read_description(description.parent)
-        if facts["epochs"] == facts["best_epoch"] + 1 > 1:
-            n_epochs.append(facts["epochs"])
-    if not n_epochs:
+        n_epochs = max(n_epochs, facts["epochs"])
+        is_rising |= facts["epochs"] == facts["best_epoch"] + 1 > 1
+    if not is_rising:
         return
 
     changed = [
@@ -159,7 +160,7 @@ def _tell_more_epochs(folder: Path, context: typer.Context) -> None:
         if setting.partition("=")[0].strip() != "training.epochs"
     ]
     added = ["--output", str(folder), "--resume"]
-    for setting in [*changed, f"training.epochs={2 * max(n_epochs)}"]:
+    for setting in [*changed, f"training.epochs={2 * n_epochs}"]:
         added += ["--set", setting]
     again = command_again(context, without=("settings", "output", "resume"), added=added)
     report_line(f"twice as many epochs, from the last on: {again}")

@@ -187,7 +187,8 @@ class LabelComparison(Comparison):
             f"  {self.first:<{width}}  {self.first_accuracy:.3f} track-level accuracy",
             f"  {self.second:<{width}}  {self.second_accuracy:.3f} track-level accuracy",
             f"  difference               {self.difference:+.3f} ({interval})",
-            f"  only the first right     {self.only_first:g} tracks; only the second right {self.only_second:g}",
+            f"  only the first right     {self.only_first:g} {'track' if self.only_first == 1 else 'tracks'}; "
+            f"only the second right {self.only_second:g}",
             f"  {p_in_words(self.p_value)} ({self.test}): {_verdict(self.p_value, self.low, self.high)}",
             self.macro_f1.to_text(),
         ]

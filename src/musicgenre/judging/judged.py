@@ -310,6 +310,11 @@ def _answers_of_run(run: Run, tracks: Sequence[Track], jobs: int, progress: Prog
         if not (folder / RUN_FILE).is_file():
             raise RunError(f"{folder}, a run of the ensemble {run.folder}, is not there", next_step="Put it back")
         member = open_run(folder)
+        if str(member.info.get("finished") or "") > str(run.info.get("finished") or ""):
+            raise RunError(
+                f"{folder}, a run of the ensemble {run.folder}, was trained or continued after that was made",
+                next_step="Make the ensemble again: musicgenre ensemble",
+            )
         answers = _answers_of_run(member, tracks, jobs, progress)
         failures |= answers.failures
         order = [member.labels.index(label) for label in run.labels]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ from musicgenre import _numbers
 from musicgenre._files import config_folder, write_text_atomic
 from musicgenre._json import check_version, parsed_json
 from musicgenre._numbers import softmax
-from musicgenre._text import LONGEST_NAME, did_you_mean, is_plain_name
+from musicgenre._text import LONGEST_NAME, did_you_mean, is_plain_name, printable
 from musicgenre.audio import Level
 from musicgenre.errors import BundleError, UsageError
 from musicgenre.features.published.essentia.published import EFFNET
@@ -44,6 +45,7 @@ Float64 = NDArray[np.float64]
 _SMALLEST_PROBABILITY = 1e-4  # log-odds beyond this are mostly rounding and mood
 _MOST_BYTES = 100_000_000
 _DIGITS = 7  # of each number in the file
+_MODEL_FILES = "the path of a bundle (.onnx) or head (.json)"
 _REMEDY = "Teach it again, or reinstall musicgenre"
 
 # What every file system takes as a name, and the names that Windows keeps for itself.
@@ -309,6 +311,12 @@ def load_head(name_or_path: str | Path) -> GenreHead:
         return GenreHead.load_default()
 
     path = Path(text)
+    if path.is_dir() and text not in list_taught():
+        raise BundleError(
+            f"the model {printable(text)} is a folder",
+            valid=_MODEL_FILES,
+            next_step=f"A run becomes such a file by: musicgenre export {shlex.quote(printable(text))}",
+        )
     if path.suffix == ".json" or len(path.parts) > 1:  # no name of a taught head looks like this
         return GenreHead.load(path)
 
@@ -316,7 +324,7 @@ def load_head(name_or_path: str | Path) -> GenreHead:
         known = (DEFAULT_HEAD, *list_taught(), *PUBLISHED, EFFNET)
         raise BundleError(
             f"there is no model {text!r}",
-            valid=f"{', '.join(known)}, or the path of a bundle (.onnx) or head (.json)",
+            valid=f"{', '.join(known)}, or {_MODEL_FILES}",
             next_step=f"{did_you_mean(text, known)}For one of your own: musicgenre teach FOLDER --name NAME",
         )
     return GenreHead.load(taught_path(text))

@@ -397,6 +397,7 @@ class _Driver:
             output=folder,
             seeds=self.options.seeds,
             resume=folder.is_dir(),
+            keep_state=False,  # more epochs would not be what was searched and told
             hardware=self.hardware,
             jobs=usable_cores(),
             report=self.report,

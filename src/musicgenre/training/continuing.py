@@ -25,6 +25,7 @@ from musicgenre.models.registry import model_entry
 from musicgenre.runs.folder import (
     CONTINUATION,
     RUN_FILE,
+    SEARCH_FILE,
     RunFolder,
     continuations_of,
     open_run,
@@ -142,7 +143,8 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
     RunError
         Other settings changed than those that may, or the run has kept no state to go on from.
     UsageError
-        It has as many epochs already, another continuation of it is unfinished, or its model has no epochs.
+        It has more epochs already, another continuation of it is unfinished, its model has no epochs, or it is part of
+        a search.
     """
     path, goes_on = run.folder, RunFolder(run.folder / CONTINUATION)
     changes = check_changes(run, recipe, _MAY_CHANGE)
@@ -160,6 +162,13 @@ def continuation_of(run: RunFolder, recipe: Recipe, report: Report) -> Continuat
             next_step=f"Go on with it by {_options_of(goes_on)}, or delete {goes_on.folder} to give it up",
         )
 
+    searches = [place for place in path.resolve().parents if (place / SEARCH_FILE).is_file()]
+    if searches:
+        raise UsageError(
+            f"{path} belongs to the search in {searches[0]}, which tells what its runs scored as they are",
+            next_step=f"Train the recipe that it found anew with training.epochs={recipe.training.epochs}, "
+            "into another --output",
+        )
     if not model_entry(recipe.model.name).has_epochs:
         raise UsageError(
             f"the model of {path} is fitted in one go and has no epochs", next_step="Leave training.epochs out"

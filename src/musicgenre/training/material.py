@@ -11,6 +11,7 @@ from typing import Any
 
 from musicgenre._files import cache_folder
 from musicgenre._json import json_sha256
+from musicgenre._text import how_many
 from musicgenre.augment.offline import augment
 from musicgenre.augment.waveform import get_chain
 from musicgenre.data.manifest import Manifest
@@ -181,7 +182,8 @@ def gather_material(
         for warning in done.warnings[:_SHOWN_WARNINGS]:
             report(f"look at {warning.track_id}: {warning.reason}")
         if len(done.warnings) > _SHOWN_WARNINGS:
-            report(f"look at {len(done.warnings) - _SHOWN_WARNINGS} more tracks: musicgenre data validate names them")
+            n_more = how_many(len(done.warnings) - _SHOWN_WARNINGS, "more track")
+            report(f"look at {n_more}: musicgenre data validate names them")
         return done.open()
 
     features = prepared_store(representation, store, section.dtype)

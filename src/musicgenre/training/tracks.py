@@ -95,7 +95,8 @@ def check_task(recipe: Recipe, manifest: Manifest) -> None:
     tagged = [track.track_id for track in manifest.tracks if not track.label]
     if tagged:
         raise DataError(
-            f"{len(tagged)} tracks of the manifest have tags and no label ({tagged[0]} is one)",
+            f"{how_many(len(tagged), 'track')} of the manifest {'has' if len(tagged) == 1 else 'have'} tags and no "
+            f"label ({tagged[0]} is one)",
             valid="A recipe with task: multi_label, or a label on every row",
             next_step="'musicgenre recipes' lists recipes; --set task=multi_label makes one of most",
         )

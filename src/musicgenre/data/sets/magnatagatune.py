@@ -395,9 +395,12 @@ def _info_notes(table: Annotations, info: Mapping[str, Mapping[str, str]]) -> li
     other = [row.clip_id for row in table.rows if info.get(row.clip_id, {}).get(PATH, row.path) not in (row.path, "")]
     notes = []
     if unknown:
-        notes.append(f"{len(unknown)} clips are not in {CLIP_INFO}: {shortened(unknown, SHOWN_IDS)}")
+        are = "is" if len(unknown) == 1 else "are"
+        notes.append(f"{how_many(len(unknown), 'clip')} {are} not in {CLIP_INFO}: {shortened(unknown, SHOWN_IDS)}")
     if other:
-        notes.append(f"{len(other)} clips have another file in {CLIP_INFO}: {shortened(other, SHOWN_IDS)}")
+        have = "has" if len(other) == 1 else "have"
+        named = shortened(other, SHOWN_IDS)
+        notes.append(f"{how_many(len(other), 'clip')} {have} another file in {CLIP_INFO}: {named}")
     return notes
 
 
