@@ -216,6 +216,93 @@ def test_a_wav_joined_behind_another_is_named(tmp_path: Path) -> None:
     assert sound.warnings == (f"another file is joined behind it: {len(data)} bytes were left unheard",)
 
 
+def put(data: bytes, at: int, number: bytes) -> bytes:
+    return data[:at] + number + data[at + len(number) :]
+
+
+def tell_a_quarter(data: bytes, container: str) -> bytes:
+    """Write a quarter of the size of its sound into a header."""
+    at = data.index(b"SSND" if container == "AIFF" else b"data")
+    if container == "AIFF":
+        return put(data, at + 4, struct.pack(">I", (struct.unpack_from(">I", data, at + 4)[0] - 8) // 4 + 8))
+    if container == "W64":
+        return put(data, at + 16, struct.pack("<Q", (struct.unpack_from("<Q", data, at + 16)[0] - 24) // 4 + 24))
+    return put(data, at + 4, struct.pack("<I", struct.unpack_from("<I", data, at + 4)[0] // 4))
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("W64", "GSM610"), ("AIFF", "GSM610")],
+)
+def test_whatever_the_samples_are_stored_as_all_are_heard(tmp_path: Path, container: str, subtype: str) -> None:
+    path = tmp_path / "a.bin"
+    soundfile.write(path, music(8.0, 8000, 1), 8000, format=container, subtype=subtype)
+    expected = audio.load(path, RATE_HZ).waveform
+    path.write_bytes(tell_a_quarter(path.read_bytes(), container))
+    assert audio.probe(path).duration_s == pytest.approx(8.0, abs=0.1)
+    assert np.array_equal(audio.load(path, RATE_HZ).waveform, expected)
+
+
+@pytest.mark.parametrize("n_frames", [0, 400, 16_000])
+def test_the_frames_that_an_aiff_of_gsm_tells_do_not_shorten_it(tmp_path: Path, n_frames: int) -> None:
+    path = tmp_path / "a.aiff"
+    soundfile.write(path, music(8.0, 8000, 1), 8000, format="AIFF", subtype="GSM610")
+    expected = audio.load(path, RATE_HZ).waveform
+    data = path.read_bytes()
+    path.write_bytes(put(data, data.index(b"COMM") + 10, struct.pack(">I", n_frames)))
+    assert_heard_whole(path, 8.0)
+    assert np.array_equal(audio.load(path, RATE_HZ).waveform, expected)
+
+
+@pytest.mark.parametrize("suffix", [".aiff", ".au", ".wma", ".wv", ".m4a", ".alac.m4a"])
+def test_a_file_joined_behind_another_is_named_or_heard(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a{suffix}", music(2.0))
+    alone = audio.load(path, RATE_HZ)
+    assert alone.warnings == ()
+    data = path.read_bytes()
+    path.write_bytes(data + data)
+    sound = audio.load(path, RATE_HZ)
+    assert sound.warnings == (f"another file is joined behind it: {len(data)} bytes were left unheard",)
+    assert np.array_equal(sound.waveform, alone.waveform)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "layout"), [("tta", "tta", "s16"), ("flv", "aac", "fltp"), ("caf", "alac", "s16p")]
+)
+def test_a_file_of_a_rarer_kind_joined_behind_another_is_named(
+    tmp_path: Path, container: str, codec: str, layout: str
+) -> None:
+    data = write_as(tmp_path / "a.bin", music(2.0), 44_100, (container, codec, layout)).read_bytes()
+    (tmp_path / "a.bin").write_bytes(data + data)
+    sound = audio.load(tmp_path / "a.bin", RATE_HZ)
+    assert f"another file is joined behind it: {len(data)} bytes were left unheard" in sound.warnings
+
+
+@pytest.mark.parametrize(("first_s", "second_s"), [(3.0, 3.0), (4.0, 2.0), (2.0, 4.0)])
+def test_joined_flac_is_heard_to_the_end(tmp_path: Path, first_s: float, second_s: float) -> None:
+    parts = [write(tmp_path / f"{n}.flac", music(length_s, seed=n)) for n, length_s in ((1, first_s), (2, second_s))]
+    path = tmp_path / "joined.flac"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert audio.probe(path).duration_s is None  # so whoever spreads segments over it measures it first
+    assert audio.measure(path)[0] == pytest.approx(6.0, abs=0.1)
+    whole = audio.load(path, RATE_HZ).waveform
+    last = audio.load(parts[1], RATE_HZ).waveform
+    assert len(whole) == pytest.approx(6 * RATE_HZ, abs=100)
+    assert np.abs(whole[-RATE_HZ:] - last[-RATE_HZ:]).max() < 1e-3
+
+
+def test_a_long_flac_is_one_by_its_numbers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    noise = (0.3 * rng.standard_normal((400_000, 2))).astype(np.float32)
+    path = write(tmp_path / "a.flac", noise)
+
+    def search(_: object) -> bool:
+        raise AssertionError("the whole file is read")
+
+    monkeypatch.setattr("musicgenre.audio._formats._holds_second_flac", search)
+    assert audio.probe(path).duration_s == pytest.approx(400_000 / 44_100)
+
+
 def test_chained_ogg_is_heard_to_the_end(tmp_path: Path) -> None:
     parts = [write(tmp_path / f"{seed}.ogg", music(4.0, seed=seed)).read_bytes() for seed in (1, 2)]
     (tmp_path / "a.ogg").write_bytes(b"".join(parts))

@@ -228,6 +228,14 @@ def test_labels_from_a_file_and_given_several_times(folder: Path) -> None:
         run("index", folder / "music", "-o", folder / "m.csv", "--overwrite", "--labels", f"@{folder / 'none.txt'}")
 
 
+def test_labels_with_commas_are_told_apart(folder: Path) -> None:
+    (folder / "music" / "rock").rename(folder / "music" / "Rock, Roll")
+    given = ("index", folder / "music", "-o", folder / "m.csv", "--labels")
+    assert "(Rock, Roll 10; jazz 10)" in run(*given, "Rock, Roll", "--labels", "jazz").stdout
+    with pytest.raises(DataError, match=r"Labels are Rock, Roll; blues; jazz\..*Did you mean 'jazz'\?"):
+        run(*given, "jaz", "--overwrite")
+
+
 def test_labels_that_are_none(folder: Path) -> None:
     with pytest.raises(UsageError, match="names no label"):
         run("index", folder / "music", "-o", folder / "m.csv", "--labels", " , ")
@@ -298,7 +306,10 @@ def test_from_a_table_of_tags_to_a_split(clips: Path) -> None:
     assert "4 tracks (guitar 2, weird 1)" in result.stdout
 
 
-@pytest.mark.parametrize(("content", "message"), [("a\tb".encode("utf-16"), "is UTF-16"), (b"\n", "is empty")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a\tb".encode("utf-16"), "is UTF-16"), ("a\tb".encode("utf-16-le"), "is UTF-16"), (b"\n", "is empty")],
+)
 def test_a_list_of_tags_that_cannot_be_read_is_told_before_its_options(
     tmp_path: Path, content: bytes, message: str
 ) -> None:

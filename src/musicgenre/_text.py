@@ -77,6 +77,12 @@ def nearest_name(given: str, names: Iterable[str]) -> str:
     return as_written[near[0]] if near else ""
 
 
+def name_list(names: Iterable[str]) -> str:
+    """List names with commas, or with semicolons where one of them has a comma of its own."""
+    names = list(names)
+    return ("; " if any("," in name for name in names) else ", ").join(names)
+
+
 def did_you_mean(given: str, names: Iterable[str]) -> str:
     """Ask for the nearest name, with a blank behind, in front of a list of all names; empty where none is near."""
     near = nearest_name(given, names)

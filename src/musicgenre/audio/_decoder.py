@@ -11,6 +11,7 @@ import numpy as np
 from musicgenre.audio._convert import MAX_RATE_HZ, MIN_RATE_HZ, Resampler, Tally, plan
 from musicgenre.audio._formats import is_coded_sound, known_kind, ogg_ends_early, starts_as_mpeg, suits_libsndfile
 from musicgenre.audio._input import Input
+from musicgenre.audio._joined import joined_bytes
 from musicgenre.audio._readers import (
     DecodeFailure,
     EndedReader,
@@ -72,6 +73,9 @@ class Decoder:
         self._block = max(1 << 10, _READ_BYTES // (4 * self.info.channels))
         self._check_rate()
         self._check_told_length()
+        self._n_joined = joined_bytes(self._input)
+        if self._n_joined:
+            self._notes.append(f"another file is joined behind it: {self._n_joined} bytes were left unheard")
         if ogg_ends_early(self._input):
             self._notes.append("truncated: the page that ends an Ogg stream is missing")
 
@@ -245,7 +249,7 @@ class Decoder:
             return
         self._ended = True
         declared = self._reader.declared_frames
-        if declared is None:
+        if declared is None or self._n_joined:  # with another one behind it, containers promise too much
             return
 
         heard_s, promised_s = self._reader.position / self.rate_hz, declared / self.rate_hz

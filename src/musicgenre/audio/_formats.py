@@ -13,7 +13,7 @@ from typing import Literal
 from musicgenre.audio._input import Input
 
 _MPEG_HEADER_BYTES = 4
-_ASF = bytes.fromhex("3026b2758e66cf11")
+ASF = bytes.fromhex("3026b2758e66cf11")
 _KINDS = {
     b"RIFF": "WAV",
     b"RF64": "WAV",
@@ -24,7 +24,7 @@ _KINDS = {
     b".snd": "AU",
     b"wvpk": "WavPack",
     b"\x1aE\xdf\xa3": "Matroska or WebM",
-    _ASF: "WMA",
+    ASF: "WMA",
 }
 _LIBSNDFILE_STARTS = (
     *(b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"fLaC", b"caff"),
@@ -46,6 +46,12 @@ _OGG_LATE_S = 10
 _WAV_OPEN_SIZES = (0, 0xFFFFFFFF)
 _LEAST_UNTOLD_BYTES = 4096
 _PCM, _EXTENSIBLE = 1, 0xFFFE
+_W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
+_W64_GUID_END = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+# Where a common chunk of AIFF-C names how its samples are packed, what stands in front of them, and blocks of GSM.
+_AIFC_KIND_AT, _SSND_HEADER_BYTES = 18, 8
+_AIFC_GSM = (b"GSM ", b"agsm")
+_GSM_BLOCK_BYTES, _GSM_BLOCK_FRAMES = 33, 160
 # How DTS (four packings) and AC-3 behind an IEC 61937 burst begin, where they are passed off as 16-bit samples.
 _DISGUISES = (
     *(b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"\x1f\xff\xe8\x00", b"\xff\x1f\x00\xe8"),
@@ -55,6 +61,7 @@ _BY_CHANCE = 2
 _DISGUISE_BYTES = 1 << 18
 
 _FLAC_INFO_BYTES = 26
+_FLAC_MARK_BYTES = 8
 _FLAC_BLOCK_SAMPLES = {1: 192, 2: 576, 3: 1152, 4: 2304, 5: 4608}
 _FLAC_LARGEST_FRAME_BYTES = 1 << 17
 _FLAC_LARGEST_HEADER_BYTES = 16
@@ -148,8 +155,10 @@ def wav_layout(source: Input) -> WavLayout | None:
         behind = source.read_at(source.start + data_start + told + told % 2, 8)
         if behind[:4] in (b"RIFF", b"RF64"):
             n_behind = rest - told
-        elif is_pcm and len(behind) == 8 and not behind[:4].isascii():
-            real = rest  # no chunk follows, so the samples go on
+        elif (is_pcm or rest - told >= _LEAST_UNTOLD_BYTES) and _sound_goes_on(
+            source, data_start + told, order="little"
+        ):
+            real = rest
 
     new_head = b""
     if real > told or (told == _WAV_OPEN_SIZES[1] and head[:4] == b"RF64"):
@@ -172,7 +181,7 @@ def _wav_head(head: bytes, data_bytes: int) -> bytes:
 
 
 def true_head(source: Input) -> bytes:
-    """Write a header that tells all the sound of an AIFF, AU or CAF file; empty where the file's own does.
+    """Write a header that tells all the sound of an AIFF, AU, CAF or W64 file; empty where the file's own does.
 
     A header may say less than is there: where neither a chunk nor another file follows, the sound goes on.
     """
@@ -181,6 +190,8 @@ def true_head(source: Input) -> bytes:
         return _true_au_head(source)
     if head.startswith(b"caff"):
         return _true_chunk_head(source, 8, 8, b"data")
+    if head.startswith(b"riff"):
+        return _true_w64_head(source)
     if head.startswith(b"FORM") and head[8:12] in (b"AIFF", b"AIFC"):
         return _true_chunk_head(source, 12, 4, b"SSND")
     return b""
@@ -197,6 +208,29 @@ def _true_au_head(source: Input) -> bytes:
     return head[:8] + (source.size - source.start - data_start).to_bytes(4, order) + head[12:data_start]
 
 
+def _true_w64_head(source: Input) -> bytes:
+    """Look through chunks, each named by a GUID, for the one with the sound; sizes count their own header."""
+    head, at = source.head, _W64_HEADER_BYTES
+    while at + _W64_CHUNK_BYTES <= len(head):
+        n_bytes = int.from_bytes(head[at + 16 : at + 24], "little")
+        if head[at : at + 4] == b"data":
+            break
+        at += max(_W64_CHUNK_BYTES, -(-n_bytes // 8) * 8)
+    else:
+        return b""
+
+    if not _left_behind(source, at + n_bytes):
+        return b""
+    behind = source.read_at(source.start + at + n_bytes, _TAIL_BYTES)
+    is_chunk = _W64_GUID_END in (behind[4:16], behind[-n_bytes % 8 + 4 : -n_bytes % 8 + 16])
+    if is_chunk or not behind.strip(b"\0"):
+        return b""
+    patched = bytearray(head[: at + _W64_CHUNK_BYTES])
+    patched[16:24] = (source.size - source.start).to_bytes(8, "little")
+    patched[at + 16 : at + 24] = (source.size - source.start - at).to_bytes(8, "little")
+    return bytes(patched)
+
+
 def _true_chunk_head(source: Input, at: int, n_size_bytes: int, wanted: bytes) -> bytes:
     """Look through chunks from `at` on for the one with the sound; sizes are big endian."""
     head, common = source.head, 0
@@ -211,25 +245,43 @@ def _true_chunk_head(source: Input, at: int, n_size_bytes: int, wanted: bytes) -
     else:
         return b""
 
-    if not _left_behind(source, start + n_bytes):
-        return b""
-    behind = source.read_at(source.start + start + n_bytes, 5)
-    names = (behind[:4], behind[1:]) if n_bytes % 2 else (behind[:4],)
-    if any(all(0x20 <= byte < 0x7F for byte in name) for name in names):  # another chunk, or another file
-        return b""
-
-    n_bytes = source.size - source.start - start
     patched = bytearray(head[:start])
-    patched[at + 4 : start] = n_bytes.to_bytes(n_size_bytes, "big")
-    if wanted == b"SSND":
-        patched[4:8] = (source.size - source.start - 8).to_bytes(4, "big")
-    if common:
-        n_channels, n_bits = (int.from_bytes(head[common + place : common + place + 2], "big") for place in (0, 6))
-        if not n_channels or not n_bits:  # packed: only its decoder could count
-            return b""
-        n_frames = (n_bytes - 8) // (n_channels * -(-n_bits // 8))
-        patched[common + 2 : common + 6] = n_frames.to_bytes(4, "big")
+    is_longer = _left_behind(source, start + n_bytes) and _sound_goes_on(source, start + n_bytes, n_size_bytes)
+    if is_longer:
+        n_bytes = source.size - source.start - start
+        patched[at + 4 : start] = n_bytes.to_bytes(n_size_bytes, "big")
+        if wanted == b"SSND":
+            patched[4:8] = (source.size - source.start - 8).to_bytes(4, "big")
+    if not common:
+        return bytes(patched) if is_longer else b""
+
+    # The number of frames is a hint too; of GSM, libsndfile believes it.
+    n_channels, told, n_bits = struct.unpack_from(">HIH", head, common)
+    n_bytes = min(n_bytes, source.size - source.start - start) - _SSND_HEADER_BYTES
+    is_gsm = head[common + _AIFC_KIND_AT : common + _AIFC_KIND_AT + 4] in _AIFC_GSM
+    if is_gsm:
+        n_frames = n_bytes // _GSM_BLOCK_BYTES * _GSM_BLOCK_FRAMES
+    elif not n_channels or not n_bits:  # packed: only its decoder could count
+        return b""
+    else:
+        n_frames = n_bytes // (n_channels * -(-n_bits // 8))
+    if not is_longer and not (is_gsm and told + _GSM_BLOCK_FRAMES <= n_frames):
+        return b""
+    patched[common + 2 : common + 6] = n_frames.to_bytes(4, "big")
     return bytes(patched)
+
+
+def _sound_goes_on(source: Input, end: int, n_size_bytes: int = 4, order: Literal["big", "little"] = "big") -> bool:
+    """Tell whether sound stands behind the end that a header tells: no chunk, no other file and no padding."""
+    behind = source.read_at(source.start + end, _TAIL_BYTES)
+    left = source.size - source.start - end
+    for chunk in (behind, behind[1:]) if end % 2 else (behind,):
+        # Samples may look like a name by chance, but hardly like one with a size.
+        name, n_bytes = chunk[:4], int.from_bytes(chunk[4 : 4 + n_size_bytes], order)
+        is_printable = all(0x20 <= byte < 0x7F for byte in name)
+        if name.replace(b" ", b"").isalnum() or (is_printable and n_bytes <= left):
+            return False
+    return bool(behind.strip(b"\0"))
 
 
 def _left_behind(source: Input, end: int) -> bool:
@@ -321,22 +373,55 @@ def _ogg_clock(packet: bytes) -> tuple[int, int] | None:
 
 
 def flac_total_is_true(source: Input) -> bool:
-    """Tell whether the last frame of a FLAC file ends where its header says."""
+    """Tell whether the total in the header of a FLAC file is that of all that is in it.
+
+    It is where the last frame ends there, and no other file is joined behind, whose last frame may end there too.
+    """
     head = source.head
     if len(head) < _FLAC_INFO_BYTES:
         return True
     largest = int.from_bytes(head[15:18], "big") or _FLAC_LARGEST_FRAME_BYTES
     total = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
-    tail_bytes = _TAIL_BYTES + 2 * largest
-    tail = source.read_at(max(0, source.size - tail_bytes), tail_bytes)
+    window_bytes = _TAIL_BYTES + 2 * largest
+    end = _flac_end_before(source, source.size, window_bytes)
+    if end is None:
+        return total > 0
+    if end > total:
+        return False
 
-    at = len(tail)
-    while (at := tail.rfind(b"\xff", 0, at)) >= 0:
-        frame = tail[at : at + _FLAC_LARGEST_HEADER_BYTES]
-        end = _flac_frame_end(frame, int.from_bytes(head[8:10], "big")) if frame[1:2] in (b"\xf8", b"\xf9") else None
-        if end is not None:
-            return end == total or (0 < end < total)  # less than it says: cut off, which the decoder finds
-    return total > 0
+    # In one file numbers rise all the way to the total. Where they do not (it may be just cut off), and where looking
+    # costs no more than that, the beginning of another one is searched.
+    quarter = source.size // 4
+    ends = [_flac_end_before(source, n * quarter, window_bytes) or 0 for n in (2, 3)]
+    if quarter > window_bytes and 0 < ends[0] < ends[1] < end == total:
+        return True
+    return not _holds_second_flac(source)
+
+
+def _flac_end_before(source: Input, stop: int, window_bytes: int) -> int | None:
+    """Number of the sample behind the last FLAC frame that begins before a byte; None where none is found near it."""
+    start = max(0, stop - window_bytes)
+    window = source.read_at(start, stop - start)
+    block_samples = int.from_bytes(source.head[8:10], "big")
+    at = len(window)
+    while (at := window.rfind(b"\xff", 0, at)) >= 0:
+        if window[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
+            end = _flac_frame_end(window[at : at + _FLAC_LARGEST_HEADER_BYTES], block_samples)
+            if end is not None:
+                return end
+    return None
+
+
+def _holds_second_flac(source: Input) -> bool:
+    """Search for the beginning of another FLAC file, all of its properties in front as they are in any."""
+    for start in range(source.start, source.size, CHUNK_BYTES):
+        source.alive()
+        chunk = source.read_at(start, CHUNK_BYTES + _FLAC_MARK_BYTES - 1)
+        at = 0 if start == source.start else -1
+        while (at := chunk.find(b"fLaC", at + 1)) >= 0:
+            if chunk[at + 4 : at + _FLAC_MARK_BYTES] in (b"\0\0\0\x22", b"\x80\0\0\x22"):
+                return True
+    return False
 
 
 def _flac_frame_end(frame: bytes, block_samples: int) -> int | None:

@@ -238,7 +238,7 @@ class PyavReader:
 
         counted_s = self._counted_s()
         if counted_s is None:  # what was refuted is no length
-            return told_s, None if container in ("ogg", "matroska") else told_s
+            return told_s, None if container in ("ogg", "matroska", "flac") else told_s
         is_guess = container in _GUESSED_LENGTH or (
             container == "matroska" and not matroska_tells_length(self._source)
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rich.cells import cell_len, set_cell_size
 from typer import colors
 
-from musicgenre._text import printable, shortened
+from musicgenre._text import name_list, printable, shortened
 from musicgenre.cli._terminal import columns, is_screen, is_unicode, paint, print_out, say
 from musicgenre.features.published.essentia.published import STYLE_MARK
 from musicgenre.listening.answer import UNSURE, Answer
@@ -139,15 +139,15 @@ class Table:
         while True:
             parts: list[str] = []
             if also:
-                parts.append(_name_list(also))
+                parts.append(name_list(also))
             if reason:
                 parts.append(reason)
             if candidates:
-                parts.append(f"perhaps {_name_list(candidates)}")
+                parts.append(f"perhaps {name_list(candidates)}")
             if style:
                 parts.append(style)
             if tags:
-                parts.append(f"[{_name_list(tags)}]")
+                parts.append(f"[{name_list(tags)}]")
 
             details = "; ".join(parts)
             if self._width is None or cell_len(details) <= self._details_width:
@@ -179,8 +179,8 @@ class Table:
         others = _with_percents(self._others(answer), answer.tags)
 
         while True:
-            in_brackets = f"[{_name_list(others)}]" if others else ""
-            named = _name_list(chosen)
+            in_brackets = f"[{name_list(others)}]" if others else ""
+            named = name_list(chosen)
             fits = self._width is None or cell_len(f"{named} {in_brackets}") <= self._details_width
             if fits or not (others or chosen):
                 break
@@ -211,7 +211,7 @@ class Table:
             bar = block * (right - left)
 
             # What it might be stands beside the bar, where there is room.
-            perhaps = "" if is_sure else f"perhaps {_name_list([*map(printable, section.candidates[:_N_CANDIDATES])])}"
+            perhaps = "" if is_sure else f"perhaps {name_list([*map(printable, section.candidates[:_N_CANDIDATES])])}"
             drawn = " " * left + bar
             if perhaps and right + 1 + cell_len(perhaps) <= width:
                 drawn += f" {perhaps}"
@@ -301,11 +301,6 @@ def _beside(answer: Answer) -> list[str]:
         if genre.calibrated and genre.name != answer.genre:
             others[-1] += f" {genre.score:.0%}"
     return others
-
-
-def _name_list(names: Sequence[str]) -> str:
-    """List names with commas, or with semicolons where one of them has a comma of its own."""
-    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def _with_percents(names: Iterable[str], scores: Mapping[str, float]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from musicgenre._outputs import refuse_input, refuse_overwriting
-from musicgenre._text import how_many, printable
+from musicgenre._text import how_many, name_list, printable
 from musicgenre.cli import _tag_lists as tag_lists
 from musicgenre.errors import UsageError
 
@@ -511,7 +511,7 @@ def _write(found: Index, output: Path, *, overwrite: bool, failed: bool = False)
     more = max(0, len(labels) - _SHOWN_LABELS)
     if more:
         labels = sorted(labels, key=lambda label: -counts[label])[:_SHOWN_LABELS]
-    named = ", ".join(f"{label} {counts[label]}" for label in labels)
+    named = name_list(f"{label} {counts[label]}" for label in labels)
     if more:
         named += f" and {how_many(more, 'more label')}"
     typer.echo(f"{printable(written)}: {how_many(len(found.manifest), 'track')} ({named})")

@@ -155,7 +155,7 @@ def _read_text(path: Path, valid: str = "A CSV file with a header and a row per 
         index_it = "Make a manifest of it: musicgenre data index FOLDER" if path.is_dir() else ""
         raise DataError(f"{path} cannot be read: {error.strerror}", next_step=index_it) from error
 
-    if data.startswith(_UTF16_MARKS):
+    if data.startswith(_UTF16_MARKS) or b"\0" in data[:2]:  # without its mark, every other byte of letters is 0
         raise DataError(f"{path} is UTF-16 text", valid="UTF-8", next_step="Save it as 'CSV UTF-8'")
     try:
         text = data.decode("utf-8-sig")

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicgenre._files import is_file, write_text_atomic
+from musicgenre._text import did_you_mean, name_list
 from musicgenre.data import _csv
 from musicgenre.data._csv import CellProblem, Row
 from musicgenre.errors import DataError
@@ -160,8 +161,11 @@ class Manifest:
         if unknown:
             raise DataError(
                 f"no track has the label {', '.join(map(repr, unknown))}",
-                valid=f"Labels are {', '.join(sorted(known))}",
-                next_step="Choose some of these (--labels A,B; in a training --set data.labels=[A,B])",
+                valid=f"Labels are {name_list(sorted(known))}",
+                next_step=(
+                    f"{did_you_mean(unknown[0], known)}Choose some of these (--labels A,B; in a training "
+                    "--set data.labels=[A,B])"
+                ),
             )
 
         return self.with_tracks(track for track in self.tracks if track.label in labels)
