@@ -1,8 +1,9 @@
 """Files that an earlier version wrote open unchanged and give the numbers they gave.
 
 They lie in `tests/data/before`, beside `answers.json`, which holds what the version that wrote them answered (commit
-c3d9799). They were made from the sounds of `make_music`, which are not kept but written again, equal to the bit, and
-from a made-up table of numbers, `table.csv`.
+c3d9799), but that intervals of areas under curves end at 0, below which they reached there. They were made from the
+sounds of `make_music`, which are not kept but written again, equal to the bit, and from a made-up table of numbers,
+`table.csv`.
 """
 
 from __future__ import annotations

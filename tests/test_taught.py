@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,13 @@ def test_stray_files_are_not_listed() -> None:
     (heads_folder() / ".mine.json.tmp").touch()
     (heads_folder() / "notes.txt").touch()
     assert list_taught() == ()
+
+
+def test_a_folder_that_may_not_be_read_stops_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, pattern: str) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))  # as root, nothing would
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    assert list_taught() == () and load_head("default").name == "default"
+    with pytest.raises(BundleError, match="there is no model 'mine'"):
+        load_head("mine")

@@ -101,7 +101,7 @@ def test_reports_say_that_a_run_was_continued(table: Manifest, finished: Path) -
     report = evaluate(finished)
     assert report.continued == (f"from epoch 3 to 5 on {day} (training.epochs 3 to 5)",)
     assert f"from epoch 3 to 5 on {day}" in report.to_text()
-    assert f"<td>Continued</td><td>from epoch 3 to 5 on {day}" in render_html(report)
+    assert f"<td>continued</td><td>from epoch 3 to 5 on {day}" in render_html(report)
     assert report.as_dict()["continued"] == list(report.continued)
     assert open_run(finished).continued[0]["to_epoch"] == 5
 
@@ -356,4 +356,4 @@ def test_the_command_line_continues_and_can_do_without(tmp_path: Path, table: Ma
     told = trained("--resume", "--no-keep-state", epochs=5)
     assert "goes on from epoch 4 to 5" in told and "musicgenre train" not in told
     assert not (tmp_path / "run" / "resume.ckpt").exists() and read_description(tmp_path / "run")["epochs"] == 5
-    assert "Continued" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "<td>continued</td>" in (tmp_path / "run" / "report.html").read_text("utf-8")

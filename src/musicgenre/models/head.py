@@ -331,8 +331,11 @@ def load_head(name_or_path: str | Path) -> GenreHead:
 
 
 def list_taught() -> tuple[str, ...]:
-    """Names of the heads taught on this machine, sorted."""
-    stems = [path.stem for path in heads_folder().glob("*.json")]
+    """Names of the heads taught on this machine, sorted; none where their folder may not be read."""
+    try:
+        stems = [path.stem for path in heads_folder().glob("*.json")]
+    except PermissionError:  # what does without them is not to fail for it
+        return ()
     return tuple(sorted(stem for stem in stems if _NAME.fullmatch(stem)))
 
 
