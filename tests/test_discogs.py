@@ -415,6 +415,12 @@ def test_teach_holds_the_head_and_the_checksum(effnet: Path, tmp_path: Path, mon
         Classifier("mine")
 
 
+def test_a_name_that_is_nobodys_is_refused_before_its_terms_are_shown() -> None:
+    done = run("bundles", "get", "nosuch")
+    assert done.returncode == 2 and b"no published model is called 'nosuch'" in done.stderr
+    assert b"Licence" not in done.stderr
+
+
 def test_teach_needs_an_embedding(effnet: Path, tmp_path: Path) -> None:
     _get_head("tags-discogs-effnet-1", head_model(1280, 3), metadata(["a", "b", "c"]), tmp_path)
     collection = make_collection(tmp_path / "music", tracks_a_label=2).parent

@@ -87,6 +87,22 @@ def terms_of(name: str) -> str:
     return f"{what}\n{citation}\nLicence: {_licence_of(name)}"
 
 
+def check_is_published(name: str) -> None:
+    """Refuse a name that is none of Essentia's.
+
+    Raises
+    ------
+    UsageError
+        When neither Discogs-EffNet nor a published head is called so.
+    """
+    if name != EFFNET and head_files(name) is None:
+        raise UsageError(
+            f"no published model is called {name!r}",
+            valid=f"{EFFNET}, or a head such as mtg_jamendo_genre-{EFFNET}-1 or genre_dortmund-{MUSICNN}-1",
+            next_step="A head of your own comes with --from FILE.onnx --labels FILE.json",
+        )
+
+
 def name_of_source(source: Path) -> str:
     """Name the bundle that a file makes where nobody names it."""
     return EFFNET if source.stem.startswith(EFFNET) else source.stem
@@ -130,15 +146,9 @@ def make_bundle(
     if name == EFFNET:
         return _make_effnet(_bring(MODEL_FILE, METADATA_FILE, source, labels, unverified, report))
 
-    files = head_files(name)
-    if files is None:
-        if source is None:
-            raise UsageError(
-                f"no published model is called {name!r}",
-                valid=f"{EFFNET}, or a head such as mtg_jamendo_genre-{EFFNET}-1 or genre_dortmund-{MUSICNN}-1",
-                next_step="A head of your own comes with --from FILE.onnx --labels FILE.json",
-            )
-        files = PublishedFile(f"{name}.onnx", ""), PublishedFile(f"{name}.json", "")
+    if source is None:
+        check_is_published(name)
+    files = head_files(name) or (PublishedFile(f"{name}.onnx", ""), PublishedFile(f"{name}.json", ""))
     return _make_head(name, files, _bring(*files, source, labels, unverified, report), report)
 
 

@@ -59,7 +59,7 @@ def get(
     # Asked before anything is fetched, and before a status line would be drawn over the question.
     for name in on_terms:
         if not accept_licence:
-            _ask_for(name, again=force or source is not None)
+            _ask_for(name, source=source, force=force)
 
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     with console.status("looking for the weights") as status:
@@ -82,13 +82,15 @@ def get(
             get_bundles(published, source=source, force=force, report=report)
 
 
-def _ask_for(name: str, *, again: bool) -> None:
+def _ask_for(name: str, *, source: Path | None, force: bool) -> None:
     """Show the terms of a model that is not here yet, and ask whether to go on; refuse where nobody can answer."""
-    from musicgenre.bundle.essentia import terms_of
+    from musicgenre.bundle.essentia import check_is_published, terms_of
     from musicgenre.bundle.store import bundle_path, problem_of
 
-    if not again and bundle_path(name).is_file() and problem_of(bundle_path(name)) is None:
-        return
+    if source is None:
+        if not force and bundle_path(name).is_file() and problem_of(bundle_path(name)) is None:
+            return
+        check_is_published(name)
 
     typer.echo(terms_of(name), err=True)
     line = f"musicgenre bundles get {name} --accept-licence"
