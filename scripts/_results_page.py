@@ -220,8 +220,7 @@ def _commands(rows: Sequence[Row], records: Mapping[str, Mapping[str, Any]]) -> 
         "counts; an ensemble names the run folders of its members, `RECIPE--MANIFEST--PROTOCOL`. The figures come out "
         "again to the last digit with the versions of `constraints.txt`, on a machine of the same kind, with the "
         "threads that the row's training names (`--threads 1`). Networks whose training is not recorded were trained "
-        "with a number of threads that nobody noted and may come out otherwise: D6 gave a Pearson of 0.458 with one "
-        "thread, which is within the row's interval:",
+        "with a number of threads that nobody noted and may come out otherwise, within their intervals:",
         "",
     ]
     for row, record in measured:
