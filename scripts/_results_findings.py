@@ -11,7 +11,6 @@ from typing import Any
 from _results_rows import FOLDER, Row
 
 _PAIRED = "paired.jsonl"
-_LEVEL = 0.05
 
 _HEAD = """## Did the reports' findings hold?
 
@@ -50,7 +49,7 @@ def add_paired(
         if trained[better].protocol != trained[worse].protocol:  # of a leak: other tracks
             continue
         found = compare(trained[worse].run_folder(work), trained[better].run_folder(work))
-        assert isinstance(found, LabelComparison)
+        assert isinstance(found, LabelComparison)  # of taggers there is no finding
         kept = ("first_accuracy", "second_accuracy", "difference", "low", "high", "p_value", "test", "n_tracks")
         paired[names] = {"better": better, "worse": worse, **{name: getattr(found, name) for name in kept}}
         compared.append(f"{better} against {worse}")
@@ -111,8 +110,9 @@ def _with_corrected_p(
     corrected = {}
     for row in {worse for _, worse in pairs}:
         family = {names: pair for names, pair in pairs.items() if names[1] == row}
-        for (names, pair), p_value in zip(family.items(), holm([p["p_value"] for p in family.values()]), strict=True):
-            corrected[names] = {**pair, "p_value": p_value, "n_tests": len(family)}
+        p_values = holm([pair["p_value"] for pair in family.values()])
+        for names, p_value in zip(family, p_values, strict=True):
+            corrected[names] = {**family[names], "p_value": p_value, "n_tests": len(family)}
     return corrected
 
 
@@ -123,9 +123,10 @@ def _is_shown(name: str, records: Mapping[str, Mapping[str, Any]], accuracy: flo
 def _paired_cells(pair: Mapping[str, Any]) -> tuple[str, str]:
     """The paired difference, and the verdict by its p."""
     from musicgenre.evaluation.metrics import p_in_words
+    from musicgenre.evaluation.paired_tests import LEVEL
 
     verdict = "not told"
-    if pair["p_value"] < _LEVEL:
+    if pair["p_value"] < LEVEL:
         verdict = "**held**" if pair["difference"] > 0 else "**failed**"
     corrected = f", of {pair['n_tests']} tests" if pair["n_tests"] > 1 else ""
     interval = f"{pair['difference']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]"

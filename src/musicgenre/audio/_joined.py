@@ -71,6 +71,9 @@ def _blocks(source: Input, read: Callable[[bytes], tuple[bytes, int]], at: int =
         at += n_bytes
 
 
+# What the head of a block tells: its name, and how many bytes it has with its head.
+
+
 def _caf_block(head: bytes) -> tuple[bytes, int]:
     return head[:4], 12 + int.from_bytes(head[4:12], "big", signed=True)  # -1: up to the end of the file
 

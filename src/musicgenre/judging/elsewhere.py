@@ -370,12 +370,14 @@ def _tracks_told(
         done = "left out" if likeness in left_out else "scored all the same"
         n_tracks = how_many(len(names), "track")
         rows.append((f"it learnt from {likeness}", f"{n_tracks}, {done}: {shortened(names, _SHOWN)}"))
-    for title, counts in ((f"{what} it has nothing for", report.unmapped), (f"{what} left out", report.dropped)):
+    for title, counts, advice in (
+        (f"{what} it has nothing for", report.unmapped, "; --labels-map can name what they are"),
+        (f"{what} left out", report.dropped, ""),
+    ):
         if counts:
             named = [f"{label} ({how_many(n, 'track')})" for label, n in counts.items()]
             total = how_many(sum(counts.values()), "track") if what == "labels" else how_many(len(counts), "tag")
-            told = f"{total}: {shortened(named, _SHOWN)}"
-            rows.append((title, told + ("; --labels-map can name what they are" if counts is report.unmapped else "")))
+            rows.append((title, f"{total}: {shortened(named, _SHOWN)}{advice}"))
     if report.failures:
         n_tracks = how_many(len(report.failures), "track")
         rows.append(("not heard", f"{n_tracks}: {shortened(list(report.failures), _SHOWN)}"))
